@@ -1,0 +1,137 @@
+"""From a command line to a config: Hydra composes, and its complaints become one line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sppcls.config import Config, as_dict, check_config, suggest
+from sppcls.errors import ConfigError
+
+CONFIG_NAME = "train"
+
+
+def conf_dir() -> Path:
+    """The folder of the shipped configs: inside an installed package, at the top level of a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def group_choices(extra_dir: str | Path | None = None) -> dict[str, list[str]]:
+    """Config groups and their choices, such as ``{"pyramid": ["l1", "l321", ...], ...}``."""
+    choices: dict[str, list[str]] = {}
+    for root in (conf_dir(), *([Path(extra_dir)] if extra_dir else [])):
+        for path in sorted(root.glob("*/**/*.yaml")):
+            group, name = path.relative_to(root).parts[0], path.relative_to(root).with_suffix("")
+            choices.setdefault(group, []).append(str(Path(*name.parts[1:]).as_posix()))
+    return choices
+
+
+def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Config:
+    """The checked config of ``python train.py <overrides>``.
+
+    Args:
+        overrides: as on the command line, for example ``["pyramid=l421", "optimizer.lr=0.1"]``.
+        config_dir: a folder with more configs, as Hydra's ``--config-dir``.
+
+    Raises:
+        ConfigError: one line naming the key or group and what it may be.
+    """
+    return check_config(compose_unchecked(overrides, config_dir))
+
+
+def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
+    """As :func:`compose`, before the values are checked."""
+    words = list(overrides)
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"--config-dir {config_dir}: no such folder")
+        words.append(f"hydra.searchpath=[file://{Path(config_dir).resolve()}]")
+    # Inside a running Hydra program its global state is in use; put it back afterwards.
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return hydra_compose(CONFIG_NAME, overrides=words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, overrides, config_dir)) from None
+    finally:
+        if outer is not None:
+            GlobalHydra.instance().hydra = outer
+
+
+def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path | None) -> str:
+    """Hydra's message, which has several lines, as one that names what is allowed."""
+    text = str(error)
+    known = group_choices(config_dir)
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        if name in known and value and value not in known[name] and f"{name}/{value}" in text:
+            return f"{name}={value}: choose from {', '.join(known[name])}{suggest(value, known[name])}"
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        full = unknown.group(1)
+        parent, _, last = full.rpartition(".")
+        shipped = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
+        if parent:
+            siblings = list(OmegaConf.select(compose_unchecked([]), parent) or {})
+        else:
+            siblings = [k for k in known if k != "experiment"] + [k for k in shipped if k not in ("defaults", "hydra")]
+            siblings = sorted({str(s) for s in siblings})
+        where = f"; known in {parent}: " if parent else "; known: "
+        return f"{full}: unknown key{suggest(last, siblings)}{where}{', '.join(siblings)}"
+    return " ".join(text.split())
+
+
+def restore(saved: Mapping[str, Any], given: DictConfig, overrides: Sequence[str]) -> Config:
+    """The config of a resumed run: the saved one, changed only by what the command line says.
+
+    Args:
+        saved: the config in the checkpoint.
+        given: the config composed from the whole command line.
+        overrides: the command line's ``key=value`` words.
+    """
+    names = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
+    if any(name.startswith("experiment") for name in names):
+        return check_config(given)  # an experiment says everything
+    config = OmegaConf.create(dict(saved))
+    for name in names:
+        if not name.startswith("hydra"):
+            OmegaConf.update(config, name, OmegaConf.select(given, name), merge=False)
+    OmegaConf.update(config, "ckpt_path", given.ckpt_path)
+    return check_config(config)
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved config as it is written to ``config.yaml`` in the run folder."""
+    return yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True, width=110)
+
+
+def command_line_overrides(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """The ``key=value`` words of a Hydra command line, and its ``--config-dir`` if any."""
+    with_value = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--package",
+                  "-p", "--info", "-i", "--experimental-rerun"}  # fmt: skip
+    overrides: list[str] = []
+    config_dir: str | None = None
+    words = iter(argv)
+    for word in words:
+        if word in with_value:
+            value = next(words, None)
+            config_dir = value if word in ("--config-dir", "-cd") else config_dir
+        elif word.startswith("--config-dir="):
+            config_dir = word.partition("=")[2]
+        elif not word.startswith("-"):
+            overrides.append(word)
+    return overrides, os.fspath(config_dir) if config_dir else None

@@ -1,0 +1,56 @@
+"""What a run says: to the terminal and, once there is a run folder, to its ``train.log``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+_LOG = logging.getLogger("sppcls")
+
+
+class _TqdmHandler(logging.Handler):
+    """Prints above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def start_console(folder: Path | None) -> None:
+    """Print messages of this process; with a folder also append them to ``folder/train.log``."""
+    for handler in list(_LOG.handlers):
+        _LOG.removeHandler(handler)
+        handler.close()
+    _LOG.setLevel(logging.INFO)
+    _LOG.propagate = False
+    _LOG.addHandler(_TqdmHandler())
+    if folder is not None:
+        file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+        _LOG.addHandler(file)
+
+
+def say(message: str) -> None:
+    """One message to the person who watches."""
+    _LOG.info(message)
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None) -> str:
+    """Rows as aligned text columns; columns of numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    numeric = [all(row[i].replace(".", "", 1).replace("-", "", 1).isdigit() for row in cells) for i in range(len(cells[0]))]
+    shown = ([list(header)] if header else []) + cells
+    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
+    lines = []
+    for row in shown:
+        padded = (
+            c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True)
+        )
+        lines.append("  ".join(padded).rstrip())
+    if header:
+        lines.insert(1, "  ".join("-" * w for w in widths))
+    return "\n".join(lines)

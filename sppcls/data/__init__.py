@@ -1,0 +1,39 @@
+"""Images in, batches out: sizes, order, geometry, sources and loaders.
+
+``ImageDataModule`` (the only part that needs Lightning) is in :mod:`sppcls.data.datamodule`.
+"""
+
+from sppcls.data.dataset import Batch, ImageDataset, collate
+from sppcls.data.decode import MAX_PIXELS, decode, read_image
+from sppcls.data.files import FileSource, Source, check_headers
+from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
+from sppcls.data.sizes import KINDS, Size, SizeSchedule, as_size, batch_size_at, make_schedule, size_label
+from sppcls.data.sources import SOURCES, build_sources
+from sppcls.data.transforms import CROPS, EvalTransform, TrainTransform, prepare_batch
+
+__all__ = [
+    "CROPS",
+    "KINDS",
+    "MAX_PIXELS",
+    "SOURCES",
+    "Batch",
+    "EvalSampler",
+    "EvalTransform",
+    "FileSource",
+    "ImageDataset",
+    "KeyedBatchSampler",
+    "Size",
+    "SizeSchedule",
+    "Source",
+    "TrainTransform",
+    "as_size",
+    "batch_size_at",
+    "build_sources",
+    "check_headers",
+    "collate",
+    "decode",
+    "make_schedule",
+    "prepare_batch",
+    "read_image",
+    "size_label",
+]

@@ -1,0 +1,99 @@
+"""One sample, and a batch of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from sppcls.data.files import Source
+from sppcls.data.keys import derive
+from sppcls.data.sampler import Key
+from sppcls.data.transforms import EvalTransform, TrainTransform
+from sppcls.errors import ImageError
+
+
+class Batch(NamedTuple):
+    """What a loader yields."""
+
+    image: torch.Tensor
+    """uint8 (N, 3, H, W), regions of the largest size, in channels_last memory format."""
+    target: torch.Tensor
+    """int64 (N,)."""
+    index: torch.Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a batch
+    """int64 (N,), numbers of the images in their source."""
+    lighting: torch.Tensor
+    """float32 (N, 3), RGB offsets in units of 0..1; zeros outside training."""
+    epoch: int
+    """Epoch the batch belongs to (0 outside training); its size is ``schedule.at(epoch, step)``."""
+    step: int
+    """Step within the epoch (0 outside training)."""
+    bad: tuple[str, ...]
+    """One line for each image that could not be read and is therefore missing from the batch."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image on its way into a batch; ``bad`` says why there is none."""
+
+    image: torch.Tensor | None
+    target: int
+    index: int
+    lighting: torch.Tensor
+    epoch: int
+    step: int
+    bad: str
+
+
+class ImageDataset(Dataset[Sample]):
+    """A source seen through a transform, indexed by keys (epoch, step, pass, index) or plain integers.
+
+    The augmentation of an image depends on (seed, pass, index) only. An unreadable image gives a sample
+    without one, because an exception in a worker process would reach the user as a page of traceback.
+    """
+
+    def __init__(self, source: Source, transform: TrainTransform | EvalTransform, seed: int) -> None:
+        self.source, self.transform, self.seed = source, transform, seed
+        self._targets = torch.tensor(source.targets, dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, key: Key | int) -> Sample:
+        epoch, step, number, index = (0, 0, 0, key) if isinstance(key, int) else key
+        target = int(self._targets[index])
+        lighting = torch.zeros(3)
+        try:
+            image = self.source.image(index)
+        except ImageError as error:
+            return Sample(None, target, index, lighting, epoch, step, str(error))
+        if isinstance(self.transform, TrainTransform):
+            image, lighting = self.transform(image, derive(self.seed, "augment", number, index))
+        else:
+            image = self.transform(image)
+        return Sample(image, target, index, lighting, epoch, step, "")
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples to a :class:`Batch`; those without an image are left out and named in ``bad``."""
+    good = [sample for sample in samples if sample.image is not None]
+    if good:
+        # Stacked as (H, W, 3), so that the batch is channels_last at no cost (and resizing it costs less than
+        # half).
+        rows = [sample.image.permute(1, 2, 0) for sample in good if sample.image is not None]
+        image = default_collate(rows).permute(0, 3, 1, 2)
+        lighting = torch.stack([sample.lighting for sample in good])
+    else:
+        image, lighting = torch.empty(0, 3, 1, 1, dtype=torch.uint8), torch.empty(0, 3)
+    return Batch(
+        image=image,
+        target=torch.tensor([sample.target for sample in good], dtype=torch.int64),
+        index=torch.tensor([sample.index for sample in good], dtype=torch.int64),
+        lighting=lighting,
+        epoch=samples[0].epoch,
+        step=samples[0].step,
+        bad=tuple(sample.bad for sample in samples if sample.image is None),
+    )

@@ -1,0 +1,136 @@
+"""Torchvision's downloadable classification sets, read through sppcls's own decoder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torchvision import datasets
+
+from sppcls.data.decode import MAX_PIXELS
+from sppcls.data.files import ArraySource, FileSource, Source
+from sppcls.data.folder import single_folder_sources, split_sources
+from sppcls.errors import DataError
+
+# Folder below data.root that each set's files belong in.
+_FOLDERS = {
+    "imagenette": "imagenette2",
+    "flowers102": "flowers-102",
+    "caltech101": "caltech101/101_ObjectCategories",
+    "food101": "food-101",
+    "cifar10": "cifar-10-batches-py",
+    "pets": "oxford-iiit-pet",
+}
+DOWNLOADS = tuple(_FOLDERS)
+
+
+def download_sources(
+    name: str,
+    root: str | os.PathLike[str],
+    *,
+    download: bool,
+    val_fraction: float,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[Source, Source]:
+    """(train, val) of a torchvision set below ``root``, fetched first if ``download`` and it is not there.
+
+    The official splits: train/val (imagenette, flowers102), train/test (food101, cifar10), trainval/test
+        (pets). Caltech-101 has none: it is split like a single folder, and its background class is left out.
+
+    Raises:
+        DataError: the set is not there, or cannot be fetched.
+    """
+    root = Path(root)
+    build = {
+        "imagenette": _imagenette,
+        "flowers102": _flowers102,
+        "caltech101": _caltech101,
+        "food101": _food101,
+        "cifar10": _cifar10,
+        "pets": _pets,
+    }[name]
+    place = root / _FOLDERS[name]
+    try:
+        return build(root, download, val_fraction, max_pixels)
+    except DataError:
+        raise
+    except ImportError as error:
+        raise DataError(f"data={name} needs the package {error.name}: pip install {error.name}") from error
+    except (
+        Exception
+    ) as error:  # torchvision raises RuntimeError, urllib and the archives any OSError or ValueError
+        if not download:
+            raise DataError(
+                f"data.root={root}: {name} is not there (looked for {place}); "
+                f"set data.download=true to fetch it, or put its files there"
+            ) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"data.download: {name} could not be fetched ({reason}); "
+            f"fetch it by hand, unpack it to {place} and set data.download=false"
+        ) from error
+
+
+def _path(path: str | Path) -> str:
+    """A loader for torchvision's data sets that leaves the reading to us."""
+    return str(path)
+
+
+def _files(data: object, root: Path, classes: list[str], max_pixels: int) -> FileSource:
+    """A source of the (path, target) pairs that a torchvision set with ``loader=_path`` yields."""
+    pairs = [data[index] for index in range(len(data))]  # type: ignore[arg-type,index]
+    names = [Path(path).relative_to(root).as_posix() for path, _ in pairs]
+    return FileSource(root, names, [target for _, target in pairs], classes, max_pixels)
+
+
+def _imagenette(root: Path, download: bool, _: float, max_pixels: int) -> tuple[Source, Source]:
+    data = datasets.Imagenette(root, "train", download=download, loader=_path)
+    train, val = split_sources(root / "imagenette2", max_pixels=max_pixels)
+    for source in (train, val):
+        source.classes = [names[0] for names in data.classes]
+    return train, val
+
+
+def _flowers102(root: Path, download: bool, _: float, max_pixels: int) -> tuple[Source, Source]:
+    train = datasets.Flowers102(root, "train", download=download, loader=_path)
+    val = datasets.Flowers102(root, "val", loader=_path)
+    classes = list(datasets.Flowers102.classes)
+    return _files(train, root, classes, max_pixels), _files(val, root, classes, max_pixels)
+
+
+def _caltech101(root: Path, download: bool, val_fraction: float, max_pixels: int) -> tuple[Source, Source]:
+    if download or not (root / _FOLDERS["caltech101"]).is_dir():
+        datasets.Caltech101(root, download=download)
+    return single_folder_sources(
+        root / _FOLDERS["caltech101"],
+        val_fraction=val_fraction,
+        max_pixels=max_pixels,
+        leave_out=frozenset({"BACKGROUND_Google"}),
+    )
+
+
+def _food101(root: Path, download: bool, _: float, max_pixels: int) -> tuple[Source, Source]:
+    train = datasets.Food101(root, "train", download=download, loader=_path)
+    val = datasets.Food101(root, "test", loader=_path)
+    return _files(train, root, train.classes, max_pixels), _files(val, root, train.classes, max_pixels)
+
+
+def _cifar10(root: Path, download: bool, _: float, __: int) -> tuple[Source, Source]:
+    train = datasets.CIFAR10(root, train=True, download=download)
+    val = datasets.CIFAR10(root, train=False)
+    return (
+        ArraySource(train.data, train.targets, train.classes, "train"),
+        ArraySource(val.data, val.targets, train.classes, "test"),
+    )
+
+
+def _pets(root: Path, download: bool, _: float, max_pixels: int) -> tuple[Source, Source]:
+    train = datasets.OxfordIIITPet(root, "trainval", download=download)
+    val = datasets.OxfordIIITPet(root, "test")
+
+    def files(data: datasets.OxfordIIITPet) -> FileSource:
+        # The one file-based set here without a ``loader`` argument.
+        names = [Path(path).relative_to(root).as_posix() for path in data._images]
+        return FileSource(root, names, data._labels, train.classes, max_pixels)
+
+    return files(train), files(val)

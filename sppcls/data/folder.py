@@ -1,0 +1,172 @@
+"""Image folders: ``root/train/<class>/`` and ``root/val/<class>/``, or ``root/<class>/`` split
+reproducibly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sppcls.data.decode import MAX_PIXELS
+from sppcls.data.files import FileSource
+from sppcls.data.keys import derive
+from sppcls.errors import ConfigError, DataError
+
+EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+)
+
+
+def folder_sources(
+    root: str | os.PathLike[str], *, val_fraction: float = 0.2, max_pixels: int = MAX_PIXELS
+) -> tuple[FileSource, FileSource]:
+    """(train, val) of ``root``: its ``train`` and ``val`` if it has either, else its class folders, split.
+
+    Classes are sorted by name; images may lie in sub-folders of their class; hidden files and folders are
+    passed over.
+
+    Raises:
+        DataError: ``root`` is missing, no folder or empty, or its contents do not make two matching splits.
+    """
+    root = _existing(Path(root))
+    if (root / "train").is_dir() or (root / "val").is_dir():
+        return split_sources(root, max_pixels=max_pixels)
+    return single_folder_sources(root, val_fraction=val_fraction, max_pixels=max_pixels)
+
+
+def split_sources(
+    root: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
+) -> tuple[FileSource, FileSource]:
+    """(train, val) of ``root/train/<class>/`` and ``root/val/<class>/``; a class may be absent from val
+    only."""
+    root = _existing(Path(root))
+    for split in ("train", "val"):
+        if not (root / split).is_dir():
+            raise DataError(
+                f"data.root={root}: there is no folder {split}/ in it; train/ and val/ are needed"
+            )
+    train, train_ignored = _class_files(root / "train")
+    val, val_ignored = _class_files(root / "val")
+    unknown = sorted(set(val) - set(train))
+    if unknown:
+        raise DataError(
+            f"{root / 'val'}: class {_some(unknown)} is not among the classes in {root / 'train'}"
+        )
+    classes = list(train)
+    return (
+        _source(root / "train", train, classes, max_pixels, train_ignored),
+        _source(root / "val", val, classes, max_pixels, val_ignored),
+    )
+
+
+def single_folder_sources(
+    root: str | os.PathLike[str],
+    *,
+    val_fraction: float,
+    max_pixels: int = MAX_PIXELS,
+    leave_out: frozenset[str] = frozenset(),
+) -> tuple[FileSource, FileSource]:
+    """(train, val) of ``root/<class>/``: in each class, the ``val_fraction`` of images whose names hash
+    lowest is val.
+
+    The split depends on nothing but the names below ``root`` and the fraction. Classes in ``leave_out`` are
+    passed over.
+    """
+    if not 0 < val_fraction < 1:
+        raise ConfigError(f"data.val_fraction={val_fraction}: a number between 0 and 1 is needed")
+    root = _existing(Path(root))
+    files, ignored = _class_files(root, leave_out)
+    train, val = {}, {}
+    for name, members in files.items():
+        count = round(len(members) * val_fraction)
+        if not 0 < count < len(members):
+            side = "validation" if count == 0 else "training"
+            raise DataError(
+                f"data.val_fraction={val_fraction}: class {name!r} in {root} has {len(members)} image(s), "
+                f"which leaves none for {side}; change the fraction or add images"
+            )
+        chosen = set(sorted(members, key=lambda member: derive("split", member))[:count])
+        train[name] = [member for member in members if member not in chosen]
+        val[name] = [member for member in members if member in chosen]
+    classes = list(files)
+    return (
+        _source(root, train, classes, max_pixels, ignored),
+        _source(root, val, classes, max_pixels, 0),
+    )
+
+
+def _source(
+    root: Path, files: Mapping[str, list[str]], classes: list[str], max_pixels: int, ignored: int
+) -> FileSource:
+    names = [name for members in files.values() for name in members]
+    number = {name: index for index, name in enumerate(classes)}
+    targets = [number[class_name] for class_name, members in files.items() for _ in members]
+    return FileSource(root, names, targets, classes, max_pixels, ignored)
+
+
+def _existing(root: Path) -> Path:
+    if not root.exists():
+        raise DataError(f"data.root={root}: no such folder")
+    if not root.is_dir():
+        raise DataError(f"data.root={root}: is a file, a folder of class folders is needed")
+    return root
+
+
+def _class_files(root: Path, leave_out: frozenset[str] = frozenset()) -> tuple[dict[str, list[str]], int]:
+    """Image names (relative to ``root``, sorted) by class (sorted), and the number of other files passed
+    over."""
+    try:
+        names = sorted(
+            entry.name
+            for entry in os.scandir(root)
+            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in leave_out
+        )
+        if not names:
+            raise DataError(f"{root}: has no class folders; images belong into one folder per class")
+        found: dict[str, list[str]] = {}
+        ignored = 0
+        for name in names:
+            files = list(_files(root / name, name, ()))
+            found[name] = sorted(file for file in files if file.lower().endswith(EXTENSIONS))
+            ignored += len(files) - len(found[name])
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+    empty = [name for name in names if not found[name]]
+    if empty:
+        raise DataError(f"{root}: no image in the folder of class {_some(empty)}")
+    if len(names) == 1:
+        raise DataError(
+            f"{root}: holds a single class folder ({names[0]!r}); two classes are needed at least"
+        )
+    return found, ignored
+
+
+def _files(folder: Path, relative: str, above: tuple[str, ...]) -> Iterator[str]:
+    """Names of the files in and below a folder, links followed but not in circles, hidden ones left out."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    for entry in os.scandir(folder):
+        name = f"{relative}/{entry.name}"
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _files(Path(entry.path), name, (*above, here))
+        else:
+            yield name
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

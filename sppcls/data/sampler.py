@@ -1,0 +1,171 @@
+"""Which images make up which batch.
+
+Batches are lists of keys (epoch, step, pass, index): the epoch and step the batch belongs to, how often the
+whole set had been gone through before this image (which seeds its augmentation), and the image's number.
+Because a key carries all of it, a worker process needs no state, and a loader that prefetches can never be
+one epoch behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from sppcls.data.keys import derive
+from sppcls.data.sizes import SizeSchedule, batch_size_at
+from sppcls.errors import ConfigError, DataError
+
+Key = tuple[int, int, int, int]
+
+
+def permutation(n: int, seed: int, number: int) -> torch.Tensor:
+    """Order number ``number`` of ``n`` images under ``seed``: int64 (n,), a private generator's."""
+    generator = torch.Generator().manual_seed(derive(seed, "order", number))
+    return torch.randperm(n, generator=generator)
+
+
+class KeyedBatchSampler(Sampler[list[Key]]):
+    """Batches of keys for one rank; every rank sees the same steps, and the ranks share each step's images.
+
+    The set of images of a step depends on ``batch_size * world`` only; rank r takes every world-th of them.
+
+    Without a pixel budget an epoch is one pass over a fresh permutation: each image exactly once over all
+        ranks. Its ``ceil(n / (batch_size * world))`` steps share the images evenly, so batches differ by one
+        image at most and no tiny batch is left over for batch normalisation to choke on. (``drop_last`` gives
+        full batches only and leaves out fewer than one step's images, others in each epoch.)
+
+    With a pixel budget, steps at smaller sizes take more images: ``floor(batch_size * world * largest /
+        size)`` in all. The number of steps per epoch stays ``n // (batch_size * world)``; images come from an
+        endless stream of permutations that goes on from epoch to epoch, so all are seen equally often.
+
+    Args:
+        n: number of images.
+        batch_size: images per rank and step (with a pixel budget: at the largest size).
+        seed: run seed, any integer.
+        schedule: sizes, used by the pixel budget only.
+        rank, world: this process and how many there are.
+        shuffle: ``False`` keeps the images in their order.
+        drop_last: full batches only.
+        pixel_budget: larger batches at smaller sizes.
+        start: (epoch, step) to begin at; the skipped steps belong to that epoch only.
+
+    Raises:
+        DataError: fewer images than ranks.
+        ConfigError: ``drop_last`` and not a single full batch.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        schedule: SizeSchedule,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        pixel_budget: bool = False,
+        start: tuple[int, int] = (0, 0),
+    ) -> None:
+        if n < world:
+            raise DataError(
+                f"the training set has {n} image(s), too few to give each of {world} processes one"
+            )
+        self.n, self.batch_size, self.seed, self.schedule = n, batch_size, seed, schedule
+        self.rank, self.world = rank, world
+        self.shuffle, self.drop_last, self.pixel_budget = shuffle, drop_last, pixel_budget
+        self.start = start
+        self.epoch = start[0]
+        self._budget_offsets = [0]
+        self._order: tuple[int, torch.Tensor] | None = None
+        together = batch_size * world
+        if pixel_budget:
+            self._steps = max(1, n // together)
+        elif drop_last:
+            self._steps = n // together
+        else:
+            # Never more steps than leave each rank an image (this matters only for batch_size=1).
+            self._steps = min(-(-n // together), n // world)
+        if not self._steps:
+            raise ConfigError(
+                f"data.batch_size={batch_size} on {world} process(es) is more than the {n} training images: "
+                f"choose at most {n // world}, or data.drop_last=false"
+            )
+
+    @property
+    def sampler(self) -> KeyedBatchSampler:
+        """Itself: Lightning looks for ``set_epoch`` at ``loader.batch_sampler.sampler``."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields; only the epoch of ``start`` begins in its
+        middle."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Steps per epoch: the same in every epoch and on every rank, also where ``start`` skips some."""
+        return self._steps
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch = self.epoch
+        first = self.start[1] if epoch == self.start[0] else 0
+        for step in range(first, self._steps):
+            begin, end = (
+                self._budget_slice(epoch, step) if self.pixel_budget else self._even_slice(epoch, step)
+            )
+            yield [
+                (epoch, step, place // self.n, self._image_at(place))
+                for place in range(begin + self.rank, end, self.world)
+            ]
+
+    def _even_slice(self, epoch: int, step: int) -> tuple[int, int]:
+        """Places in the endless stream that a step of an unbudgeted epoch takes; pass number = epoch."""
+        together = self.batch_size * self.world
+        if self.drop_last:
+            return epoch * self.n + step * together, epoch * self.n + (step + 1) * together
+        return epoch * self.n + step * self.n // self._steps, epoch * self.n + (
+            step + 1
+        ) * self.n // self._steps
+
+    def _budget_slice(self, epoch: int, step: int) -> tuple[int, int]:
+        while len(self._budget_offsets) <= epoch:
+            done = len(self._budget_offsets) - 1
+            self._budget_offsets.append(self._budget_offsets[-1] + self._budget_total(done, self._steps))
+        begin = self._budget_offsets[epoch] + self._budget_total(epoch, step)
+        return begin, begin + self._budget_batch(epoch, step)
+
+    def _budget_batch(self, epoch: int, step: int) -> int:
+        return batch_size_at(
+            self.batch_size * self.world, self.schedule.at(epoch, step), self.schedule.largest
+        )
+
+    def _budget_total(self, epoch: int, steps: int) -> int:
+        """Images that the first ``steps`` steps of an epoch take."""
+        if not self.schedule.changes_within_epoch:
+            return steps * self._budget_batch(epoch, 0)
+        return sum(self._budget_batch(epoch, step) for step in range(steps))
+
+    def _image_at(self, place: int) -> int:
+        """Image at a place of the endless stream; only the current permutation is kept."""
+        number, position = divmod(place, self.n)
+        if not self.shuffle:
+            return position
+        if self._order is None or self._order[0] != number:
+            self._order = number, permutation(self.n, self.seed, number)
+        return int(self._order[1][position])
+
+
+class EvalSampler(Sampler[int]):
+    """Images ``rank, rank + world, ...`` of ``n``: over all ranks each exactly once, with no padding."""
+
+    def __init__(self, n: int, rank: int = 0, world: int = 1) -> None:
+        self._range = range(rank, n, world)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._range)

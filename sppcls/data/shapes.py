@@ -1,0 +1,167 @@
+"""Generated images for a first run: no files, every image a function of (seed, split, index).
+
+A class is one of 5 shapes filled with one of 4 textures. Scale, place, rotation, colours, background, clutter
+and the size and aspect of the image vary, so that neither colour nor any single pixel tells the class.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from sppcls.data.keys import derive
+from sppcls.errors import ConfigError
+
+SHAPES = ("disc", "triangle", "square", "star", "cross")
+TEXTURES = ("plain", "stripes", "checks", "dots")
+CLASSES = [f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES]
+
+_OUTLINES = {
+    "disc": [(math.cos(math.tau * i / 40), math.sin(math.tau * i / 40)) for i in range(40)],
+    "triangle": [(1.15 * math.cos(math.tau * i / 3), 1.15 * math.sin(math.tau * i / 3)) for i in range(3)],
+    "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+    "star": [
+        (r * math.cos(math.tau * i / 10), r * math.sin(math.tau * i / 10))
+        for i, r in enumerate([1.2, 0.5] * 5)
+    ],
+    "cross": [
+        (0.35, 0.35), (0.35, 1.05), (-0.35, 1.05), (-0.35, 0.35), (-1.05, 0.35), (-1.05, -0.35),
+        (-0.35, -0.35), (-0.35, -1.05), (0.35, -1.05), (0.35, -0.35), (1.05, -0.35), (1.05, 0.35),
+    ],
+}  # fmt: skip
+
+
+class ShapesSource:
+    """``count`` generated images, balanced over the 20 classes.
+
+    Args:
+        split: ``train`` or ``val``; the two never share an image.
+        count: number of images, at least one per class.
+        seed: of the data set, any integer.
+    """
+
+    def __init__(self, split: str, count: int, seed: int = 0) -> None:
+        if count < len(CLASSES):
+            raise ConfigError(
+                f"data.num_{split}={count}: at least {len(CLASSES)} is needed, one image per class"
+            )
+        self.classes = list(CLASSES)
+        self.targets = [index % len(CLASSES) for index in range(count)]
+        self.split, self.seed = split, seed
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def name(self, index: int) -> str:
+        return f"{self.split}/{index:05d} {self.classes[self.targets[index]]}"
+
+    def image(self, index: int) -> torch.Tensor:
+        """uint8 (3, H, W), shorter side 200 to 300, aspect (W/H) 0.6 to 1.7."""
+        rng = random.Random(derive("shapes", self.seed, self.split, index))
+        shape, texture = divmod(self.targets[index], len(TEXTURES))
+        return torch.from_numpy(_draw(SHAPES[shape], TEXTURES[texture], rng)).permute(2, 0, 1)
+
+
+def _draw(shape: str, texture: str, rng: random.Random) -> np.ndarray:
+    """uint8 (H, W, 3)."""
+    short = rng.randint(200, 300)
+    aspect = math.exp(rng.uniform(math.log(0.6), math.log(1.7)))
+    width, height = (round(short * aspect), short) if aspect > 1 else (short, round(short / aspect))
+    image = Image.fromarray(_background(height, width, rng))
+    pen = ImageDraw.Draw(image)
+    for _ in range(rng.randint(3, 8)):
+        _clutter(pen, height, width, rng)
+    canvas = np.asarray(image).astype(np.int16)
+    _object(canvas, shape, texture, rng)
+    top, left = rng.randint(0, 200), rng.randint(0, 200)
+    canvas += _noise()[top : top + height, left : left + width] * rng.randint(4, 12) >> 4
+    return np.clip(canvas, 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def _noise() -> np.ndarray:
+    """int16 (720, 720, 3), about N(0, 16), from which every image takes a piece."""
+    return np.random.default_rng(0).normal(0, 16, (720, 720, 3)).astype(np.int16)
+
+
+def _colour(rng: random.Random) -> tuple[int, int, int]:
+    return rng.randint(20, 235), rng.randint(20, 235), rng.randint(20, 235)
+
+
+def _colour_unlike(other: tuple[int, ...], rng: random.Random) -> tuple[int, int, int]:
+    while True:
+        colour = _colour(rng)
+        if sum(abs(int(a) - b) for a, b in zip(other, colour, strict=True)) >= 180:
+            return colour
+
+
+def _background(height: int, width: int, rng: random.Random) -> np.ndarray:
+    """A linear gradient between two colours: uint8 (H, W, 3)."""
+    start, end = np.array(_colour(rng), np.float32), np.array(_colour(rng), np.float32)
+    angle = rng.uniform(0, math.tau)
+    ramp = (
+        np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * math.sin(angle)
+        + np.linspace(-0.5, 0.5, width, dtype=np.float32) * math.cos(angle)
+    ) * 0.7 + 0.5
+    return (start + ramp[..., None] * (end - start)).astype(np.uint8)
+
+
+def _clutter(pen: ImageDraw.ImageDraw, height: int, width: int, rng: random.Random) -> None:
+    """A line, or a small plain blob that resembles no class in size."""
+    x, y = rng.uniform(0, width), rng.uniform(0, height)
+    if rng.random() < 0.5:
+        end = (x + rng.uniform(-0.6, 0.6) * width, y + rng.uniform(-0.6, 0.6) * height)
+        pen.line([(x, y), end], fill=_colour(rng), width=rng.randint(2, 7))
+        return
+    radius = rng.uniform(0.02, 0.07) * min(height, width)
+    pen.polygon(_outline(rng.choice(SHAPES), x, y, radius, rng.uniform(0, math.tau)), fill=_colour(rng))
+
+
+def _outline(shape: str, x: float, y: float, radius: float, angle: float) -> list[tuple[float, float]]:
+    cos, sin = radius * math.cos(angle), radius * math.sin(angle)
+    return [(x + cos * u - sin * v, y + sin * u + cos * v) for u, v in _OUTLINES[shape]]
+
+
+def _object(canvas: np.ndarray, shape: str, texture: str, rng: random.Random) -> None:
+    """Draw the image's one object into int16 (H, W, 3)."""
+    height, width = canvas.shape[:2]
+    short = min(height, width)
+    radius = rng.uniform(0.22, 0.42) * short
+    # Near enough to the middle that a corner region of the paper's geometry still shows half of the object.
+    x = width / 2 + rng.uniform(-0.25, 0.25) * short
+    y = height / 2 + rng.uniform(-0.25, 0.25) * short
+    reach = 1.25 * radius
+    x0, x1 = max(0, int(x - reach)), min(width, int(x + reach) + 1)
+    y0, y1 = max(0, int(y - reach)), min(height, int(y + reach) + 1)
+    mask_image = Image.new("L", (x1 - x0, y1 - y0))
+    outline = _outline(shape, x - x0, y - y0, radius, rng.uniform(0, math.tau))
+    ImageDraw.Draw(mask_image).polygon(outline, fill=1)
+    mask = np.asarray(mask_image, dtype=bool)
+
+    first = _colour_unlike(tuple(canvas[int(y), int(x)]), rng)
+    second = _colour_unlike(first, rng)
+    part = canvas[y0:y1, x0:x1]
+    if texture == "plain":
+        part[mask] = first
+        return
+    pattern = _pattern(texture, y1 - y0, x1 - x0, rng)
+    part[mask & pattern] = first
+    part[mask & ~pattern] = second
+
+
+def _pattern(texture: str, height: int, width: int, rng: random.Random) -> np.ndarray:
+    """Boolean (height, width)."""
+    angle, pitch = rng.uniform(0, math.tau), math.tau / rng.uniform(14, 26)
+    rows = np.arange(height, dtype=np.float32)[:, None] * pitch
+    columns = np.arange(width, dtype=np.float32) * pitch
+    cos, sin = math.cos(angle), math.sin(angle)
+    u = np.sin(cos * columns + sin * rows + rng.uniform(0, math.tau))
+    if texture == "stripes":
+        return u > 0
+    v = np.sin(cos * rows - sin * columns + rng.uniform(0, math.tau))
+    return u * v > 0 if texture == "checks" else u + v > 0.6

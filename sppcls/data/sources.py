@@ -1,0 +1,65 @@
+"""From the ``data`` group of a config to the two splits."""
+
+from __future__ import annotations
+
+import os
+
+from sppcls.data.decode import MAX_PIXELS
+from sppcls.data.downloads import DOWNLOADS, download_sources
+from sppcls.data.files import Source, check_headers
+from sppcls.data.folder import folder_sources, split_sources
+from sppcls.data.shapes import ShapesSource
+from sppcls.errors import ConfigError
+
+__all__ = ["SOURCES", "Source", "build_sources", "check_headers"]
+
+SOURCES = ("shapes", "folder", "imagenet", *DOWNLOADS)
+
+
+def build_sources(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+    download: bool = False,
+    val_fraction: float = 0.2,
+    max_pixels: int = MAX_PIXELS,
+    num_train: int | None = None,
+    num_val: int | None = None,
+) -> tuple[Source, Source]:
+    """Build (train, val).
+
+    Args:
+        name: one of ``SOURCES``: ``shapes`` (generated), ``folder`` (class folders, see
+            :mod:`sppcls.data.folder`), ``imagenet`` (``root/train/<wnid>`` and ``root/val/<wnid>``), or a set
+            that torchvision can download.
+        root: folder of the data; not used by ``shapes``.
+        seed: of ``shapes``. How files are split never depends on a seed.
+        download: fetch a torchvision set that is not there.
+        val_fraction: share of each class for validation where the data has no split of its own.
+        max_pixels: images larger than this are refused.
+        num_train, num_val: images of ``shapes`` (2000 and 500).
+
+    Raises:
+        ConfigError: a key is impossible for this source.
+        DataError: the data is missing, empty or inconsistent, or cannot be fetched.
+    """
+    if name not in SOURCES:
+        raise ConfigError(f"data.name={name!r}: choose from {', '.join(SOURCES)}")
+    if name == "shapes":
+        return (
+            ShapesSource("train", 2000 if num_train is None else num_train, seed),
+            ShapesSource("val", 500 if num_val is None else num_val, seed),
+        )
+    if root is None:
+        raise ConfigError(f"data.root is not set: data={name} needs the folder of its files, data.root=PATH")
+    for key, value in (("num_train", num_train), ("num_val", num_val)):
+        if value is not None:
+            raise ConfigError(
+                f"data.{key}={value}: only data=shapes can be given a number of images, not {name}"
+            )
+    if name == "folder":
+        return folder_sources(root, val_fraction=val_fraction, max_pixels=max_pixels)
+    if name == "imagenet":
+        return split_sources(root, max_pixels=max_pixels)
+    return download_sources(name, root, download=download, val_fraction=val_fraction, max_pixels=max_pixels)

@@ -1,0 +1,192 @@
+"""From a decoded image to the uint8 region the loader hands out, and from a batch of regions to the network's
+input.
+
+The loader always gives regions of the largest training size; a batch of a smaller size is the *same* regions
+resized, as the paper does it (He et al. 2015, sec. 2.3: the 180x180 image is the 224x224 region resized, not
+a smaller crop).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from sppcls.data.geometry import (
+    POSITIONS,
+    cut,
+    default_shorter_side,
+    offset_at,
+    random_resized_box,
+    resized_size,
+)
+from sppcls.data.sizes import Size
+from sppcls.errors import ConfigError
+
+CROPS = ("five", "anywhere", "center", "resized")
+
+# Principal components of ImageNet's RGB values in 0..1 (Krizhevsky et al. 2012, sec. 4.1); rows of the
+# vectors are R, G, B.
+_EIGENVALUES = torch.tensor([0.2175, 0.0188, 0.0045])
+_EIGENVECTORS = torch.tensor(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+
+
+def lighting_offset(alphas: Sequence[float]) -> torch.Tensor:
+    """RGB offset, float32 (3,) in units of 0..1, of PCA lighting with the three normal variates
+    ``alphas``."""
+    return _EIGENVECTORS @ (torch.tensor(alphas, dtype=torch.float32) * _EIGENVALUES)
+
+
+class TrainTransform:
+    """One random region of an image; all randomness comes from the seed of the call.
+
+    Args:
+        region: (height, width) of the result in pixels.
+        crop: ``five`` (centre or a corner of the whole image, the paper's), ``anywhere`` in the whole image,
+            ``center``, or ``resized`` (a box of random area and aspect, for modern recipes).
+        flip: mirror half of the images.
+        lighting: standard deviation of AlexNet's PCA lighting (the paper: 0.1), 0 for none.
+        shorter_side: shorter side of the image before the region is cut, in pixels; ``None`` keeps the
+            paper's proportion of 256 to 224. Not used by ``resized``.
+        scale, ratio: range of the box's share of the image and of its relative aspect, for ``resized``.
+        trivial_augment: one random operation of TrivialAugment (Müller and Hutter 2021).
+        erasing: probability of painting a random rectangle grey (Zhong et al. 2020).
+
+    Raises:
+        ConfigError: an argument is out of range; the message names its key.
+    """
+
+    def __init__(
+        self,
+        region: Size,
+        crop: str = "five",
+        flip: bool = True,
+        lighting: float = 0.1,
+        shorter_side: int | None = None,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        trivial_augment: bool = False,
+        erasing: float = 0.0,
+    ) -> None:
+        if crop not in CROPS:
+            raise ConfigError(f"augment.crop={crop!r}: choose from {', '.join(CROPS)}")
+        if lighting < 0:
+            raise ConfigError(f"augment.lighting={lighting}: a standard deviation of at least 0 is needed")
+        if not 0 <= erasing <= 1:
+            raise ConfigError(f"augment.erasing={erasing}: a probability between 0 and 1 is needed")
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+            raise ConfigError(f"augment.scale={list(scale)}: give [low, high] with 0 < low <= high <= 1")
+        if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+            raise ConfigError(f"augment.ratio={list(ratio)}: give [low, high] with 0 < low <= high")
+        self.region, self.crop, self.flip, self.lighting = region, crop, flip, lighting
+        self.shorter_side = _checked_shorter_side(shorter_side, region)
+        self.scale, self.ratio = scale, ratio
+        extras: list[torch.nn.Module] = []
+        if trivial_augment:
+            extras.append(v2.TrivialAugmentWide())
+        if erasing:
+            extras.append(v2.RandomErasing(erasing, value=[124, 116, 104]))  # about the mean of photos
+        self._extras = extras
+
+    def __call__(self, image: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 (3, H, W) of any size -> uint8 (3, *region) and the lighting offset, float32 (3,) in units of
+        0..1."""
+        rng = random.Random(seed)
+        result = self._region_of(image, rng)
+        if self.flip and rng.random() < 0.5:
+            result = result.flip(-1)
+        offset = lighting_offset([rng.gauss(0.0, self.lighting) for _ in range(3)])
+        if self._extras:
+            # torchvision's own augmentations draw from the global generator.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                for extra in self._extras:
+                    result = extra(result)
+        return result, offset
+
+    def _region_of(self, image: torch.Tensor, rng: random.Random) -> torch.Tensor:
+        height, width = image.shape[-2:]
+        if self.crop == "resized":
+            top, left, box_h, box_w = random_resized_box(
+                height, width, self.region, self.scale, self.ratio, rng
+            )
+            return F.resize(
+                image[:, top : top + box_h, left : left + box_w], list(self.region), antialias=True
+            )
+        whole = resized_size(height, width, self.shorter_side, self.region)
+        if self.crop == "anywhere":
+            top, left = rng.randint(0, whole[0] - self.region[0]), rng.randint(0, whole[1] - self.region[1])
+        else:
+            position = rng.choice(POSITIONS) if self.crop == "five" else "center"
+            top, left = offset_at(position, whole, self.region)
+        return cut(image, whole, top, left, self.region)
+
+
+class EvalTransform:
+    """The central region: shorter side to ``shorter_side`` (``None``: 256 for 224), then the centre (paper,
+    sec. 3.1)."""
+
+    def __init__(self, region: Size, shorter_side: int | None = None) -> None:
+        self.region = region
+        self.shorter_side = _checked_shorter_side(shorter_side, region)
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """uint8 (3, H, W) of any size -> uint8 (3, *region)."""
+        whole = resized_size(image.shape[-2], image.shape[-1], self.shorter_side, self.region)
+        return cut(image, whole, *offset_at("center", whole, self.region), self.region)
+
+
+def _checked_shorter_side(shorter_side: int | None, region: Size) -> int:
+    if shorter_side is None:
+        return default_shorter_side(region)
+    if shorter_side < min(region):
+        raise ConfigError(
+            f"augment.shorter_side={shorter_side}: at least the region's {min(region)} pixels are needed"
+        )
+    return shorter_side
+
+
+def prepare_batch(
+    image: torch.Tensor,
+    size: Size,
+    mean: Sequence[float],
+    std: Sequence[float],
+    lighting: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Turn a batch of regions into network input, on the device that holds it.
+
+    A region of another aspect than ``size`` is first cut to it, centrally; one of the same aspect is used
+    whole. Then it is resized (as uint8, antialiased), lighting is added and the result normalised.
+
+    Args:
+        image: uint8 (N, 3, H, W).
+        size: (h, w) to resize to, in pixels.
+        mean, std: three numbers each, of RGB in units of 0..1.
+        lighting: float32 (N, 3), RGB offsets in units of 0..1.
+
+    Returns:
+        float32 (N, 3, h, w) in channels_last memory format.
+    """
+    image = _cut_to_aspect(image, size).contiguous(memory_format=torch.channels_last)
+    if tuple(image.shape[-2:]) != size:
+        image = F.resize(image, list(size), antialias=True)
+    scale = 1 / torch.tensor(std, dtype=torch.float32, device=image.device).view(1, 3, 1, 1)
+    shift = -torch.tensor(mean, dtype=torch.float32, device=image.device).view(1, 3, 1, 1)
+    if lighting is not None:
+        shift = shift + lighting.to(image.device, torch.float32).view(-1, 3, 1, 1)
+    result = image.to(torch.float32, memory_format=torch.channels_last)
+    return result.mul_(scale / 255).add_(shift * scale)
+
+
+def _cut_to_aspect(image: torch.Tensor, size: Size) -> torch.Tensor:
+    height, width = image.shape[-2:]
+    if height * size[1] > width * size[0]:
+        keep = max(1, round(width * size[0] / size[1]))
+        return image[..., (height - keep) // 2 :, :][..., :keep, :]
+    keep = max(1, round(height * size[1] / size[0]))
+    return image[..., (width - keep) // 2 :][..., :keep]

@@ -1,0 +1,185 @@
+"""Checkpoints: written atomically, read safely, usable without Hydra or Lightning.
+
+A checkpoint is Lightning's own plus ``"sppcls"``, the *card*: plain values that say how to build the network and how
+to feed it. :func:`load_classifier` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+import sppcls
+from sppcls.errors import CheckpointError
+from sppcls.nn import SPPClassifier, build_classifier
+
+FORMAT = 1
+
+
+def make_card(
+    *,
+    architecture: dict[str, Any],
+    classes: list[str],
+    mean: list[float],
+    std: list[float],
+    train_sizes: list[tuple[int, int]],
+    val_sizes: list[tuple[int, int]],
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    """What a checkpoint says about itself; plain dicts, lists, strings and numbers only.
+
+    Args:
+        architecture: keyword arguments of :func:`sppcls.nn.build_classifier`.
+        classes: class names by number.
+        mean: RGB mean in 0..1 that inputs are normalised with.
+        std: RGB standard deviation in 0..1.
+        train_sizes: (height, width) pairs trained on.
+        val_sizes: (height, width) pairs validated at, the main one first.
+        config: the whole resolved config of the run.
+    """
+    return {
+        "format": FORMAT,
+        "version": sppcls.__version__,
+        "architecture": architecture,
+        "classes": list(classes),
+        "mean": list(mean),
+        "std": list(std),
+        "train_sizes": [list(size) for size in train_sizes],
+        "val_sizes": [list(size) for size in val_sizes],
+        "config": config,
+    }
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without running any code that it may contain (``weights_only=True``).
+
+    Raises:
+        CheckpointError: missing, damaged, not a checkpoint, or not one of sppcls.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path}: damaged, cut short or not a checkpoint ({reason})") from None
+    if not isinstance(checkpoint, dict) or "sppcls" not in checkpoint or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
+    card = checkpoint["sppcls"]
+    if card.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {card.get('format')} written by sppcls {card.get('version')}; "
+            f"this is sppcls {sppcls.__version__}, which reads format {FORMAT}"
+        )
+    return checkpoint
+
+
+def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifier:
+    """The trained network of a checkpoint, in evaluation mode.
+
+    With ``ema.enabled`` these are the averaged weights. The checkpoint's card is the attribute ``card``: among others
+    ``card["classes"]``, ``card["mean"]``, ``card["std"]`` (RGB, 0..1) and ``card["train_sizes"]``.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or its weights do not fit its own description.
+    """
+    checkpoint = read_checkpoint(path, map_location)
+    card = checkpoint["sppcls"]
+    architecture = dict(card["architecture"])
+    # The weights come from the checkpoint; a file of pretrained ones may not even exist any more.
+    architecture["backbone"] = {**architecture["backbone"], "weights": None}
+    architecture["input_size"] = tuple(architecture["input_size"])
+    net = build_classifier(**architecture)
+    weights = {
+        name.removeprefix("net."): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("net.")
+    }
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path}: the weights do not fit the network it describes ({reason})") from None
+    net.card = card
+    if str(map_location) != "cpu":
+        net.to(map_location)
+    return net.eval()
+
+
+def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | Path) -> None:
+    """Refuse to resume a run from the checkpoint of another one.
+
+    Raises:
+        CheckpointError: naming the first part of the network, or the class, that differs.
+    """
+    old = checkpoint["sppcls"]
+    for part, new_value in card["architecture"].items():
+        old_value = old["architecture"].get(part)
+        if part == "num_classes" or old_value == new_value:
+            continue  # the class lists below say it better
+        if isinstance(new_value, dict) and isinstance(old_value, dict):
+            for name, value in new_value.items():
+                if old_value.get(name) != value and name != "weights":
+                    raise CheckpointError(
+                        f"{path}: another network: {part}.{name} is {_show(old_value.get(name))} there, "
+                        f"{_show(value)} in this config"
+                    )
+        elif part != "init":
+            raise CheckpointError(
+                f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
+            )
+    if old["classes"] != card["classes"]:
+        there, here = set(old["classes"]), set(card["classes"])
+        if there == here:
+            raise CheckpointError(f"{path}: the same classes in another order than in data.root")
+        only_there, only_here = sorted(there - here), sorted(here - there)
+        raise CheckpointError(
+            f"{path}: other classes; only in the checkpoint: {_some(only_there)}; only in the data: {_some(only_here)}"
+        )
+
+
+def _show(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a neighbour and renames it, so a checkpoint is either the old one or the new one, never half of one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except (OSError, RuntimeError) as error:
+            # torch.save reports a full disk as a RuntimeError of its zip writer.
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            kept = "; the one written before it is intact" if path.exists() else ""
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            reason = " ".join(reason.split())[:120]
+            raise CheckpointError(f"{path}: the checkpoint could not be written ({reason}){kept}") from None

@@ -1,0 +1,66 @@
+"""Learning rate as a function of the optimiser step.
+
+The rate is set from this function at every step and kept nowhere else, so a resumed run cannot disagree with an
+uninterrupted one. The one rule that looks at the error, :class:`Plateau`, has a small state that is checkpointed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sppcls.config import SchedulerConfig
+
+
+def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, epochs: int, drops: int = 0) -> float:
+    """What the base learning rate is multiplied by at an optimiser step.
+
+    Args:
+        config: the ``scheduler`` group.
+        step: optimiser steps taken so far.
+        steps_per_epoch: optimiser steps in one epoch.
+        epochs: epochs of the whole training.
+        drops: drops that the plateau rule has made so far (``name="paper"`` only).
+    """
+    total = steps_per_epoch * epochs
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return (step + 1) / warmup
+    if config.name == "paper":
+        return config.factor**drops
+    if config.name == "step":
+        return config.factor ** sum(step >= share * total for share in config.milestones)
+    if config.name == "cosine":
+        done = (step - warmup) / max(1, total - warmup)
+        return config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return 1.0
+
+
+class Plateau:
+    """Counts the drops of the paper's rule: divide the rate when the error stops falling, twice (sec. 3.1).
+
+    The paper does not say how long it waits; ``patience`` is the number of epochs in a row without a new best error
+    that are let pass. With two sizes in turn it should cover a few epochs of each.
+    """
+
+    def __init__(self, patience: int, max_drops: int) -> None:
+        self.patience = patience
+        self.max_drops = max_drops
+        self.drops = 0
+        self.best = math.inf
+        self.waited = 0
+
+    def update(self, error: float) -> None:
+        """Take the validation error of one epoch."""
+        if error < self.best:
+            self.best, self.waited = error, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience and self.drops < self.max_drops:
+            self.drops, self.waited = self.drops + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drops": self.drops, "best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drops, self.best, self.waited = state["drops"], state["best"], state["waited"]

@@ -1,0 +1,56 @@
+"""Loss and top-1 / top-5 error as exact counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class ErrorCounter(Metric):
+    """Mean loss and top-1 / top-5 error, in per cent, over all samples (micro average) and all processes.
+
+    Keeps sums, not means of batches, so batches of different sizes and an uneven share per process give the exact
+    figure. With at most five classes the top-5 error is 0 by definition. Ties count as ``torch.topk`` breaks them.
+
+    Args:
+        persistent: keep the counts in ``state_dict``, so that an epoch resumed half-way reports all of it.
+    """
+
+    full_state_update = False
+    loss_sum: Tensor
+    wrong1: Tensor
+    wrong5: Tensor
+    total: Tensor
+
+    def __init__(self, *, persistent: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state(
+            "loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=persistent
+        )
+        for name in ("wrong1", "wrong5", "total"):
+            self.add_state(
+                name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum", persistent=persistent
+            )
+
+    def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
+        """Count one batch: ``logits`` (N, classes), ``target`` (N,) class numbers, ``loss`` (N,) per sample."""
+        ranked = logits.float().topk(min(5, logits.shape[1]), dim=1).indices
+        hits = ranked == target[:, None]
+        self.wrong1 += (~hits[:, 0]).sum()
+        self.wrong5 += (~hits.any(dim=1)).sum()
+        self.loss_sum += loss.double().sum()
+        self.total += target.numel()
+
+    def compute(self) -> dict[str, float]:
+        """``{"loss", "top1_error", "top5_error", "images"}``; errors in per cent. NaN where nothing was counted."""
+        total = int(self.total)
+        share = 1 / total if total else float("nan")
+        return {
+            "loss": float(self.loss_sum) * share,
+            "top1_error": 100 * int(self.wrong1) * share,
+            "top5_error": 100 * int(self.wrong5) * share,
+            "images": total,
+        }

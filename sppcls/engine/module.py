@@ -1,0 +1,197 @@
+"""The LightningModule: one network trained at the size that the schedule gives, validated at every size asked for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from sppcls.config import Config
+from sppcls.data import Batch
+from sppcls.data.keys import derive
+from sppcls.data.sizes import Size, SizeSchedule, size_label
+from sppcls.data.transforms import prepare_batch
+from sppcls.engine.learning_rate import Plateau, lr_factor
+from sppcls.engine.metrics import ErrorCounter
+from sppcls.engine.mistakes import Mistakes
+from sppcls.engine.optimizer import make_optimizer
+from sppcls.errors import SppclsError
+
+
+class DivergedError(SppclsError):
+    """The loss is no longer a finite number."""
+
+
+class ClassificationModule(pl.LightningModule):
+    """Train an image classifier at one size or at several in turn.
+
+    The input size of a step is ``schedule.at(batch.epoch, batch.step)``: a pure function of what the batch says about
+    itself, so neither workers, processes nor a resumed run can disagree about it. Dropout, mixup and cutmix draw from
+    a generator seeded by ``(seed, epoch, step, process)``, so no random state has to be saved.
+
+    Args:
+        net: the network, (N, 3, h, w) to (N, classes).
+        config: the checked config.
+        schedule: input size of every step.
+        val_sizes: sizes validated at; the first is the main one, whose error is ``val/top1_error``.
+        classes: names of the classes.
+        card: what is stored in checkpoints so that they can be used without this module (see ``checkpoint.py``).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        config: Config,
+        schedule: SizeSchedule,
+        val_sizes: list[Size],
+        classes: list[str],
+        card: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.config = config
+        self.schedule = schedule
+        self.val_sizes = val_sizes
+        self.classes = classes
+        self.card = card
+        self.plateau = Plateau(config.scheduler.patience, config.scheduler.max_drops)
+        self.images_seen = 0
+        self.best: dict[str, Any] | None = None
+        self.size: Size = schedule.largest
+        self.lr = config.optimizer.lr
+        self.val_results: dict[str, dict[str, float]] = {}
+        self.bad_images: dict[str, None] = {}
+        self.train_errors = ErrorCounter(persistent=True)
+        self.val_errors = nn.ModuleDict({size_label(size): ErrorCounter() for size in val_sizes})
+        self.mistakes = Mistakes(len(classes))
+        self._mixers = _make_mixers(config, len(classes))
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.net, self.config.optimizer)
+
+    def _rate(self) -> float:
+        """Base learning rate of this step."""
+        batches = int(self.trainer.num_training_batches)
+        steps_per_epoch = math.ceil(batches / self.config.trainer.accumulate_grad_batches)
+        factor = lr_factor(
+            self.config.scheduler,
+            self.trainer.global_step,
+            steps_per_epoch,
+            self.config.trainer.max_epochs,
+            self.plateau.drops,
+        )
+        return self.config.optimizer.lr * factor
+
+    def on_train_epoch_start(self) -> None:
+        self.train_errors.reset()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if batch.epoch != self.current_epoch:
+            raise RuntimeError(f"the loader is at epoch {batch.epoch}, the trainer at epoch {self.current_epoch}")
+        self.lr = self._rate()
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.lr * group["lr_scale"]
+        self._note_bad(batch)
+        self.size = self.schedule.at(batch.epoch, batch.step)
+        torch.manual_seed(derive(self.config.seed, "step", batch.epoch, batch.step, self.global_rank))
+        x = prepare_batch(
+            batch.image, self.size, self.config.data.mean, self.config.data.std, lighting=batch.lighting
+        )
+        target: Tensor = batch.target
+        if self._mixers:
+            mixer = self._mixers[int(torch.randint(len(self._mixers), ()))]
+            x, target = mixer(x, batch.target)
+            x = x.contiguous(memory_format=torch.channels_last)
+        logits = self.net(x)
+        losses = F.cross_entropy(
+            logits, target, label_smoothing=self.config.mix.label_smoothing, reduction="none"
+        )
+        loss = losses.mean()
+        # With mixed images the error is counted against the larger share.
+        labels = target if target.ndim == 1 else target.argmax(1)
+        self.train_errors.update(logits.detach(), labels, losses.detach())
+        self._check_finite(loss, batch)
+        return loss
+
+    def _check_finite(self, loss: Tensor, batch: Batch) -> None:
+        # On a GPU reading the loss waits for the device, so there it is read only every few steps.
+        if loss.device.type != "cpu" and batch.step % self.config.log.every_n_steps:
+            return
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {float(loss)} at epoch {batch.epoch}, step {batch.step}, size {size_label(self.size)}: "
+                f"training stopped; try a lower optimizer.lr (now {self.config.optimizer.lr:g}), "
+                "scheduler.warmup_epochs or trainer.gradient_clip_norm"
+            )
+
+    def _note_bad(self, batch: Batch) -> None:
+        self.bad_images.update(dict.fromkeys(batch.bad))
+
+    # -- validation -------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self.mistakes.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._note_bad(batch)
+        for size in self.val_sizes:
+            x = prepare_batch(batch.image, size, self.config.data.mean, self.config.data.std)
+            logits = self.net(x)
+            losses = F.cross_entropy(logits.float(), batch.target, reduction="none")
+            self.val_errors[size_label(size)].update(logits, batch.target, losses)
+            if size == self.val_sizes[0]:
+                self.mistakes.update(logits, batch.target, losses, batch.index)
+
+    def on_validation_epoch_end(self) -> None:
+        results = {}
+        for name, counter in self.val_errors.items():
+            results[name] = counter.compute()
+            counter.reset()
+        if self.trainer.sanity_checking:
+            return
+        self.val_results = results
+        main = self.val_results[size_label(self.val_sizes[0])]
+        if not math.isfinite(main["loss"]):
+            raise DivergedError(
+                f"the validation loss is {main['loss']} after epoch {self.current_epoch}: training stopped; "
+                f"try a lower optimizer.lr (now {self.config.optimizer.lr:g})"
+            )
+        if self.config.scheduler.name == "paper":
+            self.plateau.update(main["top1_error"])
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sppcls"] = self.card
+        checkpoint["sppcls_progress"] = {
+            "plateau": self.plateau.state_dict(),
+            "images_seen": self.images_seen,
+            "best": self.best,
+            "val_results": self.val_results,
+            "bad_images": list(self.bad_images),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        progress = checkpoint["sppcls_progress"]
+        self.plateau.load_state_dict(progress["plateau"])
+        self.images_seen = progress["images_seen"]
+        self.best = progress["best"]
+        self.val_results = progress["val_results"]
+        self.bad_images = dict.fromkeys(progress["bad_images"])
+
+
+def _make_mixers(config: Config, num_classes: int) -> list[nn.Module]:
+    mixers: list[nn.Module] = []
+    if config.mix.mixup:
+        mixers.append(v2.MixUp(alpha=config.mix.mixup, num_classes=num_classes))
+    if config.mix.cutmix:
+        mixers.append(v2.CutMix(alpha=config.mix.cutmix, num_classes=num_classes))
+    return mixers
+

@@ -1,0 +1,25 @@
+"""Errors meant for the person at the keyboard.
+
+The message of each is one line that names the key, file or value at fault and says what is allowed. The command
+line prints that line without a traceback; library callers catch :class:`SppclsError`.
+"""
+
+
+class SppclsError(Exception):
+    """Base of every error that sppcls raises on purpose outside ``sppcls.nn``."""
+
+
+class ConfigError(SppclsError):
+    """A configuration key is unknown, has the wrong type, or its value is impossible."""
+
+
+class DataError(SppclsError):
+    """The data set is missing, empty or inconsistent."""
+
+
+class ImageError(DataError):
+    """One image cannot be read."""
+
+
+class CheckpointError(SppclsError):
+    """A checkpoint cannot be read, written, or does not fit."""

@@ -1,0 +1,78 @@
+"""Hydra's side of the command line: single runs and ``--multirun``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from sppcls.composition import CONFIG_NAME, command_line_overrides, compose, compose_unchecked, conf_dir, restore
+from sppcls.config import Config, check_config
+from sppcls.errors import SppclsError
+
+# Hydra's own flags that print something instead of running, and sweeps, whose values are not those of one run.
+_NOT_ONE_RUN = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc", "-m",
+                "--multirun")  # fmt: skip
+
+
+def run(words: list[str]) -> int:
+    """Compose and train. ``words`` are Hydra's arguments.
+
+    Raises:
+        SppclsError: one line; for a single run before Hydra starts, where the config is at fault.
+    """
+    overrides, config_dir = command_line_overrides(words)
+    one_run = not any(word.split("=")[0] in _NOT_ONE_RUN for word in words)
+    if one_run and "LOCAL_RANK" not in os.environ:
+        compose_unchecked(overrides, config_dir)
+        if not any(word.lstrip("+").startswith("ckpt_path=") for word in overrides):
+            compose(overrides, config_dir)
+    result: list[int] = []
+    failed: list[SppclsError] = []
+    argv = sys.argv
+
+    def task(given: DictConfig) -> None:
+        # Lightning starts the other processes of a distributed run with sys.argv, so it has to be the real one.
+        sys.argv = argv
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        try:
+            _train(given, list(HydraConfig.get().overrides.task))
+            result.append(0)
+        except SppclsError as error:
+            if sweep:
+                raise
+            failed.append(error)
+
+    sys.argv = [argv[0], *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
+    finally:
+        sys.argv = argv
+    if failed:
+        raise failed[0]
+    return 0
+
+
+def _train(given: DictConfig, overrides: list[str]) -> None:
+    # Imported here: it takes seconds, and a wrong config should be told at once.
+    from sppcls.training import train
+
+    train(_resumed_config(given, overrides) or check_config(given))
+
+
+def _resumed_config(given: DictConfig, overrides: list[str]) -> Config | None:
+    """With ``ckpt_path``, the config of that run with what the command line changes; None to take the given one."""
+    if given.ckpt_path is None:
+        return None
+    from sppcls.engine.checkpoint import read_checkpoint
+    from sppcls.training import resume_path
+
+    if given.ckpt_path == "auto":
+        return None  # the folder is found by the config, so the config is the given one
+    path = resume_path(check_config(given))
+    assert path is not None
+    return restore(read_checkpoint(path)["sppcls"]["config"], given, overrides)

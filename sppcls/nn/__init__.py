@@ -1,0 +1,57 @@
+"""The network: backbones, spatial pyramid pooling and heads (He et al. 2015). Plain torch, usable on its own."""
+
+from sppcls.nn.backbones import (
+    NORMS,
+    PAPER_BACKBONES,
+    Backbone,
+    convnet_star5,
+    overfeat5,
+    overfeat7,
+    paper_backbone,
+    zf5,
+)
+from sppcls.nn.build import BACKBONES, build_classifier
+from sppcls.nn.classifier import SPPClassifier
+from sppcls.nn.heads import HEADS, ConvHead, FCHead, Head
+from sppcls.nn.init import INITS
+from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
+from sppcls.nn.pooling import POOL_MODES
+from sppcls.nn.pyramid import BIN_RULES, Pyramid
+from sppcls.nn.spp import (
+    LevelLargerThanMapWarning,
+    SpatialPyramidPooling2d,
+    pool_windows,
+    spatial_pyramid_pool2d,
+)
+from sppcls.nn.trunks import TORCHVISION_TRUNKS, timm_trunk, torchvision_trunk
+
+__all__ = [
+    "BACKBONES",
+    "BIN_RULES",
+    "HEADS",
+    "INITS",
+    "NORMS",
+    "PAPER_BACKBONES",
+    "POOL_MODES",
+    "TORCHVISION_TRUNKS",
+    "Backbone",
+    "ConvHead",
+    "FCHead",
+    "Head",
+    "LRNAcrossChannels",
+    "LRNWithinChannel",
+    "LevelLargerThanMapWarning",
+    "Pyramid",
+    "SPPClassifier",
+    "SpatialPyramidPooling2d",
+    "build_classifier",
+    "convnet_star5",
+    "overfeat5",
+    "overfeat7",
+    "paper_backbone",
+    "pool_windows",
+    "spatial_pyramid_pool2d",
+    "timm_trunk",
+    "torchvision_trunk",
+    "zf5",
+]

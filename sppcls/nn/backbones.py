@@ -1,0 +1,222 @@
+"""The four convolutional networks of the paper, and the contract that every backbone keeps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
+
+NORMS = ("lrn_within", "lrn_across", "batch", "none")
+
+
+class Backbone(nn.Module):
+    """Convolutional layers up to the last pooling, which spatial pyramid pooling replaces.
+
+    Attributes:
+        name: what to call it in messages.
+        layers: image batch (N, 3, H, W) to feature map (N, out_channels, h, w).
+        out_channels: channels of the feature map.
+        stride: image pixels per cell of the map.
+        last_pool: the pooling that follows the map in the original network; not part of ``forward``.
+    """
+
+    def __init__(
+        self, name: str, layers: nn.Module, out_channels: int, stride: int, last_pool: nn.Module
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.layers = layers
+        self.out_channels = out_channels
+        self.stride = stride
+        self.last_pool = last_pool
+        self._feature_sizes: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, out_channels, h, w)."""
+        return self.layers(x)
+
+    def feature_size(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the feature map of a height x width image; (0, 0) if the image is too small for the layers."""
+        size = (height, width)
+        if size not in self._feature_sizes:
+            try:
+                if min(size) < 1:
+                    raise RuntimeError
+                shape = output_shape(self.layers, size)
+                self._feature_sizes[size] = (shape[2], shape[3])
+            except RuntimeError:
+                # Torch's way to say that a kernel is larger than its input.
+                self._feature_sizes[size] = (0, 0)
+        return self._feature_sizes[size]
+
+    def pooled_size(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) after ``last_pool`` for a height x width image; (0, 0) if the image is too small."""
+        feature_size = self.feature_size(height, width)
+        if min(feature_size) < 1:
+            return (0, 0)
+        try:
+            pooled = self.last_pool(torch.empty(1, self.out_channels, *feature_size, device="meta"))
+        except RuntimeError:
+            return (0, 0)
+        return (pooled.shape[2], pooled.shape[3])
+
+
+def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
+    """Shape of what ``layers`` make of two (height, width) images. Computes no values; RuntimeError if too small."""
+    on_meta = {
+        name: torch.empty_like(tensor, device="meta", dtype=torch.float32 if tensor.is_floating_point() else None)
+        for name, tensor in chain(layers.named_parameters(), layers.named_buffers())
+    }
+    with torch.no_grad():
+        # Two images, so that batch normalisation in training mode accepts a map of one cell.
+        images = torch.empty(2, 3, *size, device="meta")
+        return torch.func.functional_call(layers, on_meta, (images,)).shape
+
+
+class _Conv(NamedTuple):
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 1
+    lrn: bool = False
+
+
+class _Pool(NamedTuple):
+    kernel: int
+    stride: int
+    ceil: bool = False
+    lrn: bool = False
+
+
+class _Plan(NamedTuple):
+    """One column of Table 1. ``lrn`` marks the layers that are followed by local response normalisation."""
+
+    layers: tuple[_Conv | _Pool, ...]
+    last_pool: _Pool
+    norm: str
+
+
+# The paper "adjusts" paddings without giving them. These reach its map sizes: 13x13 (ZF-5, Convnet*) and 18x18
+# (Overfeat) at 224, and 10x10 and 14x14 at 180. LRN comes after ReLU and before the pooling, except in the Overfeat
+# nets, whose conv1 is pooled first.
+_ZF5 = _Plan(
+    (
+        _Conv(96, 7, stride=2, padding=1, lrn=True),
+        _Pool(3, 2, ceil=True),
+        _Conv(256, 5, stride=2, padding=1, lrn=True),
+        _Pool(3, 2, ceil=True),
+        _Conv(384, 3),
+        _Conv(384, 3),
+        _Conv(256, 3),
+    ),
+    last_pool=_Pool(3, 2, ceil=True),
+    norm="lrn_within",  # as in the authors' released model
+)
+_CONVNET_STAR5 = _Plan(
+    (
+        _Conv(96, 11, stride=4, padding=2, lrn=True),
+        _Conv(256, 5, padding=2, lrn=True),
+        _Pool(3, 2),
+        _Conv(384, 3),
+        _Pool(3, 2),
+        _Conv(384, 3),
+        _Conv(256, 3),
+    ),
+    last_pool=_Pool(3, 2),
+    norm="lrn_across",  # as in AlexNet
+)
+
+
+def _overfeat(convs_of_512: int) -> _Plan:
+    return _Plan(
+        (
+            _Conv(96, 7, stride=2, padding=0),
+            _Pool(3, 3, lrn=True),
+            _Conv(256, 5, padding=2),
+            _Pool(2, 2),
+            *[_Conv(512, 3)] * convs_of_512,
+        ),
+        last_pool=_Pool(3, 3),
+        norm="lrn_across",
+    )
+
+
+_PLANS = {
+    "zf5": _ZF5,
+    "convnet_star5": _CONVNET_STAR5,
+    "overfeat5": _overfeat(3),
+    "overfeat7": _overfeat(5),
+}
+PAPER_BACKBONES = tuple(_PLANS)
+
+
+def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Backbone:
+    """One of the paper's networks (He et al. 2015, Table 1) up to its last convolution and ReLU.
+
+    Args:
+        name: ``zf5``, ``convnet_star5``, ``overfeat5`` or ``overfeat7``.
+        width: multiplies the number of channels of every layer, rounded to multiples of 8.
+        norm: ``lrn_within`` (3x3 cells of a channel), ``lrn_across`` (5 channels), ``batch`` (after every convolution,
+            which then has no bias) or ``none``. None takes the LRN that the network was trained with.
+
+    Raises:
+        ValueError: an unknown name or norm, or a width that is not positive.
+    """
+    if name not in _PLANS:
+        raise ValueError(f"name={name!r}: choose from {', '.join(PAPER_BACKBONES)}")
+    if not width > 0:
+        raise ValueError(f"width={width!r}: must be greater than 0")
+    plan = _PLANS[name]
+    norm = plan.norm if norm is None else norm
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm!r}: choose from {', '.join(NORMS)}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels, stride, number = 3, 1, 0
+    for layer in plan.layers:
+        if isinstance(layer, _Conv):
+            number += 1
+            out = max(8, round(layer.channels * width / 8) * 8)
+            layers[f"conv{number}"] = nn.Conv2d(
+                channels, out, layer.kernel, layer.stride, layer.padding, bias=norm != "batch"
+            )
+            if norm == "batch":
+                layers[f"norm{number}"] = nn.BatchNorm2d(out)
+            layers[f"relu{number}"] = nn.ReLU(inplace=True)
+            channels = out
+        else:
+            layers[f"pool{number}"] = _max_pool(layer)
+        if layer.lrn and norm == "lrn_within":
+            layers[f"norm{number}"] = LRNWithinChannel()
+        elif layer.lrn and norm == "lrn_across":
+            layers[f"norm{number}"] = LRNAcrossChannels()
+        stride *= layer.stride
+    return Backbone(name, nn.Sequential(layers), channels, stride, _max_pool(plan.last_pool))
+
+
+def _max_pool(pool: _Pool) -> nn.MaxPool2d:
+    return nn.MaxPool2d(pool.kernel, pool.stride, ceil_mode=pool.ceil)
+
+
+def zf5(width: float = 1.0, norm: str | None = None) -> Backbone:
+    """ZF-5: stride 16, 256 channels, 13x13 at 224. See :func:`paper_backbone`."""
+    return paper_backbone("zf5", width, norm)
+
+
+def convnet_star5(width: float = 1.0, norm: str | None = None) -> Backbone:
+    """Convnet*-5 (AlexNet with its inner poolings moved): stride 16, 256 channels, 13x13 at 224."""
+    return paper_backbone("convnet_star5", width, norm)
+
+
+def overfeat5(width: float = 1.0, norm: str | None = None) -> Backbone:
+    """Overfeat-5: stride 12, 512 channels, 18x18 at 224. See :func:`paper_backbone`."""
+    return paper_backbone("overfeat5", width, norm)
+
+
+def overfeat7(width: float = 1.0, norm: str | None = None) -> Backbone:
+    """Overfeat-7: stride 12, 512 channels, 18x18 at 224. See :func:`paper_backbone`."""
+    return paper_backbone("overfeat7", width, norm)

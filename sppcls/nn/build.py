@@ -1,0 +1,177 @@
+"""From plain settings to a network: every value is checked, and every error starts with its key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import nn
+
+from sppcls.nn.backbones import PAPER_BACKBONES, Backbone, paper_backbone
+from sppcls.nn.classifier import SPPClassifier
+from sppcls.nn.heads import HEADS, ConvHead, FCHead, Head
+from sppcls.nn.init import INITS, init_backbone, init_head
+from sppcls.nn.pooling import POOL_MODES
+from sppcls.nn.pyramid import BIN_RULES, Pyramid
+from sppcls.nn.spp import SpatialPyramidPooling2d
+from sppcls.nn.trunks import TORCHVISION_TRUNKS, timm_trunk, torchvision_trunk
+from sppcls.nn.weights import load_file, load_into
+
+BACKBONES = (*PAPER_BACKBONES, *TORCHVISION_TRUNKS, "timm")
+
+T = TypeVar("T")
+
+
+def build_classifier(
+    *,
+    backbone: Mapping[str, Any],
+    pyramid: Mapping[str, Any],
+    head: Mapping[str, Any],
+    num_classes: int,
+    input_size: tuple[int, int],
+    init: str = "modern",
+) -> SPPClassifier:
+    """Build a network from plain settings.
+
+    Args:
+        backbone: ``name`` (one of :data:`BACKBONES`), ``weights`` (None, ``DEFAULT`` or a path; default None). The
+            paper's networks also take ``width`` (default 1) and ``norm`` (one of :data:`NORMS`; default: the LRN the
+            network was trained with). ``timm`` needs ``model``. Keys that do not apply may be None.
+        pyramid: ``levels`` (ints or (rows, columns) pairs; None for the backbone's own last pooling), ``mode`` (one of
+            :data:`POOL_MODES`), ``bins`` (one of :data:`BIN_RULES`).
+        head: ``name`` (one of :data:`HEADS`), ``hidden`` (widths; none for ``linear``), ``dropout``.
+        num_classes: number of logits, at least 1.
+        input_size: (height, width) of the images. Must give a map that can be pooled. Without a pyramid it fixes the
+            size of the images for good, unless the last pooling is a global one or the head is ``conv``.
+        init: ``paper`` or ``modern``; see :mod:`sppcls.nn.init`. Trunks keep their own start, only their head is
+            initialised.
+
+    Raises:
+        ValueError: an impossible setting. The message starts with the key, such as ``backbone.norm='foo': ...``.
+    """
+    _check_keys("backbone", backbone, ("name", "width", "norm", "weights", "model"))
+    _check_keys("pyramid", pyramid, ("levels", "mode", "bins"))
+    _check_keys("head", head, ("name", "hidden", "dropout"))
+    _choice("init", init, INITS)
+    if not _is_int(num_classes) or num_classes < 1:
+        raise ValueError(f"num_classes={num_classes!r}: must be a whole number of at least 1")
+    if not (len(input_size) == 2 and all(_is_int(side) and side > 0 for side in input_size)):
+        raise ValueError(f"input_size={input_size!r}: must be (height, width) in pixels")
+    size = (input_size[0], input_size[1])
+    spp = _spp(pyramid)
+    head_name, hidden, dropout = _head_settings(head)
+    if head_name == "conv" and spp is not None:
+        raise ValueError("head.name='conv': pools nothing, so it needs pyramid.levels=null")
+
+    trunk = _backbone(backbone)
+    if trunk.name in PAPER_BACKBONES and backbone.get("weights") is None:
+        init_backbone(trunk.layers, init, trunk.name)
+    if min(trunk.feature_size(*size)) < 1:
+        raise ValueError(
+            f"input_size={size[0]}x{size[1]}: too small for backbone.name={backbone['name']!r}, "
+            "its feature map would be empty"
+        )
+    fixed_size = None
+    pool: nn.Module
+    classifier_head: Head
+    if head_name == "conv":
+        pool = nn.Identity()
+        classifier_head = ConvHead(trunk.out_channels, hidden, num_classes, dropout)
+    else:
+        if spp is not None:
+            pool = spp
+            length = spp.output_length(trunk.out_channels)
+        else:
+            rows, columns = trunk.pooled_size(*size)
+            if min(rows, columns) < 1:
+                raise ValueError(f"input_size={size[0]}x{size[1]}: too small for the last pooling of {trunk.name}")
+            if not isinstance(trunk.last_pool, nn.AdaptiveAvgPool2d):
+                fixed_size = size
+            pool = nn.Sequential(trunk.last_pool, nn.Flatten(1))
+            length = trunk.out_channels * rows * columns
+        classifier_head = FCHead(length, hidden, num_classes, dropout)
+    init_head(classifier_head, init, trunk.name)
+    classifier = SPPClassifier(trunk, pool, classifier_head, fixed_size)
+    _named("", lambda: classifier.check_input_size(*size))
+    return classifier
+
+
+def _backbone(settings: Mapping[str, Any]) -> Backbone:
+    name = _choice("backbone.name", settings.get("name"), BACKBONES)
+    width, norm, weights, model = (settings.get(key) for key in ("width", "norm", "weights", "model"))
+    if weights is not None and not isinstance(weights, str):
+        raise ValueError(f"backbone.weights={weights!r}: must be null, DEFAULT or a path")
+    if model is not None and (name != "timm" or not isinstance(model, str)):
+        raise ValueError(f"backbone.model={model!r}: the name of a timm model, only for backbone.name=timm")
+    if name not in PAPER_BACKBONES:
+        if width not in (None, 1):
+            raise ValueError(f"backbone.width={width!r}: {name} has its own widths; use null")
+        if norm is not None:
+            raise ValueError(f"backbone.norm={norm!r}: {name} has its own normalisation; use null")
+        if name != "timm":
+            return _named("backbone.", lambda: torchvision_trunk(name, weights))
+        if model is None:
+            raise ValueError("backbone.model=null: backbone.name=timm needs the name of a timm model")
+        return _named("backbone.", lambda: timm_trunk(model, weights))
+    if weights == "DEFAULT":
+        raise ValueError(f"backbone.weights='DEFAULT': {name} has no published weights here; use null or a path")
+    if width is not None and (isinstance(width, bool) or not isinstance(width, (int, float))):
+        raise ValueError(f"backbone.width={width!r}: must be a number greater than 0")
+    backbone = _named("backbone.", lambda: paper_backbone(name, 1.0 if width is None else width, norm))
+    if weights is not None:
+        _named("backbone.", lambda: load_into(backbone.layers, load_file(weights), f"weights={weights!r}"))
+    return backbone
+
+
+def _spp(settings: Mapping[str, Any]) -> SpatialPyramidPooling2d | None:
+    mode = _choice("pyramid.mode", settings.get("mode", "max"), POOL_MODES)
+    bins = _choice("pyramid.bins", settings.get("bins", "adaptive"), BIN_RULES)
+    if "levels" not in settings:
+        raise ValueError("pyramid.levels: missing; give a list of levels, or null for no pyramid")
+    levels = settings["levels"]
+    if levels is None:
+        return None
+    return SpatialPyramidPooling2d(_named("pyramid.", lambda: Pyramid(levels)), mode, bins)
+
+
+def _head_settings(settings: Mapping[str, Any]) -> tuple[str, list[int], float]:
+    name = _choice("head.name", settings.get("name"), HEADS)
+    hidden = settings.get("hidden")
+    hidden = [] if hidden is None else hidden
+    if (
+        isinstance(hidden, str)
+        or not isinstance(hidden, Sequence)
+        or not all(_is_int(n) and n > 0 for n in hidden)
+    ):
+        raise ValueError(f"head.hidden={hidden!r}: must be a list of whole numbers of at least 1")
+    if name == "linear" and len(hidden) > 0:
+        raise ValueError(f"head.hidden={list(hidden)}: a linear head has no hidden layers; use [] or head.name=fc")
+    dropout = settings.get("dropout")
+    dropout = 0.0 if dropout is None else dropout
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise ValueError(f"head.dropout={dropout!r}: must be a number from 0 to below 1")
+    return name, list(hidden), float(dropout)
+
+
+def _check_keys(group: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in settings:
+        if key not in known:
+            raise ValueError(f"{group}.{key}: no such key; choose from {', '.join(known)}")
+
+
+def _choice(key: str, value: Any, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise ValueError(f"{key}={value!r}: choose from {', '.join(choices)}")
+    return value
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _named(prefix: str, call: Callable[[], T]) -> T:
+    """The result of ``call``; a ValueError from it gets ``prefix`` before its message, which starts with a key."""
+    try:
+        return call()
+    except ValueError as error:
+        raise ValueError(f"{prefix}{error}") from error

@@ -1,0 +1,127 @@
+"""Backbone, pooling and head as one network that takes images of any size (He et al. 2015, Figure 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sppcls.nn.backbones import Backbone
+from sppcls.nn.heads import ConvHead, Head
+from sppcls.nn.spp import SpatialPyramidPooling2d, pool_windows
+
+
+class SPPClassifier(nn.Module):
+    """Images to logits: ``classify(pooled(feature_map(x)))``.
+
+    Args:
+        backbone: images to feature maps.
+        pool: maps to what the head takes: a :class:`SpatialPyramidPooling2d`, or another pooling that ends in vectors,
+            or ``nn.Identity()`` before a :class:`ConvHead`.
+        head: vectors (or maps) to logits.
+        fixed_size: the only (height, width) of images that the head can take, for a network without a pyramid whose
+            pooling gives vectors of varying length; None if any size will do.
+    """
+
+    def __init__(
+        self, backbone: Backbone, pool: nn.Module, head: Head, fixed_size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pool = pool
+        self.head = head
+        self.fixed_size = fixed_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W), float, to logits (N, classes).
+
+        Raises:
+            ValueError: images of a size that the network cannot take (see :meth:`check_input_size`).
+        """
+        return self.classify(self.pooled(self.feature_map(x)))
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) to feature maps (N, C, h, w)."""
+        if torch.compiler.is_compiling():
+            return self.backbone(x)
+        if self.fixed_size is not None:
+            self.check_input_size(x.shape[2], x.shape[3])
+        try:
+            return self.backbone(x)
+        except RuntimeError:
+            # Torch speaks of kernels; say which image sizes would do, if that is the reason.
+            self.check_input_size(x.shape[2], x.shape[3])
+            raise
+
+    def pooled(self, feature_map: Tensor) -> Tensor:
+        """Feature maps (N, C, h, w) to vectors (N, length), or to themselves before a fully-convolutional head."""
+        return self.pool(feature_map)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """What :meth:`pooled` gives, to logits (N, classes)."""
+        return self.head(pooled)
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """Images to the output of every layer by name: ``map``, ``spp`` (what the pooling gives), ``fc6``, ``fc7``, ... ,
+        ``logits``. Hidden layers are taken after ReLU (and after dropout while training)."""
+        feature_map = self.feature_map(x)
+        pooled = self.pooled(feature_map)
+        return {"map": feature_map, "spp": pooled, **self.head.activations(pooled)}
+
+    def forward_windows(self, feature_map: Tensor, windows: Tensor) -> Tensor:
+        """Logits (K, classes) of windows of feature maps (He et al. 2015, sec. 3.1.5).
+
+        Args:
+            feature_map: (N, C, h, w), from :meth:`feature_map`.
+            windows: integers (K, 5): map index, top, left, bottom, right in cells; see
+                :func:`~sppcls.nn.spp.pool_windows`.
+
+        Raises:
+            ValueError: bad windows, or a network that has neither a pyramid nor a fully-convolutional head.
+        """
+        if isinstance(self.head, ConvHead):
+            return pool_windows(self.head.logits_map(feature_map), windows, [1], "avg")
+        if not isinstance(self.pool, SpatialPyramidPooling2d):
+            raise ValueError("windows of any size need a pyramid; this network pools whole maps only")
+        return self.classify(
+            pool_windows(feature_map, windows, self.pool.pyramid, self.pool.mode, self.pool.bin_rule)
+        )
+
+    @property
+    def min_input_size(self) -> int:
+        """Shorter side of the smallest square image that :meth:`check_input_size` accepts."""
+        if self.fixed_size is not None:
+            return min(self.fixed_size)
+        low, high = 1, 1024
+        while low < high:
+            middle = (low + high) // 2
+            if self._problem(middle, middle) is None:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def check_input_size(self, height: int, width: int) -> None:
+        """Raise ValueError, naming the size and what is allowed, if a height x width image cannot be classified."""
+        problem = self._problem(height, width)
+        if problem is None:
+            return
+        allowed = (
+            f"this network takes {self.fixed_size[0]}x{self.fixed_size[1]} only, as it has no pyramid"
+            if self.fixed_size is not None
+            else f"the smallest square is {self.min_input_size}x{self.min_input_size}"
+        )
+        raise ValueError(f"input size {height}x{width}: {problem}; {allowed}")
+
+    def _problem(self, height: int, width: int) -> str | None:
+        """Why a height x width image cannot be classified; None if it can."""
+        feature_size = self.backbone.feature_size(height, width)
+        if min(feature_size) < 1:
+            return f"too small for {self.backbone.name}, its feature map would be empty"
+        if self.fixed_size is not None and (height, width) != self.fixed_size:
+            return "not the size that the head was built for"
+        if isinstance(self.pool, SpatialPyramidPooling2d):
+            try:
+                self.pool.pyramid.check_map_size(feature_size, self.pool.bin_rule)
+            except ValueError as error:
+                return str(error)
+        return None

@@ -1,0 +1,86 @@
+"""What follows the pooling: fully-connected layers, one linear layer, or 1x1 convolutions on the map."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+HEADS = ("fc", "linear", "conv")
+
+
+class Head(nn.Module):
+    """Named layers in order, hidden ones first.
+
+    Attributes:
+        hidden: (name, block) of each hidden layer with its ReLU and dropout; ``fc6``, ``fc7``, ...
+        last: the layer that gives the logits.
+    """
+
+    def __init__(self, hidden: Sequence[nn.Module], last: nn.Module) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(
+            OrderedDict((f"fc{number}", block) for number, block in enumerate(hidden, start=6))
+        )
+        self.last = last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pooled vectors (N, length) to logits (N, classes)."""
+        return self.last(self.hidden(x))
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of every hidden layer by name (after ReLU and dropout), then ``logits``."""
+        outputs: dict[str, Tensor] = {}
+        for name, block in self.hidden.named_children():
+            x = outputs[name] = block(x)
+        outputs["logits"] = self.last(x)
+        return outputs
+
+
+class FCHead(Head):
+    """fc6, fc7, ... each with ReLU and dropout, then the classes (He et al. 2015, sec. 3.1). Linear without ``hidden``.
+
+    Args:
+        in_features: length of the pooled vector.
+        hidden: widths of the hidden layers; the paper has [4096, 4096].
+        num_classes: number of logits.
+        dropout: probability to drop a hidden unit while training.
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int], num_classes: int, dropout: float = 0.5) -> None:
+        widths = [in_features, *hidden]
+        blocks = [
+            nn.Sequential(nn.Linear(n_in, n_out), nn.ReLU(inplace=True), nn.Dropout(dropout))
+            for n_in, n_out in zip(widths, hidden, strict=False)
+        ]
+        super().__init__(blocks, nn.Linear(widths[-1], num_classes))
+
+
+class ConvHead(Head):
+    """The same layers as 1x1 convolutions on the map (N, C, h, w); logits are averaged over its positions.
+
+    Takes a map of any size without pooling it first: the fully-convolutional alternative to a pyramid.
+    """
+
+    def __init__(self, in_channels: int, hidden: Sequence[int], num_classes: int, dropout: float = 0.5) -> None:
+        widths = [in_channels, *hidden]
+        blocks = [
+            nn.Sequential(nn.Conv2d(n_in, n_out, 1), nn.ReLU(inplace=True), nn.Dropout(dropout))
+            for n_in, n_out in zip(widths, hidden, strict=False)
+        ]
+        super().__init__(blocks, nn.Conv2d(widths[-1], num_classes, 1))
+
+    def logits_map(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to logits at each position (N, classes, h, w)."""
+        return super().forward(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to logits (N, classes)."""
+        return self.logits_map(x).mean((2, 3))
+
+    def activations(self, x: Tensor) -> dict[str, Tensor]:
+        """As for every head; hidden outputs are maps."""
+        outputs = super().activations(x)
+        outputs["logits"] = outputs["logits"].mean((2, 3))
+        return outputs

@@ -1,0 +1,141 @@
+"""Local response normalisation, within a channel and across channels (He et al. 2015, Table 1).
+
+Both divide each value ``x`` by ``(k + alpha * mean of x^2 over a neighbourhood) ^ 0.75``. The paper's first two layers
+need it on their largest maps, where it is bound by memory traffic, not arithmetic. So it is written as one autograd
+function that works through the batch in pieces small enough for the processor's cache and reuses its buffers, that
+keeps only its input for the backward pass, and whose neighbourhood sums are a few shifted additions. The power costs
+two square roots: ``s^-0.75 = rsqrt(s) * sqrt(rsqrt(s))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_BETA = 0.75  # in AlexNet and in the authors' released ZF-5 alike
+_VALUES_PER_PIECE = 1 << 18  # 1 MiB of float32
+
+
+class _LocalResponseNorm(nn.Module):
+    """``x * (k + alpha * mean(x^2)) ^ -0.75``, the mean over ``size`` neighbours along each of ``dims``.
+
+    Neighbours outside the map count as zeros. Computes in float32 whatever the input type (float64 for float64), and
+    returns the input type. Works in any memory format; ``channels_last`` is kept.
+    """
+
+    dims: tuple[int, ...]
+
+    def __init__(self, size: int, alpha: float, k: float) -> None:
+        super().__init__()
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"size={size!r}: must be odd and at least 1, so that the neighbourhood has a centre")
+        self.size, self.alpha, self.k = size, alpha, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        radius, scale = self.size // 2, self.alpha / self.size ** len(self.dims)
+        if torch.compiler.is_compiling():
+            # The compiler fuses the plain formula by itself.
+            wide = x if x.dtype == torch.float64 else x.float()
+            s = _padded_sum(wide * wide, self.dims, radius).mul(scale).add(self.k)
+            return (wide * _power(s)).to(x.dtype)
+        normalised: Tensor = _Normalise.apply(x, self.dims, radius, scale, self.k)
+        return normalised
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, alpha={self.alpha}, k={self.k}"
+
+
+class LRNWithinChannel(_LocalResponseNorm):
+    """Over ``size x size`` cells of the same channel, as in the authors' released ZF-5. (N, C, H, W) to the same."""
+
+    dims = (2, 3)
+
+    def __init__(self, size: int = 3, alpha: float = 5e-5, k: float = 1.0) -> None:
+        super().__init__(size, alpha, k)
+
+
+class LRNAcrossChannels(_LocalResponseNorm):
+    """Over ``size`` channels at the same cell, with AlexNet's constants; equals ``nn.LocalResponseNorm``."""
+
+    dims = (1,)
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, k: float = 2.0) -> None:
+        super().__init__(size, alpha, k)
+
+
+class _Normalise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.settings = dims, radius, scale, k
+        y = torch.empty_like(x)
+        for x_piece, y_piece in _pieces(x, y):
+            wide = _wide(x_piece)
+            s = _squares_sum(wide, dims, radius).mul_(scale).add_(k)
+            y_piece.copy_(_power(s).mul_(wide))
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        # dy_j/dx_i = s_j^-b [i = j] - 2 b scale x_i x_j s_j^(-b-1) [i near j]. Nearness is symmetric, so the second
+        # term is again a neighbourhood sum, of grad * y / s.
+        (x,) = ctx.saved_tensors
+        dims, radius, scale, k = ctx.settings
+        grad_x = torch.empty_like(x)
+        for x_piece, grad_piece, out_piece in _pieces(x, grad, grad_x):
+            wide = _wide(x_piece)
+            s = _squares_sum(wide, dims, radius).mul_(scale).add_(k)
+            direct = _power(s).mul_(grad_piece)
+            near = _neighbour_sum((direct * wide).div_(s), dims, radius)
+            out_piece.copy_(direct.addcmul_(near, wide, value=-2 * _BETA * scale))
+        return grad_x, None, None, None, None
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same few images of every tensor at a time; the whole batch at once where there is no cache to fit."""
+    first = tensors[0]
+    images = first.shape[0]
+    if first.device.type == "cpu" and images > 0:
+        images = max(1, _VALUES_PER_PIECE * images // max(1, first.numel()))
+    return zip(*(tensor.split(max(1, images)) for tensor in tensors), strict=True)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _power(s: Tensor) -> Tensor:
+    root = s.rsqrt()
+    return root.sqrt().mul_(root)
+
+
+def _squares_sum(x: Tensor, dims: tuple[int, ...], radius: int) -> Tensor:
+    return _neighbour_sum(x * x, dims, radius)
+
+
+def _neighbour_sum(values: Tensor, dims: tuple[int, ...], radius: int) -> Tensor:
+    """Sum over the cells at most ``radius`` away along each of ``dims``; those outside count as zeros."""
+    for dim in dims:
+        length = values.shape[dim]
+        total = values.clone()
+        for shift in range(1, min(radius, length - 1) + 1):
+            total.narrow(dim, 0, length - shift).add_(values.narrow(dim, shift, length - shift))
+            total.narrow(dim, shift, length - shift).add_(values.narrow(dim, 0, length - shift))
+        values = total
+    return values
+
+
+def _padded_sum(values: Tensor, dims: tuple[int, ...], radius: int) -> Tensor:
+    """:func:`_neighbour_sum` without writing in place."""
+    for dim in dims:
+        length = values.shape[dim]
+        padded = F.pad(values, [0, 0] * (values.dim() - 1 - dim) + [radius, radius])
+        values = sum((padded.narrow(dim, i, length) for i in range(1, 2 * radius + 1)), padded.narrow(dim, 0, length))
+    return values

@@ -1,0 +1,87 @@
+"""How one level, or all levels, are computed. The public layer is in ``spp.py``.
+
+Max pooling over adaptive bins, the case that is trained, has a fast path; every other combination of mode and bin rule
+goes through :func:`pool_level`, one form that is correct for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sppcls.nn.pyramid import Level, bin_bounds
+
+POOL_MODES = ("max", "avg", "sum")
+
+
+def adaptive_max_levels(x: Tensor, levels: Sequence[Level]) -> list[Tensor]:
+    """Max-pool a map (N, C, H, W) to every level: a list of (N, C, rows, columns), in the order of ``levels``.
+
+    Appendix bins nest: a bin of a level is exactly the union of the bins of any level whose rows and columns are
+    multiples of its own. So such a level is pooled from that level's small output instead of from the map, and
+    6-3-2-1 reads the map once. Values are those of ``adaptive_max_pool2d``. So are gradients, as long as the maximum of
+    a bin is unique; where several cells of a bin hold exactly the maximum, the whole gradient goes to one of them, not
+    always the one that ``adaptive_max_pool2d`` picks.
+    """
+    outputs: dict[Level, Tensor] = {}
+    for level in sorted(set(levels), key=lambda level: level[0] * level[1], reverse=True):
+        sources = [m for m in outputs if m[0] % level[0] == 0 and m[1] % level[1] == 0]
+        if sources:
+            source = min(sources, key=lambda m: m[0] * m[1])
+            kernel = (source[0] // level[0], source[1] // level[1])
+            outputs[level] = F.max_pool2d(outputs[source], kernel)
+        else:
+            outputs[level] = _adaptive_max_pool2d(x, level)
+    return [outputs[level] for level in levels]
+
+
+def _adaptive_max_pool2d(x: Tensor, level: Level) -> Tensor:
+    """``F.adaptive_max_pool2d`` whose backward also runs under ``torch.use_deterministic_algorithms(True)``.
+
+    The stock backward has no deterministic CUDA form and raises there; that of ``gather`` has one, and gives the same
+    gradient, ties included.
+    """
+    if not (x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled()):
+        return F.adaptive_max_pool2d(x, level)
+    return gathered_max_pool2d(x, level)
+
+
+def gathered_max_pool2d(x: Tensor, level: Level) -> Tensor:
+    """``F.adaptive_max_pool2d`` as a gather at its indices: same values, same gradients, deterministic backward."""
+    _, cells = F.adaptive_max_pool2d(x.detach(), level, return_indices=True)
+    return x.flatten(2).gather(2, cells.flatten(2)).unflatten(2, level)
+
+
+def pool_level(x: Tensor, level: Level, mode: str, rule: str) -> Tensor:
+    """Pool a map (N, C, H, W) to one level (N, C, rows, columns), for any mode and bin rule.
+
+    Reduces along the width, then along the height. Sums of half-precision maps are taken in float32. A gradient of
+    ``max`` goes to the first maximal cell of a bin in row-major order.
+    """
+    wide = x.float() if mode != "max" and x.dtype in (torch.float16, torch.bfloat16) else x
+    pooled = _pool_axis(_pool_axis(wide, 3, level[1], mode, rule), 2, level[0], mode, rule)
+    return pooled.to(x.dtype)
+
+
+def _pool_axis(x: Tensor, dim: int, n: int, mode: str, rule: str) -> Tensor:
+    size = x.shape[dim]
+    if n == 1:
+        # One bin covers the axis, whatever the rule.
+        if mode == "max":
+            return x.max(dim, keepdim=True).values
+        return x.sum(dim, keepdim=True) if mode == "sum" else x.mean(dim, keepdim=True)
+    first, stop = bin_bounds(size, n, rule, x.device)
+    # No bin is longer than this. Shorter ones repeat their last cell, which is masked out of sums.
+    longest = (size + n - 1) // n + (1 if rule == "adaptive" else 0)
+    cells = first[:, None] + torch.arange(longest, device=x.device)
+    shown = cells.minimum(stop[:, None] - 1)
+    values = x.index_select(dim, shown.flatten()).unflatten(dim, (n, longest))
+    if mode == "max":
+        return values.max(dim + 1).values
+    tail = (1,) * (x.dim() - 1 - dim)
+    inside = (cells < stop[:, None]).view(n, longest, *tail)
+    sums = values.where(inside, 0).sum(dim + 1)
+    return sums if mode == "sum" else sums / (stop - first).view(n, *tail)

@@ -1,0 +1,87 @@
+"""Where a run writes: a folder that a person can read and that no other run writes to.
+
+``runs/<name>/<sizes>-<pyramid>-<backbone>-seed<seed>/``; a second run of the same configuration gets ``-2``, and so on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from sppcls.config import Config, size_schedule
+from sppcls.errors import ConfigError
+from sppcls.nn import Pyramid
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+
+
+def pyramid_label(config: Config) -> str:
+    """``"6-3-2-1"``, or ``"none"`` without SPP."""
+    levels = config.pyramid.levels
+    return "none" if levels is None else Pyramid(levels).label
+
+
+def run_name(config: Config) -> str:
+    """Readable name of the run folder: what this run trains, without characters that a shell or Hydra would mind."""
+    if config.run_name:
+        return _safe(config.run_name)
+    backbone = config.backbone.model if config.backbone.name == "timm" else config.backbone.name
+    width = "" if config.backbone.width in (None, 1) else f"w{config.backbone.width:g}"
+    pyramid = "nospp" if config.pyramid.levels is None else "l" + pyramid_label(config).replace("-", "_")
+    return _safe(f"{size_schedule(config).label}-{pyramid}-{backbone}{width}-seed{config.seed}")
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip(".") or "run"
+
+
+def claim_run_folder(config: Config) -> Path:
+    """Make the next free folder for this run; two runs started at once never get the same one.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    base = _base(config)
+    for number in range(1, 100_000):
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            if folder.parent.is_dir():
+                continue
+            raise ConfigError(f"runs_dir={config.runs_dir}: {folder.parent} is not a folder") from None
+        except OSError as error:
+            raise ConfigError(f"runs_dir={config.runs_dir}: cannot write there ({os.strerror(error.errno)})") from None
+        check_writable(folder)
+        return folder
+    raise ConfigError(f"runs_dir={config.runs_dir}: {base} exists 100,000 times; choose another run_name")
+
+
+def check_writable(folder: Path) -> None:
+    """Write and remove a small file.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    probe = folder / f".write-test-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot write there ({os.strerror(error.errno)})") from None
+
+
+def own_last_checkpoint(config: Config) -> Path | None:
+    """The newest ``last.ckpt`` among the folders of this very configuration, or None (``ckpt_path=auto``)."""
+    base = _base(config)
+    pattern = re.compile(re.escape(base.name) + r"(-\d+)?")
+    folders = [p for p in base.parent.glob("*") if pattern.fullmatch(p.name)] if base.parent.is_dir() else []
+    found = [p / LAST for p in folders if (p / LAST).is_file()]
+    return max(found, key=lambda p: p.stat().st_mtime_ns, default=None)
+
+
+def _base(config: Config) -> Path:
+    return Path(config.runs_dir) / _safe(config.name) / run_name(config)

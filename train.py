@@ -1,0 +1,8 @@
+"""Train an SPP classifier: ``python train.py --help``."""
+
+import sys
+
+from sppcls.cli import train_main
+
+if __name__ == "__main__":
+    sys.exit(train_main())

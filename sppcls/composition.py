@@ -92,6 +92,9 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path 
             siblings = sorted({str(s) for s in siblings})
         where = f"; known in {parent}: " if parent else "; known: "
         return f"{full}: unknown key{suggest(last, siblings)}{where}{', '.join(siblings)}"
+    if "mismatched input" in text or "token recognition error" in text:
+        reason = text.splitlines()[0]
+        return f"{reason}; a value with = , [ ] {{ }} or blanks needs quotes within quotes: 'key=\"value\"'"
     return " ".join(text.split())
 
 

@@ -321,11 +321,6 @@ def _check_together(config: Config) -> None:
         raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum > 0")
     if not all(0 < m < 1 for m in config.scheduler.milestones):
         raise ConfigError(f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1")
-    if config.scheduler.warmup_epochs >= config.trainer.max_epochs and config.scheduler.warmup_epochs > 0:
-        raise ConfigError(
-            f"scheduler.warmup_epochs={config.scheduler.warmup_epochs:g}: must be below "
-            f"trainer.max_epochs={config.trainer.max_epochs}"
-        )
     devices = config.trainer.devices
     if not (devices == "auto" or (isinstance(devices, int) and devices >= 1) or isinstance(devices, list)):
         raise ConfigError(f"trainer.devices={devices}: must be a number >= 1, a list of device numbers, or auto")

@@ -40,7 +40,7 @@ from sppcls.engine.progress import make_progress
 from sppcls.engine.report import Report
 from sppcls.engine.saving import Saving
 from sppcls.errors import ConfigError, DataError, SppclsError
-from sppcls.nn import Pyramid, SPPClassifier, build_classifier
+from sppcls.nn import LevelLargerThanMapWarning, Pyramid, SPPClassifier, build_classifier
 from sppcls.run_folder import (
     BEST,
     LAST,
@@ -364,7 +364,11 @@ def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) ->
         text = f"{size_label(size)}: map {height} x {width}"
         if config.pyramid.levels is not None:
             pyramid = Pyramid(config.pyramid.levels)
-            text += f" -> {pyramid.bins} bins ({pyramid.label}), vector {pyramid.output_length(net.backbone.out_channels):,}"
+            length = pyramid.output_length(net.backbone.out_channels)
+            text += f" -> {pyramid.bins} bins ({pyramid.label}), vector {length:,}"
+            finer = pyramid.larger_than((height, width))
+            if finer:
+                text += f"; level {Pyramid(finer).label} is finer than the map, its bins repeat cells"
         elif config.head.name != "conv":
             pooled = net.backbone.pooled_size(*size)
             text += f" -> last pooling {pooled[0]} x {pooled[1]} (no SPP)"
@@ -454,4 +458,6 @@ def _quiet_lightning() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # Said in the start-up table.
+    warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -70,12 +70,8 @@ class ImageDataModule(pl.LightningDataModule):
         if on_error not in ON_ERROR:
             raise ConfigError(f"data.on_error={on_error!r}: choose from {', '.join(ON_ERROR)}")
         self.train, self.val, self.schedule = train, val, schedule
-        self.batch_size, self.val_batch_size, self.workers, self.seed = (
-            batch_size,
-            val_batch_size,
-            workers,
-            seed,
-        )
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size
+        self.workers, self.seed = workers, seed
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.drop_last, self.pixel_budget, self.on_error = drop_last, pixel_budget, on_error
         # A validation set smaller than the number of processes is fine.
@@ -131,7 +127,7 @@ class ImageDataModule(pl.LightningDataModule):
 
         ``trainer.current_epoch`` will not do: it is one too low here when the checkpoint was written at the
         end of an epoch, and Lightning 2.6 then draws the first batches before it tells the sampler the epoch.
-        Nor do the progress counters' ``ready`` counts, which include a step that was interrupted.
+        Nor do the progress counters' ``ready``, which include a step that was interrupted.
         """
         if self.trainer is None:
             return 0, 0

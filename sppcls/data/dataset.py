@@ -81,8 +81,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Samples to a :class:`Batch`; those without an image are left out and named in ``bad``."""
     good = [sample for sample in samples if sample.image is not None]
     if good:
-        # Stacked as (H, W, 3), so that the batch is channels_last at no cost (and resizing it costs less than
-        # half).
+        # Stacked as (H, W, 3): the batch is channels_last at no cost, and resizing it costs less than half.
         rows = [sample.image.permute(1, 2, 0) for sample in good if sample.image is not None]
         image = default_collate(rows).permute(0, 3, 1, 2)
         lighting = torch.stack([sample.lighting for sample in good])

@@ -41,8 +41,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
         ImageError: the data is empty, no image, damaged, or too large; one line without the file's name.
     """
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata, torchvision of its decoder's retirement: neither is news to who
-        # trains.
+        # Pillow warns of odd metadata, torchvision of its decoder's retirement: no news to the user.
         warnings.simplefilter("ignore")
         try:
             image = _open(io.BytesIO(data), max_pixels)
@@ -67,17 +66,15 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> to
 
 def check_header(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> str | None:
     """What is wrong with a file as far as its first bytes tell (``None``: nothing); no pixel is decoded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with open(path, "rb") as file:
-                _open(file, max_pixels)
-        except ImageError as error:
-            return str(error)
-        except OSError as error:
-            return f"cannot be read ({error.strerror or _one_line(error)})"
-        except Exception as error:
-            return f"damaged image ({_one_line(error)})"
+    try:
+        with open(path, "rb") as file:
+            _open(file, max_pixels)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read ({error.strerror or _one_line(error)})"
+    except Exception as error:
+        return f"damaged image ({_one_line(error)})"
     return None
 
 

@@ -35,7 +35,7 @@ def download_sources(
     """(train, val) of a torchvision set below ``root``, fetched first if ``download`` and it is not there.
 
     The official splits: train/val (imagenette, flowers102), train/test (food101, cifar10), trainval/test
-        (pets). Caltech-101 has none: it is split like a single folder, and its background class is left out.
+    (pets). Caltech-101 has none: it is split like a single folder, and its background class is left out.
 
     Raises:
         DataError: the set is not there, or cannot be fetched.
@@ -55,19 +55,20 @@ def download_sources(
     except DataError:
         raise
     except ImportError as error:
-        raise DataError(f"data={name} needs the package {error.name}: pip install {error.name}") from error
-    except (
-        Exception
-    ) as error:  # torchvision raises RuntimeError, urllib and the archives any OSError or ValueError
-        if not download:
-            raise DataError(
-                f"data.root={root}: {name} is not there (looked for {place}); "
-                f"set data.download=true to fetch it, or put its files there"
-            ) from error
+        package = (error.name or str(error)).split(".")[0]
+        raise DataError(f"data={name} needs the package {package}: pip install {package}") from error
+    except Exception as error:  # torchvision, urllib and the archives raise many types
         reason = " ".join(str(error).split()) or type(error).__name__
+        if download:
+            raise DataError(
+                f"data.download: {name} could not be fetched ({reason}); "
+                f"fetch it by hand, unpack it to {place} and set data.download=false"
+            ) from error
+        if place.exists():
+            raise DataError(f"{place}: {name} is incomplete or damaged ({reason})") from error
         raise DataError(
-            f"data.download: {name} could not be fetched ({reason}); "
-            f"fetch it by hand, unpack it to {place} and set data.download=false"
+            f"data.root={root}: {name} is not there (looked for {place}); "
+            f"set data.download=true to fetch it, or put its files there"
         ) from error
 
 
@@ -99,10 +100,13 @@ def _flowers102(root: Path, download: bool, _: float, max_pixels: int) -> tuple[
 
 
 def _caltech101(root: Path, download: bool, val_fraction: float, max_pixels: int) -> tuple[Source, Source]:
-    if download or not (root / _FOLDERS["caltech101"]).is_dir():
-        datasets.Caltech101(root, download=download)
+    folder = root / _FOLDERS["caltech101"]
+    if download:
+        datasets.Caltech101(root, download=True)
+    elif not folder.exists():  # torchvision's class would make an empty folder before it says so
+        raise FileNotFoundError(folder)
     return single_folder_sources(
-        root / _FOLDERS["caltech101"],
+        folder,
         val_fraction=val_fraction,
         max_pixels=max_pixels,
         leave_out=frozenset({"BACKGROUND_Google"}),

@@ -1,5 +1,4 @@
-"""Image folders: ``root/train/<class>/`` and ``root/val/<class>/``, or ``root/<class>/`` split
-reproducibly."""
+"""Image folders: ``train/<class>/`` and ``val/<class>/``, or ``<class>/`` alone, split reproducibly."""
 
 from __future__ import annotations
 
@@ -13,19 +12,8 @@ from sppcls.data.keys import derive
 from sppcls.errors import ConfigError, DataError
 
 EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-)
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
+)  # fmt: skip
 
 
 def folder_sources(
@@ -48,8 +36,7 @@ def folder_sources(
 def split_sources(
     root: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
 ) -> tuple[FileSource, FileSource]:
-    """(train, val) of ``root/train/<class>/`` and ``root/val/<class>/``; a class may be absent from val
-    only."""
+    """(train, val) of ``root/train/<class>/`` and ``root/val/<class>/``; val may lack a class, train not."""
     root = _existing(Path(root))
     for split in ("train", "val"):
         if not (root / split).is_dir():
@@ -77,11 +64,9 @@ def single_folder_sources(
     max_pixels: int = MAX_PIXELS,
     leave_out: frozenset[str] = frozenset(),
 ) -> tuple[FileSource, FileSource]:
-    """(train, val) of ``root/<class>/``: in each class, the ``val_fraction`` of images whose names hash
-    lowest is val.
+    """(train, val) of ``root/<class>/``: in each class, the images whose names hash lowest are val.
 
-    The split depends on nothing but the names below ``root`` and the fraction. Classes in ``leave_out`` are
-    passed over.
+    Nothing but the names below ``root`` and the fraction decides. Classes in ``leave_out`` are passed over.
     """
     if not 0 < val_fraction < 1:
         raise ConfigError(f"data.val_fraction={val_fraction}: a number between 0 and 1 is needed")
@@ -116,16 +101,15 @@ def _source(
 
 
 def _existing(root: Path) -> Path:
-    if not root.exists():
+    if not os.path.exists(root):
         raise DataError(f"data.root={root}: no such folder")
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(f"data.root={root}: is a file, a folder of class folders is needed")
     return root
 
 
 def _class_files(root: Path, leave_out: frozenset[str] = frozenset()) -> tuple[dict[str, list[str]], int]:
-    """Image names (relative to ``root``, sorted) by class (sorted), and the number of other files passed
-    over."""
+    """Image names (relative to ``root``, sorted) by class (sorted), and how many other files there are."""
     try:
         names = sorted(
             entry.name
@@ -137,7 +121,7 @@ def _class_files(root: Path, leave_out: frozenset[str] = frozenset()) -> tuple[d
         found: dict[str, list[str]] = {}
         ignored = 0
         for name in names:
-            files = list(_files(root / name, name, ()))
+            files = list(_files(root / name, name, (os.path.realpath(root),)))
             found[name] = sorted(file for file in files if file.lower().endswith(EXTENSIONS))
             ignored += len(files) - len(found[name])
     except OSError as error:

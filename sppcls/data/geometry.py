@@ -24,8 +24,7 @@ def default_shorter_side(region: Size) -> int:
 
 
 def resized_size(height: int, width: int, shorter_side: int, region: Size) -> Size:
-    """Size of the whole image, aspect kept, once its shorter side is ``shorter_side`` or, if that does not
-    hold the region, once the region just fits."""
+    """Size of the whole image with a shorter side of ``shorter_side``, or of more if the region needs it."""
     scale = max(shorter_side / min(height, width), region[0] / height, region[1] / width)
     return max(region[0], round(height * scale)), max(region[1], round(width * scale))
 
@@ -41,9 +40,9 @@ def offset_at(position: str, whole: Size, region: Size) -> tuple[int, int]:
 def cut(image: torch.Tensor, whole: Size, top: int, left: int, region: Size) -> torch.Tensor:
     """``resize(image, whole)[:, top:top + h, left:left + w]`` without resizing what lies outside.
 
-    The part that is resized begins and ends at source pixels whose place in the resized image is all but an
-    integer, so the result differs from the expression above by a shift of a fraction of a pixel at most, and
-    not at all where the region reaches the image's border or ``whole`` is the image's own size.
+    The part that is resized begins and ends at source pixels that fall as nearly as possible on whole pixels
+    of the resized image. So the result differs from the expression above by a shift of half a pixel at most,
+    mostly far less, and by none where the region reaches the image's border or nothing is resized.
 
     Args:
         image: uint8 (3, H, W).
@@ -63,8 +62,7 @@ def cut(image: torch.Tensor, whole: Size, top: int, left: int, region: Size) -> 
 
 
 def _source_span(source: int, whole: int, begin: int, length: int) -> tuple[int, int, int, int]:
-    """One axis of :func:`cut`: source pixels [first, last), the length to resize them to, and where to begin
-    in that."""
+    """One axis of :func:`cut`: source pixels [first, last), their length resized, where to begin in that."""
     scale = source / whole
     margin = math.ceil(max(1.0, scale))  # reach of the interpolation filter, so that its neighbours are there
 

@@ -32,13 +32,14 @@ class KeyedBatchSampler(Sampler[list[Key]]):
     The set of images of a step depends on ``batch_size * world`` only; rank r takes every world-th of them.
 
     Without a pixel budget an epoch is one pass over a fresh permutation: each image exactly once over all
-        ranks. Its ``ceil(n / (batch_size * world))`` steps share the images evenly, so batches differ by one
-        image at most and no tiny batch is left over for batch normalisation to choke on. (``drop_last`` gives
-        full batches only and leaves out fewer than one step's images, others in each epoch.)
+    ranks. Its ``ceil(n / (batch_size * world))`` steps share the images evenly, so batches differ by one
+    image at most and no tiny batch is left over for batch normalisation to choke on. (``drop_last`` gives
+    full batches only and leaves out fewer than one step's images, others in each epoch.)
 
-    With a pixel budget, steps at smaller sizes take more images: ``floor(batch_size * world * largest /
-        size)`` in all. The number of steps per epoch stays ``n // (batch_size * world)``; images come from an
-        endless stream of permutations that goes on from epoch to epoch, so all are seen equally often.
+    With a pixel budget, steps at smaller sizes take more images, in all
+    ``floor(batch_size * world * area(largest) / area(size))``. The number of steps per epoch stays
+    ``n // (batch_size * world)``; images come from an endless stream of permutations that goes on from epoch
+    to epoch, so all are seen equally often.
 
     Args:
         n: number of images.
@@ -79,7 +80,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         self.shuffle, self.drop_last, self.pixel_budget = shuffle, drop_last, pixel_budget
         self.start = start
         self.epoch = start[0]
-        self._budget_offsets = [0]
+        self._epoch_places = [0]
         self._order: tuple[int, torch.Tensor] | None = None
         together = batch_size * world
         if pixel_budget:
@@ -101,8 +102,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields; only the epoch of ``start`` begins in its
-        middle."""
+        """Choose the epoch that the next iteration yields; only the epoch of ``start`` begins midway."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -112,41 +112,34 @@ class KeyedBatchSampler(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         epoch = self.epoch
         first = self.start[1] if epoch == self.start[0] else 0
+        begin = self._place_of(epoch, first)
         for step in range(first, self._steps):
-            begin, end = (
-                self._budget_slice(epoch, step) if self.pixel_budget else self._even_slice(epoch, step)
-            )
+            end = begin + self._count(epoch, step)
             yield [
                 (epoch, step, place // self.n, self._image_at(place))
                 for place in range(begin + self.rank, end, self.world)
             ]
+            begin = end
 
-    def _even_slice(self, epoch: int, step: int) -> tuple[int, int]:
-        """Places in the endless stream that a step of an unbudgeted epoch takes; pass number = epoch."""
+    def _count(self, epoch: int, step: int) -> int:
+        """Images of a step over all ranks."""
         together = self.batch_size * self.world
+        if self.pixel_budget:
+            return batch_size_at(together, self.schedule.at(epoch, step), self.schedule.largest)
         if self.drop_last:
-            return epoch * self.n + step * together, epoch * self.n + (step + 1) * together
-        return epoch * self.n + step * self.n // self._steps, epoch * self.n + (
-            step + 1
-        ) * self.n // self._steps
+            return together
+        return (step + 1) * self.n // self._steps - step * self.n // self._steps
 
-    def _budget_slice(self, epoch: int, step: int) -> tuple[int, int]:
-        while len(self._budget_offsets) <= epoch:
-            done = len(self._budget_offsets) - 1
-            self._budget_offsets.append(self._budget_offsets[-1] + self._budget_total(done, self._steps))
-        begin = self._budget_offsets[epoch] + self._budget_total(epoch, step)
-        return begin, begin + self._budget_batch(epoch, step)
-
-    def _budget_batch(self, epoch: int, step: int) -> int:
-        return batch_size_at(
-            self.batch_size * self.world, self.schedule.at(epoch, step), self.schedule.largest
-        )
-
-    def _budget_total(self, epoch: int, steps: int) -> int:
-        """Images that the first ``steps`` steps of an epoch take."""
-        if not self.schedule.changes_within_epoch:
-            return steps * self._budget_batch(epoch, 0)
-        return sum(self._budget_batch(epoch, step) for step in range(steps))
+    def _place_of(self, epoch: int, step: int) -> int:
+        """Where a step begins in the endless stream of permutations (one per epoch without a budget)."""
+        place = epoch * self.n
+        if self.pixel_budget:
+            while len(self._epoch_places) <= epoch:
+                done = len(self._epoch_places) - 1
+                total = sum(self._count(done, each) for each in range(self._steps))
+                self._epoch_places.append(self._epoch_places[-1] + total)
+            place = self._epoch_places[epoch]
+        return place + sum(self._count(epoch, each) for each in range(step))
 
     def _image_at(self, place: int) -> int:
         """Image at a place of the endless stream; only the current permutation is kept."""

@@ -1,6 +1,6 @@
 """Generated images for a first run: no files, every image a function of (seed, split, index).
 
-A class is one of 5 shapes filled with one of 4 textures. Scale, place, rotation, colours, background, clutter
+A class is one of 4 shapes filled with one of 5 textures. Scale, place, rotation, colours, background, clutter
 and the size and aspect of the image vary, so that neither colour nor any single pixel tells the class.
 """
 
@@ -17,18 +17,14 @@ from PIL import Image, ImageDraw
 from sppcls.data.keys import derive
 from sppcls.errors import ConfigError
 
-SHAPES = ("disc", "triangle", "square", "star", "cross")
-TEXTURES = ("plain", "stripes", "checks", "dots")
+SHAPES = ("disc", "square", "triangle", "cross")
+TEXTURES = ("plain", "rows", "columns", "checks", "dots")
 CLASSES = [f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES]
 
 _OUTLINES = {
     "disc": [(math.cos(math.tau * i / 40), math.sin(math.tau * i / 40)) for i in range(40)],
-    "triangle": [(1.15 * math.cos(math.tau * i / 3), 1.15 * math.sin(math.tau * i / 3)) for i in range(3)],
+    "triangle": [(1.15 * math.sin(math.tau * i / 3), -1.15 * math.cos(math.tau * i / 3)) for i in range(3)],
     "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
-    "star": [
-        (r * math.cos(math.tau * i / 10), r * math.sin(math.tau * i / 10))
-        for i, r in enumerate([1.2, 0.5] * 5)
-    ],
     "cross": [
         (0.35, 0.35), (0.35, 1.05), (-0.35, 1.05), (-0.35, 0.35), (-1.05, 0.35), (-1.05, -0.35),
         (-0.35, -0.35), (-0.35, -1.05), (0.35, -1.05), (0.35, -0.35), (1.05, -0.35), (1.05, 0.35),
@@ -74,7 +70,7 @@ def _draw(shape: str, texture: str, rng: random.Random) -> np.ndarray:
     width, height = (round(short * aspect), short) if aspect > 1 else (short, round(short / aspect))
     image = Image.fromarray(_background(height, width, rng))
     pen = ImageDraw.Draw(image)
-    for _ in range(rng.randint(3, 8)):
+    for _ in range(rng.randint(2, 6)):
         _clutter(pen, height, width, rng)
     canvas = np.asarray(image).astype(np.int16)
     _object(canvas, shape, texture, rng)
@@ -89,20 +85,20 @@ def _noise() -> np.ndarray:
     return np.random.default_rng(0).normal(0, 16, (720, 720, 3)).astype(np.int16)
 
 
-def _colour(rng: random.Random) -> tuple[int, int, int]:
-    return rng.randint(20, 235), rng.randint(20, 235), rng.randint(20, 235)
+def _colour(low: int, high: int, rng: random.Random) -> tuple[int, int, int]:
+    return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
 
 
-def _colour_unlike(other: tuple[int, ...], rng: random.Random) -> tuple[int, int, int]:
+def _two_colours(rng: random.Random) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     while True:
-        colour = _colour(rng)
-        if sum(abs(int(a) - b) for a, b in zip(other, colour, strict=True)) >= 180:
-            return colour
+        first, second = _colour(110, 250, rng), _colour(20, 200, rng)
+        if sum(abs(a - b) for a, b in zip(first, second, strict=True)) >= 180:
+            return first, second
 
 
 def _background(height: int, width: int, rng: random.Random) -> np.ndarray:
     """A linear gradient between two colours: uint8 (H, W, 3)."""
-    start, end = np.array(_colour(rng), np.float32), np.array(_colour(rng), np.float32)
+    start, end = (np.array(_colour(10, 120, rng), np.float32) for _ in range(2))
     angle = rng.uniform(0, math.tau)
     ramp = (
         np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * math.sin(angle)
@@ -112,14 +108,14 @@ def _background(height: int, width: int, rng: random.Random) -> np.ndarray:
 
 
 def _clutter(pen: ImageDraw.ImageDraw, height: int, width: int, rng: random.Random) -> None:
-    """A line, or a small plain blob that resembles no class in size."""
+    """A line, or a disc smaller than any object."""
     x, y = rng.uniform(0, width), rng.uniform(0, height)
     if rng.random() < 0.5:
         end = (x + rng.uniform(-0.6, 0.6) * width, y + rng.uniform(-0.6, 0.6) * height)
-        pen.line([(x, y), end], fill=_colour(rng), width=rng.randint(2, 7))
+        pen.line([(x, y), end], fill=_colour(10, 245, rng), width=rng.randint(2, 7))
         return
-    radius = rng.uniform(0.02, 0.07) * min(height, width)
-    pen.polygon(_outline(rng.choice(SHAPES), x, y, radius, rng.uniform(0, math.tau)), fill=_colour(rng))
+    radius = rng.uniform(0.01, 0.05) * min(height, width)
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_colour(10, 245, rng))
 
 
 def _outline(shape: str, x: float, y: float, radius: float, angle: float) -> list[tuple[float, float]]:
@@ -131,37 +127,38 @@ def _object(canvas: np.ndarray, shape: str, texture: str, rng: random.Random) ->
     """Draw the image's one object into int16 (H, W, 3)."""
     height, width = canvas.shape[:2]
     short = min(height, width)
-    radius = rng.uniform(0.22, 0.42) * short
+    radius = rng.uniform(0.25, 0.45) * short
     # Near enough to the middle that a corner region of the paper's geometry still shows half of the object.
-    x = width / 2 + rng.uniform(-0.25, 0.25) * short
-    y = height / 2 + rng.uniform(-0.25, 0.25) * short
+    x = width / 2 + rng.uniform(-0.2, 0.2) * short
+    y = height / 2 + rng.uniform(-0.2, 0.2) * short
     reach = 1.25 * radius
     x0, x1 = max(0, int(x - reach)), min(width, int(x + reach) + 1)
     y0, y1 = max(0, int(y - reach)), min(height, int(y + reach) + 1)
     mask_image = Image.new("L", (x1 - x0, y1 - y0))
-    outline = _outline(shape, x - x0, y - y0, radius, rng.uniform(0, math.tau))
+    outline = _outline(shape, x - x0, y - y0, radius, rng.uniform(-0.3, 0.3))
     ImageDraw.Draw(mask_image).polygon(outline, fill=1)
     mask = np.asarray(mask_image, dtype=bool)
 
-    first = _colour_unlike(tuple(canvas[int(y), int(x)]), rng)
-    second = _colour_unlike(first, rng)
+    bright, dark = _two_colours(rng)
     part = canvas[y0:y1, x0:x1]
     if texture == "plain":
-        part[mask] = first
+        part[mask] = bright
         return
     pattern = _pattern(texture, y1 - y0, x1 - x0, rng)
-    part[mask & pattern] = first
-    part[mask & ~pattern] = second
+    part[mask & pattern] = bright
+    part[mask & ~pattern] = dark
 
 
 def _pattern(texture: str, height: int, width: int, rng: random.Random) -> np.ndarray:
     """Boolean (height, width)."""
-    angle, pitch = rng.uniform(0, math.tau), math.tau / rng.uniform(14, 26)
+    angle, pitch = rng.uniform(-0.3, 0.3), math.tau / rng.uniform(16, 28)
     rows = np.arange(height, dtype=np.float32)[:, None] * pitch
     columns = np.arange(width, dtype=np.float32) * pitch
     cos, sin = math.cos(angle), math.sin(angle)
     u = np.sin(cos * columns + sin * rows + rng.uniform(0, math.tau))
-    if texture == "stripes":
+    if texture == "columns":
         return u > 0
     v = np.sin(cos * rows - sin * columns + rng.uniform(0, math.tau))
+    if texture == "rows":
+        return v > 0
     return u * v > 0 if texture == "checks" else u + v > 0.6

@@ -1,5 +1,4 @@
-"""From a decoded image to the uint8 region the loader hands out, and from a batch of regions to the network's
-input.
+"""From an image to the uint8 region that the loader hands out; from a batch of them to the network's input.
 
 The loader always gives regions of the largest training size; a batch of a smaller size is the *same* regions
 resized, as the paper does it (He et al. 2015, sec. 2.3: the 180x180 image is the 224x224 region resized, not
@@ -37,8 +36,7 @@ _EIGENVECTORS = torch.tensor(
 
 
 def lighting_offset(alphas: Sequence[float]) -> torch.Tensor:
-    """RGB offset, float32 (3,) in units of 0..1, of PCA lighting with the three normal variates
-    ``alphas``."""
+    """RGB offset, float32 (3,) in units of 0..1, of PCA lighting with three normal variates ``alphas``."""
     return _EIGENVECTORS @ (torch.tensor(alphas, dtype=torch.float32) * _EIGENVALUES)
 
 
@@ -94,8 +92,7 @@ class TrainTransform:
         self._extras = extras
 
     def __call__(self, image: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 (3, H, W) of any size -> uint8 (3, *region) and the lighting offset, float32 (3,) in units of
-        0..1."""
+        """uint8 (3, H, W) -> uint8 (3, *region) and the lighting offset, float32 (3,) in units of 0..1."""
         rng = random.Random(seed)
         result = self._region_of(image, rng)
         if self.flip and rng.random() < 0.5:
@@ -128,15 +125,14 @@ class TrainTransform:
 
 
 class EvalTransform:
-    """The central region: shorter side to ``shorter_side`` (``None``: 256 for 224), then the centre (paper,
-    sec. 3.1)."""
+    """The central region, once the shorter side is ``shorter_side`` pixels (``None``: 256 for 224)."""
 
     def __init__(self, region: Size, shorter_side: int | None = None) -> None:
         self.region = region
         self.shorter_side = _checked_shorter_side(shorter_side, region)
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """uint8 (3, H, W) of any size -> uint8 (3, *region)."""
+        """uint8 (3, H, W) -> uint8 (3, *region)."""
         whole = resized_size(image.shape[-2], image.shape[-1], self.shorter_side, self.region)
         return cut(image, whole, *offset_at("center", whole, self.region), self.region)
 
@@ -175,12 +171,15 @@ def prepare_batch(
     image = _cut_to_aspect(image, size).contiguous(memory_format=torch.channels_last)
     if tuple(image.shape[-2:]) != size:
         image = F.resize(image, list(size), antialias=True)
-    scale = 1 / torch.tensor(std, dtype=torch.float32, device=image.device).view(1, 3, 1, 1)
-    shift = -torch.tensor(mean, dtype=torch.float32, device=image.device).view(1, 3, 1, 1)
+    scale = 1 / torch.tensor(std, dtype=torch.float32, device=image.device)
+    shift = -torch.tensor(mean, dtype=torch.float32, device=image.device).view(1, 1, 3)
     if lighting is not None:
-        shift = shift + lighting.to(image.device, torch.float32).view(-1, 3, 1, 1)
+        shift = shift + lighting.to(image.device, torch.float32).view(-1, 1, 3)
     result = image.to(torch.float32, memory_format=torch.channels_last)
-    return result.mul_(scale / 255).add_(shift * scale)
+    # Whole rows of RGB triples at a time: with the three channels innermost, broadcasting over them is slow.
+    rows = result.permute(0, 2, 3, 1).flatten(2)
+    rows = rows.mul_((scale / 255).repeat(size[1])).add_((shift * scale).repeat(1, 1, size[1]))
+    return rows.unflatten(2, (size[1], 3)).permute(0, 3, 1, 2)
 
 
 def _cut_to_aspect(image: torch.Tensor, size: Size) -> torch.Tensor:

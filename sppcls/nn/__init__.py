@@ -1,4 +1,4 @@
-"""The network: backbones, spatial pyramid pooling and heads (He et al. 2015). Plain torch, usable on its own."""
+"""The network: backbones, pyramid pooling and heads (He et al. 2015). Plain torch, usable on its own."""
 
 from sppcls.nn.backbones import (
     NORMS,
@@ -20,10 +20,10 @@ from sppcls.nn.pyramid import BIN_RULES, Pyramid
 from sppcls.nn.spp import (
     LevelLargerThanMapWarning,
     SpatialPyramidPooling2d,
-    pool_windows,
     spatial_pyramid_pool2d,
 )
 from sppcls.nn.trunks import TORCHVISION_TRUNKS, timm_trunk, torchvision_trunk
+from sppcls.nn.windows import pool_windows
 
 __all__ = [
     "BACKBONES",

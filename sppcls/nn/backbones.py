@@ -41,7 +41,7 @@ class Backbone(nn.Module):
         return self.layers(x)
 
     def feature_size(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of the feature map of a height x width image; (0, 0) if the image is too small for the layers."""
+        """(h, w) of the feature map of a height x width image; (0, 0) if the image is too small."""
         size = (height, width)
         if size not in self._feature_sizes:
             try:
@@ -67,9 +67,15 @@ class Backbone(nn.Module):
 
 
 def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
-    """Shape of what ``layers`` make of two (height, width) images. Computes no values; RuntimeError if too small."""
+    """Shape of what ``layers`` make of two (height, width) images, without computing values.
+
+    Raises:
+        RuntimeError: the images are too small.
+    """
     on_meta = {
-        name: torch.empty_like(tensor, device="meta", dtype=torch.float32 if tensor.is_floating_point() else None)
+        name: torch.empty_like(
+            tensor, device="meta", dtype=torch.float32 if tensor.is_floating_point() else None
+        )
         for name, tensor in chain(layers.named_parameters(), layers.named_buffers())
     }
     with torch.no_grad():
@@ -101,9 +107,9 @@ class _Plan(NamedTuple):
     norm: str
 
 
-# The paper "adjusts" paddings without giving them. These reach its map sizes: 13x13 (ZF-5, Convnet*) and 18x18
-# (Overfeat) at 224, and 10x10 and 14x14 at 180. LRN comes after ReLU and before the pooling, except in the Overfeat
-# nets, whose conv1 is pooled first.
+# The paper "adjusts" paddings without giving them. These reach its map sizes: 13x13 (ZF-5, Convnet*) and
+# 18x18 (Overfeat) at 224, and 10x10 and 14x14 at 180. LRN comes after ReLU and before the pooling, except in
+# the Overfeat nets, whose conv1 is pooled first.
 _ZF5 = _Plan(
     (
         _Conv(96, 7, stride=2, padding=1, lrn=True),
@@ -161,8 +167,9 @@ def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Ba
     Args:
         name: ``zf5``, ``convnet_star5``, ``overfeat5`` or ``overfeat7``.
         width: multiplies the number of channels of every layer, rounded to multiples of 8.
-        norm: ``lrn_within`` (3x3 cells of a channel), ``lrn_across`` (5 channels), ``batch`` (after every convolution,
-            which then has no bias) or ``none``. None takes the LRN that the network was trained with.
+        norm: ``lrn_within`` (3x3 cells of a channel), ``lrn_across`` (5 channels), ``batch`` (after every
+            convolution, which then has no bias) or ``none``. None takes the LRN that the network was trained
+            with.
 
     Raises:
         ValueError: an unknown name or norm, or a width that is not positive.

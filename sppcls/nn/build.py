@@ -34,20 +34,23 @@ def build_classifier(
     """Build a network from plain settings.
 
     Args:
-        backbone: ``name`` (one of :data:`BACKBONES`), ``weights`` (None, ``DEFAULT`` or a path; default None). The
-            paper's networks also take ``width`` (default 1) and ``norm`` (one of :data:`NORMS`; default: the LRN the
-            network was trained with). ``timm`` needs ``model``. Keys that do not apply may be None.
-        pyramid: ``levels`` (ints or (rows, columns) pairs; None for the backbone's own last pooling), ``mode`` (one of
-            :data:`POOL_MODES`), ``bins`` (one of :data:`BIN_RULES`).
+        backbone: ``name`` (one of :data:`BACKBONES`), ``weights`` (None, ``DEFAULT`` or a path; default
+            None). The paper's networks also take ``width`` (default 1) and ``norm`` (one of :data:`NORMS`;
+            default: the LRN the network was trained with). ``timm`` needs ``model``. Keys that do not apply
+            may be None.
+        pyramid: ``levels`` (ints or (rows, columns) pairs; None for the backbone's own last pooling),
+            ``mode`` (one of :data:`POOL_MODES`), ``bins`` (one of :data:`BIN_RULES`).
         head: ``name`` (one of :data:`HEADS`), ``hidden`` (widths; none for ``linear``), ``dropout``.
         num_classes: number of logits, at least 1.
-        input_size: (height, width) of the images. Must give a map that can be pooled. Without a pyramid it fixes the
-            size of the images for good, unless the last pooling is a global one or the head is ``conv``.
-        init: ``paper`` or ``modern``; see :mod:`sppcls.nn.init`. Trunks keep their own start, only their head is
-            initialised.
+        input_size: (height, width) of the images. Must give a map that can be pooled. Without a pyramid it
+            fixes the size of the images for good, unless the last pooling is a global one or the head is
+            ``conv``.
+        init: ``paper`` or ``modern``; see :mod:`sppcls.nn.init`. Trunks keep their own start, only their head
+            is initialised.
 
     Raises:
-        ValueError: an impossible setting. The message starts with the key, such as ``backbone.norm='foo': ...``.
+        ValueError: an impossible setting. The message starts with the key, such as ``backbone.norm='foo':
+            ...``.
     """
     _check_keys("backbone", backbone, ("name", "width", "norm", "weights", "model"))
     _check_keys("pyramid", pyramid, ("levels", "mode", "bins"))
@@ -66,11 +69,6 @@ def build_classifier(
     trunk = _backbone(backbone)
     if trunk.name in PAPER_BACKBONES and backbone.get("weights") is None:
         init_backbone(trunk.layers, init, trunk.name)
-    if min(trunk.feature_size(*size)) < 1:
-        raise ValueError(
-            f"input_size={size[0]}x{size[1]}: too small for backbone.name={backbone['name']!r}, "
-            "its feature map would be empty"
-        )
     fixed_size = None
     pool: nn.Module
     classifier_head: Head
@@ -84,7 +82,9 @@ def build_classifier(
         else:
             rows, columns = trunk.pooled_size(*size)
             if min(rows, columns) < 1:
-                raise ValueError(f"input_size={size[0]}x{size[1]}: too small for the last pooling of {trunk.name}")
+                raise ValueError(
+                    f"input_size={size[0]}x{size[1]}: too small for {trunk.name} and its last pooling"
+                )
             if not isinstance(trunk.last_pool, nn.AdaptiveAvgPool2d):
                 fixed_size = size
             pool = nn.Sequential(trunk.last_pool, nn.Flatten(1))
@@ -92,7 +92,7 @@ def build_classifier(
         classifier_head = FCHead(length, hidden, num_classes, dropout)
     init_head(classifier_head, init, trunk.name)
     classifier = SPPClassifier(trunk, pool, classifier_head, fixed_size)
-    _named("", lambda: classifier.check_input_size(*size))
+    classifier.check_input_size(*size)
     return classifier
 
 
@@ -114,7 +114,9 @@ def _backbone(settings: Mapping[str, Any]) -> Backbone:
             raise ValueError("backbone.model=null: backbone.name=timm needs the name of a timm model")
         return _named("backbone.", lambda: timm_trunk(model, weights))
     if weights == "DEFAULT":
-        raise ValueError(f"backbone.weights='DEFAULT': {name} has no published weights here; use null or a path")
+        raise ValueError(
+            f"backbone.weights='DEFAULT': {name} has no published weights here; use null or a path"
+        )
     if width is not None and (isinstance(width, bool) or not isinstance(width, (int, float))):
         raise ValueError(f"backbone.width={width!r}: must be a number greater than 0")
     backbone = _named("backbone.", lambda: paper_backbone(name, 1.0 if width is None else width, norm))
@@ -145,7 +147,9 @@ def _head_settings(settings: Mapping[str, Any]) -> tuple[str, list[int], float]:
     ):
         raise ValueError(f"head.hidden={hidden!r}: must be a list of whole numbers of at least 1")
     if name == "linear" and len(hidden) > 0:
-        raise ValueError(f"head.hidden={list(hidden)}: a linear head has no hidden layers; use [] or head.name=fc")
+        raise ValueError(
+            f"head.hidden={list(hidden)}: a linear head has no hidden layers; use [] or head.name=fc"
+        )
     dropout = settings.get("dropout")
     dropout = 0.0 if dropout is None else dropout
     if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
@@ -170,7 +174,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _named(prefix: str, call: Callable[[], T]) -> T:
-    """The result of ``call``; a ValueError from it gets ``prefix`` before its message, which starts with a key."""
+    """The result of ``call``; ``prefix`` goes before the message of a ValueError, which starts with a key."""
     try:
         return call()
     except ValueError as error:

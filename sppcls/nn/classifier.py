@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from sppcls.nn.backbones import Backbone
 from sppcls.nn.heads import ConvHead, Head
-from sppcls.nn.spp import SpatialPyramidPooling2d, pool_windows
+from sppcls.nn.spp import SpatialPyramidPooling2d
+from sppcls.nn.windows import pool_windows
 
 
 class SPPClassifier(nn.Module):
@@ -15,11 +16,11 @@ class SPPClassifier(nn.Module):
 
     Args:
         backbone: images to feature maps.
-        pool: maps to what the head takes: a :class:`SpatialPyramidPooling2d`, or another pooling that ends in vectors,
-            or ``nn.Identity()`` before a :class:`ConvHead`.
+        pool: maps to what the head takes: a :class:`SpatialPyramidPooling2d`, or another pooling that ends in
+            vectors, or ``nn.Identity()`` before a :class:`ConvHead`.
         head: vectors (or maps) to logits.
-        fixed_size: the only (height, width) of images that the head can take, for a network without a pyramid whose
-            pooling gives vectors of varying length; None if any size will do.
+        fixed_size: the only (height, width) of images that the head can take, for a network without a pyramid
+            whose pooling gives vectors of varying length; None if any size will do.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class SPPClassifier(nn.Module):
             raise
 
     def pooled(self, feature_map: Tensor) -> Tensor:
-        """Feature maps (N, C, h, w) to vectors (N, length), or to themselves before a fully-convolutional head."""
+        """Maps (N, C, h, w) to vectors (N, length), or to themselves before a fully-convolutional head."""
         return self.pool(feature_map)
 
     def classify(self, pooled: Tensor) -> Tensor:
@@ -61,8 +62,10 @@ class SPPClassifier(nn.Module):
         return self.head(pooled)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """Images to the output of every layer by name: ``map``, ``spp`` (what the pooling gives), ``fc6``, ``fc7``, ... ,
-        ``logits``. Hidden layers are taken after ReLU (and after dropout while training)."""
+        """Layer outputs by name: ``map``, ``spp`` (the pooled vector), ``fc6``, ``fc7``, ..., ``logits``.
+
+        Hidden layers are taken after ReLU, and after dropout while training.
+        """
         feature_map = self.feature_map(x)
         pooled = self.pooled(feature_map)
         return {"map": feature_map, "spp": pooled, **self.head.activations(pooled)}
@@ -73,7 +76,7 @@ class SPPClassifier(nn.Module):
         Args:
             feature_map: (N, C, h, w), from :meth:`feature_map`.
             windows: integers (K, 5): map index, top, left, bottom, right in cells; see
-                :func:`~sppcls.nn.spp.pool_windows`.
+                :func:`~sppcls.nn.windows.pool_windows`.
 
         Raises:
             ValueError: bad windows, or a network that has neither a pyramid nor a fully-convolutional head.
@@ -101,7 +104,7 @@ class SPPClassifier(nn.Module):
         return low
 
     def check_input_size(self, height: int, width: int) -> None:
-        """Raise ValueError, naming the size and what is allowed, if a height x width image cannot be classified."""
+        """Raise ValueError, naming what is allowed, if a height x width image cannot be classified."""
         problem = self._problem(height, width)
         if problem is None:
             return
@@ -110,15 +113,15 @@ class SPPClassifier(nn.Module):
             if self.fixed_size is not None
             else f"the smallest square is {self.min_input_size}x{self.min_input_size}"
         )
-        raise ValueError(f"input size {height}x{width}: {problem}; {allowed}")
+        raise ValueError(f"input_size={height}x{width}: {problem}; {allowed}")
 
     def _problem(self, height: int, width: int) -> str | None:
         """Why a height x width image cannot be classified; None if it can."""
+        if self.fixed_size is not None and (height, width) != self.fixed_size:
+            return "not the size that the head was built for"
         feature_size = self.backbone.feature_size(height, width)
         if min(feature_size) < 1:
             return f"too small for {self.backbone.name}, its feature map would be empty"
-        if self.fixed_size is not None and (height, width) != self.fixed_size:
-            return "not the size that the head was built for"
         if isinstance(self.pool, SpatialPyramidPooling2d):
             try:
                 self.pool.pyramid.check_map_size(feature_size, self.pool.bin_rule)

@@ -39,7 +39,9 @@ class Head(nn.Module):
 
 
 class FCHead(Head):
-    """fc6, fc7, ... each with ReLU and dropout, then the classes (He et al. 2015, sec. 3.1). Linear without ``hidden``.
+    """fc6, fc7, ... each with ReLU and dropout, then the classes (He et al. 2015, sec. 3.1).
+
+    Without hidden layers it is one linear layer.
 
     Args:
         in_features: length of the pooled vector.
@@ -48,7 +50,9 @@ class FCHead(Head):
         dropout: probability to drop a hidden unit while training.
     """
 
-    def __init__(self, in_features: int, hidden: Sequence[int], num_classes: int, dropout: float = 0.5) -> None:
+    def __init__(
+        self, in_features: int, hidden: Sequence[int], num_classes: int, dropout: float = 0.5
+    ) -> None:
         widths = [in_features, *hidden]
         blocks = [
             nn.Sequential(nn.Linear(n_in, n_out), nn.ReLU(inplace=True), nn.Dropout(dropout))
@@ -63,7 +67,9 @@ class ConvHead(Head):
     Takes a map of any size without pooling it first: the fully-convolutional alternative to a pyramid.
     """
 
-    def __init__(self, in_channels: int, hidden: Sequence[int], num_classes: int, dropout: float = 0.5) -> None:
+    def __init__(
+        self, in_channels: int, hidden: Sequence[int], num_classes: int, dropout: float = 0.5
+    ) -> None:
         widths = [in_channels, *hidden]
         blocks = [
             nn.Sequential(nn.Conv2d(n_in, n_out, 1), nn.ReLU(inplace=True), nn.Dropout(dropout))

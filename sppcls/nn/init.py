@@ -8,8 +8,8 @@ from sppcls.nn.heads import Head
 
 INITS = ("paper", "modern")
 
-# Convolutions (counted from 1) whose bias starts at 1 instead of 0. ZF-5 as in the authors' released model; the others
-# as in AlexNet, whose training the paper follows.
+# Convolutions (counted from 1) whose bias starts at 1 instead of 0. ZF-5 as in the authors' released model;
+# the others as in AlexNet, whose training the paper follows.
 _ONES = {"zf5": (2, 4, 5), "convnet_star5": (2, 4, 5), "overfeat5": (2, 4, 5), "overfeat7": (2, 4, 5)}
 
 
@@ -31,9 +31,9 @@ def init_backbone(layers: nn.Module, init: str, name: str) -> None:
 def init_head(head: Head, init: str, name: str) -> None:
     """Initialise a head.
 
-    ``paper``: weights N(0, 0.01), biases 1 in hidden layers (and in the last one of ZF-5, as in the authors' released
-    model), else 0. ``modern``: hidden layers as in the backbone; the last layer N(0, 0.01), so that training starts
-    near equal probabilities.
+    ``paper``: weights N(0, 0.01), biases 1 in hidden layers (and in the last one of ZF-5, as in the authors'
+    released model), else 0. ``modern``: hidden layers as in the backbone; the last layer N(0, 0.01), so that
+    training starts near equal probabilities.
     """
     layers = [module for module in head.hidden.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
     for layer in layers:
@@ -44,6 +44,7 @@ def init_head(head: Head, init: str, name: str) -> None:
         assert layer.bias is not None
         nn.init.constant_(layer.bias, 1.0 if init == "paper" else 0.0)
     last = head.last
-    assert isinstance(last, (nn.Linear, nn.Conv2d)) and last.bias is not None
+    assert isinstance(last, (nn.Linear, nn.Conv2d))
+    assert last.bias is not None
     nn.init.normal_(last.weight, std=0.01)
     nn.init.constant_(last.bias, 1.0 if init == "paper" and name == "zf5" else 0.0)

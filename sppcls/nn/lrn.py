@@ -1,10 +1,10 @@
 """Local response normalisation, within a channel and across channels (He et al. 2015, Table 1).
 
-Both divide each value ``x`` by ``(k + alpha * mean of x^2 over a neighbourhood) ^ 0.75``. The paper's first two layers
-need it on their largest maps, where it is bound by memory traffic, not arithmetic. So it is written as one autograd
-function that works through the batch in pieces small enough for the processor's cache and reuses its buffers, that
-keeps only its input for the backward pass, and whose neighbourhood sums are a few shifted additions. The power costs
-two square roots: ``s^-0.75 = rsqrt(s) * sqrt(rsqrt(s))``.
+Both divide each value ``x`` by ``(k + alpha * mean of x^2 over a neighbourhood) ^ 0.75``. The paper's first
+two layers need it on their largest maps, where it is bound by memory traffic, not arithmetic. So it is
+written as one autograd function that works through the batch in pieces small enough for the processor's
+cache, keeps only its input for the backward pass, and sums neighbourhoods by a few shifted additions. The
+power costs two square roots: ``s^-0.75 = rsqrt(s) * sqrt(rsqrt(s))``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _BETA = 0.75  # in AlexNet and in the authors' released ZF-5 alike
-_VALUES_PER_PIECE = 1 << 18  # 1 MiB of float32
+_VALUES_PER_PIECE = 1 << 19  # 2 MiB of float32
 
 
 class _LocalResponseNorm(nn.Module):
     """``x * (k + alpha * mean(x^2)) ^ -0.75``, the mean over ``size`` neighbours along each of ``dims``.
 
-    Neighbours outside the map count as zeros. Computes in float32 whatever the input type (float64 for float64), and
-    returns the input type. Works in any memory format; ``channels_last`` is kept.
+    Neighbours outside the map count as zeros. Computes in float32 whatever the input type (float64 for
+    float64), and returns the input type. Works in any memory format; ``channels_last`` is kept.
     """
 
     dims: tuple[int, ...]
@@ -33,7 +33,9 @@ class _LocalResponseNorm(nn.Module):
     def __init__(self, size: int, alpha: float, k: float) -> None:
         super().__init__()
         if size < 1 or size % 2 == 0:
-            raise ValueError(f"size={size!r}: must be odd and at least 1, so that the neighbourhood has a centre")
+            raise ValueError(
+                f"size={size!r}: must be odd and at least 1, so that the neighbourhood has a centre"
+            )
         self.size, self.alpha, self.k = size, alpha, k
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ class _LocalResponseNorm(nn.Module):
 
 
 class LRNWithinChannel(_LocalResponseNorm):
-    """Over ``size x size`` cells of the same channel, as in the authors' released ZF-5. (N, C, H, W) to the same."""
+    """Over ``size x size`` cells of the same channel, with the constants of the authors' released ZF-5."""
 
     dims = (2, 3)
 
@@ -77,29 +79,28 @@ class _Normalise(torch.autograd.Function):
         y = torch.empty_like(x)
         for x_piece, y_piece in _pieces(x, y):
             wide = _wide(x_piece)
-            s = _squares_sum(wide, dims, radius).mul_(scale).add_(k)
-            y_piece.copy_(_power(s).mul_(wide))
+            torch.mul(_power(_denominator(wide, dims, radius, scale, k)), wide, out=y_piece)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        # dy_j/dx_i = s_j^-b [i = j] - 2 b scale x_i x_j s_j^(-b-1) [i near j]. Nearness is symmetric, so the second
-        # term is again a neighbourhood sum, of grad * y / s.
+        # dy_j/dx_i = s_j^-b [i = j] - 2 b scale x_i x_j s_j^(-b-1) [i near j]. Nearness is symmetric, so the
+        # second term is again a neighbourhood sum, of grad * y / s.
         (x,) = ctx.saved_tensors
         dims, radius, scale, k = ctx.settings
         grad_x = torch.empty_like(x)
         for x_piece, grad_piece, out_piece in _pieces(x, grad, grad_x):
             wide = _wide(x_piece)
-            s = _squares_sum(wide, dims, radius).mul_(scale).add_(k)
+            s = _denominator(wide, dims, radius, scale, k)
             direct = _power(s).mul_(grad_piece)
             near = _neighbour_sum((direct * wide).div_(s), dims, radius)
-            out_piece.copy_(direct.addcmul_(near, wide, value=-2 * _BETA * scale))
+            torch.addcmul(direct, near, wide, value=-2 * _BETA * scale, out=out_piece)
         return grad_x, None, None, None, None
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same few images of every tensor at a time; the whole batch at once where there is no cache to fit."""
+    """The same few images of every tensor at a time; the whole batch on other devices than the CPU."""
     first = tensors[0]
     images = first.shape[0]
     if first.device.type == "cpu" and images > 0:
@@ -113,21 +114,29 @@ def _wide(x: Tensor) -> Tensor:
 
 def _power(s: Tensor) -> Tensor:
     root = s.rsqrt()
-    return root.sqrt().mul_(root)
+    return root * root.sqrt()
 
 
-def _squares_sum(x: Tensor, dims: tuple[int, ...], radius: int) -> Tensor:
-    return _neighbour_sum(x * x, dims, radius)
+def _denominator(x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k: float) -> Tensor:
+    return torch.add(x.new_tensor(k), _neighbour_sum(x * x, dims, radius), alpha=scale)
 
 
 def _neighbour_sum(values: Tensor, dims: tuple[int, ...], radius: int) -> Tensor:
     """Sum over the cells at most ``radius`` away along each of ``dims``; those outside count as zeros."""
     for dim in dims:
         length = values.shape[dim]
-        total = values.clone()
-        for shift in range(1, min(radius, length - 1) + 1):
-            total.narrow(dim, 0, length - shift).add_(values.narrow(dim, shift, length - shift))
+        first = min(radius, length - 1)
+        if first == 0:
+            continue
+        # The first shift is written, not added, which saves one pass through memory.
+        total = torch.empty_like(values)
+        ahead = values.narrow(dim, first, length - first)
+        torch.add(values.narrow(dim, 0, length - first), ahead, out=total.narrow(dim, 0, length - first))
+        total.narrow(dim, length - first, first).copy_(values.narrow(dim, length - first, first))
+        for shift in range(1, first + 1):
             total.narrow(dim, shift, length - shift).add_(values.narrow(dim, 0, length - shift))
+            if shift < first:
+                total.narrow(dim, 0, length - shift).add_(values.narrow(dim, shift, length - shift))
         values = total
     return values
 
@@ -137,5 +146,7 @@ def _padded_sum(values: Tensor, dims: tuple[int, ...], radius: int) -> Tensor:
     for dim in dims:
         length = values.shape[dim]
         padded = F.pad(values, [0, 0] * (values.dim() - 1 - dim) + [radius, radius])
-        values = sum((padded.narrow(dim, i, length) for i in range(1, 2 * radius + 1)), padded.narrow(dim, 0, length))
+        values = sum(
+            (padded.narrow(dim, i, length) for i in range(1, 2 * radius + 1)), padded.narrow(dim, 0, length)
+        )
     return values

@@ -1,7 +1,7 @@
-"""How one level, or all levels, are computed. The public layer is in ``spp.py``.
+"""How the levels are computed. The public layer is in ``spp.py``.
 
-Max pooling over adaptive bins, the case that is trained, has a fast path; every other combination of mode and bin rule
-goes through :func:`pool_level`, one form that is correct for all of them.
+:func:`pool_level` is one form for every mode and bin rule. Max and average pooling over adaptive bins, the
+usual cases, are computed faster from torch's own poolings.
 """
 
 from __future__ import annotations
@@ -17,14 +17,36 @@ from sppcls.nn.pyramid import Level, bin_bounds
 POOL_MODES = ("max", "avg", "sum")
 
 
-def adaptive_max_levels(x: Tensor, levels: Sequence[Level]) -> list[Tensor]:
-    """Max-pool a map (N, C, H, W) to every level: a list of (N, C, rows, columns), in the order of ``levels``.
+def check_pool_mode(mode: str) -> None:
+    """Raise ValueError unless ``mode`` is one of :data:`POOL_MODES`."""
+    if mode not in POOL_MODES:
+        raise ValueError(f"mode={mode!r}: choose from {', '.join(POOL_MODES)}")
 
-    Appendix bins nest: a bin of a level is exactly the union of the bins of any level whose rows and columns are
-    multiples of its own. So such a level is pooled from that level's small output instead of from the map, and
-    6-3-2-1 reads the map once. Values are those of ``adaptive_max_pool2d``. So are gradients, as long as the maximum of
-    a bin is unique; where several cells of a bin hold exactly the maximum, the whole gradient goes to one of them, not
-    always the one that ``adaptive_max_pool2d`` picks.
+
+def pool_levels(x: Tensor, levels: Sequence[Level], mode: str, rule: str) -> Tensor:
+    """Pool a map (N, C, H, W) to every level and concatenate the results: (N, C * bins)."""
+    if rule == "adaptive" and mode == "max":
+        pooled = adaptive_max_levels(x, levels)
+    elif rule == "adaptive" and mode == "avg" and not _needs_deterministic_backward(x):
+        pooled = [F.adaptive_avg_pool2d(x, level) for level in levels]
+    else:
+        pooled = [pool_level(x, level, mode, rule) for level in levels]
+    return torch.cat([level.flatten(1) for level in pooled], dim=1)
+
+
+def _needs_deterministic_backward(x: Tensor) -> bool:
+    # The backward of torch's adaptive poolings has no deterministic CUDA form and raises if it must have one.
+    return x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled()
+
+
+def adaptive_max_levels(x: Tensor, levels: Sequence[Level]) -> list[Tensor]:
+    """Max-pool a map (N, C, H, W) over the adaptive bins of every level: (N, C, rows, columns) for each.
+
+    Appendix bins nest: a bin of a level is exactly the union of the bins of any level whose rows and columns
+    are multiples of its own. So such a level is pooled from that level's small output instead of from the
+    map, and 6-3-2-1 reads the map once. Values are those of ``adaptive_max_pool2d``. So are gradients, as
+    long as the maximum of a bin is unique; where several cells of a bin hold exactly the maximum, the whole
+    gradient goes to one of them, not always the one that ``adaptive_max_pool2d`` picks.
     """
     outputs: dict[Level, Tensor] = {}
     for level in sorted(set(levels), key=lambda level: level[0] * level[1], reverse=True):
@@ -34,23 +56,13 @@ def adaptive_max_levels(x: Tensor, levels: Sequence[Level]) -> list[Tensor]:
             kernel = (source[0] // level[0], source[1] // level[1])
             outputs[level] = F.max_pool2d(outputs[source], kernel)
         else:
-            outputs[level] = _adaptive_max_pool2d(x, level)
+            pool = gathered_max_pool2d if _needs_deterministic_backward(x) else F.adaptive_max_pool2d
+            outputs[level] = pool(x, level)
     return [outputs[level] for level in levels]
 
 
-def _adaptive_max_pool2d(x: Tensor, level: Level) -> Tensor:
-    """``F.adaptive_max_pool2d`` whose backward also runs under ``torch.use_deterministic_algorithms(True)``.
-
-    The stock backward has no deterministic CUDA form and raises there; that of ``gather`` has one, and gives the same
-    gradient, ties included.
-    """
-    if not (x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled()):
-        return F.adaptive_max_pool2d(x, level)
-    return gathered_max_pool2d(x, level)
-
-
 def gathered_max_pool2d(x: Tensor, level: Level) -> Tensor:
-    """``F.adaptive_max_pool2d`` as a gather at its indices: same values, same gradients, deterministic backward."""
+    """``F.adaptive_max_pool2d`` as a gather: same values, same gradients, deterministic backward."""
     _, cells = F.adaptive_max_pool2d(x.detach(), level, return_indices=True)
     return x.flatten(2).gather(2, cells.flatten(2)).unflatten(2, level)
 
@@ -58,8 +70,8 @@ def gathered_max_pool2d(x: Tensor, level: Level) -> Tensor:
 def pool_level(x: Tensor, level: Level, mode: str, rule: str) -> Tensor:
     """Pool a map (N, C, H, W) to one level (N, C, rows, columns), for any mode and bin rule.
 
-    Reduces along the width, then along the height. Sums of half-precision maps are taken in float32. A gradient of
-    ``max`` goes to the first maximal cell of a bin in row-major order.
+    Reduces along the width, then along the height. Sums of half-precision maps are taken in float32. A
+    gradient of ``max`` goes to the first maximal cell of a bin in row-major order.
     """
     wide = x.float() if mode != "max" and x.dtype in (torch.float16, torch.bfloat16) else x
     pooled = _pool_axis(_pool_axis(wide, 3, level[1], mode, rule), 2, level[0], mode, rule)

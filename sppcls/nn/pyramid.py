@@ -1,18 +1,21 @@
 """The pyramid as a value: its levels, its bins, and which cells of a feature map each bin covers.
 
-A *level* of ``h x w`` bins divides a feature map into ``h`` rows and ``w`` columns of bins; a *pyramid* is a list
-of levels. Three rules say which cells of an axis of ``a`` cells belong to bin ``i`` of ``n``:
+A *level* of ``h x w`` bins divides a feature map into ``h`` rows and ``w`` columns of bins; a *pyramid* is a
+list of levels. Three rules say which cells of an axis of ``a`` cells belong to bin ``i`` of ``n``:
 
 ``adaptive``
-    cells ``[floor(i a / n), ceil((i + 1) a / n))``: the definition in the appendix of He et al. 2015 ("Implementation
-    of Pooling Bins"). Every cell is covered and any ``a >= 1`` works; with ``a < n`` bins repeat cells.
+    cells ``[floor(i a / n), ceil((i + 1) a / n))``: the definition in the appendix of He et al. 2015
+    ("Implementation of Pooling Bins"). Every cell is covered and any ``a >= 1`` works; with ``a < n`` bins
+    repeat cells.
 ``sliding``
-    the first ``n`` windows of length ``ceil(a / n)`` and stride ``floor(a / n)`` (He et al. 2015, sec. 2.3). The same
-    as ``adaptive`` when ``a mod n`` is 0 or 1; otherwise cells at the right and bottom are left out. Needs ``a >= n``.
+    the first ``n`` windows of length ``ceil(a / n)`` and stride ``floor(a / n)`` (He et al. 2015, sec. 2.3).
+    The same as ``adaptive`` when ``a mod n`` is 0 or 1; otherwise cells at the right and bottom are left out.
+    Needs ``a >= n``.
 ``padded``
-    windows of length and stride ``k = ceil(a / n)`` over the axis padded to ``n k`` cells, the larger half of the
-    padding in front (what most public ports do). Padding is never a value: a bin is the part of its window that lies
-    on the map, and a window that lies on padding only is moved to the nearest cell. Any ``a >= 1`` works.
+    windows of length and stride ``k = ceil(a / n)`` over the axis padded to ``n k`` cells, the larger half of
+    the padding in front (what most public ports do). Padding is never a value: a bin is the part of its
+    window that lies on the map, and a window that lies on padding only is moved to the nearest cell. Any ``a
+    >= 1`` works.
 """
 
 from __future__ import annotations
@@ -70,10 +73,8 @@ class Pyramid:
     levels: tuple[Level, ...]
 
     def __init__(self, levels: Iterable[int | Sequence[int]] | Pyramid) -> None:
-        if not isinstance(levels, Pyramid):
-            object.__setattr__(self, "levels", _as_levels(levels))
-        else:
-            object.__setattr__(self, "levels", levels.levels)
+        pairs = levels.levels if isinstance(levels, Pyramid) else _as_levels(levels)
+        object.__setattr__(self, "levels", pairs)  # how a frozen dataclass sets its own fields
 
     @property
     def bins_per_level(self) -> tuple[int, ...]:
@@ -92,7 +93,7 @@ class Pyramid:
     def cell_ranges(
         self, size: tuple[int, int], rule: str = "adaptive"
     ) -> list[tuple[list[CellRange], list[CellRange]]]:
-        """Per level the cell ranges of its rows of bins and of its columns of bins, for a map of (height, width).
+        """Per level the cell ranges of its rows of bins and of its columns of bins, on a (height, width) map.
 
         Raises:
             ValueError: an empty map, an unknown rule, or ``sliding`` bins on a map smaller than a level.
@@ -103,14 +104,17 @@ class Pyramid:
         ]
 
     def coverage(self, size: tuple[int, int], rule: str = "adaptive") -> list[float]:
-        """Per level the share (0..1) of the cells of a (height, width) map that at least one bin covers."""
+        """Per level the share (0..1) of the cells of a (height, width) map that at least one bin covers.
+
+        Raises as :meth:`cell_ranges` does.
+        """
         return [
             _covered(rows) * _covered(columns) / (size[0] * size[1])
             for rows, columns in self.cell_ranges(size, rule)
         ]
 
     def agrees(self, size: tuple[int, int]) -> list[bool]:
-        """Per level whether the sliding windows of sec. 2.3 are the appendix bins on a (height, width) map."""
+        """Per level whether the sliding windows of sec. 2.3 are the appendix bins on a (h, w) map."""
         return [
             all(
                 a >= n and _ranges(a, n, "sliding") == _ranges(a, n, "adaptive")
@@ -132,8 +136,8 @@ class Pyramid:
         if rule == "sliding":
             for rows, columns in self.larger_than(size):
                 raise ValueError(
-                    f"level {rows}x{columns} with bins='sliding' needs a map of at least {rows}x{columns} cells, "
-                    f"got {height}x{width}"
+                    f"level {rows}x{columns} with bins='sliding' needs a map of at least {rows}x{columns} "
+                    f"cells, got {height}x{width}"
                 )
 
     @property

@@ -1,7 +1,8 @@
-"""Modern convolutional networks as backbones: torchvision's by name, any of timm's through the optional extra.
+"""Modern convolutional networks as backbones: torchvision's by name, any of timm's by the optional extra.
 
-Each is cut before the last pooling that a pyramid replaces. That pooling becomes ``last_pool``: global average pooling,
-or the last max pooling of ``features`` for AlexNet and VGG (whose adaptive average pooling is not used).
+Each is cut before the last pooling that a pyramid replaces. That pooling becomes ``last_pool``: global
+average pooling, or the last max pooling of ``features`` for AlexNet and VGG (whose adaptive average pooling
+is not used).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
 
     Args:
         name: one of :data:`TORCHVISION_TRUNKS`.
-        weights: None (torchvision's own random start), ``DEFAULT`` (torchvision's best pre-trained weights, downloaded
-            once) or the path of a state_dict file with torchvision's names, whole model or trunk.
+        weights: None (torchvision's own random start), ``DEFAULT`` (torchvision's best pre-trained weights,
+            downloaded once) or the path of a state_dict file with torchvision's names, whole model or trunk.
 
     Raises:
         ValueError: unknown name, failed download, or a file that does not fit.
@@ -62,16 +63,18 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
 
 
 def timm_trunk(model: str, weights: str | None = None) -> Backbone:
-    """Any timm network that gives a feature map (N, C, h, w), up to its last pooling, which is taken as global average.
+    """Any timm network that gives a feature map (N, C, h, w), up to its last pooling.
+
+    ``last_pool`` is a global average, which is what nearly all of them have there.
 
     Args:
         model: a timm model name.
-        weights: None, ``DEFAULT`` (timm's pre-trained weights, downloaded once) or the path of a state_dict file with
-            timm's names.
+        weights: None, ``DEFAULT`` (timm's pre-trained weights, downloaded once) or the path of a state_dict
+            file with timm's names.
 
     Raises:
-        ValueError: timm is not installed, it does not know the model, the model gives no such map, the download fails
-            or the file does not fit.
+        ValueError: timm is not installed, it does not know the model, the model gives no such map, the
+            download fails or the file does not fit.
     """
     try:
         import timm
@@ -79,7 +82,9 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
         raise ValueError("name='timm': timm is not installed; pip install 'sppcls[timm]'") from error
     if not timm.is_model(model):
         near = timm.list_models(f"*{model}*")[:3]
-        raise ValueError(f"model={model!r}: timm has no such model" + (f"; near: {', '.join(near)}" if near else ""))
+        raise ValueError(
+            f"model={model!r}: timm has no such model" + (f"; near: {', '.join(near)}" if near else "")
+        )
     options: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     try:
         layers = timm.create_model(model, pretrained=weights == "DEFAULT", **options)
@@ -114,8 +119,8 @@ def _cut(model: nn.Module) -> tuple[nn.Sequential, nn.Module]:
     classifier = children["classifier"]
     assert isinstance(classifier, nn.Sequential)
     if isinstance(classifier[0], nn.LayerNorm):
-        # ConvNeXt normalises the channels of its pooled vector. Normalising each cell of the map instead keeps values
-        # in the range that was trained, and works before any pooling.
+        # ConvNeXt normalises the channels of its pooled vector. Normalising each cell of the map instead
+        # keeps values in the range that was trained, and works before any pooling.
         kept["classifier"] = classifier[:1]
     return nn.Sequential(kept), children["avgpool"]
 
@@ -126,6 +131,8 @@ def _backbone(name: str, layers: nn.Module, last_pool: nn.Module) -> Backbone:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"model={name!r}: does not take images of any size ({one_line(error)})") from error
     if len(small) != 4 or small[1] != large[1]:
-        raise ValueError(f"model={name!r}: gives {tuple(small)} for two images of 256x256, not a map (N, C, h, w)")
+        raise ValueError(
+            f"model={name!r}: gives {tuple(small)} for two images of 256x256, not a map (N, C, h, w)"
+        )
     stride = round((1024 - 256) / (large[2] - small[2]))
     return Backbone(name, layers, small[1], stride, last_pool)

@@ -13,25 +13,30 @@ def load_file(path: str) -> dict[str, Tensor]:
     """Read a file that holds a state_dict (a mapping from names to tensors) and nothing else.
 
     Raises:
-        ValueError: the file is missing, unreadable, or holds something else. Files that would run code are refused.
+        ValueError: the file is missing, unreadable, or holds something else. Files that would run code are
+            refused.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ValueError(f"weights={path!r}: no such file") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"weights={path!r}: cannot be read as a state_dict file ({one_line(error)})") from error
+        raise ValueError(
+            f"weights={path!r}: cannot be read as a state_dict file ({one_line(error)})"
+        ) from error
     if not (isinstance(state, Mapping) and state and all(isinstance(v, Tensor) for v in state.values())):
         raise ValueError(f"weights={path!r}: holds no state_dict (a mapping from parameter names to tensors)")
     return dict(state)
 
 
-def load_into(layers: nn.Module, state: Mapping[str, Tensor], source: str, ignore: Collection[str] = ()) -> None:
+def load_into(
+    layers: nn.Module, state: Mapping[str, Tensor], source: str, ignore: Collection[str] = ()
+) -> None:
     """Copy ``state`` into ``layers``.
 
     Args:
-        layers: what to load into. Names in ``state`` may all carry the prefix ``layers.``, as in a backbone's own
-            state_dict.
+        layers: what to load into. Names in ``state`` may all carry the prefix ``layers.``, as in a backbone's
+            own state_dict.
         state: names to tensors.
         source: start of the error message, such as ``weights='a.pt'``.
         ignore: further names that may be in ``state`` and are not needed: the cut-off part of the network.
@@ -42,7 +47,8 @@ def load_into(layers: nn.Module, state: Mapping[str, Tensor], source: str, ignor
     if all(name.startswith("layers.") for name in state):
         state = {name.removeprefix("layers."): tensor for name, tensor in state.items()}
     wanted = layers.state_dict()
-    missing = [name for name in wanted if name not in state]
+    # Files older than torch 0.4.1 have no counters of batches; nothing here uses them.
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     unknown = [name for name in state if name not in wanted and name not in ignore]
     reshaped = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
@@ -56,7 +62,7 @@ def load_into(layers: nn.Module, state: Mapping[str, Tensor], source: str, ignor
     ]
     if problems:
         raise ValueError(f"{source}: does not fit this backbone; tensors: {', '.join(problems)}")
-    layers.load_state_dict({name: state[name] for name in wanted})
+    layers.load_state_dict({name: state[name] for name in wanted if name in state})
 
 
 def one_line(error: BaseException) -> str:

@@ -1,0 +1,61 @@
+"""What all tests share: a configuration small enough to train in seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A real run of the real program, only small: 48 generated images, two sizes, two epochs.
+TINY = [
+    "data.num_train=48",
+    "data.num_val=40",
+    "data.batch_size=16",
+    "data.workers=0",
+    "sizes.sizes=[96,72]",
+    "pyramid=l321",
+    "backbone.width=0.0625",
+    "head.hidden=[16]",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+    "log.images=false",
+]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., list[str]]:
+    """Overrides of a run that takes seconds and writes below ``tmp_path/runs``; later overrides win."""
+
+    def overrides(*more: str) -> list[str]:
+        names = {word.partition("=")[0] for word in more}
+        if "data" in names:
+            names |= {"data.num_train", "data.num_val"}  # only the generated images can be given a number
+        kept = [word for word in TINY if word.partition("=")[0] not in names]
+        return [*kept, f"runs_dir={tmp_path / 'runs'}", *more]
+
+    return overrides
+
+
+@pytest.fixture
+def program() -> Callable[..., subprocess.Popen[str]]:
+    """Start ``python train.py`` as a user would; the process belongs to the caller."""
+
+    def start(words: list[str], **options: object) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return start

@@ -1,0 +1,146 @@
+"""A run that is killed and resumed ends with the weights of one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sppcls import compose, train
+from sppcls.engine.checkpoint import read_checkpoint
+from sppcls.errors import CheckpointError
+
+
+def final_state(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = read_checkpoint(folder / "last.ckpt")
+    state = dict(checkpoint["state_dict"])
+    for i, slots in checkpoint["optimizer_states"][0]["state"].items():
+        state.update({f"optimizer.{i}.{k}": v for k, v in slots.items() if torch.is_tensor(v)})
+    return state
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = final_state(one), final_state(other)
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert different == []
+    untimed = []
+    for folder in (one, other):
+        rows = list(csv.DictReader(open(folder / "metrics.csv")))
+        untimed.append([{k: v for k, v in r.items() if k not in ("images_per_s", "epoch_seconds")} for r in rows])
+    assert untimed[0] == untimed[1]
+
+
+# Everything that has a state of its own: dropout, mixup and cutmix, averaged weights, accumulation, a plateau rule.
+STATEFUL = [
+    "head.dropout=0.5",
+    "mix.mixup=0.2",
+    "mix.cutmix=1.0",
+    "ema.enabled=true",
+    "ema.decay=0.9",
+    "trainer.accumulate_grad_batches=2",
+    "scheduler=paper",
+    "scheduler.patience=0",
+    "trainer.max_epochs=4",
+    "data.batch_size=8",
+]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kill_9_in_an_epoch_of_the_smaller_size_and_resume(tiny, program, workers: int, tmp_path: Path) -> None:
+    words = tiny(*STATEFUL, f"data.workers={workers}", "data.num_train=96")
+    whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
+    killed = [*words, "run_name=killed", "log.save_every_minutes=0.0001"]
+    folder = tmp_path / "runs" / "shapes" / "killed"
+    process = program(killed)
+    # Epoch 2 (the second one) is at 72 pixels: wait until its predecessor is written down, and a few steps more.
+    metrics = folder / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 2):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    before = (folder / "last.ckpt").stat().st_mtime_ns
+    while (folder / "last.ckpt").stat().st_mtime_ns == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    progress = read_checkpoint(folder / "last.ckpt")
+    assert progress["epoch"] == 1, "the kill was meant for the second epoch"
+    result = train(compose([*killed, "ckpt_path=auto"]))
+    assert Path(result["folder"]) == folder.resolve()
+    assert result["epochs"] == 4
+    assert_same_run(whole, folder)
+
+
+@pytest.mark.parametrize(("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")])
+def test_a_stop_signal_saves_and_says_how_to_go_on(tiny, program, tmp_path: Path, signum: int, name: str) -> None:
+    words = tiny(*STATEFUL, "data.num_train=96", "data.workers=1")
+    whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
+    process = program([*words, "run_name=stopped"])
+    folder = tmp_path / "runs" / "shapes" / "stopped"
+    deadline = time.monotonic() + 120
+    while not (folder / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signum)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signum
+    assert f"stopped by {name}" in output
+    assert "Traceback" not in output
+    hint = output.split("Go on with: ")[1].split("\n")[0].strip()
+    assert hint == f"python train.py ckpt_path={folder / 'last.ckpt'}"
+    # The hint as it stands: nothing else has to be typed again.
+    resumed = program([hint.split()[-1]])
+    output = resumed.communicate(timeout=120)[0]
+    assert resumed.returncode == 0, output
+    assert_same_run(whole, folder)
+
+
+@pytest.mark.parametrize("sizes", ["sizes=random_batch_180_224 sizes.sizes=[72,96]", "sizes.pixel_budget=true"])
+def test_resume_at_an_epoch_end_for_other_schedules(tiny, sizes: str) -> None:
+    words = tiny(*sizes.split(), "trainer.max_epochs=3")
+    if "random" in sizes:
+        words = [w for w in words if w != "sizes.sizes=[96,72]"]
+    whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
+    part = Path(train(compose([*words, "run_name=part", "trainer.max_epochs=2", "scheduler=constant"]))["folder"])
+    whole_constant = Path(train(compose([*words, "run_name=constant", "scheduler=constant"]))["folder"])
+    train(compose([*words, "run_name=part", "scheduler=constant", "ckpt_path=auto"]))
+    assert_same_run(whole_constant, part)
+    with pytest.raises(AssertionError):  # and the comparison can fail: another learning rate is another run
+        assert_same_run(whole, part)
+
+
+def test_ckpt_path_auto_starts_afresh_where_nothing_is(tiny) -> None:
+    result = train(compose(tiny("ckpt_path=auto", "trainer.max_epochs=1")))
+    assert result["epochs"] == 1
+
+
+def test_a_finished_run_resumed_has_nothing_to_do(tiny) -> None:
+    words = tiny("trainer.max_epochs=1")
+    first = train(compose(words))
+    again = train(compose([*words, "ckpt_path=auto"]))
+    assert again["folder"] == str(Path(first["folder"]).resolve())
+    assert again["last"] == first["last"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("pyramid=l421", "pyramid.levels is [3, 2, 1] there, [4, 2, 1] in this config"),
+        ("backbone.width=0.125", "backbone.width is 0.0625 there, 0.125 in this config"),
+        ("head.hidden=[8]", "head.hidden is [16] there, [8] in this config"),
+    ],
+)
+def test_resuming_another_network_is_refused(tiny, change: str, message: str) -> None:
+    first = train(compose(tiny("trainer.max_epochs=1")))
+    with pytest.raises(CheckpointError) as caught:
+        train(compose(tiny(change, f"ckpt_path={first['last_checkpoint']}")))
+    assert message in str(caught.value)

@@ -1,0 +1,304 @@
+"""Whole runs: reproducible, every option trains, everything is written where it is said to be."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sppcls import compose, load_classifier, train
+from sppcls.engine.checkpoint import read_checkpoint
+from sppcls.engine.module import DivergedError
+from sppcls.errors import CheckpointError, ConfigError, DataError, ImageError, SppclsError
+
+
+def weights(result: dict) -> dict[str, torch.Tensor]:
+    return {k: v for k, v in read_checkpoint(result["last_checkpoint"])["state_dict"].items() if k.startswith("net.")}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_seed_gives_the_same_weights_whatever_the_workers_and_the_validation(tiny) -> None:
+    first = weights(train(compose(tiny("seed=0"))))
+    assert same(first, weights(train(compose(tiny("seed=0", "data.workers=2")))))
+    assert same(first, weights(train(compose(tiny("seed=0", "trainer.val_every=2", "sizes.val_sizes=[96]")))))
+    assert not same(first, weights(train(compose(tiny("seed=1")))))
+
+
+OPTIONS = [
+    "optimizer=adamw",
+    "optimizer.nesterov=true",
+    "optimizer.bias_lr_factor=2 optimizer.decay_norm_and_bias=false",
+    "scheduler=paper",
+    "scheduler=step",
+    "scheduler=constant",
+    "mix.label_smoothing=0.1",
+    "mix.mixup=0.2",
+    "mix.cutmix=1.0",
+    "mix.mixup=0.2 mix.cutmix=1.0",
+    "ema.enabled=true ema.decay=0.9",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.gradient_clip_norm=0.01",
+    "trainer.precision=bf16-mixed",
+    "trainer.deterministic=true",
+    "trainer.limit_train_batches=1 trainer.limit_val_batches=1",
+    "augment=anywhere",
+    "augment=resized",
+    "augment=modern",
+    "augment=none",
+    "sizes=single_224 sizes.sizes=[96]",
+    "sizes=random_180_224 sizes.sizes=[72,96]",
+    "sizes=random_batch_180_224 sizes.sizes=[72,96]",
+    "sizes=progressive_128_224 sizes.sizes=[64,96]",
+    "sizes.sizes=[[96,128],[72,96]]",
+    "sizes.pixel_budget=true",
+    "sizes.period=2",
+    "sizes.val_sizes=[120,88]",
+    "pyramid=none sizes=single_224 sizes.sizes=[96]",
+    "pyramid=none head=conv head.hidden=[8]",
+    "pyramid.mode=avg",
+    "pyramid.bins=padded",
+    "pyramid=l4321 head=linear",
+    "backbone.norm=lrn_within",
+    "backbone.norm=lrn_across",
+    "init=paper",
+    "data.drop_last=true",
+    "log.images=true",
+    "backbone=mobilenet_v3_small backbone.norm=null backbone.width=null",
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_option_trains_and_does_something(tiny, options: str) -> None:
+    plain = ["trainer.max_epochs=1", "data.num_train=32"]
+    result = train(compose(tiny(*plain, *options.split())))
+    figures = next(iter(result["last"].values()))
+    assert np.isfinite(figures["loss"])
+    assert 0 <= figures["top5_error"] <= figures["top1_error"] <= 100
+    net = load_classifier(result["best_checkpoint"])
+    height, width = net.card["val_sizes"][0]
+    assert net(torch.zeros(1, 3, height, width)).shape == (1, 20)
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["mix.mixup=0.2", "mix.cutmix=1.0", "mix.label_smoothing=0.1", "ema.enabled=true", "optimizer=adamw",
+     "trainer.gradient_clip_norm=0.01", "trainer.accumulate_grad_batches=2", "augment=anywhere",
+     "trainer.precision=bf16-mixed", "optimizer.bias_lr_factor=2", "head.dropout=0.6"],
+)  # fmt: skip
+def test_an_option_changes_the_weights(tiny, options: str) -> None:
+    plain = tiny("trainer.max_epochs=1", "data.num_train=64")
+    assert not same(weights(train(compose(plain))), weights(train(compose([*plain, options]))))
+
+
+def test_compile_gives_one_graph_per_size_and_nearly_the_same_loss(tiny) -> None:
+    from torch._dynamo.utils import counters
+
+    words = tiny("data.num_train=32", "trainer.max_epochs=4", "backbone.norm=none", "sizes.val_sizes=[96]",
+                 "data.val_batch_size=16", "data.num_val=32")  # fmt: skip
+    plain = train(compose(words))
+    torch._dynamo.reset()
+    counters.clear()
+    compiled = train(compose([*words, "trainer.compile=true"]))
+    # Training at two sizes and validation at one.
+    assert counters["stats"]["unique_graphs"] == 3
+    assert not counters["graph_break"]
+    assert compiled["last"]["96"]["loss"] == pytest.approx(plain["last"]["96"]["loss"], rel=1e-3)
+    assert not [k for k in weights(compiled) if "_orig_mod" in k]
+
+
+def test_the_run_folder_holds_what_is_promised(tiny, tmp_path: Path) -> None:
+    result = train(compose(tiny("log.images=true", "log.every_n_steps=1")))
+    folder = Path(result["folder"])
+    assert folder == tmp_path / "runs/shapes/multi_96_72-l3_2_1-zf5w0.0625-seed0"
+    names = {p.name for p in folder.iterdir()}
+    assert {"config.yaml", "metrics.csv", "train.log", "best.ckpt", "last.ckpt"} <= names
+    assert not [n for n in names if n.endswith(".tmp")]
+    rows = list(csv.DictReader(open(folder / "metrics.csv")))
+    assert [(r["epoch"], r["size"], r["images_seen"]) for r in rows] == [("0", "96", "48"), ("1", "72", "96")]
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"val/top1_error", "val/top5_error", "val/loss", "val_72/top1_error", "train/top1_error", "epoch/lr",
+            "epoch/height", "epoch/width", "val_by_images/top1_error", "speed/images_per_s_96", "speed/images_per_s_72",
+            "step/loss"} <= set(tags["scalars"])  # fmt: skip
+    assert [e.value for e in events.Scalars("epoch/height")] == [96, 72]
+    assert [e.step for e in events.Scalars("val/top1_error")] == [0, 1]
+    assert [e.step for e in events.Scalars("val_by_images/top1_error")] == [48, 96]
+    for row, event in zip(rows, events.Scalars("val_72/top1_error"), strict=True):
+        assert float(row["val_72/top1_error"]) == pytest.approx(event.value)
+    assert {"inputs/96", "inputs/72", "val/confusion", "val/worst_mistakes"} <= set(tags["images"])
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    # A second run of the same configuration gets a folder of its own.
+    again = train(compose(tiny("trainer.max_epochs=1")))
+    assert Path(again["folder"]).name == folder.name + "-2"
+
+
+def test_val_error_is_that_of_the_saved_network_counted_by_hand(tiny, tmp_path: Path) -> None:
+    """Independent way: the checkpoint alone, images cut and resized with Pillow, errors counted in a loop."""
+    root = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 9)):
+        for number, name in enumerate(["blue", "green", "red"]):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 120, (64, 64, 3))
+                pixels[..., number] += rng.integers(20, 130)
+                Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{i}.png")
+    result = train(
+        compose(tiny("data=folder", f"data.root={root}", "data.batch_size=8", "augment.shorter_side=64",
+                     "sizes=single_224", "sizes.sizes=[64]", "pyramid=l1"))  # fmt: skip
+    )
+    net = load_classifier(result["last_checkpoint"])
+    mean, std = (torch.tensor(net.card[k]).view(3, 1, 1) for k in ("mean", "std"))
+    wrong, losses = 0, []
+    for number, name in enumerate(net.card["classes"]):
+        for path in sorted((root / "val" / name).glob("*.png")):
+            x = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
+            logits = net(((x - mean) / std)[None])
+            wrong += int(logits.argmax()) != number
+            losses.append(float(F.cross_entropy(logits, torch.tensor([number]))))
+    assert result["last"]["64"]["top1_error"] == pytest.approx(100 * wrong / 27)
+    assert result["last"]["64"]["top5_error"] == 0
+    assert result["last"]["64"]["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(tiny) -> None:
+    first = train(compose(tiny("trainer.max_epochs=1", "run_name=diverges")))
+    good = Path(first["last_checkpoint"]).read_bytes()
+    with pytest.raises(DivergedError) as caught:
+        train(compose(tiny("run_name=diverges", "ckpt_path=auto", "optimizer.lr=1e30", "trainer.max_epochs=3")))
+    assert "at epoch 1, step" in str(caught.value)
+    assert "optimizer.lr" in str(caught.value)
+    assert Path(first["last_checkpoint"]).read_bytes() == good
+
+
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, tmp_path: Path) -> None:
+    """RLIMIT_FSIZE makes every write past a size fail, as a full disk does."""
+    first = train(compose(tiny("trainer.max_epochs=1", "run_name=full")))
+    checkpoint = Path(first["last_checkpoint"])
+    good = checkpoint.read_bytes()
+    limit = len(good) // 2
+    code = (
+        "import resource, sys; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+        "from sppcls.cli import train_main; sys.exit(train_main())"
+    )
+    words = tiny("run_name=full", "ckpt_path=auto")
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert checkpoint.read_bytes() == good
+    assert not list(checkpoint.parent.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "damaged"), (b"hello", "not a checkpoint"), (None, "damaged")],
+    ids=["empty", "text", "cut"],
+)
+def test_a_bad_checkpoint_is_one_line(tiny, tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "bad.ckpt"
+    if content is None:
+        whole = Path(train(compose(tiny("trainer.max_epochs=1")))["last_checkpoint"]).read_bytes()
+        content = whole[: len(whole) // 2]
+    path.write_bytes(content)
+    for attempt in (lambda: load_classifier(path), lambda: train(compose(tiny(f"ckpt_path={path}")))):
+        with pytest.raises(CheckpointError) as caught:
+            attempt()
+        assert str(path) in str(caught.value)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):  # noqa: ANN204
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"sppcls": Evil(), "state_dict": {}}, tmp_path / "evil.ckpt")
+    with pytest.raises(CheckpointError, match="read safely"):
+        load_classifier(tmp_path / "evil.ckpt")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_other_files_are_not_checkpoints_of_sppcls(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match="not a checkpoint written by sppcls"):
+        load_classifier(tmp_path / "other.ckpt")
+    torch.save({"state_dict": {}, "sppcls": {"format": 99, "version": "9.0"}}, tmp_path / "new.ckpt")
+    with pytest.raises(CheckpointError, match="format 99 written by sppcls 9.0"):
+        load_classifier(tmp_path / "new.ckpt")
+
+
+def make_photos(root: Path, classes: list[str], per_class: int = 4, splits: tuple[str, ...] = ("train", "val")) -> None:
+    rng = np.random.default_rng(1)
+    for split in splits:
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for i in range(per_class):
+                pixels = rng.integers(0, 255, (80, 90, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.jpg")
+
+
+def test_a_checkpoint_of_other_classes_is_refused_and_names_them(tiny, tmp_path: Path) -> None:
+    make_photos(tmp_path / "one", ["cat", "dog"])
+    make_photos(tmp_path / "two", ["cat", "cow"])
+    words = tiny("data=folder", "data.batch_size=4", "trainer.max_epochs=1")
+    first = train(compose([*words, f"data.root={tmp_path / 'one'}"]))
+    with pytest.raises(CheckpointError, match="only in the checkpoint: dog; only in the data: cow"):
+        train(compose([*words, f"data.root={tmp_path / 'two'}", f"ckpt_path={first['last_checkpoint']}"]))
+
+
+def test_a_bad_image_is_found_before_training_or_skipped_and_named(tiny, tmp_path: Path, capsys) -> None:
+    root = tmp_path / "photos"
+    make_photos(root, ["cat", "dog"], per_class=8)
+    cut = root / "train" / "dog" / "3.jpg"
+    cut.write_bytes(cut.read_bytes()[:700])  # a whole header: only decoding can tell
+    words = tiny("data=folder", f"data.root={root}", "data.batch_size=4", "trainer.max_epochs=1")
+    result = train(compose(words))
+    printed = capsys.readouterr().out
+    assert "1 images could not be read" in printed
+    assert "3.jpg" in printed
+    assert list(csv.DictReader(open(Path(result["folder"]) / "metrics.csv")))[0]["images_seen"] == "15"
+    with pytest.raises(ImageError, match=r"3\.jpg"):
+        train(compose([*words, "data.on_error=raise"]))
+    (root / "train" / "cat" / "0.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"0\.jpg"):
+        train(compose(words))
+
+
+def test_impossible_requests_are_refused_before_a_folder_is_made(tiny, tmp_path: Path) -> None:
+    for words, message in (
+        (["data.batch_size=49"], "the training set has 48; choose at most 48"),
+        (["sizes.sizes=[96,8]"], "8x8"),
+        (["pyramid=none"], "72x72"),
+        (["data=folder", f"data.root={tmp_path / 'nowhere'}"], "no such folder"),
+        (["trainer.accelerator=gpu"], "no GPU"),
+    ):
+        if message == "no GPU" and torch.cuda.is_available():
+            continue
+        with pytest.raises(SppclsError) as caught:
+            train(compose(tiny(*words)))
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_runs_dir_that_cannot_be_written_is_named(tiny, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", Path("/proc/nothing")):
+        with pytest.raises(ConfigError, match=f"runs_dir={place}"):
+            train(compose(tiny(f"runs_dir={place}")))

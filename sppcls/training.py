@@ -112,9 +112,10 @@ class _Run:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.schedule = size_schedule(config)
+        self.accelerator = _accelerator(config.trainer.accelerator)
         self.val_sizes = val_sizes(config, self.schedule)
         self.train_source, self.val_source = load_sources(config)
-        self.devices = _device_count(config)
+        self.devices = _device_count(config, self.accelerator)
         check_batch(config, len(self.train_source), self.devices)
         self.architecture = {
             "backbone": as_dict(config)["backbone"],
@@ -183,7 +184,7 @@ class _Run:
         return pl.Trainer(
             default_root_dir=folder,
             max_epochs=options.max_epochs,
-            accelerator=_accelerator(options.accelerator),
+            accelerator=self.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
             strategy=options.strategy,
@@ -221,7 +222,7 @@ class _Run:
             ("parameters", f"{parameter_count(net):,}"),
             ("training", f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
                          f"{config.scheduler.name}, batch {config.data.batch_size} x {self.devices}"),  # fmt: skip
-            ("device", f"{_device_label(config)}, {config.trainer.precision}, {config.data.workers} loader processes"),
+            ("device", f"{_device_label(self.accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes"),
             ("folder", str(folder)),
         ]
         if checkpoint_path is not None:
@@ -424,21 +425,22 @@ def _accelerator(name: str) -> str:
     return name
 
 
-def _device_count(config: Config) -> int:
+def _device_count(config: Config, accelerator: str) -> int:
     devices = config.trainer.devices
     if isinstance(devices, Sequence) and not isinstance(devices, str):
         count = len(devices)
     elif devices == "auto":
-        count = torch.cuda.device_count() if _accelerator(config.trainer.accelerator) == "gpu" else 1
+        count = torch.cuda.device_count() if accelerator == "gpu" else 1
     else:
         count = int(devices)
     return count * config.trainer.num_nodes
 
 
-def _device_label(config: Config) -> str:
-    if _accelerator(config.trainer.accelerator) == "gpu":
+def _device_label(accelerator: str) -> str:
+    if accelerator == "gpu":
         return torch.cuda.get_device_name()
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _backbone_label(config: Config) -> str:
@@ -460,4 +462,6 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # Said in the start-up table.
     warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
+    # Ours is: the sampler finds its place from the checkpoint's counters.
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -37,6 +37,8 @@ def tiny(tmp_path: Path) -> Callable[..., list[str]]:
         names = {word.partition("=")[0] for word in more}
         if "data" in names:
             names |= {"data.num_train", "data.num_val"}  # only the generated images can be given a number
+        if "head" in names:
+            names.add("head.hidden")
         kept = [word for word in TINY if word.partition("=")[0] not in names]
         return [*kept, f"runs_dir={tmp_path / 'runs'}", *more]
 

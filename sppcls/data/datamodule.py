@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytorch_lightning as pl
@@ -146,6 +147,7 @@ class ImageDataModule(pl.LightningDataModule):
             dataset,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=_leave_signals_to_the_main_process,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             # Without one of its own, a loader draws from the global generator, and validating more or less
@@ -153,3 +155,9 @@ class ImageDataModule(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(0),
             **kwargs,
         )
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process; the main one stops the workers when it has saved."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)

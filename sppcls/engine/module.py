@@ -126,7 +126,7 @@ class ClassificationModule(pl.LightningModule):
             return
         if not torch.isfinite(loss):
             raise DivergedError(
-                f"the loss is {float(loss)} at epoch {batch.epoch}, step {batch.step}, size {size_label(self.size)}: "
+                f"the loss is {float(loss.detach())} at epoch {batch.epoch}, step {batch.step}, size {size_label(self.size)}: "
                 f"training stopped; try a lower optimizer.lr (now {self.config.optimizer.lr:g}), "
                 "scheduler.warmup_epochs or trainer.gradient_clip_norm"
             )

@@ -86,8 +86,9 @@ def _pool_axis(x: Tensor, dim: int, n: int, mode: str, rule: str) -> Tensor:
             return x.max(dim, keepdim=True).values
         return x.sum(dim, keepdim=True) if mode == "sum" else x.mean(dim, keepdim=True)
     first, stop = bin_bounds(size, n, rule, x.device)
-    # No bin is longer than this. Shorter ones repeat their last cell, which is masked out of sums.
-    longest = (size + n - 1) // n + (1 if rule == "adaptive" else 0)
+    # No bin is longer than this. Shorter ones repeat their last cell, which is masked out of sums. (It is
+    # also never 1, on which torch.export would specialise.)
+    longest = (size + n - 1) // n + 1
     cells = first[:, None] + torch.arange(longest, device=x.device)
     shown = cells.minimum(stop[:, None] - 1)
     values = x.index_select(dim, shown.flatten()).unflatten(dim, (n, longest))

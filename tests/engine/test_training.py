@@ -24,6 +24,11 @@ def weights(result: dict) -> dict[str, torch.Tensor]:
     return {k: v for k, v in read_checkpoint(result["last_checkpoint"])["state_dict"].items() if k.startswith("net.")}
 
 
+def rows_of(result: dict) -> list[dict[str, str]]:
+    with open(Path(result["folder"]) / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
@@ -124,7 +129,7 @@ def test_the_run_folder_holds_what_is_promised(tiny, tmp_path: Path) -> None:
     names = {p.name for p in folder.iterdir()}
     assert {"config.yaml", "metrics.csv", "train.log", "best.ckpt", "last.ckpt"} <= names
     assert not [n for n in names if n.endswith(".tmp")]
-    rows = list(csv.DictReader(open(folder / "metrics.csv")))
+    rows = rows_of(result)
     assert [(r["epoch"], r["size"], r["images_seen"]) for r in rows] == [("0", "96", "48"), ("1", "72", "96")]
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
@@ -165,7 +170,8 @@ def test_val_error_is_that_of_the_saved_network_counted_by_hand(tiny, tmp_path: 
     for number, name in enumerate(net.card["classes"]):
         for path in sorted((root / "val" / name).glob("*.png")):
             x = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
-            logits = net(((x - mean) / std)[None])
+            with torch.no_grad():
+                logits = net(((x - mean) / std)[None])
             wrong += int(logits.argmax()) != number
             losses.append(float(F.cross_entropy(logits, torch.tensor([number]))))
     assert result["last"]["64"]["top1_error"] == pytest.approx(100 * wrong / 27)
@@ -272,7 +278,7 @@ def test_a_bad_image_is_found_before_training_or_skipped_and_named(tiny, tmp_pat
     printed = capsys.readouterr().out
     assert "1 images could not be read" in printed
     assert "3.jpg" in printed
-    assert list(csv.DictReader(open(Path(result["folder"]) / "metrics.csv")))[0]["images_seen"] == "15"
+    assert rows_of(result)[0]["images_seen"] == "15"
     with pytest.raises(ImageError, match=r"3\.jpg"):
         train(compose([*words, "data.on_error=raise"]))
     (root / "train" / "cat" / "0.jpg").write_bytes(b"")

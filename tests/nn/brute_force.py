@@ -30,7 +30,7 @@ def cells_of_bin(size: int, n: int, i: int, rule: str) -> list[int]:
 def pool(
     x: np.ndarray, levels: list[tuple[int, int]], mode: str, rule: str, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pool a map (C, H, W): the vector, and the gradient of ``sum(vector * weight)`` with respect to the map."""
+    """Pool a map (C, H, W): the vector, and the gradient of ``sum(vector * weight)`` in the map."""
     channels, height, width = x.shape
     parts = []
     gradient = np.zeros_like(x)

@@ -65,8 +65,8 @@ def test_every_backbone(name: str, levels: Any) -> None:
     elif name == "timm":
         pytest.importorskip("timm")
         backbone["model"] = "test_resnet"
-    net = build(backbone, levels, input_size=(128, 96)).eval()
-    with torch.no_grad():
+    with torch.device("meta"):
+        net = build(backbone, levels, input_size=(128, 96))
         assert net(torch.zeros(2, 3, 128, 96)).shape == (2, 5)
 
 
@@ -210,5 +210,5 @@ def test_trunks_keep_their_own_weights(init: str) -> None:
 
 
 def test_names_for_configs() -> None:
-    assert BACKBONES == (*PAPER_BACKBONES, *TORCHVISION_TRUNKS, "timm")
+    assert set(BACKBONES) == {*PAPER_BACKBONES, *TORCHVISION_TRUNKS, "timm"}
     assert len(set(BACKBONES)) == len(BACKBONES)

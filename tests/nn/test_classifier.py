@@ -78,7 +78,10 @@ def test_windows_are_classified_like_crops_of_the_map(mode: str) -> None:
     net = small(mode=mode)
     map_ = net.feature_map(torch.randn(2, 3, 200, 260))
     windows = torch.tensor([(0, 0, 0, 8, 9), (1, 2, 3, 11, 15), (0, 1, 1, 9, 10), (1, 0, 0, *map_.shape[2:])])
-    expected = [net.classify(net.pooled(map_[i : i + 1, :, t:b, l:r])) for i, t, l, b, r in windows.tolist()]
+    expected = [
+        net.classify(net.pooled(map_[i : i + 1, :, top:bottom, left:right]))
+        for i, top, left, bottom, right in windows.tolist()
+    ]
     torch.testing.assert_close(net.forward_windows(map_, windows), torch.cat(expected))
 
 

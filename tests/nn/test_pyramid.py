@@ -10,8 +10,9 @@ from brute_force import RULES, cells_of_bin
 
 from sppcls.nn import Pyramid
 
-# One axis of a cells: for n = 2, 3, 4, 6 the sec. 2.3 window, its stride, the outputs of a literal max pooling with
-# these (floor and ceil mode), the cells that the first n windows cover, and * where that is not the appendix bins.
+# One axis of a cells: for n = 2, 3, 4, 6 the sec. 2.3 window, its stride, the outputs of a literal max
+# pooling with these (floor and ceil mode), the cells that the first n windows cover, and * where that is
+# not the appendix bins.
 SLIDING = """
 5 3,2,2,2,5 2,1,4,4,4* 2,1,4,4,5 -
 6 3,3,2,2,6 2,2,3,3,6 2,1,5,5,5* 1,1,6,6,6

@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {"train": train_command, "sizes": sizes_command}
     command = commands.get(words[0])
     if command is None:
-        print(f"sppcls: error: {words[0]}: unknown command; choose from {', '.join(commands)}", file=sys.stderr)
+        print(
+            f"sppcls: error: {words[0]}: unknown command; choose from {', '.join(commands)}", file=sys.stderr
+        )
         return 2
     return run_safely(lambda: command(words[1:]))
 

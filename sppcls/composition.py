@@ -88,7 +88,9 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path 
         if parent:
             siblings = list(OmegaConf.select(compose_unchecked([]), parent) or {})
         else:
-            siblings = [k for k in known if k != "experiment"] + [k for k in shipped if k not in ("defaults", "hydra")]
+            siblings = [k for k in known if k != "experiment"] + [
+                k for k in shipped if k not in ("defaults", "hydra")
+            ]
             siblings = sorted({str(s) for s in siblings})
         where = f"; known in {parent}: " if parent else "; known: "
         return f"{full}: unknown key{suggest(last, siblings)}{where}{', '.join(siblings)}"

@@ -61,7 +61,9 @@ class SizesConfig:
     """Which input size is trained on when (He et al. 2015, sec. 2.3)."""
 
     kind: str = key("schedule of the input size", choices=KINDS)
-    sizes: list[Any] = key("single: [size]; alternate: any list; random and progressive: [low, high]; N or [h, w]")
+    sizes: list[Any] = key(
+        "single: [size]; alternate: any list; random and progressive: [low, high]; N or [h, w]"
+    )
     period: int = key("epochs at one size before the next (alternate)", low=1)
     step: int = key("spacing of the sizes between low and high (random and progressive)", low=1)
     pixel_budget: bool = key("larger batches at smaller sizes: the same number of pixels per step")
@@ -76,7 +78,9 @@ class AugmentConfig:
         "five: centre and corners of the whole image; anywhere; center; resized: random area and aspect",
         choices=CROPS,
     )
-    shorter_side: int | None = key("shorter side of the image before cropping; null: 256/224 of the region's", low=1)
+    shorter_side: int | None = key(
+        "shorter side of the image before cropping; null: 256/224 of the region's", low=1
+    )
     flip: bool = key("mirror half of the images")
     lighting: float = key("standard deviation of PCA colour lighting; 0 switches it off", low=0)
     scale: list[float] = key("share of the image's area, low and high (crop=resized)")
@@ -91,7 +95,9 @@ class MixConfig:
 
     label_smoothing: float = key("share of the target spread over all classes", low=0, high=0.99)
     mixup: float = key("alpha of mixup; 0 switches it off", low=0)
-    cutmix: float = key("alpha of cutmix; 0 switches it off; with mixup, each step takes one of the two", low=0)
+    cutmix: float = key(
+        "alpha of cutmix; 0 switches it off; with mixup, each step takes one of the two", low=0
+    )
 
 
 @dataclass
@@ -109,7 +115,9 @@ class BackboneConfig:
 class PyramidConfig:
     """The spatial pyramid pooling layer (He et al. 2015, sec. 2.2)."""
 
-    levels: list[Any] | None = key("bins per side of each level, N or [h, w]; null: no SPP, the net's own last pooling")
+    levels: list[Any] | None = key(
+        "bins per side of each level, N or [h, w]; null: no SPP, the net's own last pooling"
+    )
     mode: str = key("what a bin keeps", choices=POOL_MODES)
     bins: str = key("rule that divides the map into bins", choices=BIN_RULES)
 
@@ -167,9 +175,7 @@ class TrainerConfig:
     devices: Any = key("how many devices, or auto")
     num_nodes: int = key("machines", low=1)
     strategy: str = key("Lightning's strategy: auto, ddp, ...")
-    precision: str = key(
-        "arithmetic", choices=("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
-    )
+    precision: str = key("arithmetic", choices=("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"))
     accumulate_grad_batches: int = key("steps per optimiser update", low=1)
     gradient_clip_norm: float | None = key("largest norm of the gradient; null: none", above=0)
     deterministic: bool = key("only deterministic kernels (CPU runs are reproducible without it)")
@@ -187,8 +193,12 @@ class LogConfig:
 
     every_n_steps: int = key("steps between points of the training curves", low=1)
     images: bool = key("sample inputs, confusion matrix and worst mistakes in TensorBoard")
-    progress: str = key("bar on a terminal, lines elsewhere (auto), or always one of them", choices=("auto", "bar", "lines"))
-    save_every_minutes: float | None = key("also save last.ckpt within an epoch; null: only at its end", above=0)
+    progress: str = key(
+        "bar on a terminal, lines elsewhere (auto), or always one of them", choices=("auto", "bar", "lines")
+    )
+    save_every_minutes: float | None = key(
+        "also save last.ckpt within an epoch; null: only at its end", above=0
+    )
 
 
 @dataclass
@@ -268,7 +278,9 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
             )
     for name, spec in fields.items():
         if name not in values:
-            raise ConfigError(f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a group of keys')}")
+            raise ConfigError(
+                f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a group of keys')}"
+            )
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:
             _check_keys(cast(type, nested), values[name], f"{prefix}{name}.")
@@ -293,7 +305,9 @@ def _check_ranges(group: Any, prefix: str) -> None:
         bounds += [f"> {above:g}"] if above is not None else []
         bounds += [f"<= {high:g}"] if high is not None else []
         fits = (
-            (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)
+            (low is None or value >= low)
+            and (high is None or value <= high)
+            and (above is None or value > above)
         )
         if not fits:
             raise ConfigError(f"{name}={value}: must be {' and '.join(bounds)}")
@@ -310,7 +324,9 @@ def _check_together(config: Config) -> None:
     for name, low, high in (("scale", 0.0, 1.0), ("ratio", 0.0, math.inf)):
         pair = getattr(config.augment, name)
         if len(pair) != 2 or not low < pair[0] <= pair[1] <= high:
-            raise ConfigError(f"augment.{name}={pair}: must be [low, high] with {low:g} < low <= high <= {high:g}")
+            raise ConfigError(
+                f"augment.{name}={pair}: must be [low, high] with {low:g} < low <= high <= {high:g}"
+            )
     for name in ("mean", "std"):
         values = getattr(config.data, name)
         if len(values) != 3 or not all(0 <= v <= 1 for v in values) or (name == "std" and 0 in values):
@@ -320,10 +336,14 @@ def _check_together(config: Config) -> None:
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
         raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum > 0")
     if not all(0 < m < 1 for m in config.scheduler.milestones):
-        raise ConfigError(f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1")
+        raise ConfigError(
+            f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1"
+        )
     devices = config.trainer.devices
     if not (devices == "auto" or (isinstance(devices, int) and devices >= 1) or isinstance(devices, list)):
-        raise ConfigError(f"trainer.devices={devices}: must be a number >= 1, a list of device numbers, or auto")
+        raise ConfigError(
+            f"trainer.devices={devices}: must be a number >= 1, a list of device numbers, or auto"
+        )
     if config.trainer.precision == "16-mixed" and config.trainer.accelerator == "cpu":
         raise ConfigError("trainer.precision=16-mixed: needs a GPU; on a CPU choose bf16-mixed or 32-true")
     if config.data.name not in ("shapes",) and not config.data.root:

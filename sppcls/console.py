@@ -42,7 +42,10 @@ def say(message: str) -> None:
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None) -> str:
     """Rows as aligned text columns; columns of numbers to the right."""
     cells = [[str(cell) for cell in row] for row in rows]
-    numeric = [all(row[i].replace(".", "", 1).replace("-", "", 1).isdigit() for row in cells) for i in range(len(cells[0]))]
+    numeric = [
+        all(row[i].replace(".", "", 1).replace("-", "", 1).isdigit() for row in cells)
+        for i in range(len(cells[0]))
+    ]
     shown = ([list(header)] if header else []) + cells
     widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
     lines = []

@@ -10,7 +10,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sppcls.composition import CONFIG_NAME, command_line_overrides, compose, compose_unchecked, conf_dir, restore
+from sppcls.composition import (
+    CONFIG_NAME,
+    command_line_overrides,
+    compose,
+    compose_unchecked,
+    conf_dir,
+    restore,
+)
 from sppcls.config import Config, check_config
 from sppcls.errors import SppclsError
 

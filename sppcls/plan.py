@@ -63,7 +63,16 @@ def _bins(config: Config, num_classes: int) -> str:
         height, width = net.backbone.feature_size(*size)
         if config.pyramid.levels is None:
             pooled = net.backbone.pooled_size(*size)
-            rows.append([size_label(size), f"{height} x {width}", "last pooling", f"{pooled[0]} x {pooled[1]}", "", ""])
+            rows.append(
+                [
+                    size_label(size),
+                    f"{height} x {width}",
+                    "last pooling",
+                    f"{pooled[0]} x {pooled[1]}",
+                    "",
+                    "",
+                ]
+            )
             continue
         pyramid = Pyramid(config.pyramid.levels)
         ranges = pyramid.cell_ranges((height, width), config.pyramid.bins)

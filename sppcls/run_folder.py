@@ -54,7 +54,7 @@ def claim_run_folder(config: Config) -> Path:
                 continue
             raise ConfigError(f"runs_dir={config.runs_dir}: {folder.parent} is not a folder") from None
         except OSError as error:
-            raise ConfigError(f"runs_dir={config.runs_dir}: cannot write there ({os.strerror(error.errno)})") from None
+            raise ConfigError(f"runs_dir={config.runs_dir}: cannot write there ({error.strerror})") from None
         check_writable(folder)
         return folder
     raise ConfigError(f"runs_dir={config.runs_dir}: {base} exists 100,000 times; choose another run_name")
@@ -71,7 +71,7 @@ def check_writable(folder: Path) -> None:
         probe.write_bytes(b"x" * 4096)
         probe.unlink()
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot write there ({os.strerror(error.errno)})") from None
+        raise ConfigError(f"{folder}: cannot write there ({error.strerror})") from None
 
 
 def own_last_checkpoint(config: Config) -> Path | None:

@@ -15,7 +15,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
-from pytorch_lightning.utilities import rank_zero_only
 
 from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
@@ -141,12 +140,12 @@ class _Run:
 
     def fit(self, folder: Path, checkpoint_path: Path | None) -> dict[str, Any]:
         config = self.config
-        first = rank_zero_only.rank == 0
+        first = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
         start_console(folder if first else None)
         if first:
             (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
             say(self._summary(folder, checkpoint_path))
-        net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = self.net.to(memory_format=torch.channels_last)
         module = ClassificationModule(
             net, config, self.schedule, self.val_sizes, self.train_source.classes, self.card
         )
@@ -213,16 +212,28 @@ class _Run:
         rows = [
             ("data", f"{config.data.name}: {len(train):,} training, {len(val):,} validation images"),
             ("classes", _shorten(train.classes)),
-            ("sizes", f"{self.schedule.label} ({sizes}); validated at {', '.join(map(size_label, self.val_sizes))}"),
-            ("backbone", f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}"),
+            (
+                "sizes",
+                f"{self.schedule.label} ({sizes}); validated at {', '.join(map(size_label, self.val_sizes))}",
+            ),
+            (
+                "backbone",
+                f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
+            ),
         ]
         rows += [("pooling", line) for line in pooling_lines(config, net, self.schedule)]
         rows += [
             ("head", f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()),
             ("parameters", f"{parameter_count(net):,}"),
-            ("training", f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
-                         f"{config.scheduler.name}, batch {config.data.batch_size} x {self.devices}"),  # fmt: skip
-            ("device", f"{_device_label(self.accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes"),
+            (
+                "training",
+                f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
+                f"{config.scheduler.name}, batch {config.data.batch_size} x {self.devices}",
+            ),
+            (
+                "device",
+                f"{_device_label(self.accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
+            ),
             ("folder", str(folder)),
         ]
         if checkpoint_path is not None:
@@ -231,7 +242,9 @@ class _Run:
         return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
 
     def _closing(self, module: ClassificationModule, folder: Path, seconds: float) -> str:
-        lines = [f"\nTrained {module.trainer.current_epoch} epochs; {seconds / 60:.1f} min in this session of the run."]
+        lines = [
+            f"\nTrained {module.trainer.current_epoch} epochs; {seconds / 60:.1f} min in this session of the run."
+        ]
         if module.best:
             lines.append(f"Best at epoch {module.best['epoch'] + 1}:")
             for name, figures in module.best["val_results"].items():

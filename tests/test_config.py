@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sppcls import compose
-from sppcls.composition import command_line_overrides, group_choices, restore, compose_unchecked
+from sppcls.composition import command_line_overrides, compose_unchecked, group_choices, restore
 from sppcls.config import as_dict, check_config
 from sppcls.errors import ConfigError
 from sppcls.training import build_network, parameter_count

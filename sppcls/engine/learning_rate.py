@@ -32,7 +32,9 @@ def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, epochs: 
         return config.factor ** sum(step >= share * total for share in config.milestones)
     if config.name == "cosine":
         done = (step - warmup) / max(1, total - warmup)
-        return config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return config.final_factor + (1 - config.final_factor) * 0.5 * (
+            1 + math.cos(math.pi * min(1.0, done))
+        )
     return 1.0
 
 

@@ -15,7 +15,7 @@ WORST = 16
 class Mistake(NamedTuple):
     """One misclassified validation image."""
 
-    index: int
+    image: int
     target: int
     predicted: int
     loss: float
@@ -53,7 +53,9 @@ class Mistakes(Metric):
 
     def compute(self) -> tuple[Tensor, list[Mistake]]:
         """The confusion matrix, (classes, classes) or (0, 0), and the worst mistakes, largest loss first."""
-        rows = self.worst[self.worst[:, 1] >= 0].tolist()
+        # Several processes come together as (processes, WORST, 4).
+        worst_rows = self.worst.reshape(-1, 4)
+        rows = worst_rows[worst_rows[:, 1] >= 0].tolist()
         rows.sort(key=lambda row: (-row[0], row[1]))
         worst = [Mistake(int(row[1]), int(row[2]), int(row[3]), row[0]) for row in rows[:WORST]]
         return self.confusion.cpu(), worst

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -71,6 +71,9 @@ class ClassificationModule(pl.LightningModule):
         self.mistakes = Mistakes(len(classes))
         self._mixers = _make_mixers(config, len(classes))
 
+    def _errors_at(self, size: Size) -> ErrorCounter:
+        return cast(ErrorCounter, self.val_errors[size_label(size)])
+
     # -- training ---------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -94,7 +97,9 @@ class ClassificationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         if batch.epoch != self.current_epoch:
-            raise RuntimeError(f"the loader is at epoch {batch.epoch}, the trainer at epoch {self.current_epoch}")
+            raise RuntimeError(
+                f"the loader is at epoch {batch.epoch}, the trainer at epoch {self.current_epoch}"
+            )
         self.lr = self._rate()
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.lr * group["lr_scale"]
@@ -145,15 +150,15 @@ class ClassificationModule(pl.LightningModule):
             x = prepare_batch(batch.image, size, self.config.data.mean, self.config.data.std)
             logits = self.net(x)
             losses = F.cross_entropy(logits.float(), batch.target, reduction="none")
-            self.val_errors[size_label(size)].update(logits, batch.target, losses)
+            self._errors_at(size).update(logits, batch.target, losses)
             if size == self.val_sizes[0]:
                 self.mistakes.update(logits, batch.target, losses, batch.index)
 
     def on_validation_epoch_end(self) -> None:
         results = {}
-        for name, counter in self.val_errors.items():
-            results[name] = counter.compute()
-            counter.reset()
+        for size in self.val_sizes:
+            results[size_label(size)] = self._errors_at(size).compute()
+            self._errors_at(size).reset()
         if self.trainer.sanity_checking:
             return
         self.val_results = results
@@ -194,4 +199,3 @@ def _make_mixers(config: Config, num_classes: int) -> list[nn.Module]:
     if config.mix.cutmix:
         mixers.append(v2.CutMix(alpha=config.mix.cutmix, num_classes=num_classes))
     return mixers
-

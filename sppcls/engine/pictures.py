@@ -62,7 +62,7 @@ class Pictures(Callback):
 
 def _writer(trainer: pl.Trainer) -> SummaryWriter:
     assert trainer.logger is not None
-    return trainer.logger.experiment  # type: ignore[attr-defined,no-any-return]
+    return trainer.logger.experiment  # type: ignore[attr-defined]
 
 
 def confusion_figure(confusion: Tensor, classes: list[str]) -> Figure:
@@ -83,7 +83,9 @@ def confusion_figure(confusion: Tensor, classes: list[str]) -> Figure:
             for j in range(n):
                 if confusion[i, j]:
                     colour = "white" if share[i, j] > 55 else "black"
-                    axes.text(j, i, int(confusion[i, j]), ha="center", va="center", color=colour, fontsize=8)
+                    axes.text(
+                        j, i, str(int(confusion[i, j])), ha="center", va="center", color=colour, fontsize=8
+                    )
     figure.colorbar(image, ax=axes, shrink=0.7, label="%")
     return figure
 
@@ -95,11 +97,12 @@ def mistakes_figure(worst: list[Mistake], classes: list[str], load: Callable[[in
     figure = Figure(figsize=(2.6 * columns, 3.0 * rows), layout="constrained")
     for axes, mistake in zip(np.atleast_1d(figure.subplots(rows, columns)).flat, worst, strict=False):
         try:
-            axes.imshow(load(mistake.index).permute(1, 2, 0).numpy())
+            axes.imshow(load(mistake.image).permute(1, 2, 0).numpy())
         except ImageError:
             continue
         axes.set_title(
-            f"{classes[mistake.predicted]}\nis {classes[mistake.target]} (loss {mistake.loss:.1f})", fontsize=9
+            f"{classes[mistake.predicted]}\nis {classes[mistake.target]} (loss {mistake.loss:.1f})",
+            fontsize=9,
         )
     for axes in figure.axes:
         axes.set_axis_off()

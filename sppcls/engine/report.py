@@ -104,7 +104,9 @@ class Report(Callback):
         self._to_tensorboard(_writer(trainer), pl_module, row)
         say(_line(row, pl_module, val, trainer.max_epochs or 0))
 
-    def _to_tensorboard(self, writer: SummaryWriter, module: ClassificationModule, row: dict[str, Any]) -> None:
+    def _to_tensorboard(
+        self, writer: SummaryWriter, module: ClassificationModule, row: dict[str, Any]
+    ) -> None:
         epoch, images = row["epoch"], row["images_seen"]
         for tag, value in row.items():
             if "/" in tag and value != "":
@@ -127,7 +129,7 @@ class Report(Callback):
 
 def _writer(trainer: pl.Trainer) -> SummaryWriter:
     assert trainer.logger is not None
-    return trainer.logger.experiment  # type: ignore[attr-defined,no-any-return]
+    return trainer.logger.experiment  # type: ignore[attr-defined]
 
 
 def _prefix(module: ClassificationModule, name: str) -> str:
@@ -143,7 +145,9 @@ def _overlay_sizes(writer: SummaryWriter, prefixes: list[str]) -> None:
     writer.add_custom_scalars({"validation": charts})
 
 
-def _line(row: dict[str, Any], module: ClassificationModule, val: dict[str, dict[str, float]], epochs: int) -> str:
+def _line(
+    row: dict[str, Any], module: ClassificationModule, val: dict[str, dict[str, float]], epochs: int
+) -> str:
     width = len(str(epochs))
     parts = [
         f"epoch {row['epoch'] + 1:>{width}}/{epochs}  size {row['size']:>6}  lr {row['lr']:<8.3g}"
@@ -179,4 +183,3 @@ def _drop_rows_from(path: Path, epoch: int) -> None:
         writer.writeheader()
         writer.writerows(rows)
     os.replace(temporary, path)
-

@@ -71,7 +71,9 @@ class Saving(Checkpoint):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._restore()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         self._restore()
 
     # -- saving -----------------------------------------------------------------------------------------------------
@@ -98,7 +100,9 @@ class Saving(Checkpoint):
         self._save_last(trainer)
         if new_best and trainer.is_global_zero:
             _copy_atomically(self.folder / LAST, self.folder / BEST)
-        if _any_process(trainer, bool(self._signum)) and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+        if _any_process(trainer, bool(self._signum)) and trainer.current_epoch + 1 < (
+            trainer.max_epochs or 0
+        ):
             self._stop(trainer, f"the end of epoch {trainer.current_epoch}")
 
     def _is_new_best(self, trainer: pl.Trainer, module: ClassificationModule) -> bool:
@@ -126,7 +130,9 @@ class Saving(Checkpoint):
 
 
 def _any_process(trainer: pl.Trainer, decision: bool) -> bool:
-    return trainer.strategy.reduce_boolean_decision(decision, all=False) if trainer.world_size > 1 else decision
+    return (
+        trainer.strategy.reduce_boolean_decision(decision, all=False) if trainer.world_size > 1 else decision
+    )
 
 
 def _copy_atomically(source: Path, target: Path) -> None:

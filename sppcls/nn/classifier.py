@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from sppcls.nn.backbones import Backbone
@@ -42,8 +41,6 @@ class SPPClassifier(nn.Module):
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) to feature maps (N, C, h, w)."""
-        if torch.compiler.is_compiling():
-            return self.backbone(x)
         if self.fixed_size is not None:
             self.check_input_size(x.shape[2], x.shape[3])
         try:

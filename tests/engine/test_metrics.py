@@ -72,7 +72,7 @@ def test_confusion_and_worst_mistakes_against_loops() -> None:
     wrong.sort(reverse=True)
     confusion, worst = mistakes.compute()
     assert np.array_equal(confusion.numpy(), expected)
-    assert [(m.index, m.target, m.predicted) for m in worst] == [w[1:] for w in wrong[:WORST]]
+    assert [(m.image, m.target, m.predicted) for m in worst] == [w[1:] for w in wrong[:WORST]]
     assert [m.loss for m in worst] == pytest.approx([w[0] for w in wrong[:WORST]])
 
 

@@ -35,7 +35,9 @@ def assert_same_run(one: Path, other: Path) -> None:
     for folder in (one, other):
         with open(folder / "metrics.csv", newline="") as file:
             rows = list(csv.DictReader(file))
-        untimed.append([{k: v for k, v in r.items() if k not in ("images_per_s", "epoch_seconds")} for r in rows])
+        untimed.append(
+            [{k: v for k, v in r.items() if k not in ("images_per_s", "epoch_seconds")} for r in rows]
+        )
     assert untimed[0] == untimed[1]
 
 
@@ -63,14 +65,19 @@ STATEFUL = [
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_kill_9_in_an_epoch_of_the_smaller_size_and_resume(tiny, program, workers: int, tmp_path: Path) -> None:
+def test_kill_9_in_an_epoch_of_the_smaller_size_and_resume(
+    tiny, program, workers: int, tmp_path: Path
+) -> None:
     words = tiny(*STATEFUL, f"data.workers={workers}", "data.num_train=96")
     whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
     killed = [*words, "run_name=killed", "log.save_every_minutes=0.0001"]
     folder = tmp_path / "runs" / "shapes" / "killed"
     process = program(killed)
     # The second epoch is the first one at 72 pixels; the kill comes at a moment of it that nobody chose.
-    wait_until(lambda: (folder / "last.ckpt").exists() and read_checkpoint(folder / "last.ckpt")["epoch"] == 1, process)
+    wait_until(
+        lambda: (folder / "last.ckpt").exists() and read_checkpoint(folder / "last.ckpt")["epoch"] == 1,
+        process,
+    )
     time.sleep(random.SystemRandom().uniform(0, 0.3))
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -84,7 +91,9 @@ def test_kill_9_in_an_epoch_of_the_smaller_size_and_resume(tiny, program, worker
 
 
 @pytest.mark.parametrize(("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")])
-def test_a_stop_signal_saves_and_says_how_to_go_on(tiny, program, tmp_path: Path, signum: int, name: str) -> None:
+def test_a_stop_signal_saves_and_says_how_to_go_on(
+    tiny, program, tmp_path: Path, signum: int, name: str
+) -> None:
     words = tiny(*STATEFUL, "data.num_train=96", "data.workers=1")
     whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
     process = program([*words, "run_name=stopped"])
@@ -104,13 +113,17 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(tiny, program, tmp_path: Path
     assert_same_run(whole, folder)
 
 
-@pytest.mark.parametrize("sizes", ["sizes=random_batch_180_224 sizes.sizes=[72,96]", "sizes.pixel_budget=true"])
+@pytest.mark.parametrize(
+    "sizes", ["sizes=random_batch_180_224 sizes.sizes=[72,96]", "sizes.pixel_budget=true"]
+)
 def test_resume_at_an_epoch_end_for_other_schedules(tiny, sizes: str) -> None:
     words = tiny(*sizes.split(), "trainer.max_epochs=3")
     if "random" in sizes:
         words = [w for w in words if w != "sizes.sizes=[96,72]"]
     whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
-    part = Path(train(compose([*words, "run_name=part", "trainer.max_epochs=2", "scheduler=constant"]))["folder"])
+    part = Path(
+        train(compose([*words, "run_name=part", "trainer.max_epochs=2", "scheduler=constant"]))["folder"]
+    )
     whole_constant = Path(train(compose([*words, "run_name=constant", "scheduler=constant"]))["folder"])
     train(compose([*words, "run_name=part", "scheduler=constant", "ckpt_path=auto"]))
     assert_same_run(whole_constant, part)

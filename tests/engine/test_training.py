@@ -21,7 +21,11 @@ from sppcls.errors import CheckpointError, ConfigError, DataError, ImageError, S
 
 
 def weights(result: dict) -> dict[str, torch.Tensor]:
-    return {k: v for k, v in read_checkpoint(result["last_checkpoint"])["state_dict"].items() if k.startswith("net.")}
+    return {
+        k: v
+        for k, v in read_checkpoint(result["last_checkpoint"])["state_dict"].items()
+        if k.startswith("net.")
+    }
 
 
 def rows_of(result: dict) -> list[dict[str, str]]:
@@ -97,10 +101,20 @@ def test_every_option_trains_and_does_something(tiny, options: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    ["mix.mixup=0.2", "mix.cutmix=1.0", "mix.label_smoothing=0.1", "ema.enabled=true", "optimizer=adamw",
-     "trainer.gradient_clip_norm=0.01", "trainer.accumulate_grad_batches=2", "augment=anywhere",
-     "trainer.precision=bf16-mixed", "optimizer.bias_lr_factor=2", "head.dropout=0.6"],
-)  # fmt: skip
+    [
+        "mix.mixup=0.2",
+        "mix.cutmix=1.0",
+        "mix.label_smoothing=0.1",
+        "ema.enabled=true",
+        "optimizer=adamw",
+        "trainer.gradient_clip_norm=0.01",
+        "trainer.accumulate_grad_batches=2",
+        "augment=anywhere",
+        "trainer.precision=bf16-mixed",
+        "optimizer.bias_lr_factor=2",
+        "head.dropout=0.6",
+    ],
+)
 def test_an_option_changes_the_weights(tiny, options: str) -> None:
     plain = tiny("trainer.max_epochs=1", "data.num_train=64")
     assert not same(weights(train(compose(plain))), weights(train(compose([*plain, options]))))
@@ -161,8 +175,17 @@ def test_val_error_is_that_of_the_saved_network_counted_by_hand(tiny, tmp_path: 
                 pixels[..., number] += rng.integers(20, 130)
                 Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{i}.png")
     result = train(
-        compose(tiny("data=folder", f"data.root={root}", "data.batch_size=8", "augment.shorter_side=64",
-                     "sizes=single_224", "sizes.sizes=[64]", "pyramid=l1"))  # fmt: skip
+        compose(
+            tiny(
+                "data=folder",
+                f"data.root={root}",
+                "data.batch_size=8",
+                "augment.shorter_side=64",
+                "sizes=single_224",
+                "sizes.sizes=[64]",
+                "pyramid=l1",
+            )
+        )
     )
     net = load_classifier(result["last_checkpoint"])
     mean, std = (torch.tensor(net.card[k]).view(3, 1, 1) for k in ("mean", "std"))
@@ -183,7 +206,9 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(tiny) -> None:
     first = train(compose(tiny("trainer.max_epochs=1", "run_name=diverges")))
     good = Path(first["last_checkpoint"]).read_bytes()
     with pytest.raises(DivergedError) as caught:
-        train(compose(tiny("run_name=diverges", "ckpt_path=auto", "optimizer.lr=1e30", "trainer.max_epochs=3")))
+        train(
+            compose(tiny("run_name=diverges", "ckpt_path=auto", "optimizer.lr=1e30", "trainer.max_epochs=3"))
+        )
     assert "at epoch 1, step" in str(caught.value)
     assert "optimizer.lr" in str(caught.value)
     assert Path(first["last_checkpoint"]).read_bytes() == good
@@ -231,7 +256,7 @@ def test_a_bad_checkpoint_is_one_line(tiny, tmp_path: Path, content: bytes | Non
 
 def test_a_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
     class Evil:
-        def __reduce__(self):  # noqa: ANN204
+        def __reduce__(self):
             return (Path.touch, (tmp_path / "touched",))
 
     torch.save({"sppcls": Evil(), "state_dict": {}}, tmp_path / "evil.ckpt")
@@ -249,7 +274,9 @@ def test_other_files_are_not_checkpoints_of_sppcls(tmp_path: Path) -> None:
         load_classifier(tmp_path / "new.ckpt")
 
 
-def make_photos(root: Path, classes: list[str], per_class: int = 4, splits: tuple[str, ...] = ("train", "val")) -> None:
+def make_photos(
+    root: Path, classes: list[str], per_class: int = 4, splits: tuple[str, ...] = ("train", "val")
+) -> None:
     rng = np.random.default_rng(1)
     for split in splits:
         for name in classes:

@@ -53,6 +53,10 @@ def test_trunk_is_torchvisions_network_up_to_its_last_pooling(name: str) -> None
     assert trunk.feature_size(4096, 4096) == (4096 // trunk.stride, 4096 // trunk.stride) or name == "alexnet"
 
 
+def test_a_map_of_one_cell_while_training() -> None:
+    assert torchvision_trunk("resnet18").train().feature_size(20, 32) == (1, 1)
+
+
 def saved(state: dict[str, Tensor], path: Path) -> str:
     torch.save(state, path)
     return str(path)

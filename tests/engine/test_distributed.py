@@ -1,0 +1,72 @@
+"""Two gloo processes, started by the real program."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from sppcls import compose, load_classifier, train
+from sppcls.config import size_schedule
+from sppcls.data import prepare_batch, size_label
+from sppcls.training import load_sources, make_datamodule, val_sizes
+
+
+def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, tmp_path: Path) -> None:
+    # 47 and 41 images: neither divides by two processes, so padding or dropping would show.
+    words = tiny("data.num_train=47", "data.num_val=41", "data.batch_size=8", "data.workers=1",
+                 "log.images=true", "ema.enabled=true")  # fmt: skip
+    process = program([*words, "trainer.strategy=ddp", "trainer.devices=2"])
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    folders = list((tmp_path / "runs" / "shapes").iterdir())
+    assert len(folders) == 1, "both processes write to one folder"
+    with open(folders[0] / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["size"], row["images_seen"]) for row in rows] == [("96", "47"), ("72", "94")]
+    assert output.count("epoch 1/2") == 1, "only the first process talks"
+
+    config = compose(words)
+    schedule = size_schedule(config)
+    datamodule = make_datamodule(config, schedule, *load_sources(config))
+    net = load_classifier(folders[0] / "last.ckpt")
+    for size in val_sizes(config, schedule):
+        wrong = total = 0
+        for batch in datamodule.val_dataloader():
+            with torch.no_grad():
+                logits = net(prepare_batch(batch.image, size, config.data.mean, config.data.std))
+            wrong += int((logits.argmax(1) != batch.target).sum())
+            total += len(batch.target)
+        assert total == 41
+        tag = "val" if size == schedule.main else f"val_{size_label(size)}"
+        assert float(rows[-1][f"{tag}/top1_error"]) == pytest.approx(100 * wrong / total, rel=1e-5)
+
+
+def test_a_two_process_run_goes_on_where_it_was(tiny, program, tmp_path: Path) -> None:
+    words = tiny("trainer.strategy=ddp", "trainer.devices=2", "data.batch_size=8", "scheduler=constant")
+    for epochs in (1, 2):
+        process = program([*words, f"trainer.max_epochs={epochs}", "ckpt_path=auto"])
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
+    folders = list((tmp_path / "runs" / "shapes").iterdir())
+    assert len(folders) == 1
+    assert re.search(r"resumed +.*last\.ckpt", output)
+    whole = program([*words, "run_name=whole"])
+    output = whole.communicate(timeout=300)[0]
+    assert whole.returncode == 0, output
+    a, b = (
+        torch.load(tmp_path / "runs" / "shapes" / name / "last.ckpt", weights_only=True)["state_dict"]
+        for name in (folders[0].name, "whole")
+    )
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_one_process_in_this_one_leaves_nothing_behind(tiny) -> None:
+    import os
+
+    before = dict(os.environ)
+    train(compose(tiny("trainer.max_epochs=1")))
+    assert {k for k in os.environ if k not in before} <= {"PL_GLOBAL_SEED", "PL_SEED_WORKERS"}

@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from sppcls import compose, train
+from sppcls.building import build_network, load_sources
 from sppcls.config import Config
 from sppcls.data import Source
-from sppcls.training import build_network, load_sources
 
 
 class Images(Dataset):

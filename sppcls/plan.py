@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
+from sppcls.building import build_network, load_sources
 from sppcls.config import Config, size_schedule
 from sppcls.console import table
 from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
 from sppcls.engine.learning_rate import lr_factor
 from sppcls.nn import Pyramid
-from sppcls.training import build_network, load_sources
 
 
 def plan(config: Config) -> str:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sppcls import compose, load_classifier, train
+from sppcls.building import load_sources, make_datamodule, val_sizes
 from sppcls.config import size_schedule
 from sppcls.data import prepare_batch, size_label
-from sppcls.training import load_sources, make_datamodule, val_sizes
 
 
 def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, tmp_path: Path) -> None:

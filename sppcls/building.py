@@ -1,0 +1,129 @@
+"""From a config to the parts of a run: images, network, loaders."""
+
+from __future__ import annotations
+
+import torch
+
+from sppcls.config import Config, as_dict, size_schedule
+from sppcls.data import (
+    EvalTransform,
+    Size,
+    SizeSchedule,
+    Source,
+    TrainTransform,
+    as_size,
+    build_sources,
+    check_headers,
+)
+from sppcls.data.datamodule import ImageDataModule
+from sppcls.errors import ConfigError, DataError
+from sppcls.nn import SPPClassifier, build_classifier
+
+
+def val_sizes(config: Config, schedule: SizeSchedule) -> list[Size]:
+    """Sizes to validate at, the main one first: the schedule's largest if asked for, else the largest."""
+    asked = config.sizes.val_sizes
+    sizes = list(schedule.training_sizes) if asked is None else [as_size(s, "sizes.val_sizes") for s in asked]
+    main = schedule.main if schedule.main in sizes else max(sizes, key=lambda s: s[0] * s[1])
+    return [main, *(size for size in dict.fromkeys(sizes) if size != main)]
+
+
+def load_sources(config: Config) -> tuple[Source, Source]:
+    """Training and validation images; file headers are checked if ``data.check`` says so.
+
+    Raises:
+        DataError: what is missing or inconsistent, or the files that are no readable images.
+    """
+    data = config.data
+    train_source, val_source = build_sources(
+        data.name,
+        data.root,
+        seed=config.seed,
+        download=data.download,
+        val_fraction=data.val_fraction,
+        max_pixels=data.max_pixels,
+        num_train=data.num_train,
+        num_val=data.num_val,
+    )
+    if data.check:
+        bad = [*check_headers(train_source), *check_headers(val_source)]
+        if bad:
+            shown = "; ".join(f"{name}: {reason}" for name, reason in bad[:5])
+            more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+            raise DataError(
+                f"{len(bad)} files are not readable images (remove them, or data.check=false skips them): {shown}{more}"
+            )
+    return train_source, val_source
+
+
+def build_network(config: Config, num_classes: int) -> SPPClassifier:
+    """The network of a config; what it refuses becomes a ConfigError."""
+    plain = as_dict(config)
+    try:
+        return build_classifier(
+            backbone=plain["backbone"],
+            pyramid=plain["pyramid"],
+            head=plain["head"],
+            num_classes=num_classes,
+            input_size=size_schedule(config).largest,
+            init=config.init,
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+
+
+def make_datamodule(
+    config: Config, schedule: SizeSchedule, train_source: Source, val_source: Source
+) -> ImageDataModule:
+    """Loaders that the config asks for."""
+    data, augment = config.data, config.augment
+    region = schedule.largest
+    return ImageDataModule(
+        train_source,
+        val_source,
+        schedule,
+        batch_size=data.batch_size,
+        val_batch_size=data.val_batch_size or data.batch_size,
+        workers=data.workers,
+        seed=config.seed,
+        train_transform=TrainTransform(
+            region,
+            crop=augment.crop,
+            flip=augment.flip,
+            lighting=augment.lighting,
+            shorter_side=augment.shorter_side,
+            scale=(augment.scale[0], augment.scale[1]),
+            ratio=(augment.ratio[0], augment.ratio[1]),
+            trivial_augment=augment.trivial_augment,
+            erasing=augment.erasing,
+        ),
+        eval_transform=EvalTransform(region, augment.shorter_side),
+        drop_last=data.drop_last,
+        pixel_budget=config.sizes.pixel_budget,
+        on_error=data.on_error,
+    )
+
+
+def check_batch(config: Config, num_train: int, devices: int) -> None:
+    """Refuse a batch that the training set cannot fill.
+
+    Raises:
+        ConfigError: naming batch, devices and number of images.
+    """
+    if config.data.batch_size * devices > num_train:
+        raise ConfigError(
+            f"data.batch_size={config.data.batch_size}: {devices} device(s) need {config.data.batch_size * devices} "
+            f"images per step, the training set has {num_train}; choose at most {max(1, num_train // devices)}"
+        )
+
+
+def parameter_count(net: torch.nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def check_size(net: SPPClassifier, size: Size) -> None:
+    try:
+        net.check_input_size(*size)
+    except ValueError as error:
+        raise ConfigError(f"sizes: {' '.join(str(error).split())}") from None

@@ -1,0 +1,159 @@
+"""What a run says about itself: the start-up table, the closing lines and the row on TensorBoard's HParams page."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sppcls.building import parameter_count
+from sppcls.config import Config
+from sppcls.console import table
+from sppcls.data import Size, SizeSchedule, Source, size_label
+from sppcls.engine.module import ClassificationModule
+from sppcls.nn import Pyramid, SPPClassifier
+from sppcls.run_folder import BEST, pyramid_label
+
+
+def start_table(
+    config: Config,
+    net: SPPClassifier,
+    schedule: SizeSchedule,
+    val_sizes: list[Size],
+    sources: tuple[Source, Source],
+    device: tuple[str, int],
+    folder: Path,
+    checkpoint_path: Path | None,
+) -> str:
+    """The table a run begins with; ``device`` is (accelerator, number of devices)."""
+    train, val = sources
+    accelerator, devices = device
+    sizes = ", ".join(map(size_label, schedule.training_sizes))
+    rows = [
+        ("data", f"{config.data.name}: {len(train):,} training, {len(val):,} validation images"),
+        ("classes", _shorten(train.classes)),
+        (
+            "sizes",
+            f"{schedule.label} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
+        ),
+        (
+            "backbone",
+            f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
+        ),
+    ]
+    rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
+    rows += [
+        ("head", f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()),
+        ("parameters", f"{parameter_count(net):,}"),
+        (
+            "training",
+            f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
+            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}",
+        ),
+        (
+            "device",
+            f"{_device_label(accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
+        ),
+        ("folder", str(folder)),
+    ]
+    if checkpoint_path is not None:
+        rows.append(("resumed", str(checkpoint_path)))
+    labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
+    return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
+
+
+def closing_lines(module: ClassificationModule, folder: Path, seconds: float) -> str:
+    """Best errors, images left out, and where to look."""
+    lines = [
+        f"\nTrained to epoch {module.trainer.current_epoch} of {module.config.trainer.max_epochs}; "
+        f"{seconds / 60:.1f} minutes this time."
+    ]
+    if module.best:
+        lines.append(f"Best at epoch {module.best['epoch'] + 1}:")
+        for name, figures in module.best["val_results"].items():
+            lines.append(
+                f"  {name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
+            )
+    if module.bad_images:
+        names = list(module.bad_images)
+        lines.append(f"{len(names)} images could not be read and were left out:")
+        lines += [f"  {name}" for name in names[:10]] + (["  ..."] if len(names) > 10 else [])
+    lines.append(f"Checkpoint: {folder / BEST}")
+    lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(module.config.runs_dir))}")
+    return "\n".join(lines)
+
+
+def hyperparameters(
+    config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
+) -> dict[str, Any]:
+    """The HParams row: what people vary, as numbers and short text."""
+    levels = config.pyramid.levels
+    return {
+        "data": config.data.name,
+        "sizes": schedule.label,
+        "levels": pyramid_label(config),
+        "bins": Pyramid(levels).bins if levels else 0,
+        "bin_rule": config.pyramid.bins,
+        "pool": config.pyramid.mode,
+        "backbone": _backbone_label(config),
+        "width": config.backbone.width if config.backbone.width is not None else 1.0,
+        "norm": config.backbone.norm or "own",
+        "pretrained": config.backbone.weights is not None,
+        "head": f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip(),
+        "dropout": config.head.dropout,
+        "augment": config.augment.crop,
+        "optimizer": config.optimizer.name,
+        "lr": config.optimizer.lr,
+        "weight_decay": config.optimizer.weight_decay,
+        "scheduler": config.scheduler.name,
+        "batch_size": config.data.batch_size * devices * config.trainer.accumulate_grad_batches,
+        "epochs": config.trainer.max_epochs,
+        "label_smoothing": config.mix.label_smoothing,
+        "mixup": config.mix.mixup,
+        "cutmix": config.mix.cutmix,
+        "ema": config.ema.enabled,
+        "init": config.init,
+        "precision": config.trainer.precision,
+        "seed": config.seed,
+        "parameters": parameter_count(net),
+    }
+
+
+def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) -> list[str]:
+    """Per training size: feature map, pooled length, and how many cells a bin of each level covers."""
+    lines = []
+    for size in schedule.training_sizes:
+        height, width = net.backbone.feature_size(*size)
+        text = f"{size_label(size)}: map {height} x {width}"
+        if config.pyramid.levels is not None:
+            pyramid = Pyramid(config.pyramid.levels)
+            length = pyramid.output_length(net.backbone.out_channels)
+            text += f" -> {pyramid.bins} bins ({pyramid.label}), vector {length:,}"
+            finer = pyramid.larger_than((height, width))
+            if finer:
+                text += f"; level {Pyramid(finer).label} is finer than the map, its bins repeat cells"
+        elif config.head.name != "conv":
+            pooled = net.backbone.pooled_size(*size)
+            text += f" -> last pooling {pooled[0]} x {pooled[1]} (no SPP)"
+        lines.append(text)
+    return lines
+
+
+def _device_label(accelerator: str) -> str:
+    if accelerator == "gpu":
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _backbone_label(config: Config) -> str:
+    name = str(config.backbone.model if config.backbone.name == "timm" else config.backbone.name)
+    width = "" if config.backbone.width in (None, 1) else f" x{config.backbone.width:g}"
+    return name + width
+
+
+def _shorten(classes: list[str], most: int = 8) -> str:
+    text = ", ".join(classes[:most])
+    return f"{len(classes)}: {text}" + (", ..." if len(classes) > most else "")

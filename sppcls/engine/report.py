@@ -113,11 +113,14 @@ class Report(Callback):
                 group, figure = tag.split("/")
                 writer.add_scalar(tag, value, epoch)
                 writer.add_scalar(f"{group}_by_images/{figure}", value, images)
-        writer.add_scalar("epoch/lr", row["lr"], epoch)
-        writer.add_scalar("epoch/images_seen", images, epoch)
+        writer.add_scalar("schedule/lr", row["lr"], epoch)
+        writer.add_scalar("schedule/images_seen", images, epoch)
         height, width = module.schedule.at(epoch, 0)
-        writer.add_scalar("epoch/height", height, epoch)
-        writer.add_scalar("epoch/width", width, epoch)
+        if height == width:
+            writer.add_scalar("schedule/size", height, epoch)
+        else:
+            writer.add_scalar("schedule/height", height, epoch)
+            writer.add_scalar("schedule/width", width, epoch)
         if module.schedule.changes_within_epoch:
             if row["images_per_s"] != "":
                 writer.add_scalar("speed/images_per_s", row["images_per_s"], epoch)

@@ -43,10 +43,10 @@ class Backbone(nn.Module):
     def feature_size(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) of the feature map of a height x width image; (0, 0) if the image is too small."""
         size = (height, width)
+        if min(size) < 1:
+            return (0, 0)
         if size not in self._feature_sizes:
             try:
-                if min(size) < 1:
-                    raise RuntimeError
                 shape = output_shape(self.layers, size)
                 self._feature_sizes[size] = (shape[2], shape[3])
             except RuntimeError:

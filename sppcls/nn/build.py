@@ -40,7 +40,8 @@ def build_classifier(
             may be None.
         pyramid: ``levels`` (ints or (rows, columns) pairs; None for the backbone's own last pooling),
             ``mode`` (one of :data:`POOL_MODES`), ``bins`` (one of :data:`BIN_RULES`).
-        head: ``name`` (one of :data:`HEADS`), ``hidden`` (widths; none for ``linear``), ``dropout``.
+        head: ``name`` (one of :data:`HEADS`), ``hidden`` (widths, default none; always none for ``linear``),
+            ``dropout`` (default 0).
         num_classes: number of logits, at least 1.
         input_size: (height, width) of the images. Must give a map that can be pooled. Without a pyramid it
             fixes the size of the images for good, unless the last pooling is a global one or the head is
@@ -58,7 +59,11 @@ def build_classifier(
     _choice("init", init, INITS)
     if not _is_int(num_classes) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r}: must be a whole number of at least 1")
-    if not (len(input_size) == 2 and all(_is_int(side) and side > 0 for side in input_size)):
+    if (
+        not isinstance(input_size, Sequence)
+        or len(input_size) != 2
+        or not all(_is_int(side) and side > 0 for side in input_size)
+    ):
         raise ValueError(f"input_size={input_size!r}: must be (height, width) in pixels")
     size = (input_size[0], input_size[1])
     spp = _spp(pyramid)

@@ -43,7 +43,7 @@ class _LocalResponseNorm(nn.Module):
         radius, scale = self.size // 2, self.alpha / self.size ** len(self.dims)
         if torch.compiler.is_compiling():
             # The compiler fuses the plain formula by itself.
-            wide = x if x.dtype == torch.float64 else x.float()
+            wide = _wide(x)
             s = _padded_sum(wide * wide, self.dims, radius).mul(scale).add(self.k)
             return (wide * _power(s)).to(x.dtype)
         normalised: Tensor = _Normalise.apply(x, self.dims, radius, scale, self.k)
@@ -118,7 +118,9 @@ def _power(s: Tensor) -> Tensor:
 
 
 def _denominator(x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k: float) -> Tensor:
-    return torch.add(x.new_tensor(k), _neighbour_sum(x * x, dims, radius), alpha=scale)
+    # One pass through memory: k + scale * sum.
+    start = torch.tensor(k, dtype=x.dtype, device="cpu")
+    return torch.add(start, _neighbour_sum(x * x, dims, radius), alpha=scale)
 
 
 def _neighbour_sum(values: Tensor, dims: tuple[int, ...], radius: int) -> Tensor:

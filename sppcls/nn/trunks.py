@@ -8,6 +8,7 @@ is not used).
 from __future__ import annotations
 
 from collections import OrderedDict
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -48,7 +49,6 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
     model = models.get_model(name, weights=None)
     if weights == "DEFAULT":
         try:
-            # On the CPU whatever the default device is, as the weights are copied into place below.
             state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError) as error:
             raise ValueError(
@@ -81,7 +81,7 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
     except ImportError as error:
         raise ValueError("name='timm': timm is not installed; pip install 'sppcls[timm]'") from error
     if not timm.is_model(model):
-        near = timm.list_models(f"*{model}*")[:3]
+        near = get_close_matches(model, timm.list_models(), 3)
         raise ValueError(
             f"model={model!r}: timm has no such model" + (f"; near: {', '.join(near)}" if near else "")
         )
@@ -130,7 +130,7 @@ def _backbone(name: str, layers: nn.Module, last_pool: nn.Module) -> Backbone:
         small, large = output_shape(layers, (256, 256)), output_shape(layers, (1024, 1024))
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"model={name!r}: does not take images of any size ({one_line(error)})") from error
-    if len(small) != 4 or small[1] != large[1]:
+    if len(small) != 4 or small[1] != large[1] or small[2] >= large[2]:
         raise ValueError(
             f"model={name!r}: gives {tuple(small)} for two images of 256x256, not a map (N, C, h, w)"
         )

@@ -148,10 +148,10 @@ def test_the_run_folder_holds_what_is_promised(tiny, tmp_path: Path) -> None:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     tags = events.Tags()
-    assert {"val/top1_error", "val/top5_error", "val/loss", "val_72/top1_error", "train/top1_error", "epoch/lr",
-            "epoch/height", "epoch/width", "val_by_images/top1_error", "speed/images_per_s_96", "speed/images_per_s_72",
+    assert {"val/top1_error", "val/top5_error", "val/loss", "val_72/top1_error", "train/top1_error", "schedule/lr",
+            "schedule/size", "val_by_images/top1_error", "speed/images_per_s_96", "speed/images_per_s_72",
             "step/loss"} <= set(tags["scalars"])  # fmt: skip
-    assert [e.value for e in events.Scalars("epoch/height")] == [96, 72]
+    assert [e.value for e in events.Scalars("schedule/size")] == [96, 72]
     assert [e.step for e in events.Scalars("val/top1_error")] == [0, 1]
     assert [e.step for e in events.Scalars("val_by_images/top1_error")] == [48, 96]
     for row, event in zip(rows, events.Scalars("val_72/top1_error"), strict=True):

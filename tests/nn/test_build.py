@@ -134,6 +134,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("num_classes=0: must be", {"num_classes": 0}),
     ("num_classes=True: must be", {"num_classes": True}),
     ("input_size=(0, 5): must be", {"input_size": (0, 5)}),
+    ("input_size=224: must be", {"input_size": 224}),
     ("input_size=10x300: too small for zf5, its feature map", {"input_size": (10, 300)}),
     ("input_size=30x30: too small for zf5 and", {"input_size": (30, 30), "pyramid": {"levels": None}}),
     ("input_size=90x90: level 6x6", {"input_size": (90, 90), "pyramid": {"levels": [6], "bins": "sliding"}}),

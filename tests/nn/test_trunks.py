@@ -179,7 +179,7 @@ def test_timm_trunk(model: str, tmp_path: Path) -> None:
     ("model", "problem"),
     [
         ("resnet_18", "timm has no such model"),
-        ("resnt18", "timm has no such model"),
+        ("resnt18", "timm has no such model; near: .*resnet18"),
         ("test_mambaout", "not a map"),  # gives (N, h, w, C)
         ("test_vit", "does not take images of any size|not a map"),
         ("swin_tiny_patch4_window7_224", "does not take images of any size|not a map"),

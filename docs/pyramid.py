@@ -1,6 +1,6 @@
 """Draw ``docs/pyramid.svg``: the bins of a {6,3,2,1} pyramid on the maps of a 224 and of a 180 image.
 
-    python docs/pyramid.py
+python docs/pyramid.py
 """
 
 from pathlib import Path

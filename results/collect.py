@@ -53,7 +53,9 @@ def main() -> None:
                 groups[row["experiment"], name].append(float(row[name]))
     for (experiment, name), values in groups.items():
         spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        print(f"{experiment} {name}: {statistics.mean(values):.2f}{spread} (n={len(values)})", file=sys.stderr)
+        print(
+            f"{experiment} {name}: {statistics.mean(values):.2f}{spread} (n={len(values)})", file=sys.stderr
+        )
 
 
 if __name__ == "__main__":

@@ -94,7 +94,10 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path 
             siblings = sorted({str(s) for s in siblings})
         where = f"; known in {parent}: " if parent else "; known: "
         return f"{full}: unknown key{suggest(last, siblings)}{where}{', '.join(siblings)}"
-    if "mismatched input" in text or "token recognition error" in text:
+    if any(
+        sign in text
+        for sign in ("mismatched input", "token recognition", "LexerNoViable", "extraneous input")
+    ):
         reason = text.splitlines()[0]
         return f"{reason}; a value with = , [ ] {{ }} or blanks needs quotes within quotes: 'key=\"value\"'"
     return " ".join(text.split())

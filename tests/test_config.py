@@ -92,6 +92,7 @@ BAD = [
     ("ema.decay=1", "ema.decay=1.0"),
     ("pyramid.levels='[4,2,1]'", "pyramid.levels"),
     ("ckpt_path=a=b.ckpt", "needs quotes"),
+    ("run_name=$x", "needs quotes"),
 ]  # fmt: skip
 
 

@@ -71,6 +71,7 @@ def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
 
     Raises:
         RuntimeError: the images are too small.
+        TypeError: the layers give something else than a tensor.
     """
     on_meta = {
         name: torch.empty_like(
@@ -81,7 +82,10 @@ def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
     with torch.no_grad():
         # Two images, so that batch normalisation in training mode accepts a map of one cell.
         images = torch.empty(2, 3, *size, device="meta")
-        return torch.func.functional_call(layers, on_meta, (images,)).shape
+        output = torch.func.functional_call(layers, on_meta, (images,))
+    if not isinstance(output, Tensor):
+        raise TypeError(f"gives a {type(output).__name__} instead of one tensor")
+    return output.shape
 
 
 class _Conv(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from difflib import get_close_matches
-from typing import Any
 
 import torch
 from torch import nn
@@ -85,11 +84,10 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
         raise ValueError(
             f"model={model!r}: timm has no such model" + (f"; near: {', '.join(near)}" if near else "")
         )
-    options: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     try:
-        layers = timm.create_model(model, pretrained=weights == "DEFAULT", **options)
-    except TypeError as error:
-        raise ValueError(f"model={model!r}: not a convolutional network ({one_line(error)})") from error
+        layers = timm.create_model(model, pretrained=weights == "DEFAULT", num_classes=0, global_pool="")
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"model={model!r}: cannot be cut before its pooling ({one_line(error)})") from error
     except (OSError, RuntimeError) as error:
         if weights != "DEFAULT":
             raise
@@ -128,8 +126,10 @@ def _cut(model: nn.Module) -> tuple[nn.Sequential, nn.Module]:
 def _backbone(name: str, layers: nn.Module, last_pool: nn.Module) -> Backbone:
     try:
         small, large = output_shape(layers, (256, 256)), output_shape(layers, (1024, 1024))
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"model={name!r}: does not take images of any size ({one_line(error)})") from error
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f"model={name!r}: gives no map for images of any size ({one_line(error)})"
+        ) from error
     if len(small) != 4 or small[1] != large[1] or small[2] >= large[2]:
         raise ValueError(
             f"model={name!r}: gives {tuple(small)} for two images of 256x256, not a map (N, C, h, w)"

@@ -1,0 +1,42 @@
+"""Names of run folders, and that no two runs ever share one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sppcls import compose
+from sppcls.run_folder import claim_run_folder, own_last_checkpoint, run_name
+
+
+def test_names_say_what_was_trained() -> None:
+    for words, name in (
+        ([], "multi_224_180-l6_3_2_1-zf5w0.25-seed0"),
+        (["sizes=single_224", "pyramid=none", "seed=3"], "single_224-nospp-zf5w0.25-seed3"),
+        (["backbone=resnet18", "pyramid.levels=[[2,3],1]"], "multi_224_180-l2x3_1-resnet18-seed0"),
+        (["backbone=timm", "backbone.model=hf/some.model"], "multi_224_180-l6_3_2_1-hf_some.model-seed0"),
+        (['run_name="../../my run; x"'], "_.._my_run_x"),
+    ):
+        assert run_name(compose(words)) == name
+
+
+def test_runs_started_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
+    config = compose([f"runs_dir={tmp_path}"])
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: claim_run_folder(config), range(16)))
+    assert len(set(folders)) == 16
+    assert {f.name for f in folders} == {run_name(config)} | {f"{run_name(config)}-{n}" for n in range(2, 17)}
+
+
+def test_auto_takes_the_newest_checkpoint_of_this_very_configuration(tmp_path: Path) -> None:
+    config = compose([f"runs_dir={tmp_path}"])
+    assert own_last_checkpoint(config) is None
+    first, second = claim_run_folder(config), claim_run_folder(config)
+    other = claim_run_folder(compose([f"runs_dir={tmp_path}", "seed=1"]))
+    assert own_last_checkpoint(config) is None
+    for folder in (second, first, other):
+        (folder / "last.ckpt").write_bytes(b"x")
+    import os
+
+    os.utime(second / "last.ckpt", (1, 1))
+    assert own_last_checkpoint(config) == first / "last.ckpt"

@@ -16,6 +16,7 @@ from sppcls.data import (
     check_headers,
 )
 from sppcls.data.datamodule import ImageDataModule
+from sppcls.data.sizes import area
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import SPPClassifier, build_classifier
 
@@ -24,7 +25,7 @@ def val_sizes(config: Config, schedule: SizeSchedule) -> list[Size]:
     """Sizes to validate at, the main one first: the schedule's largest if asked for, else the largest."""
     asked = config.sizes.val_sizes
     sizes = list(schedule.training_sizes) if asked is None else [as_size(s, "sizes.val_sizes") for s in asked]
-    main = schedule.main if schedule.main in sizes else max(sizes, key=lambda s: s[0] * s[1])
+    main = schedule.main if schedule.main in sizes else max(sizes, key=area)
     return [main, *(size for size in dict.fromkeys(sizes) if size != main)]
 
 
@@ -35,10 +36,10 @@ def load_sources(config: Config) -> tuple[Source, Source]:
         DataError: what is missing or inconsistent, or the files that are no readable images.
     """
     data = config.data
+    # No seed of the run: runs that differ in their seed only are judged by the same images.
     train_source, val_source = build_sources(
         data.name,
         data.root,
-        seed=config.seed,
         download=data.download,
         val_fraction=data.val_fraction,
         max_pixels=data.max_pixels,
@@ -97,7 +98,10 @@ def make_datamodule(
             trivial_augment=augment.trivial_augment,
             erasing=augment.erasing,
         ),
-        eval_transform=EvalTransform(region, augment.shorter_side),
+        # The largest of all sizes: a validation size above the training sizes must not be an enlarged image.
+        eval_transform=EvalTransform(
+            max([region, *val_sizes(config, schedule)], key=area), augment.shorter_side
+        ),
         drop_last=data.drop_last,
         pixel_budget=config.sizes.pixel_budget,
         on_error=data.on_error,

@@ -55,14 +55,21 @@ def run_safely(job: Callable[[], int]) -> int:
     try:
         return job()
     except SppclsError as error:
-        print(f"sppcls: error: {error}", file=sys.stderr)
-        return int(getattr(error, "exit_code", 1))
+        return report_error(error)
     except KeyboardInterrupt:
         print("sppcls: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+
+
+def report_error(error: SppclsError) -> int:
+    """Print an error as one line; returns the exit status."""
+    exit_code = getattr(error, "exit_code", None)  # of a run that was stopped, which is no error
+    if str(error):
+        print(f"sppcls: {'error: ' if exit_code is None else ''}{error}", file=sys.stderr)
+    return 1 if exit_code is None else int(exit_code)
 
 
 def train_command(words: list[str]) -> int:

@@ -58,7 +58,8 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"--config-dir {config_dir}: no such folder")
-        words.append(f"hydra.searchpath=[file://{Path(config_dir).resolve()}]")
+        place = str(Path(config_dir).resolve()).replace("'", "\\'")
+        words.append(f"hydra.searchpath=['file://{place}']")
     # Inside a running Hydra program its global state is in use; put it back afterwards.
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

@@ -174,8 +174,8 @@ class TrainerConfig:
     accelerator: str = key("device kind", choices=("auto", "cpu", "gpu"))
     devices: Any = key("how many devices, or auto")
     num_nodes: int = key("machines", low=1)
-    strategy: str = key("Lightning's strategy: auto, ddp, ...")
-    precision: str = key("arithmetic", choices=("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"))
+    strategy: str = key("auto, or ddp: a process for every device", choices=("auto", "ddp"))
+    precision: str = key("arithmetic", choices=("32-true", "bf16-mixed", "16-mixed"))
     accumulate_grad_batches: int = key("steps per optimiser update", low=1)
     gradient_clip_norm: float | None = key("largest norm of the gradient; null: none", above=0)
     deterministic: bool = key("only deterministic kernels (CPU runs are reproducible without it)")
@@ -340,16 +340,14 @@ def _check_together(config: Config) -> None:
             f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1"
         )
     devices = config.trainer.devices
-    if not (devices == "auto" or (isinstance(devices, int) and devices >= 1) or isinstance(devices, list)):
-        raise ConfigError(
-            f"trainer.devices={devices}: must be a number >= 1, a list of device numbers, or auto"
-        )
-    if config.trainer.precision == "16-mixed" and config.trainer.accelerator == "cpu":
-        raise ConfigError("trainer.precision=16-mixed: needs a GPU; on a CPU choose bf16-mixed or 32-true")
+    number = isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1
+    numbers = isinstance(devices, list) and len(devices) > 0 and config.trainer.accelerator != "cpu"
+    if not (devices == "auto" or number or numbers):
+        raise ConfigError(f"trainer.devices={devices}: must be a number >= 1, a list of GPU numbers, or auto")
     if config.data.name not in ("shapes",) and not config.data.root:
         raise ConfigError(f"data.root: missing; data={config.data.name} needs the folder of its images")
-    if config.trainer.val_every > config.trainer.max_epochs:
+    if config.trainer.max_epochs % config.trainer.val_every:
         raise ConfigError(
-            f"trainer.val_every={config.trainer.val_every}: must be at most "
-            f"trainer.max_epochs={config.trainer.max_epochs}"
+            f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
+            f"{config.trainer.max_epochs}, so that the last epoch is validated"
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from sppcls.cli import report_error
 from sppcls.composition import (
     CONFIG_NAME,
     command_line_overrides,
@@ -22,7 +24,7 @@ from sppcls.config import Config, check_config
 from sppcls.errors import SppclsError
 
 # Hydra's own flags that print something instead of running, and sweeps, whose values are not those of one run.
-_NOT_ONE_RUN = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc", "-m",
+_NOT_ONE_RUN = ("--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc", "-m",
                 "--multirun")  # fmt: skip
 
 
@@ -38,29 +40,33 @@ def run(words: list[str]) -> int:
         compose_unchecked(overrides, config_dir)
         if not any(word.lstrip("+").startswith("ckpt_path=") for word in overrides):
             compose(overrides, config_dir)
-    result: list[int] = []
     failed: list[SppclsError] = []
+    jobs = [0]
     argv = sys.argv
 
     def task(given: DictConfig) -> None:
         # Lightning starts the other processes of a distributed run with sys.argv, so it has to be the real one.
         sys.argv = argv
+        jobs[0] += 1
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             _train(given, list(HydraConfig.get().overrides.task))
-            result.append(0)
         except SppclsError as error:
-            if sweep:
-                raise
             failed.append(error)
+            if sweep:
+                status = report_error(error)
+                if hasattr(error, "exit_code"):  # stopped by the user: no further jobs
+                    sys.exit(status)
 
     sys.argv = [argv[0], *words]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
     finally:
         sys.argv = argv
-    if failed:
+    if failed and len(failed) == jobs[0] == 1:
         raise failed[0]
+    if failed:
+        raise SppclsError(f"{len(failed)} of {jobs[0]} runs failed; their errors stand above")
     return 0
 
 
@@ -76,10 +82,8 @@ def _resumed_config(given: DictConfig, overrides: list[str]) -> Config | None:
     if given.ckpt_path is None:
         return None
     from sppcls.engine.checkpoint import read_checkpoint
-    from sppcls.training import resume_path
 
     if given.ckpt_path == "auto":
         return None  # the folder is found by the config, so the config is the given one
-    path = resume_path(check_config(given))
-    assert path is not None
+    path = Path(given.ckpt_path)
     return restore(read_checkpoint(path)["sppcls"]["config"], given, overrides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sppcls.building import build_network, load_sources
+from sppcls.building import build_network, check_batch, check_size, load_sources
 from sppcls.config import Config, size_schedule
 from sppcls.console import table
 from sppcls.data.sampler import KeyedBatchSampler
@@ -22,6 +22,7 @@ def plan(config: Config) -> str:
         SppclsError: as training would.
     """
     train_source, _ = load_sources(config)
+    check_batch(config, len(train_source), devices=1)
     schedule = size_schedule(config)
     sampler = KeyedBatchSampler(
         len(train_source),
@@ -60,8 +61,12 @@ def _bins(config: Config, num_classes: int) -> str:
     schedule = size_schedule(config)
     rows = []
     for size in schedule.training_sizes:
+        check_size(net, size)
         height, width = net.backbone.feature_size(*size)
         if config.pyramid.levels is None:
+            if config.head.name == "conv":
+                rows.append([size_label(size), f"{height} x {width}", "none", "", "", ""])
+                continue
             pooled = net.backbone.pooled_size(*size)
             rows.append(
                 [

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from sppcls.config import Config, size_schedule
+import yaml
+
+from sppcls.config import Config, as_dict, size_schedule
 from sppcls.errors import ConfigError
 from sppcls.nn import Pyramid
 
@@ -34,7 +37,7 @@ def run_name(config: Config) -> str:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip(".") or "run"
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "run"
 
 
 def claim_run_folder(config: Config) -> Path:
@@ -43,7 +46,7 @@ def claim_run_folder(config: Config) -> Path:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    base = _base(config)
+    base = base_folder(config)
     for number in range(1, 100_000):
         folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
         try:
@@ -75,13 +78,33 @@ def check_writable(folder: Path) -> None:
 
 
 def own_last_checkpoint(config: Config) -> Path | None:
-    """The newest ``last.ckpt`` among the folders of this very configuration, or None (``ckpt_path=auto``)."""
-    base = _base(config)
+    """The newest ``last.ckpt`` among the folders of this very configuration, or None (``ckpt_path=auto``).
+
+    The same configuration may differ in what does not change the weights of an epoch: where it is written, how much
+    is logged, how many loader processes or threads there are; and in the number of epochs.
+    """
+    base = base_folder(config)
     pattern = re.compile(re.escape(base.name) + r"(-\d+)?")
     folders = [p for p in base.parent.glob("*") if pattern.fullmatch(p.name)] if base.parent.is_dir() else []
-    found = [p / LAST for p in folders if (p / LAST).is_file()]
+    found = [p / LAST for p in folders if (p / LAST).is_file() and _same_run(p, config)]
     return max(found, key=lambda p: p.stat().st_mtime_ns, default=None)
 
 
-def _base(config: Config) -> Path:
+def _same_run(folder: Path, config: Config) -> bool:
+    try:
+        saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return _identity(saved) == _identity(as_dict(config))
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return False
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    same = {k: v for k, v in config.items() if k not in ("ckpt_path", "runs_dir", "log")}
+    same["data"] = {k: v for k, v in config["data"].items() if k != "workers"}
+    same["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("max_epochs", "threads")}
+    return same
+
+
+def base_folder(config: Config) -> Path:
+    """The folder that a first run of this configuration gets."""
     return Path(config.runs_dir) / _safe(config.name) / run_name(config)

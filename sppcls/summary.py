@@ -14,7 +14,7 @@ from sppcls.console import table
 from sppcls.data import Size, SizeSchedule, Source, size_label
 from sppcls.engine.module import ClassificationModule
 from sppcls.nn import Pyramid, SPPClassifier
-from sppcls.run_folder import BEST, pyramid_label
+from sppcls.run_folder import BEST, LAST, pyramid_label
 
 
 def start_table(
@@ -32,7 +32,10 @@ def start_table(
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
     rows = [
-        ("data", f"{config.data.name}: {len(train):,} training, {len(val):,} validation images"),
+        (
+            "data",
+            f"{config.data.name}: {len(train):,} training, {len(val):,} validation images{_ignored(sources)}",
+        ),
         ("classes", _shorten(train.classes)),
         (
             "sizes",
@@ -79,9 +82,13 @@ def closing_lines(module: ClassificationModule, folder: Path, seconds: float) ->
     if module.bad_images:
         names = list(module.bad_images)
         lines.append(f"{len(names)} images could not be read and were left out:")
-        lines += [f"  {name}" for name in names[:10]] + (["  ..."] if len(names) > 10 else [])
-    lines.append(f"Checkpoint: {folder / BEST}")
-    lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(module.config.runs_dir))}")
+        lines += [f"  {name}" for name in names[:10]]
+        if len(names) > 10:
+            everything = folder / "bad_images.txt"
+            everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
+            lines.append(f"  ... all of them: {everything}")
+    lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
+    lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
     return "\n".join(lines)
 
 
@@ -152,6 +159,12 @@ def _backbone_label(config: Config) -> str:
     name = str(config.backbone.model if config.backbone.name == "timm" else config.backbone.name)
     width = "" if config.backbone.width in (None, 1) else f" x{config.backbone.width:g}"
     return name + width
+
+
+def _ignored(sources: tuple[Source, Source]) -> str:
+    """How many files beside the images are none, where there are files."""
+    count = sum(getattr(source, "ignored", 0) for source in sources)
+    return f"; {count} other files ignored" if count else ""
 
 
 def _shorten(classes: list[str], most: int = 8) -> str:

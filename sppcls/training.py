@@ -13,13 +13,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
 
 from sppcls.building import build_network, check_batch, check_size, load_sources, make_datamodule, val_sizes
 from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card, read_checkpoint
+from sppcls.engine.ema import ema_with_warmup
 from sppcls.engine.logger import RunLogger
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.pictures import Pictures
@@ -28,7 +29,7 @@ from sppcls.engine.report import Report
 from sppcls.engine.saving import Saving
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
-from sppcls.run_folder import BEST, LAST, check_writable, claim_run_folder, own_last_checkpoint
+from sppcls.run_folder import BEST, LAST, base_folder, check_writable, claim_run_folder, own_last_checkpoint
 from sppcls.summary import closing_lines, hyperparameters, start_table
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
@@ -86,6 +87,10 @@ class _Run:
         self.config = config
         self.schedule = size_schedule(config)
         self.accelerator = _accelerator(config.trainer.accelerator)
+        if config.trainer.precision == "16-mixed" and self.accelerator == "cpu":
+            raise ConfigError(
+                "trainer.precision=16-mixed: needs a GPU; on a CPU choose bf16-mixed or 32-true"
+            )
         self.val_sizes = val_sizes(config, self.schedule)
         self.train_source, self.val_source = load_sources(config)
         self.devices = _device_count(config, self.accelerator)
@@ -114,7 +119,7 @@ class _Run:
 
     def fit(self, folder: Path, checkpoint_path: Path | None) -> dict[str, Any]:
         config = self.config
-        first = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+        first = _rank() == 0
         start_console(folder if first else None)
         if first:
             (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
@@ -135,6 +140,8 @@ class _Run:
             net, config, self.schedule, self.val_sizes, self.train_source.classes, self.card
         )
         if config.trainer.compile:
+            # A graph for every size, batch size (the last two may differ by one image) and training or not.
+            torch._dynamo.config.recompile_limit = 256
             net.compile(dynamic=False)
         datamodule = make_datamodule(config, self.schedule, self.train_source, self.val_source)
         trainer = self._trainer(folder)
@@ -143,7 +150,7 @@ class _Run:
         trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
         result = {
             "folder": str(folder),
-            "best_checkpoint": str(folder / BEST),
+            "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
             "last_checkpoint": str(folder / LAST),
             "epochs": trainer.current_epoch,
             "best": module.best["val_results"] if module.best else {},
@@ -164,7 +171,7 @@ class _Run:
         if self.config.log.images:
             callbacks.append(Pictures())
         if self.config.ema.enabled:
-            callbacks.insert(0, EMAWeightAveraging(decay=self.config.ema.decay))
+            callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(self.config.ema.decay)))
         return pl.Trainer(
             default_root_dir=folder,
             max_epochs=options.max_epochs,
@@ -176,7 +183,7 @@ class _Run:
             accumulate_grad_batches=options.accumulate_grad_batches,
             gradient_clip_val=options.gradient_clip_norm,
             deterministic=options.deterministic,
-            sync_batchnorm=options.sync_batchnorm,
+            sync_batchnorm=options.sync_batchnorm and self.accelerator == "gpu",  # torch has it on GPUs only
             limit_train_batches=options.limit_train_batches,
             limit_val_batches=options.limit_val_batches,
             check_val_every_n_epoch=options.val_every,
@@ -192,18 +199,29 @@ class _Run:
 
 
 def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
+    """The folder to write to: that of the checkpoint if it is a run's newest, else one of its own."""
     inherited = os.environ.get(_FOLDER_VARIABLE)
     if inherited:
         return Path(inherited)
-    if checkpoint_path is None:
-        folder = claim_run_folder(config)
-    else:
+    if _rank() != 0:
+        return base_folder(config)  # started beside the first process, not by it; only that one writes
+    if checkpoint_path is not None and checkpoint_path.name == LAST:
         folder = checkpoint_path.resolve().parent
-        if not (folder / "config.yaml").is_file():  # a checkpoint kept on its own: a new run grows from it
-            folder = claim_run_folder(config)
-        check_writable(folder)
+        if (folder / "config.yaml").is_file():
+            check_writable(folder)
+            for leftover in folder.glob(".*.tmp"):  # of a process killed while it was saving
+                leftover.unlink(missing_ok=True)
+            os.environ[_FOLDER_VARIABLE] = str(folder)
+            return folder
+    folder = claim_run_folder(config)
     os.environ[_FOLDER_VARIABLE] = str(folder)
     return folder
+
+
+def _rank() -> int:
+    """Number of this process, whoever started it: torchrun, Slurm, Lightning, or nobody."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def _accelerator(name: str) -> str:
@@ -233,6 +251,8 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # Said in the start-up table.
     warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
+    # A step whose images cannot be read is left out on purpose.
+    warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")
     # Ours is: the sampler finds its place from the checkpoint's counters.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

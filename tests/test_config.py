@@ -72,6 +72,9 @@ BAD = [
     ("trainer.max_epochs=0", "trainer.max_epochs=0: must be >= 1"),
     ("trainer.max_epochs=1.5", "trainer.max_epochs"),
     ("trainer.devices=many", "trainer.devices=many"),
+    ("trainer.strategy=foo", "trainer.strategy=foo: choose from auto, ddp"),
+    ("trainer.devices=true", "trainer.devices=True"),
+    ("trainer.val_every=3", "must divide trainer.max_epochs=8"),
     ("trainer.precision=fp8", "trainer.precision=fp8: choose from"),
     ("data.batch_size=0", "data.batch_size=0"),
     ("data.workers=-1", "data.workers=-1"),
@@ -92,7 +95,6 @@ BAD = [
     ("ema.decay=1", "ema.decay=1.0"),
     ("pyramid.levels='[4,2,1]'", "pyramid.levels"),
     ("ckpt_path=a=b.ckpt", "needs quotes"),
-    ("run_name=$x", "needs quotes"),
 ]  # fmt: skip
 
 

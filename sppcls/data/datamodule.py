@@ -14,7 +14,7 @@ from sppcls.data.files import Source
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import SizeSchedule
 from sppcls.data.transforms import EvalTransform, TrainTransform
-from sppcls.errors import ConfigError, DataError, ImageError
+from sppcls.errors import ConfigError, ImageError
 
 ON_ERROR = ("skip", "raise")
 
@@ -42,7 +42,6 @@ class ImageDataModule(pl.LightningDataModule):
     Raises:
         ConfigError: an argument is out of range.
         ImageError: (while iterating) an image is unreadable and ``on_error="raise"``.
-        DataError: (while iterating) no image of a batch is readable.
     """
 
     def __init__(
@@ -114,10 +113,6 @@ class ImageDataModule(pl.LightningDataModule):
         """Complain of unreadable images here, in the main process, where the message stays one line."""
         if batch.bad and self.on_error == "raise":
             raise ImageError(batch.bad[0])
-        if not len(batch.target):
-            raise DataError(
-                f"none of the {len(batch.bad)} image(s) of a batch can be read; the first: {batch.bad[0]}"
-            )
         return batch
 
     def _place(self) -> tuple[int, int]:

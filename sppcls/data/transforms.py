@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torchvision.transforms import v2
@@ -171,8 +172,8 @@ def prepare_batch(
     image = _cut_to_aspect(image, size).contiguous(memory_format=torch.channels_last)
     if tuple(image.shape[-2:]) != size:
         image = F.resize(image, list(size), antialias=True)
-    scale = 1 / torch.tensor(std, dtype=torch.float32, device=image.device)
-    shift = -torch.tensor(mean, dtype=torch.float32, device=image.device).view(1, 1, 3)
+    scale = 1 / _on_device(tuple(std), image.device)
+    shift = -_on_device(tuple(mean), image.device).view(1, 1, 3)
     if lighting is not None:
         shift = shift + lighting.to(image.device, torch.float32).view(-1, 1, 3)
     result = image.to(torch.float32, memory_format=torch.channels_last)
@@ -189,3 +190,9 @@ def _cut_to_aspect(image: torch.Tensor, size: Size) -> torch.Tensor:
         return image[..., (height - keep) // 2 :, :][..., :keep, :]
     keep = max(1, round(height * size[1] / size[0]))
     return image[..., (width - keep) // 2 :][..., :keep]
+
+
+@cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    # Kept, because every copy to a GPU waits for it.
+    return torch.tensor(values, dtype=torch.float32, device=device)

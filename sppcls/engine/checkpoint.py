@@ -70,20 +70,26 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{path}: not a checkpoint that can be read safely ({reason})") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: not a checkpoint that can be read safely: it is another kind of file, or holds code"
+        ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(f"{path}: damaged, cut short or not a checkpoint ({reason})") from None
     if not isinstance(checkpoint, dict) or "sppcls" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
     card = checkpoint["sppcls"]
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
     if card.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: format {card.get('format')} written by sppcls {card.get('version')}; "
             f"this is sppcls {sppcls.__version__}, which reads format {FORMAT}"
         )
+    missing = {"architecture", "classes", "mean", "std", "train_sizes", "val_sizes", "config"} - card.keys()
+    if missing:
+        raise CheckpointError(f"{path}: incomplete; it lacks {', '.join(sorted(missing))}")
     return checkpoint
 
 
@@ -96,13 +102,18 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     Raises:
         CheckpointError: the file is missing, damaged, or its weights do not fit its own description.
     """
-    checkpoint = read_checkpoint(path, map_location)
+    checkpoint = read_checkpoint(path)  # on the CPU: a GPU need not hold the optimiser's state
     card = checkpoint["sppcls"]
     architecture = dict(card["architecture"])
     # The weights come from the checkpoint; a file of pretrained ones may not even exist any more.
     architecture["backbone"] = {**architecture["backbone"], "weights": None}
     architecture["input_size"] = tuple(architecture["input_size"])
-    net = build_classifier(**architecture)
+    try:
+        net = build_classifier(**architecture)
+    except (ValueError, TypeError, ImportError) as error:
+        raise CheckpointError(
+            f"{path}: its network cannot be built: {' '.join(str(error).split())}"
+        ) from None
     weights = {
         name.removeprefix("net."): value
         for name, value in checkpoint["state_dict"].items()
@@ -126,13 +137,19 @@ def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | P
         CheckpointError: naming the first part of the network, or the class, that differs.
     """
     old = checkpoint["sppcls"]
+    if old["config"]["ema"]["enabled"] != card["config"]["ema"]["enabled"]:
+        raise CheckpointError(
+            f"{path}: ema.enabled is {_show(old['config']['ema']['enabled'])} there; it cannot change in a run"
+        )
+    # A pyramid takes any size, so the sizes of a run may change; without one they may not.
+    any_size = card["architecture"]["pyramid"]["levels"] is not None
     for part, new_value in card["architecture"].items():
         old_value = old["architecture"].get(part)
-        if part == "num_classes" or old_value == new_value:
-            continue  # the class lists below say it better
+        if part == "num_classes" or old_value == new_value or (part == "input_size" and any_size):
+            continue  # the class lists below say the first better
         if isinstance(new_value, dict) and isinstance(old_value, dict):
             for name, value in new_value.items():
-                if old_value.get(name) != value and name != "weights":
+                if old_value.get(name) != value and name not in ("weights", "dropout"):
                     raise CheckpointError(
                         f"{path}: another network: {part}.{name} is {_show(old_value.get(name))} there, "
                         f"{_show(value)} in this config"
@@ -152,7 +169,11 @@ def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | P
 
 
 def _show(value: Any) -> str:
-    return "null" if value is None else str(value)
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if not isinstance(value, list)
+        else str(value)
+    )
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+
+
+def writer_of(trainer: pl.Trainer) -> SummaryWriter:
+    """The TensorBoard writer of a run; on the first process only."""
+    assert isinstance(trainer.logger, RunLogger)
+    return trainer.logger.experiment
 
 
 class RunLogger(TensorBoardLogger):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -14,9 +12,6 @@ class ErrorCounter(Metric):
 
     Keeps sums, not means of batches, so batches of different sizes and an uneven share per process give the exact
     figure. With at most five classes the top-5 error is 0 by definition. Ties count as ``torch.topk`` breaks them.
-
-    Args:
-        persistent: keep the counts in ``state_dict``, so that an epoch resumed half-way reports all of it.
     """
 
     full_state_update = False
@@ -25,15 +20,11 @@ class ErrorCounter(Metric):
     wrong5: Tensor
     total: Tensor
 
-    def __init__(self, *, persistent: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state(
-            "loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=persistent
-        )
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("wrong1", "wrong5", "total"):
-            self.add_state(
-                name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum", persistent=persistent
-            )
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor, loss: Tensor) -> None:
         """Count one batch: ``logits`` (N, classes), ``target`` (N,) class numbers, ``loss`` (N,) per sample."""
@@ -54,3 +45,13 @@ class ErrorCounter(Metric):
             "top5_error": 100 * int(self.wrong5) * share,
             "images": total,
         }
+
+    def counts(self) -> Tensor:
+        """What this process has counted, float64 (4,), to be summed over processes and kept in a checkpoint."""
+        return torch.stack([self.loss_sum, self.wrong1.double(), self.wrong5.double(), self.total.double()])
+
+    def set_counts(self, counts: list[float]) -> None:
+        """Go on from :meth:`counts`."""
+        self.loss_sum = self.loss_sum.new_tensor(counts[0])
+        for name, count in zip(("wrong1", "wrong5", "total"), counts[1:], strict=True):
+            setattr(self, name, getattr(self, name).new_tensor(int(count)))

@@ -20,7 +20,9 @@ from sppcls.engine.learning_rate import Plateau, lr_factor
 from sppcls.engine.metrics import ErrorCounter
 from sppcls.engine.mistakes import Mistakes
 from sppcls.engine.optimizer import make_optimizer
-from sppcls.errors import SppclsError
+from sppcls.errors import CheckpointError, DataError, SppclsError
+
+CHECK_EVERY = 50
 
 
 class DivergedError(SppclsError):
@@ -61,12 +63,14 @@ class ClassificationModule(pl.LightningModule):
         self.card = card
         self.plateau = Plateau(config.scheduler.patience, config.scheduler.max_drops)
         self.images_seen = 0
+        self._resumed_length: list[int] | None = None
         self.best: dict[str, Any] | None = None
         self.size: Size = schedule.largest
+        self.step = 0
         self.lr = config.optimizer.lr
         self.val_results: dict[str, dict[str, float]] = {}
         self.bad_images: dict[str, None] = {}
-        self.train_errors = ErrorCounter(persistent=True)
+        self.train_errors = ErrorCounter()
         self.val_errors = nn.ModuleDict({size_label(size): ErrorCounter() for size in val_sizes})
         self.mistakes = Mistakes(len(classes))
         self._mixers = _make_mixers(config, len(classes))
@@ -92,10 +96,20 @@ class ClassificationModule(pl.LightningModule):
         )
         return self.config.optimizer.lr * factor
 
+    def on_train_start(self) -> None:
+        # Position in the epoch and learning rate are counted in steps.
+        if self._resumed_length not in (None, self._epoch_length()):
+            (old, old_accumulate), (new, new_accumulate) = self._resumed_length, self._epoch_length()
+            raise CheckpointError(
+                f"the checkpoint's epochs have {old} steps, {old_accumulate} per update; with this config they have "
+                f"{new}, {new_accumulate} per update: keep data.batch_size, trainer.devices, "
+                "trainer.accumulate_grad_batches and the training images as they were"
+            )
+
     def on_train_epoch_start(self) -> None:
         self.train_errors.reset()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         if batch.epoch != self.current_epoch:
             raise RuntimeError(
                 f"the loader is at epoch {batch.epoch}, the trainer at epoch {self.current_epoch}"
@@ -104,7 +118,11 @@ class ClassificationModule(pl.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.lr * group["lr_scale"]
         self._note_bad(batch)
-        self.size = self.schedule.at(batch.epoch, batch.step)
+        if not len(batch.target):
+            if self.trainer.world_size > 1:  # the other processes wait for this one's gradient
+                raise DataError(f"no image of a step can be read; the first: {batch.bad[0]}")
+            return None
+        self.size, self.step = self.schedule.at(batch.epoch, batch.step), batch.step
         torch.manual_seed(derive(self.config.seed, "step", batch.epoch, batch.step, self.global_rank))
         x = prepare_batch(
             batch.image, self.size, self.config.data.mean, self.config.data.std, lighting=batch.lighting
@@ -122,16 +140,17 @@ class ClassificationModule(pl.LightningModule):
         # With mixed images the error is counted against the larger share.
         labels = target if target.ndim == 1 else target.argmax(1)
         self.train_errors.update(logits.detach(), labels, losses.detach())
-        self._check_finite(loss, batch)
+        # On a GPU reading the loss waits for the device, so there it is read only now and then, and before saving.
+        if loss.device.type == "cpu" or batch.step % CHECK_EVERY == 0:
+            self.check_finite()
         return loss
 
-    def _check_finite(self, loss: Tensor, batch: Batch) -> None:
-        # On a GPU reading the loss waits for the device, so there it is read only every few steps.
-        if loss.device.type != "cpu" and batch.step % self.config.log.every_n_steps:
-            return
-        if not torch.isfinite(loss):
+    def check_finite(self) -> None:
+        """Raise DivergedError if the loss of any step of this epoch was not a finite number."""
+        loss = float(self.train_errors.loss_sum)
+        if not math.isfinite(loss):
             raise DivergedError(
-                f"the loss is {float(loss.detach())} at epoch {batch.epoch}, step {batch.step}, size {size_label(self.size)}: "
+                f"the loss is {loss} at epoch {self.current_epoch + 1}, step {self.step + 1}, size {size_label(self.size)}: "
                 f"training stopped; try a lower optimizer.lr (now {self.config.optimizer.lr:g}), "
                 "scheduler.warmup_epochs or trainer.gradient_clip_norm"
             )
@@ -146,6 +165,8 @@ class ClassificationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._note_bad(batch)
+        if not len(batch.target):
+            return
         for size in self.val_sizes:
             x = prepare_batch(batch.image, size, self.config.data.mean, self.config.data.std)
             logits = self.net(x)
@@ -163,9 +184,13 @@ class ClassificationModule(pl.LightningModule):
             return
         self.val_results = results
         main = self.val_results[size_label(self.val_sizes[0])]
+        if not main["images"]:
+            raise DataError(
+                f"no validation image could be read; the first: {next(iter(self.bad_images), 'none')}"
+            )
         if not math.isfinite(main["loss"]):
             raise DivergedError(
-                f"the validation loss is {main['loss']} after epoch {self.current_epoch}: training stopped; "
+                f"the validation loss is {main['loss']} after epoch {self.current_epoch + 1}: training stopped; "
                 f"try a lower optimizer.lr (now {self.config.optimizer.lr:g})"
             )
         if self.config.scheduler.name == "paper":
@@ -174,6 +199,8 @@ class ClassificationModule(pl.LightningModule):
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        counts = self.trainer.strategy.reduce(self.train_errors.counts(), reduce_op="sum")
+        assert isinstance(counts, Tensor)
         checkpoint["sppcls"] = self.card
         checkpoint["sppcls_progress"] = {
             "plateau": self.plateau.state_dict(),
@@ -181,6 +208,8 @@ class ClassificationModule(pl.LightningModule):
             "best": self.best,
             "val_results": self.val_results,
             "bad_images": list(self.bad_images),
+            "train_counts": counts.tolist(),
+            "epoch_length": self._epoch_length(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -190,6 +219,13 @@ class ClassificationModule(pl.LightningModule):
         self.best = progress["best"]
         self.val_results = progress["val_results"]
         self.bad_images = dict.fromkeys(progress["bad_images"])
+        # The counts are those of all processes; they are summed again at the end of the epoch.
+        if self.global_rank == 0:
+            self.train_errors.set_counts(progress["train_counts"])
+        self._resumed_length = progress["epoch_length"]
+
+    def _epoch_length(self) -> list[int]:
+        return [int(self.trainer.num_training_batches), self.config.trainer.accumulate_grad_batches]
 
 
 def _make_mixers(config: Config, num_classes: int) -> list[nn.Module]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -11,13 +12,14 @@ import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
+from sppcls.console import say
 from sppcls.data import Batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
 from sppcls.data.transforms import prepare_batch
+from sppcls.engine.logger import writer_of
 from sppcls.engine.mistakes import Mistake
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ImageError
@@ -32,10 +34,10 @@ class Pictures(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        if trainer.global_step or batch_idx or not trainer.is_global_zero:
+        if trainer.global_step or batch_idx or not trainer.is_global_zero or not len(batch.target):
             return
         assert isinstance(pl_module, ClassificationModule)
-        writer = _writer(trainer)
+        writer = writer_of(trainer)
         data = pl_module.config.data
         mean, std = (torch.tensor(v, device=pl_module.device).view(3, 1, 1) for v in (data.mean, data.std))
         for size in pl_module.schedule.training_sizes:
@@ -50,7 +52,17 @@ class Pictures(Callback):
         confusion, worst = pl_module.mistakes.compute()
         if not trainer.is_global_zero:
             return
-        writer, epoch = _writer(trainer), trainer.current_epoch - 1
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+                self._draw_results(trainer, pl_module, confusion, worst)
+        except Exception as error:  # a picture is not worth a finished training
+            say(f"The pictures of the results could not be drawn: {error}")
+
+    def _draw_results(
+        self, trainer: pl.Trainer, pl_module: ClassificationModule, confusion: Tensor, worst: list[Mistake]
+    ) -> None:
+        writer, epoch = writer_of(trainer), trainer.current_epoch - 1
         if confusion.numel():
             writer.add_figure("val/confusion", confusion_figure(confusion, pl_module.classes), epoch)
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
@@ -58,11 +70,6 @@ class Pictures(Callback):
             figure = mistakes_figure(worst, pl_module.classes, datamodule.val_image)
             writer.add_figure("val/worst_mistakes", figure, epoch)
         writer.flush()
-
-
-def _writer(trainer: pl.Trainer) -> SummaryWriter:
-    assert trainer.logger is not None
-    return trainer.logger.experiment  # type: ignore[attr-defined]
 
 
 def confusion_figure(confusion: Tensor, classes: list[str]) -> Figure:
@@ -75,9 +82,9 @@ def confusion_figure(confusion: Tensor, classes: list[str]) -> Figure:
     image = axes.imshow(np.asarray(share), vmin=0, vmax=100, cmap="Blues")
     axes.set(xlabel="predicted", ylabel="true", title="Confusion, per cent of the true class")
     if n <= 40:
-        labels = [textwrap.shorten(name, 18, placeholder="…") for name in classes]
-        axes.set_xticks(range(n), labels, rotation=90)
-        axes.set_yticks(range(n), labels)
+        labels = [textwrap.shorten(_printable(name), 18, placeholder="…") for name in classes]
+        axes.set_xticks(range(n), labels, rotation=90, parse_math=False)
+        axes.set_yticks(range(n), labels, parse_math=False)
     if n <= 25:
         for i in range(n):
             for j in range(n):
@@ -100,10 +107,14 @@ def mistakes_figure(worst: list[Mistake], classes: list[str], load: Callable[[in
             axes.imshow(load(mistake.image).permute(1, 2, 0).numpy())
         except ImageError:
             continue
-        axes.set_title(
-            f"{classes[mistake.predicted]}\nis {classes[mistake.target]} (loss {mistake.loss:.1f})",
-            fontsize=9,
-        )
+        predicted, target = _printable(classes[mistake.predicted]), _printable(classes[mistake.target])
+        text = f"{predicted}\nis {target} (loss {mistake.loss:.1f})"
+        axes.set_title(text, fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
+
+
+def _printable(name: str) -> str:
+    """A folder name as text: bytes that are no characters become question marks."""
+    return name.encode("utf-8", "replace").decode()

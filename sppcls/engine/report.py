@@ -15,7 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from sppcls.console import say
 from sppcls.data import Batch
 from sppcls.data.sizes import size_label
+from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
+from sppcls.errors import DataError
 
 
 class Report(Callback):
@@ -46,7 +48,7 @@ class Report(Callback):
         assert trainer.logger is not None
         trainer.logger.log_hyperparams(self.hyperparameters)
         if len(pl_module.val_sizes) > 1:
-            _overlay_sizes(_writer(trainer), [_prefix(pl_module, name) for name in pl_module.val_errors])
+            _overlay_sizes(writer_of(trainer), [_prefix(pl_module, name) for name in pl_module.val_errors])
         _drop_rows_from(self.path, trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -71,13 +73,15 @@ class Report(Callback):
         if trainer.is_global_zero and batch_idx % every == 0:
             assert trainer.logger is not None
             loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-            trainer.logger.log_metrics(
-                {"step/loss": float(loss), "step/lr": pl_module.lr}, step=trainer.global_step
-            )
+            if loss is not None:
+                figures = {"step/loss": float(loss), "step/lr": pl_module.lr}
+                trainer.logger.log_metrics(figures, step=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
         train = pl_module.train_errors.compute()
+        if not train["images"]:
+            raise DataError(f"no training image could be read; the first: {next(iter(pl_module.bad_images))}")
         pl_module.images_seen += int(train["images"])
         validated = (trainer.current_epoch + 1) % pl_module.config.trainer.val_every == 0
         val = pl_module.val_results if validated else {}
@@ -101,7 +105,7 @@ class Report(Callback):
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
         _append_row(self.path, row)
-        self._to_tensorboard(_writer(trainer), pl_module, row)
+        self._to_tensorboard(writer_of(trainer), pl_module, row)
         say(_line(row, pl_module, val, trainer.max_epochs or 0))
 
     def _to_tensorboard(
@@ -130,11 +134,6 @@ class Report(Callback):
         writer.flush()
 
 
-def _writer(trainer: pl.Trainer) -> SummaryWriter:
-    assert trainer.logger is not None
-    return trainer.logger.experiment  # type: ignore[attr-defined]
-
-
 def _prefix(module: ClassificationModule, name: str) -> str:
     return "val" if name == size_label(module.val_sizes[0]) else f"val_{name}"
 
@@ -153,7 +152,7 @@ def _line(
 ) -> str:
     width = len(str(epochs))
     parts = [
-        f"epoch {row['epoch'] + 1:>{width}}/{epochs}  size {row['size']:>6}  lr {row['lr']:<8.3g}"
+        f"epoch {row['epoch'] + 1:>{width}}/{epochs}  size {row['size']:>6}  lr {row['lr']:<9.3g} "
         f"train loss {row['train/loss']:.3f} top-1 {row['train/top1_error']:5.1f} %"
     ]
     for name, figures in val.items():
@@ -163,26 +162,31 @@ def _line(
     return " | ".join(parts)
 
 
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+    return [row for row in rows if (row.get("epoch") or "").isdigit()]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """All rows anew, in columns that hold every row: a resumed run may validate at other sizes."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
 def _append_row(path: Path, row: dict[str, Any]) -> None:
-    new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+    _write_rows(path, [*_read_rows(path), shown])
 
 
 def _drop_rows_from(path: Path, epoch: int) -> None:
     """On resuming: forget rows of epochs that will be run again."""
-    if not path.exists():
-        return
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        names = list(reader.fieldnames or [])
-        rows = [row for row in reader if (row["epoch"] or "").isdigit() and int(row["epoch"]) < epoch]
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=names)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+    rows = _read_rows(path)
+    if rows:
+        _write_rows(path, [row for row in rows if int(row["epoch"]) < epoch] or rows[:0])

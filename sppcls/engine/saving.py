@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import sys
@@ -38,7 +40,7 @@ class Saving(Checkpoint):
         every_minutes: also save within an epoch when this long has passed; None: never.
     """
 
-    # With several processes, how many steps pass between two exchanges on whether anyone was asked to stop.
+    # With several processes, how many optimiser steps pass between two exchanges on whether anyone was asked to stop.
     AGREE_EVERY = 10
 
     def __init__(self, folder: Path, every_minutes: float | None) -> None:
@@ -84,7 +86,7 @@ class Saving(Checkpoint):
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
             return  # gradients not yet applied would be lost; the last step is saved with the epoch
-        if trainer.world_size > 1 and done % self.AGREE_EVERY:
+        if trainer.world_size > 1 and trainer.global_step % self.AGREE_EVERY:
             return
         minutes = (time.monotonic() - self._saved_at) / 60
         due = self.every_minutes is not None and minutes >= self.every_minutes
@@ -92,7 +94,7 @@ class Saving(Checkpoint):
         if stop or _any_process(trainer, due):
             self._save_last(trainer)
         if stop:
-            self._stop(trainer, f"epoch {trainer.current_epoch}, step {done}")
+            self._stop(trainer, f"epoch {trainer.current_epoch + 1}, step {done}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -103,7 +105,7 @@ class Saving(Checkpoint):
         if _any_process(trainer, bool(self._signum)) and trainer.current_epoch + 1 < (
             trainer.max_epochs or 0
         ):
-            self._stop(trainer, f"the end of epoch {trainer.current_epoch}")
+            self._stop(trainer, f"the end of epoch {trainer.current_epoch + 1}")
 
     def _is_new_best(self, trainer: pl.Trainer, module: ClassificationModule) -> bool:
         epoch = trainer.current_epoch
@@ -116,6 +118,8 @@ class Saving(Checkpoint):
         return True
 
     def _save_last(self, trainer: pl.Trainer) -> None:
+        assert isinstance(trainer.lightning_module, ClassificationModule)
+        trainer.lightning_module.check_finite()  # a good checkpoint is not replaced by a broken one
         trainer.save_checkpoint(self.folder / LAST)
         self._saved_at = time.monotonic()
 
@@ -123,10 +127,16 @@ class Saving(Checkpoint):
         self._restore()
         name = signal.Signals(self._signum).name if self._signum else "a signal to another process"
         program = "sppcls train" if Path(sys.argv[0]).stem == "sppcls" else "python train.py"
-        raise Interrupted(
-            f"stopped by {name} at {where}; saved. Go on with: {program} ckpt_path={self.folder / LAST}",
-            self._signum or signal.SIGTERM,
+        message = (
+            f"stopped by {name} at {where}; saved. Go on with: {program} {resume_word(self.folder / LAST)}"
         )
+        raise Interrupted(message if trainer.is_global_zero else "", self._signum or signal.SIGTERM)
+
+
+def resume_word(path: Path) -> str:
+    """``ckpt_path=...`` as it can be pasted into a shell, quoted for Hydra where the path needs it."""
+    plain = re.fullmatch(r"[\w./~@%+-]+", str(path)) is not None
+    return f"ckpt_path={path}" if plain else shlex.quote(f'ckpt_path="{path}"')
 
 
 def _any_process(trainer: pl.Trainer, decision: bool) -> bool:

@@ -17,7 +17,7 @@ from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.files import ArraySource
 from sppcls.data.sizes import make_schedule
 from sppcls.data.transforms import EvalTransform, TrainTransform, prepare_batch
-from sppcls.errors import ConfigError, DataError, ImageError
+from sppcls.errors import ConfigError, ImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -230,11 +230,10 @@ def test_bad_images_can_stop_the_run_in_one_line(workers):
     assert str(caught.value) == "x/00003: damaged image"
 
 
-def test_a_batch_without_a_readable_image_stops_the_run():
-    with pytest.raises(
-        DataError, match=r"^none of the 4 image\(s\) of a batch can be read; the first: x/000\d\d: damaged"
-    ):
-        fit(datamodule(val=source(7, bad=range(7))))
+def test_a_batch_without_a_readable_image_is_empty_and_names_them():
+    batches = list(datamodule(val=source(7, bad=(4, 5, 6))).val_dataloader())
+    assert [len(batch.target) for batch in batches] == [4, 0]
+    assert [line.split(":")[0] for line in batches[1].bad] == ["x/00004", "x/00005", "x/00006"]
 
 
 def test_val_image_is_what_validation_sees():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import wait_until
 
 from sppcls import compose, load_classifier, train
 from sppcls.building import load_sources, make_datamodule, val_sizes
@@ -19,7 +21,7 @@ def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, 
     # 47 and 41 images: neither divides by two processes, so padding or dropping would show.
     words = tiny("data.num_train=47", "data.num_val=41", "data.batch_size=8", "data.workers=1",
                  "log.images=true", "ema.enabled=true")  # fmt: skip
-    process = program([*words, "trainer.strategy=ddp", "trainer.devices=2"])
+    process = program(["trainer=ddp", *words, "trainer.devices=2"])
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     folders = list((tmp_path / "runs" / "shapes").iterdir())
@@ -62,6 +64,33 @@ def test_a_two_process_run_goes_on_where_it_was(tiny, program, tmp_path: Path) -
         for name in (folders[0].name, "whole")
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_two_processes_stopped_within_an_epoch_count_every_image_once(tiny, program, tmp_path: Path) -> None:
+    words = tiny("data.num_train=94", "data.batch_size=2", "data.workers=1", "trainer.strategy=ddp",
+                 "trainer.devices=2", "trainer.max_epochs=3")  # fmt: skip
+    folder = tmp_path / "runs" / "shapes" / "stopped"
+    process = program([*words, "run_name=stopped"])
+    wait_until((folder / "last.ckpt").exists, process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert output.count("Go on with") == 1
+    counts = torch.load(folder / "last.ckpt", weights_only=True)["sppcls_progress"]["train_counts"]
+    assert 0 < counts[-1] < 94, "the stop was meant to fall within an epoch"
+    for words_of in ([f"ckpt_path={folder / 'last.ckpt'}"], [*words, "run_name=whole"]):
+        process = program(words_of)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
+    figures = []
+    for name in ("stopped", "whole"):
+        with open(folder.parent / name / "metrics.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        figures.append(
+            [{k: v for k, v in r.items() if k not in ("images_per_s", "epoch_seconds")} for r in rows]
+        )
+    assert [row["images_seen"] for row in figures[0]] == ["94", "188", "282"]
+    assert figures[0] == figures[1]
 
 
 def test_one_process_in_this_one_leaves_nothing_behind(tiny) -> None:

@@ -47,12 +47,15 @@ def test_top5_error_of_at_most_five_classes_is_zero(classes: int) -> None:
     assert counter.compute()["top5_error"] == 0
 
 
-def test_counts_survive_a_state_dict_only_if_persistent() -> None:
-    for persistent, images in ((True, 9), (False, 0)):
-        counter, other = ErrorCounter(persistent=persistent), ErrorCounter(persistent=persistent)
-        counter.update(*batches(6, (9,))[0])
-        other.load_state_dict(counter.state_dict())
-        assert int(other.total) == images
+def test_counts_go_on_from_a_checkpoint() -> None:
+    first, second = batches(6, (9, 14))
+    whole, part, rest = ErrorCounter(), ErrorCounter(), ErrorCounter()
+    whole.update(*first)
+    whole.update(*second)
+    part.update(*first)
+    rest.set_counts(part.counts().tolist())
+    rest.update(*second)
+    assert rest.compute() == whole.compute()
 
 
 def test_confusion_and_worst_mistakes_against_loops() -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import random
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import wait_until
 
 from sppcls import compose, train
 from sppcls.engine.checkpoint import read_checkpoint
@@ -39,14 +38,6 @@ def assert_same_run(one: Path, other: Path) -> None:
             [{k: v for k, v in r.items() if k not in ("images_per_s", "epoch_seconds")} for r in rows]
         )
     assert untimed[0] == untimed[1]
-
-
-def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not happened():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 # Everything that has a state of its own: dropout, mixup and cutmix, averaged weights, accumulation, a plateau rule.
@@ -149,6 +140,7 @@ def test_a_finished_run_resumed_has_nothing_to_do(tiny) -> None:
     [
         ("pyramid=l421", "pyramid.levels is [3, 2, 1] there, [4, 2, 1] in this config"),
         ("backbone.width=0.125", "backbone.width is 0.0625 there, 0.125 in this config"),
+        ("ema.enabled=true", "ema.enabled is false there"),
         ("head.hidden=[8]", "head.hidden is [16] there, [8] in this config"),
     ],
 )
@@ -157,3 +149,48 @@ def test_resuming_another_network_is_refused(tiny, change: str, message: str) ->
     with pytest.raises(CheckpointError) as caught:
         train(compose(tiny(change, f"ckpt_path={first['last_checkpoint']}")))
     assert message in str(caught.value)
+
+
+def test_auto_is_the_same_configuration_not_the_same_name(tiny) -> None:
+    first = train(compose(tiny("trainer.max_epochs=1")))
+    other = train(compose(tiny("trainer.max_epochs=1", "optimizer.lr=0.5", "ckpt_path=auto")))
+    assert other["folder"] != first["folder"]
+    assert "lr: 0.01" in (Path(first["folder"]) / "config.yaml").read_text()
+
+
+def test_a_pyramid_lets_sizes_change_on_resuming_and_the_table_of_figures_follows(tiny) -> None:
+    first = train(compose(tiny("trainer.max_epochs=1")))
+    for epochs, sizes in ((2, "[96,72,64]"), (3, "[96]"), (4, "[96,72]")):
+        result = train(
+            compose(
+                tiny(
+                    f"ckpt_path={first['last_checkpoint']}",
+                    f"trainer.max_epochs={epochs}",
+                    "sizes.sizes=[96,64]",
+                    f"sizes.val_sizes={sizes}",
+                )
+            )
+        )
+    with open(Path(result["folder"]) / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["size"] for row in rows] == ["96", "64", "96", "64"]
+    assert [bool(row["val_64/top1_error"]) for row in rows] == [False, True, False, False]
+    assert [bool(row["val_72/top1_error"]) for row in rows] == [True, True, False, True]
+
+
+def test_the_best_checkpoint_grows_into_a_run_of_its_own(tiny) -> None:
+    first = train(compose(tiny("trainer.max_epochs=1")))
+    last = Path(first["last_checkpoint"]).read_bytes()
+    second = train(compose(tiny(f"ckpt_path={first['best_checkpoint']}")))
+    assert second["folder"] != first["folder"]
+    assert second["epochs"] == 2
+    assert Path(first["last_checkpoint"]).read_bytes() == last
+
+
+def test_another_epoch_length_on_resuming_is_refused(tiny) -> None:
+    first = train(compose(tiny("trainer.max_epochs=1")))
+    with pytest.raises(
+        CheckpointError, match="epochs have 3 steps, 1 per update; with this config they have 6"
+    ):
+        train(compose(tiny(f"ckpt_path={first['last_checkpoint']}", "data.batch_size=8")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sppcls import compose, load_classifier, train
+from sppcls.building import load_sources, make_datamodule
+from sppcls.config import size_schedule
 from sppcls.engine.checkpoint import read_checkpoint
+from sppcls.engine.ema import ema_with_warmup
 from sppcls.engine.module import DivergedError
+from sppcls.engine.saving import resume_word
 from sppcls.errors import CheckpointError, ConfigError, DataError, ImageError, SppclsError
 
 
@@ -305,6 +310,11 @@ def test_a_bad_image_is_found_before_training_or_skipped_and_named(tiny, tmp_pat
     printed = capsys.readouterr().out
     assert "1 images could not be read" in printed
     assert "3.jpg" in printed
+    # Also where it is alone in its batch, in training and in validation.
+    (root / "val" / "cat" / "7.jpg").write_bytes(cut.read_bytes())
+    assert train(compose([*words, "data.batch_size=1", "data.val_batch_size=1"]))["epochs"] == 1
+    (root / "val" / "cat" / "7.jpg").unlink()
+    capsys.readouterr()
     assert rows_of(result)[0]["images_seen"] == "15"
     with pytest.raises(ImageError, match=r"3\.jpg"):
         train(compose([*words, "data.on_error=raise"]))
@@ -335,3 +345,47 @@ def test_a_runs_dir_that_cannot_be_written_is_named(tiny, tmp_path: Path) -> Non
     for place in (tmp_path / "file", Path("/proc/nothing")):
         with pytest.raises(ConfigError, match=f"runs_dir={place}"):
             train(compose(tiny(f"runs_dir={place}")))
+
+
+def test_validation_above_the_training_size_is_not_an_enlarged_training_region(tiny) -> None:
+    config = compose(tiny("sizes=single_180", "sizes.sizes=[72]", "sizes.val_sizes=[96,72]"))
+    datamodule = make_datamodule(config, size_schedule(config), *load_sources(config))
+    batch = next(iter(datamodule.val_dataloader()))
+    assert batch.image.shape[2:] == (96, 96)
+    assert next(iter(datamodule.train_dataloader())).image.shape[2:] == (72, 72)
+
+
+def test_seeds_are_judged_by_the_same_images() -> None:
+    images = [load_sources(compose([f"seed={seed}"]))[1].image(3) for seed in (0, 1)]
+    assert torch.equal(*images)
+
+
+def test_ema_with_warmup_against_a_loop() -> None:
+    rule, value, expected = ema_with_warmup(0.9), torch.tensor(0.0), 0.0
+    for n in range(200):
+        current = float(n % 7)
+        weight = min(0.9, (1 + n) / (10 + n))
+        expected = weight * expected + (1 - weight) * current
+        value = rule(value, torch.tensor(current), n)
+    assert float(value) == pytest.approx(expected, rel=1e-4)
+
+
+def test_class_names_that_are_no_plain_text_do_not_stop_a_run(tiny, tmp_path: Path, capsys) -> None:
+    root = tmp_path / "photos"
+    make_photos(root, ["$5_vs_$10", "größe 中文"])
+    words = [
+        "data=folder",
+        f"data.root={root}",
+        "data.batch_size=4",
+        "trainer.max_epochs=1",
+        "log.images=true",
+    ]
+    result = train(compose(tiny(*words)))
+    assert "could not be drawn" not in capsys.readouterr().out
+    assert load_classifier(result["last_checkpoint"]).card["classes"] == ["$5_vs_$10", "größe 中文"]
+
+
+def test_the_word_to_resume_with_can_be_pasted() -> None:
+    for path in ("/a/b/last.ckpt", "/a b/it's/last.ckpt", "/x=1/[2,3]/last.ckpt"):
+        words = shlex.split(resume_word(Path(path)))
+        assert compose(words).ckpt_path == path

@@ -25,6 +25,9 @@ def start_console(folder: Path | None) -> None:
     for handler in list(_LOG.handlers):
         _LOG.removeHandler(handler)
         handler.close()
+    _LOG.disabled = (
+        False  # Hydra configures logging anew for every job of a sweep, which switches loggers off
+    )
     _LOG.setLevel(logging.INFO)
     _LOG.propagate = False
     _LOG.addHandler(_TqdmHandler())

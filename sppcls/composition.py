@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -94,14 +95,32 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path 
             ]
             siblings = sorted({str(s) for s in siblings})
         where = f"; known in {parent}: " if parent else "; known: "
-        return f"{full}: unknown key{suggest(last, siblings)}{where}{', '.join(siblings)}"
+        meant = suggest(last, siblings) or _suggest_anywhere(last)
+        return f"{full}: unknown key{meant}{where}{', '.join(siblings)}"
     if any(
         sign in text
-        for sign in ("mismatched input", "token recognition", "LexerNoViable", "extraneous input")
+        for sign in (
+            "mismatched input",
+            "token recognition",
+            "LexerNoViable",
+            "extraneous input",
+            "no viable",
+        )
     ):
         reason = text.splitlines()[0]
-        return f"{reason}; a value with = , [ ] {{ }} or blanks needs quotes within quotes: 'key=\"value\"'"
+        return f"{reason}: give key=value words; a value with blanks or = , [ ] {{ }} needs quotes: 'key=\"value\"'"
     return " ".join(text.split())
+
+
+def _suggest_anywhere(word: str) -> str:
+    """A key of any group whose last part looks like ``word``: ``lr`` means ``optimizer.lr``."""
+    composed = OmegaConf.to_container(compose_unchecked([]), resolve=True)
+    assert isinstance(composed, dict)
+    full = {
+        key: f"{group}.{key}" for group, keys in composed.items() if isinstance(keys, dict) for key in keys
+    }
+    close = difflib.get_close_matches(word, [str(key) for key in full], n=1)
+    return f" (did you mean {full[close[0]]!r}?)" if close else ""
 
 
 def restore(saved: Mapping[str, Any], given: DictConfig, overrides: Sequence[str]) -> Config:

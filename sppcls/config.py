@@ -182,7 +182,9 @@ class TrainerConfig:
     compile: bool = key("torch.compile, one graph per size")
     sync_batchnorm: bool = key("batch norm over all devices")
     limit_train_batches: int | None = key("at most this many steps per epoch", low=1)
-    limit_val_batches: int | None = key("at most this many validation batches", low=1)
+    limit_val_batches: int | None = key(
+        "at most this many validation batches: the first ones, so not of every class", low=1
+    )
     val_every: int = key("epochs between validations", low=1)
     threads: int | None = key("CPU threads; null: torch's choice", low=1)
 
@@ -344,7 +346,11 @@ def _check_together(config: Config) -> None:
     numbers = isinstance(devices, list) and len(devices) > 0 and config.trainer.accelerator != "cpu"
     if not (devices == "auto" or number or numbers):
         raise ConfigError(f"trainer.devices={devices}: must be a number >= 1, a list of GPU numbers, or auto")
-    if config.data.name not in ("shapes",) and not config.data.root:
+    if config.data.name == "shapes" and config.data.root:
+        raise ConfigError(
+            f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
+        )
+    if config.data.name != "shapes" and not config.data.root:
         raise ConfigError(f"data.root: missing; data={config.data.name} needs the folder of its images")
     if config.trainer.max_epochs % config.trainer.val_every:
         raise ConfigError(

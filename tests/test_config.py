@@ -26,7 +26,7 @@ MILLIONS = {
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_shipped_choice_composes_and_builds(group: str, choice: str) -> None:
     overrides = [f"{group}={choice}"]
-    if (group, choice) not in {("data", "shapes")}:
+    if group in ("data", "experiment") and choice != "shapes":
         overrides.append("data.root=photos")
     if choice == "none" and group == "pyramid":
         overrides.append("sizes=single_224")
@@ -81,6 +81,9 @@ BAD = [
     ("data.mean=[1,2,3]", "data.mean"),
     ("data.std=[0,1,1]", "data.std"),
     ("data=folder", "data.root: missing"),
+    ("data.root=photos", "for photos add data=folder"),
+    ("epochs=3", "did you mean 'trainer.max_epochs'?"),
+    ("lr=3", "did you mean 'optimizer.lr'?"),
     ("data.on_error=ignore", "data.on_error=ignore: choose from skip, raise"),
     ("sizes.sizes=[]", "sizes.sizes"),
     ("sizes.sizes=[224,0]", "sizes.sizes"),

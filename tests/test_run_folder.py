@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sppcls import compose
+from sppcls.composition import to_yaml
 from sppcls.run_folder import claim_run_folder, own_last_checkpoint, run_name
 
 
@@ -36,7 +38,8 @@ def test_auto_takes_the_newest_checkpoint_of_this_very_configuration(tmp_path: P
     assert own_last_checkpoint(config) is None
     for folder in (second, first, other):
         (folder / "last.ckpt").write_bytes(b"x")
-    import os
-
+        (folder / "config.yaml").write_text(to_yaml(config))
     os.utime(second / "last.ckpt", (1, 1))
     assert own_last_checkpoint(config) == first / "last.ckpt"
+    assert own_last_checkpoint(compose([f"runs_dir={tmp_path}", "optimizer.lr=0.5"])) is None
+    assert own_last_checkpoint(compose([f"runs_dir={tmp_path}", "trainer.max_epochs=99"])) is not None

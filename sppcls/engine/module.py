@@ -103,7 +103,7 @@ class ClassificationModule(pl.LightningModule):
             raise CheckpointError(
                 f"the checkpoint's epochs have {old} steps, {old_accumulate} per update; with this config they have "
                 f"{new}, {new_accumulate} per update: keep data.batch_size, trainer.devices, "
-                "trainer.accumulate_grad_batches and the training images as they were"
+                "trainer.accumulate_grad_batches, trainer.limit_train_batches and the training images as they were"
             )
 
     def on_train_epoch_start(self) -> None:

@@ -36,7 +36,7 @@ class SizeProgressBar(TQDMProgressBar):
         if not trainer.training:
             return {}
         loss, error = _running(pl_module)
-        return {"size": size_label(pl_module.size), "loss": f"{loss:.3f}", "top-1": f"{error:.1f} %"}
+        return {"size": size_label(pl_module.size), "loss": f"{loss:.3f}", "top-1 error": f"{error:.1f} %"}
 
 
 class ProgressLines(Callback):
@@ -61,5 +61,5 @@ class ProgressLines(Callback):
         loss, error = _running(pl_module)
         say(
             f"  epoch {trainer.current_epoch + 1}, step {batch_idx + 1}/{trainer.num_training_batches}, "
-            f"size {size_label(pl_module.size)}, loss {loss:.3f}, top-1 {error:.1f} %"
+            f"size {size_label(pl_module.size)}, loss {loss:.3f}, top-1 error {error:.1f} %"
         )

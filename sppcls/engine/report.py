@@ -153,10 +153,11 @@ def _line(
     width = len(str(epochs))
     parts = [
         f"epoch {row['epoch'] + 1:>{width}}/{epochs}  size {row['size']:>6}  lr {row['lr']:<9.3g} "
-        f"train loss {row['train/loss']:.3f} top-1 {row['train/top1_error']:5.1f} %"
+        f"train loss {row['train/loss']:.3f}, top-1 error {row['train/top1_error']:5.1f} %"
     ]
     for name, figures in val.items():
-        parts.append(f"val {name} top-1 {figures['top1_error']:5.1f} % top-5 {figures['top5_error']:4.1f} %")
+        top1, top5 = figures["top1_error"], figures["top5_error"]
+        parts.append(f"val {name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
     if row["images_per_s"] != "":
         parts.append(f"{row['images_per_s']:.0f} images/s")
     return " | ".join(parts)

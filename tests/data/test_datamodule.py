@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.files import ArraySource
@@ -89,7 +89,7 @@ def fit(data, *, ckpt_path=None, callbacks=(), dropout=0.0, **options):
     trainer = pl.Trainer(
         max_epochs=EPOCHS, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False, callbacks=list(callbacks),
-        enable_checkpointing=bool(callbacks), **options,
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks), **options,
     )  # fmt: skip
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     return module

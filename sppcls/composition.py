@@ -116,10 +116,11 @@ def _suggest_anywhere(word: str) -> str:
     """A key of any group whose last part looks like ``word``: ``lr`` means ``optimizer.lr``."""
     composed = OmegaConf.to_container(compose_unchecked([]), resolve=True)
     assert isinstance(composed, dict)
-    full = {
-        key: f"{group}.{key}" for group, keys in composed.items() if isinstance(keys, dict) for key in keys
-    }
-    close = difflib.get_close_matches(word, [str(key) for key in full], n=1)
+    full: dict[str, str] = {}
+    for group, keys in composed.items():
+        for key in keys if isinstance(keys, dict) else []:
+            full[str(key)] = ".".join((str(group), str(key)))
+    close = difflib.get_close_matches(word, list(full), n=1)
     return f" (did you mean {full[close[0]]!r}?)" if close else ""
 
 

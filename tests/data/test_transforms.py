@@ -157,12 +157,31 @@ def test_the_180_image_is_the_224_region_resized():
 def test_cut_equals_resize_then_crop(height, width, region, where):
     whole = resized_size(height, width, 256, region)
     top, left = (round(w * (a - b)) for w, a, b in zip(where, whole, region, strict=True))
-    image = noise(height, width)
+    # An image that says where each of its pixels comes to lie: x and y in pixels of the resized image.
+    y = (torch.arange(height) + 0.5) * (whole[0] / height) - 0.5
+    x = (torch.arange(width) + 0.5) * (whole[1] / width) - 0.5
+    image = torch.stack([y[:, None].expand(-1, width), x.expand(height, -1), torch.zeros(height, width)])
     got = cut(image, whole, top, left, region)
     assert got.shape == (3, *region)
-    difference = (got.float() - resize_then_crop(image, whole, top, left, region)).abs()
-    assert difference.mean() < 2  # of 256 grey levels, on a picture full of detail
-    assert difference.max() < 24
+    rows = got[0] - (top + torch.arange(region[0]))[:, None]
+    columns = got[1] - (left + torch.arange(region[1]))
+    # At the image's border interpolation repeats the outermost pixel: there a ramp is flat, with any resize.
+    flat_y, flat_x = whole[0] / height, whole[1] / width
+    inside_y = (y[0] + flat_y <= got[0]) & (got[0] <= y[-1] - flat_y)
+    inside_x = (x[0] + flat_x <= got[1]) & (got[1] <= x[-1] - flat_x)
+    assert rows[inside_y].abs().max() <= 0.51
+    assert columns[inside_x].abs().max() <= 0.51
+
+
+@pytest.mark.parametrize("shape", [(253, 253), (500, 375), (61, 90), (256, 700)])
+def test_cut_shows_what_resize_then_crop_shows(shape):
+    image = noise(*shape)
+    whole = resized_size(*shape, 256, REGION)
+    top, left = (w - r - 5 for w, r in zip(whole, REGION, strict=True))
+    exact = resize_then_crop(image, whole, top, left, REGION)
+    off_by_two = resize_then_crop(image, whole, top - 2, left - 2, REGION)
+    difference = (cut(image, whole, top, left, REGION).float() - exact).abs().mean()
+    assert difference < 0.5 * (off_by_two - exact).abs().mean()
 
 
 def test_cut_is_exact_at_the_corners_and_without_resizing():

@@ -22,6 +22,12 @@ from sppcls.errors import ConfigError
 
 CONFIG_NAME = "train"
 
+# Hydra's command line.
+_OPTIONS_WITH_VALUE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--package",
+                       "-p", "--info", "-i", "--experimental-rerun")  # fmt: skip
+_OPTIONS = ("--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion",
+            "-sc")  # fmt: skip
+
 
 def conf_dir() -> Path:
     """The folder of the shipped configs: inside an installed package, at the top level of a checkout."""
@@ -120,7 +126,9 @@ def _suggest_anywhere(word: str) -> str:
     for group, keys in composed.items():
         for key in keys if isinstance(keys, dict) else []:
             full[str(key)] = ".".join((str(group), str(key)))
-    close = difflib.get_close_matches(word, list(full), n=1)
+    close = difflib.get_close_matches(word, list(full), n=1) or [
+        name for name in full if word and word in name
+    ]
     return f" (did you mean {full[close[0]]!r}?)" if close else ""
 
 
@@ -149,18 +157,25 @@ def to_yaml(config: Config) -> str:
 
 
 def command_line_overrides(argv: Sequence[str]) -> tuple[list[str], str | None]:
-    """The ``key=value`` words of a Hydra command line, and its ``--config-dir`` if any."""
-    with_value = {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--package",
-                  "-p", "--info", "-i", "--experimental-rerun"}  # fmt: skip
+    """The ``key=value`` words of a Hydra command line, and its ``--config-dir`` if any.
+
+    Raises:
+        ConfigError: an option that Hydra does not have, or a word that sets no key.
+    """
     overrides: list[str] = []
     config_dir: str | None = None
     words = iter(argv)
     for word in words:
-        if word in with_value:
-            value = next(words, None)
-            config_dir = value if word in ("--config-dir", "-cd") else config_dir
-        elif word.startswith("--config-dir="):
-            config_dir = word.partition("=")[2]
-        elif not word.startswith("-"):
+        option, _, value = word.partition("=")
+        if option in _OPTIONS_WITH_VALUE:
+            value = value if "=" in word else next(words, "")
+            config_dir = value if option in ("--config-dir", "-cd") else config_dir
+        elif word.startswith("-"):
+            if option not in _OPTIONS:
+                meant = _suggest_anywhere(option.lstrip("-").replace("-", "_"))
+                raise ConfigError(f"{option}: unknown option{meant}; keys are set as key=value, see --help")
+        elif "=" not in word and not word.startswith("~"):
+            raise ConfigError(f"{word}: give key=value words, such as trainer.max_epochs=3; see --help")
+        else:
             overrides.append(word)
     return overrides, os.fspath(config_dir) if config_dir else None

@@ -69,10 +69,15 @@ def start_table(
 
 def closing_lines(module: ClassificationModule, folder: Path, seconds: float) -> str:
     """Best errors, images left out, and where to look."""
-    lines = [
-        f"\nTrained to epoch {module.trainer.current_epoch} of {module.config.trainer.max_epochs}; "
-        f"{seconds / 60:.1f} minutes this time."
-    ]
+    epochs = module.config.trainer.max_epochs
+    if module.started:
+        lines = [
+            f"\nTrained to epoch {module.trainer.current_epoch} of {epochs}; {seconds / 60:.1f} minutes this time."
+        ]
+    else:
+        lines = [
+            f"\nNothing left to train: all {epochs} epochs were done. A higher trainer.max_epochs goes on."
+        ]
     if module.best:
         lines.append(f"Best at epoch {module.best['epoch'] + 1}:")
         for name, figures in module.best["val_results"].items():

@@ -219,7 +219,10 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
 
 
 def _rank() -> int:
-    """Number of this process, whoever started it: torchrun, Slurm, Lightning, or nobody."""
+    """Number of this process, whoever started it: torchrun, Slurm, Lightning, or nobody. (On a machine that Lightning
+    did not start, all it knows is the number of the machine.)"""
+    if int(os.environ.get("NODE_RANK", 0)) and "RANK" not in os.environ:
+        return int(os.environ["NODE_RANK"])
     names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 

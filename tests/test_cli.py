@@ -58,6 +58,8 @@ def test_without_a_command(words: list[str], tmp_path: Path) -> None:
         (["train", "pyramid.level=[4]"], "did you mean 'levels'?"),
         (["train", "data=folder", "data.root=nowhere"], "nowhere"),
         (["train", "pyramid=none"], "180x180"),
+        (["train", "--epochs", "3"], "--epochs: unknown option (did you mean 'trainer.max_epochs'?)"),
+        (["train", "-m", "resnet18"], "resnet18: give key=value words"),
         (["train", "ckpt_path=nothing.ckpt"], "nothing.ckpt: no such checkpoint"),
         (["sizes", "backbone=zf6"], "backbone=zf6: choose from"),
     ],

@@ -63,6 +63,7 @@ class ClassificationModule(pl.LightningModule):
         self.card = card
         self.plateau = Plateau(config.scheduler.patience, config.scheduler.max_drops)
         self.images_seen = 0
+        self.started = False  # stays so when a finished run is resumed
         self._resumed_length: list[int] | None = None
         self.best: dict[str, Any] | None = None
         self.size: Size = schedule.largest
@@ -97,6 +98,7 @@ class ClassificationModule(pl.LightningModule):
         return self.config.optimizer.lr * factor
 
     def on_train_start(self) -> None:
+        self.started = True
         # Position in the epoch and learning rate are counted in steps.
         if self._resumed_length not in (None, self._epoch_length()):
             (old, old_accumulate), (new, new_accumulate) = self._resumed_length, self._epoch_length()

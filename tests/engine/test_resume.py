@@ -127,10 +127,12 @@ def test_ckpt_path_auto_starts_afresh_where_nothing_is(tiny) -> None:
     assert result["epochs"] == 1
 
 
-def test_a_finished_run_resumed_has_nothing_to_do(tiny) -> None:
+def test_a_finished_run_resumed_has_nothing_to_do(tiny, capsys) -> None:
     words = tiny("trainer.max_epochs=1")
     first = train(compose(words))
+    assert "Nothing left to train" not in capsys.readouterr().out
     again = train(compose([*words, "ckpt_path=auto"]))
+    assert "Nothing left to train: all 1 epochs were done" in capsys.readouterr().out
     assert again["folder"] == str(Path(first["folder"]).resolve())
     assert again["last"] == first["last"]
 

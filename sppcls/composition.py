@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from hydra import compose as hydra_compose
@@ -42,6 +42,8 @@ def group_choices(extra_dir: str | Path | None = None) -> dict[str, list[str]]:
     for root in (conf_dir(), *([Path(extra_dir)] if extra_dir else [])):
         for path in sorted(root.glob("*/**/*.yaml")):
             group, name = path.relative_to(root).parts[0], path.relative_to(root).with_suffix("")
+            if group == "protocol":
+                continue  # named by evaluation.protocols; no part of the config
             choices.setdefault(group, []).append(str(Path(*name.parts[1:]).as_posix()))
     return choices
 
@@ -143,7 +145,8 @@ def restore(saved: Mapping[str, Any], given: DictConfig, overrides: Sequence[str
     names = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
     if any(name.startswith("experiment") for name in names):
         return check_config(given)  # an experiment says everything
-    config = OmegaConf.create(dict(saved))
+    # Keys that the program has learnt since have no value there.
+    config = cast(DictConfig, OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(given)), dict(saved)))
     for name in names:
         if not name.startswith("hydra"):
             OmegaConf.update(config, name, OmegaConf.select(given, name), merge=False)

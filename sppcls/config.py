@@ -167,6 +167,16 @@ class EmaConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """Test protocols (He et al. 2015, sec. 3.1 and 3.1.5), besides the validation after every epoch."""
+
+    protocols: list[str] | None = key(
+        "run at the end of training, such as [full,ten_view]; null: none; see sppcls evaluate --help"
+    )
+    every: int | None = key("epochs between runs of them; null: at the end only", low=1)
+
+
+@dataclass
 class TrainerConfig:
     """How long and on what."""
 
@@ -224,6 +234,7 @@ class Config:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
 

@@ -25,9 +25,11 @@ from sppcls.engine.logger import RunLogger
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
+from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
 from sppcls.engine.saving import Saving
 from sppcls.errors import ConfigError, SppclsError
+from sppcls.evaluation import load_protocol
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.run_folder import BEST, LAST, base_folder, check_writable, claim_run_folder, own_last_checkpoint
 from sppcls.summary import closing_lines, hyperparameters, start_table
@@ -43,8 +45,9 @@ def train(config: Config) -> dict[str, Any]:
         config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint goes on in its folder.
 
     Returns:
-        ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last"}``; ``best`` and ``last`` map
-        validation sizes (``"224"``) to loss, top1_error and top5_error (per cent).
+        ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols"}``; ``best`` and
+        ``last`` map validation sizes (``"224"``) to loss, top1_error and top5_error (per cent), ``protocols`` (only
+        with ``evaluation.protocols``) names of protocols to the errors at the end.
 
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
@@ -107,6 +110,11 @@ class _Run:
         self.net = build_network(config, len(self.train_source.classes))
         for size in {*self.schedule.training_sizes, *self.val_sizes}:
             check_size(self.net, size)
+        self.protocols = [
+            load_protocol(name).at(self.val_sizes[0]) for name in config.evaluation.protocols or []
+        ]
+        for protocol in self.protocols:
+            protocol.check_fits(self.net)
         self.card = make_card(
             architecture=self.architecture,
             classes=self.train_source.classes,
@@ -156,6 +164,12 @@ class _Run:
             "best": module.best["val_results"] if module.best else {},
             "last": module.val_results,
         }
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ProtocolErrors):
+                result["protocols"] = {
+                    found.protocol: {"top1_error": found.top1_error, "top5_error": found.top5_error}
+                    for found in callback.results
+                }
         if first:
             say(closing_lines(module, folder, time.perf_counter() - started))
         return result
@@ -172,6 +186,8 @@ class _Run:
             callbacks.append(Pictures())
         if self.config.ema.enabled:
             callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(self.config.ema.decay)))
+        if self.protocols:
+            callbacks.insert(0, ProtocolErrors(folder, self.protocols, self.config.evaluation.every))
         return pl.Trainer(
             default_root_dir=folder,
             max_epochs=options.max_epochs,

@@ -54,7 +54,7 @@ def test_without_a_command(words: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fly"], "fly: unknown command; choose from train, sizes"),
+        (["fly"], "fly: unknown command; choose from train, sizes, "),
         (["train", "pyramid.level=[4]"], "did you mean 'levels'?"),
         (["train", "data=folder", "data.root=nowhere"], "nowhere"),
         (["train", "pyramid=none"], "180x180"),

@@ -5,7 +5,8 @@
 
 from sppcls.data.dataset import Batch, ImageDataset, collate
 from sppcls.data.decode import MAX_PIXELS, decode, read_image
-from sppcls.data.files import FileSource, Source, check_headers
+from sppcls.data.files import FileSource, JoinedSource, Source, check_headers
+from sppcls.data.folder import image_files
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import KINDS, Size, SizeSchedule, as_size, batch_size_at, make_schedule, size_label
 from sppcls.data.sources import SOURCES, build_sources
@@ -21,6 +22,7 @@ __all__ = [
     "EvalTransform",
     "FileSource",
     "ImageDataset",
+    "JoinedSource",
     "KeyedBatchSampler",
     "Size",
     "SizeSchedule",
@@ -32,6 +34,7 @@ __all__ = [
     "check_headers",
     "collate",
     "decode",
+    "image_files",
     "make_schedule",
     "prepare_batch",
     "read_image",

@@ -83,6 +83,32 @@ class ArraySource:
         return torch.from_numpy(self._images[index]).permute(2, 0, 1)
 
 
+class JoinedSource:
+    """The images of several sources with the same classes, one after the other."""
+
+    def __init__(self, parts: Sequence[Source]) -> None:
+        self.parts, self.classes = list(parts), parts[0].classes
+        self.targets = [target for part in parts for target in part.targets]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def name(self, index: int) -> str:
+        part, place = self._find(index)
+        return part.name(place)
+
+    def image(self, index: int) -> torch.Tensor:
+        part, place = self._find(index)
+        return part.image(place)
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        for part in self.parts:
+            if index < len(part):
+                return part, index
+            index -= len(part)
+        raise IndexError(index)
+
+
 class _PackedStrings:
     """Strings in one buffer.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sppcls.data.decode import MAX_PIXELS
@@ -89,6 +89,29 @@ def single_folder_sources(
         _source(root, train, classes, max_pixels, ignored),
         _source(root, val, classes, max_pixels, 0),
     )
+
+
+def image_files(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Image files among ``places`` (files, taken as they are) and in and below them (folders, sorted by name).
+
+    Raises:
+        DataError: a place that does not exist, or a folder without an image.
+    """
+    found: list[Path] = []
+    for place in map(Path, places):
+        if not place.is_dir():
+            if not place.exists():
+                raise DataError(f"{place}: no such file or folder")
+            found.append(place)
+            continue
+        try:
+            names = sorted(n for n in _files(place, ".", ()) if n.lower().endswith(EXTENSIONS))
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+        if not names:
+            raise DataError(f"{place}: no image in this folder (looked for {', '.join(EXTENSIONS)})")
+        found += [place / name for name in names]
+    return found
 
 
 def _source(

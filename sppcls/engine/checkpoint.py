@@ -158,14 +158,24 @@ def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | P
             raise CheckpointError(
                 f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
             )
-    if old["classes"] != card["classes"]:
-        there, here = set(old["classes"]), set(card["classes"])
-        if there == here:
-            raise CheckpointError(f"{path}: the same classes in another order than in data.root")
-        only_there, only_here = sorted(there - here), sorted(here - there)
-        raise CheckpointError(
-            f"{path}: other classes; only in the checkpoint: {_some(only_there)}; only in the data: {_some(only_here)}"
-        )
+    check_classes(old["classes"], card["classes"], path)
+
+
+def check_classes(old: list[str], new: list[str], path: str | Path) -> None:
+    """Refuse data with other classes than a checkpoint's.
+
+    Raises:
+        CheckpointError: naming the classes that only one of them has.
+    """
+    if old == new:
+        return
+    there, here = set(old), set(new)
+    if there == here:
+        raise CheckpointError(f"{path}: the same classes in another order than in data.root")
+    only_there, only_here = sorted(there - here), sorted(here - there)
+    raise CheckpointError(
+        f"{path}: other classes; only in the checkpoint: {_some(only_there)}; only in the data: {_some(only_here)}"
+    )
 
 
 def _show(value: Any) -> str:

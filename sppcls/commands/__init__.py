@@ -1,0 +1,1 @@
+"""One module per command of ``sppcls``: its arguments, nothing else. Heavy imports happen when a command runs."""

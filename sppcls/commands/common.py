@@ -1,0 +1,105 @@
+"""What several commands share: their parsers, and checks that are made before any work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from sppcls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sppcls.nn import SPPClassifier
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line, like every other error of the program."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(
+            prog=f"sppcls {command}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The positional argument ``checkpoint``."""
+    parser.add_argument("checkpoint", metavar="CKPT", help="best.ckpt or last.ckpt of a run")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``, ``--threads``, ``--workers`` and ``--batch-size``."""
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
+    )
+    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
+    parser.add_argument("--workers", type=not_negative, default=2, help="processes that read images (2)")
+    parser.add_argument(
+        "--batch-size", type=positive, default=32, help="images at once, where shapes agree (32)"
+    )
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number from 1 on."""
+    value = int(text) if text.lstrip("+").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """An argument that is a whole number from 0 on."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 0")
+    return int(text)
+
+
+def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> SPPClassifier:
+    """The network of a checkpoint on a device, in evaluation mode.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        ConfigError: no such device.
+    """
+    import torch
+
+    from sppcls.engine.checkpoint import load_classifier
+    from sppcls.nn import LevelLargerThanMapWarning
+
+    if threads:
+        torch.set_num_threads(threads)
+    # Small images are part of the job here, and the warning is about training.
+    warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        place = torch.device(name)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError):
+        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise ConfigError(f"--device {device}: choose from auto, {', '.join(['cpu', *found])}") from None
+    return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)
+
+
+def check_new_file(path: str | os.PathLike[str], overwrite: bool, option: str = "--out") -> Path:
+    """A file that may be written: in a folder that exists, and not there yet unless it may be replaced.
+
+    Raises:
+        ConfigError: naming the option, the path and what to do.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"{option} {path}: a folder; name a file")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{option} {path}: exists already; name another file, or add --overwrite")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{option} {path}: cannot be written (permission denied)")
+    return path

@@ -1,0 +1,117 @@
+"""``sppcls evaluate``: errors of a checkpoint under test protocols, or against the image size."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
+
+
+def run(words: list[str]) -> int:
+    """Evaluate; 1 if an image could not be tested."""
+    args = _parser().parse_args(words)
+    from sppcls.building import load_sources
+    from sppcls.composition import compose_unchecked, restore
+    from sppcls.data import JoinedSource, as_size, size_label
+    from sppcls.engine.checkpoint import check_classes
+    from sppcls.evaluation.curve import parse_sizes, write_curve
+    from sppcls.evaluation.evaluate import (
+        Result,
+        claim_folder,
+        default_protocols,
+        evaluate,
+        results_table,
+        write_results,
+    )
+    from sppcls.evaluation.protocols import load_protocol
+
+    net = load(args.checkpoint, args.device, args.threads)
+    card = net.card
+    assert isinstance(card, dict)
+    named = card["config"].get("evaluation", {}).get("protocols") or default_protocols(net)
+    if args.protocol is not None:
+        named = args.protocol.split(",")
+    elif args.sizes is not None:
+        named = ["center"]
+    protocols = [load_protocol(name, args.window_rule) for name in named]
+    sizes = None if args.sizes is None else parse_sizes(args.sizes)
+    for protocol in protocols:
+        for size in sizes or [card["val_sizes"][0]]:
+            protocol.at(as_size(size, "sizes")).check_fits(net)
+    config = restore({**card["config"], "ckpt_path": None}, compose_unchecked(args.data), args.data)
+    train, val = load_sources(config)
+    check_classes(card["classes"], train.classes, args.checkpoint)
+    source = {"val": val, "train": train, "all": JoinedSource([train, val])}[args.split]
+    folder = claim_folder(args.out, Path(args.checkpoint))
+
+    def progress(result: Result) -> None:
+        if sys.stderr.isatty():
+            error = result.predictions.top1_error
+            print(f"  {result.label} at {size_label(result.protocol.region)}: {error:.2f} %", file=sys.stderr)
+
+    results = evaluate(
+        net,
+        source,
+        protocols,
+        sizes=sizes,
+        recalibrate_on=train if args.recalibrate else None,
+        recalibrate_images=args.recalibrate or 1,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        done=progress,
+    )
+    write_results(folder, results)
+    print(results_table(results))
+    if sizes is not None:
+        trained = [min(size) for size in card["train_sizes"]]
+        print(f"\nCurve: {write_curve(folder, results, trained, Path(args.checkpoint).parent.name)}")
+    print(f"\nPredictions of every image: {folder}")
+    bad = sorted({line for result in results for line in result.predictions.bad})
+    for line in bad:
+        print(f"sppcls: not tested: {line}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "evaluate",
+        "Measure a checkpoint: top-1 and top-5 error in per cent under test protocols, with the 95 %\n"
+        "interval that the number of images allows, or the error against the size of the images.\n"
+        "Prints a table; writes errors.csv and the predictions of every image (npz) to a new folder.",
+    )
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--protocol",
+        metavar="NAMES",
+        help="protocols, with commas between; center, full, full_flip, ten_view, feature_ten_view, multi_scale_96, "
+        "multi_scale_96_crops, multi_scale_96_full2, a .yaml file, or several joined by + "
+        "(the checkpoint's config; else center, and full if any size will do)",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="other images, as for `sppcls train`: data.root=PHOTOS (the data trained on)",
+    )
+    parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="images tested (val)")
+    parser.add_argument(
+        "--sizes",
+        metavar="LOW:HIGH:STEP",
+        help="test at these sizes, scales in proportion (default protocol: center); draws the curve",
+    )
+    parser.add_argument(
+        "--window-rule",
+        choices=("appendix", "report", "released"),
+        help="which cells belong to a window of the feature map (the protocol's: appendix)",
+    )
+    parser.add_argument(
+        "--recalibrate",
+        type=positive,
+        metavar="N",
+        help="test again with batch-norm statistics of N training images at the size tested",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="new folder for results (beside the checkpoint)")
+    add_device(parser)
+    return parser

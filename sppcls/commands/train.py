@@ -1,0 +1,15 @@
+"""``sppcls train``: Hydra's command line over :func:`sppcls.train`."""
+
+from __future__ import annotations
+
+
+def run(words: list[str]) -> int:
+    """Train; ``words`` are Hydra's arguments."""
+    if {"-h", "--help"} & set(words):
+        from sppcls.help import train_help
+
+        print(train_help(), end="")
+        return 0
+    from sppcls.hydra_main import run as run_hydra
+
+    return run_hydra(words)

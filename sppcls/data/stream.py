@@ -1,0 +1,119 @@
+"""Images of many shapes, one after the other: read ahead, in bounded memory, and batched where shapes agree."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as F
+
+from sppcls.data.sizes import Size
+from sppcls.errors import ImageError
+
+T = TypeVar("T")
+
+MAX_RESIZED_PIXELS = 1 << 23
+"""Most pixels of a whole image that goes through a network: 256 x 32,768, or about 2,900 x 2,900."""
+
+_CHUNK_BYTES = 256 << 20  # of images that wait for others of their shape
+_CHUNK_ITEMS = 512
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """What became of one image: ``value``, or the reason in ``error``."""
+
+    index: int
+    value: T | None
+    error: str = ""
+
+
+class _Reading(Dataset[Loaded[T]]):
+    def __init__(self, read: Callable[[int], T], count: int) -> None:
+        self.read, self.count = read, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Loaded[T]:
+        try:
+            return Loaded(index, self.read(index))
+        except ImageError as error:
+            # An exception in a worker would reach the user as a page of traceback.
+            return Loaded(index, None, str(error))
+
+
+def load_each(
+    read: Callable[[int], T], count: int, workers: int = 0, indices: Sequence[int] | None = None
+) -> Iterator[Loaded[T]]:
+    """``read(i)`` for every ``i`` below ``count`` (or in ``indices``), in order, in ``workers`` processes.
+
+    An :class:`~sppcls.errors.ImageError` becomes a :class:`Loaded` without a value; other exceptions are raised.
+    """
+    with warnings.catch_warnings():
+        # Two readers are no burden for a machine with one core.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader = DataLoader(
+            _Reading(read, count),
+            batch_size=8 if workers else 1,
+            sampler=range(count) if indices is None else indices,
+            num_workers=workers,
+            collate_fn=list,
+            generator=torch.Generator().manual_seed(0),
+        )
+        groups = iter(loader)
+    for group in groups:
+        yield from group
+
+
+def in_chunks(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """Items in lists that are long enough to find equal shapes in, and bounded in number and bytes."""
+    chunk: list[T] = []
+    held = 0
+    for item in items:
+        chunk.append(item)
+        held += size_of(item)
+        if len(chunk) >= _CHUNK_ITEMS or held >= _CHUNK_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def same_shape_batches(
+    items: Sequence[T], shape_of: Callable[[T], Size], batch_size: int
+) -> Iterator[list[T]]:
+    """Batches of items of one shape (height, width); every item once.
+
+    ``batch_size`` is for images of about 256 x 384 pixels: batches of larger ones hold fewer, down to one.
+    """
+    groups: dict[Size, list[T]] = {}
+    for item in items:
+        groups.setdefault(shape_of(item), []).append(item)
+    for (height, width), group in groups.items():
+        most = max(1, min(batch_size, batch_size * 256 * 384 // (height * width)))
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
+
+
+def resize_whole(image: torch.Tensor, shorter_side: int | None) -> torch.Tensor:
+    """Resize a whole image, its aspect kept, so that its shorter side is ``shorter_side``.
+
+    Args:
+        image: uint8 (3, H, W).
+        shorter_side: in pixels; None keeps the image's own size. Either way at most ``MAX_RESIZED_PIXELS`` come out:
+            what would be larger is made as large as that.
+
+    Returns:
+        uint8 (3, h, w).
+    """
+    height, width = image.shape[-2:]
+    scale = 1.0 if shorter_side is None else shorter_side / min(height, width)
+    if height * width * scale * scale > MAX_RESIZED_PIXELS:
+        scale = (MAX_RESIZED_PIXELS / (height * width)) ** 0.5
+    size = [max(1, round(height * scale)), max(1, round(width * scale))]
+    return image if size == [height, width] else F.resize(image, size, antialias=True)

@@ -1,0 +1,99 @@
+"""Test protocols as a part of training: every so many epochs, and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from sppcls.console import say
+from sppcls.data.datamodule import ImageDataModule
+from sppcls.engine.logger import writer_of
+from sppcls.engine.module import ClassificationModule
+from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
+from sppcls.nn import SPPClassifier
+
+
+class ProtocolErrors(Callback):
+    """Errors of the validation images under named protocols, in TensorBoard as ``protocol/<name>_top1_error``.
+
+    Each process tests its share of the images. With averaged weights these are tested: in the list of callbacks this
+    one stands before the averaging, which puts the raw weights back when a validation ends.
+
+    Args:
+        folder: where the predictions at the end are written, in ``protocols/<name>.npz``.
+        protocols: what to test.
+        every: epochs between tests; None: at the end only.
+
+    Attributes:
+        results: the predictions at the end of training.
+    """
+
+    def __init__(self, folder: Path, protocols: Sequence[Protocol], every: int | None) -> None:
+        self.folder, self.protocols, self.every = folder, protocols, every
+        self.results: list[Predictions] = []
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        done = trainer.current_epoch + 1
+        due = self.every is not None and done % self.every == 0 and done < (trainer.max_epochs or 0)
+        if due and not trainer.sanity_checking:
+            self._test(trainer, pl_module, trainer.current_epoch)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # After every on_train_end, so that the averaged weights are in place.
+        if not cast(ClassificationModule, pl_module).started:
+            return  # a finished run was resumed
+        self.results = self._test(trainer, pl_module, trainer.current_epoch - 1)
+        if trainer.is_global_zero and self.results:
+            place = self.folder / "protocols"
+            place.mkdir(exist_ok=True)
+            for predictions in self.results:
+                predictions.save(place / f"{predictions.protocol}.npz")
+
+    def _test(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> list[Predictions]:
+        module = cast(ClassificationModule, pl_module)
+        datamodule = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        training = module.net.training
+        module.net.eval()
+        try:
+            with trainer.strategy.precision_plugin.val_step_context():
+                found = [self._run(trainer, module, datamodule, protocol) for protocol in self.protocols]
+        finally:
+            module.net.train(training)
+        if trainer.is_global_zero:
+            writer = writer_of(trainer)
+            for predictions in found:
+                name = predictions.protocol
+                writer.add_scalar(f"protocol/{name}_top1_error", predictions.top1_error, epoch)
+                writer.add_scalar(f"protocol/{name}_top5_error", predictions.top5_error, epoch)
+                say(
+                    f"epoch {epoch + 1}, protocol {name}: top-1 error {predictions.top1_error:.2f} %, "
+                    f"top-5 error {predictions.top5_error:.2f} % (views: {predictions.views}, "
+                    f"{predictions.images_per_second:.0f} images/s)"
+                )
+            writer.flush()
+        return found
+
+    def _run(
+        self,
+        trainer: pl.Trainer,
+        module: ClassificationModule,
+        datamodule: ImageDataModule,
+        protocol: Protocol,
+    ) -> Predictions:
+        predictions = evaluate_protocol(
+            cast(SPPClassifier, module.net),
+            datamodule.val,
+            protocol,
+            card=module.card,
+            batch_size=datamodule.val_batch_size,
+            workers=datamodule.workers,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+        for line in predictions.bad:
+            module.bad_images.setdefault(line)
+        return predictions

@@ -1,0 +1,7 @@
+"""Test protocols: which views of an image a network sees, and how their scores become one answer."""
+
+from sppcls.evaluation.evaluator import evaluate_protocol
+from sppcls.evaluation.predictions import Predictions
+from sppcls.evaluation.protocols import Protocol, Views, load_protocol, protocol_names
+
+__all__ = ["Predictions", "Protocol", "Views", "evaluate_protocol", "load_protocol", "protocol_names"]

@@ -1,0 +1,206 @@
+"""What ``sppcls evaluate`` does: protocols and resolution curves of one network on one set of images."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sppcls.console import table
+from sppcls.data import Size, Source, as_size, size_label
+from sppcls.data.folder import split_sources
+from sppcls.errors import ConfigError, DataError
+from sppcls.evaluation.evaluator import evaluate_protocol
+from sppcls.evaluation.predictions import Predictions
+from sppcls.evaluation.protocols import Protocol, load_protocol
+from sppcls.evaluation.recalibration import recalibrate
+from sppcls.nn import SPPClassifier
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of an evaluation.
+
+    Attributes:
+        protocol: with the region that was tested.
+        predictions: what the network answered.
+        recalibrated: training images that batch-norm statistics were taken from; 0: those of the checkpoint.
+    """
+
+    protocol: Protocol
+    predictions: Predictions
+    recalibrated: int = 0
+
+    @property
+    def label(self) -> str:
+        """Name of the protocol, and whether statistics were taken anew."""
+        return self.protocol.name + (" (recalibrated)" if self.recalibrated else "")
+
+
+def evaluate(
+    net: SPPClassifier,
+    images: Source | str | os.PathLike[str],
+    protocols: Sequence[str | Protocol] | None = None,
+    *,
+    sizes: Sequence[int | Size] | None = None,
+    recalibrate_on: Source | None = None,
+    recalibrate_images: int = 512,
+    batch_size: int = 32,
+    workers: int = 0,
+    done: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Errors of a trained network under test protocols.
+
+    Args:
+        net: from :func:`sppcls.load_classifier`.
+        images: what to test on: a source, or a folder with ``val/<class>/``.
+        protocols: names (see :func:`~sppcls.evaluation.load_protocol`) or values; None: ``center``, and ``full`` if
+            the network takes any size.
+        sizes: region sizes to test each protocol at, scales in proportion; None: the network's main size.
+        recalibrate_on: training images; with them every row is followed by one with batch-norm statistics taken
+            anew from ``recalibrate_images`` of them at that size.
+        batch_size, workers: see :func:`~sppcls.evaluation.evaluate_protocol`.
+        done: called with each result as soon as it is there.
+
+    Raises:
+        ConfigError, DataError: before any testing where that is possible.
+    """
+    card = net.card
+    assert isinstance(card, dict)
+    source: Source = split_sources(images)[1] if isinstance(images, (str, os.PathLike)) else images
+    if source.classes != card["classes"]:
+        raise DataError("the images have other classes than the network")
+    main = as_size(card["val_sizes"][0], "card")
+    named = default_protocols(net) if protocols is None else protocols
+    values = [load_protocol(p) if isinstance(p, str) else p for p in named]
+    plan = [
+        protocol.at(as_size(size, "sizes"))
+        for size in (sizes if sizes is not None else [main])
+        for protocol in values
+    ]
+    for protocol in plan:
+        protocol.check_fits(net)
+    results: list[Result] = []
+
+    def test(protocol: Protocol, tested: SPPClassifier, used: int) -> None:
+        predictions = evaluate_protocol(
+            tested, source, protocol, card=card, batch_size=batch_size, workers=workers
+        )
+        results.append(Result(protocol, predictions, used))
+        done(results[-1])
+
+    for protocol in plan:
+        test(protocol, net, 0)
+        if recalibrate_on is not None:
+            other = copy.deepcopy(net)
+            used = recalibrate(
+                other,
+                recalibrate_on,
+                protocol.region,
+                card=card,
+                images=recalibrate_images,
+                batch_size=batch_size,
+                workers=workers,
+            )
+            test(protocol, other, used)
+    return results
+
+
+def default_protocols(net: SPPClassifier) -> list[str]:
+    """``center``, and ``full`` for a network of any image size."""
+    return ["center"] if net.fixed_size is not None else ["center", "full"]
+
+
+_COLUMNS = (
+    "protocol",
+    "size",
+    "views",
+    "top-1 error %",
+    "95 % interval",
+    "top-5 error %",
+    "images/s",
+    "images",
+)
+
+
+def results_table(results: Sequence[Result]) -> str:
+    """Results as aligned text."""
+    rows = []
+    for result in results:
+        p = result.predictions
+        low, high = p.top1_interval
+        rows.append(
+            (
+                result.label,
+                size_label(result.protocol.region),
+                p.views,
+                f"{p.top1_error:.2f}",
+                f"{low:.1f} to {high:.1f}",
+                f"{p.top5_error:.2f}",
+                f"{p.images_per_second:.1f}",
+                len(p),
+            )
+        )
+    return table(rows, _COLUMNS)
+
+
+def write_results(folder: Path, results: Sequence[Result]) -> None:
+    """``errors.csv`` and, for each result, the predictions per image as ``<protocol>_<size>.npz``."""
+    rows: list[dict[str, object]] = []
+    for result in results:
+        p, size = result.predictions, size_label(result.protocol.region)
+        low, high = p.top1_interval
+        rows.append(
+            {
+                "protocol": result.protocol.name,
+                "size": size,
+                "window_rule": result.protocol.window_rule,
+                "recalibrated_on": result.recalibrated,
+                "views": p.views,
+                "images": len(p),
+                "bad_images": len(p.bad),
+                "top1_error": f"{p.top1_error:.4f}",
+                "top1_error_low": f"{low:.4f}",
+                "top1_error_high": f"{high:.4f}",
+                "top5_error": f"{p.top5_error:.4f}",
+                "images_per_s": f"{p.images_per_second:.2f}",
+            }
+        )
+        suffix = "_recalibrated" if result.recalibrated else ""
+        name = Path(result.protocol.name.replace("+", "_and_")).name
+        p.save(folder / f"{name}_{size}{suffix}.npz")
+    with open(folder / "errors.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def claim_folder(asked: str | None, checkpoint: Path) -> Path:
+    """A new, empty folder for results: ``asked``, or ``evaluation-<checkpoint>`` beside the checkpoint, numbered.
+
+    Raises:
+        ConfigError: it holds something already, or cannot be made.
+    """
+    base = checkpoint.parent / f"evaluation-{checkpoint.stem}" if asked is None else Path(asked)
+    try:
+        if asked is not None:
+            base.mkdir(parents=True, exist_ok=True)
+            if any(base.iterdir()):
+                raise ConfigError(f"--out {base}: is not empty; name another folder")
+            if not os.access(base, os.W_OK):
+                raise ConfigError(f"--out {base}: cannot be written (permission denied)")
+            return base
+        number = 1
+        while True:
+            folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        hint = "" if asked else "; name another with --out"
+        raise ConfigError(f"--out {base}: cannot be made ({error.strerror}){hint}") from None

@@ -1,0 +1,246 @@
+"""Run a protocol over a source of images.
+
+Worker processes cut and resize; here views of one shape go through the network together. With window views the
+convolutions run once for every scale and flip of an image, all its windows are pooled in one call, and whole images
+share those maps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sppcls.data import Size, Source, prepare_batch
+from sppcls.data.geometry import cut, resized_size
+from sppcls.data.stream import Loaded, in_chunks, load_each, resize_whole, same_shape_batches
+from sppcls.errors import ImageError
+from sppcls.evaluation.mapping import first_center, window_cells
+from sppcls.evaluation.predictions import Predictions, gather
+from sppcls.evaluation.protocols import Protocol, Views, view_offsets
+from sppcls.nn import SPPClassifier
+
+
+def evaluate_protocol(
+    net: SPPClassifier,
+    source: Source,
+    protocol: Protocol,
+    *,
+    card: Mapping[str, Any] | None = None,
+    batch_size: int = 32,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Predictions:
+    """Test a network on every image of a source.
+
+    Args:
+        net: in evaluation mode; its device is used.
+        source: images and their true classes.
+        protocol: the views.
+        card: ``mean`` and ``std`` of the input and ``classes``; None: ``net.card``, as :func:`sppcls.load_classifier`
+            leaves it.
+        batch_size: views at once. The scores do not depend on it (but for rounding), nor on the order of images.
+        workers: processes that read images.
+        rank, world: this process tests images ``rank, rank + world, ...``; what all processes found is returned on
+            each of them.
+
+    Raises:
+        ConfigError: the network cannot see such views.
+        DataError: no image could be tested.
+    """
+    protocol.check_fits(net)
+    card = cast(Mapping[str, Any], net.card) if card is None else card
+    tester = _Tester(net, protocol, card, batch_size)
+    started = time.perf_counter()
+    indices = range(rank, len(source), world)
+    kept: list[int] = []
+    scores: list[np.ndarray] = []
+    bad: list[str] = []
+    loaded = load_each(_Render(source, protocol, _smallest(net)), len(source), workers, indices)
+    with torch.inference_mode():
+        for chunk in in_chunks(_noting(loaded, bad), lambda item: item.value.bytes if item.value else 0):
+            kept += [item.index for item in chunk]
+            scores.append(tester.scores([item.value for item in chunk if item.value is not None]))
+    return gather(
+        Predictions(
+            protocol.name,
+            list(card["classes"]),
+            np.array(kept, dtype=np.int64),
+            [source.name(i) for i in kept],
+            np.array([source.targets[i] for i in kept], dtype=np.int64),
+            np.concatenate(scores) if scores else np.empty((0, len(card["classes"])), np.float32),
+            protocol.views_of_a_photo(),
+            time.perf_counter() - started,
+            bad,
+        )
+    )
+
+
+def _smallest(net: SPPClassifier) -> int:
+    return (net.min_input_size or 1) if net.fixed_size is None else 1
+
+
+def _noting(loaded: Iterable[Loaded[_Rendered]], bad: list[str]) -> Iterable[Loaded[_Rendered]]:
+    """The images that could be read; the others are noted in ``bad``."""
+    for item in loaded:
+        if item.value is None:
+            bad.append(item.error)
+        else:
+            yield item
+
+
+# --- in the worker
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """Regions of one image, uint8 (P, 3, h, w), and the views they make: (position in ``regions``, mirrored)."""
+
+    regions: Tensor
+    views: list[tuple[int, bool]]
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """What the views of one image are made of."""
+
+    crops: list[_Crops]
+    wholes: dict[int, Tensor]
+    """Whole images by shorter side, uint8 (3, h, w)."""
+
+    @property
+    def bytes(self) -> int:
+        tensors = [*(c.regions for c in self.crops), *self.wholes.values()]
+        return sum(t.numel() for t in tensors)
+
+
+class _Render:
+    """Image number -> what its views are made of."""
+
+    def __init__(self, source: Source, protocol: Protocol, smallest: int) -> None:
+        self.source, self.protocol, self.smallest = source, protocol, smallest
+
+    def __call__(self, index: int) -> _Rendered:
+        image = self.source.image(index)
+        crops: list[_Crops] = []
+        wholes: dict[int, Tensor] = {}
+        for group in self.protocol.groups:
+            for scale in group.scales:
+                if group.kind == "crop":
+                    crops.append(_crops(image, group, scale, self.protocol.region))
+                elif scale not in wholes:
+                    wholes[scale] = self._whole(image, scale, index)
+        return _Rendered(crops, wholes)
+
+    def _whole(self, image: Tensor, scale: int, index: int) -> Tensor:
+        whole = resize_whole(image, scale)
+        if min(whole.shape[-2:]) < self.smallest:
+            height, width = image.shape[-2:]
+            raise ImageError(
+                f"{self.source.name(index)}: {height}x{width} is too elongated to be seen whole: resized it is "
+                f"{whole.shape[-2]}x{whole.shape[-1]}, and {self.smallest} pixels are needed"
+            )
+        return whole
+
+
+def _crops(image: Tensor, group: Views, scale: int, region: Size) -> _Crops:
+    """A mirrored view is the region at its position in the mirrored image."""
+    whole = resized_size(image.shape[-2], image.shape[-1], scale, region)
+    places: dict[tuple[int, int], int] = {}
+    views = []
+    for flip in group.flips:
+        for top, left in view_offsets(group, whole, region):
+            place = (top, whole[1] - region[1] - left if flip else left)
+            views.append((places.setdefault(place, len(places)), flip))
+    return _Crops(torch.stack([cut(image, whole, *place, region) for place in places]), views)
+
+
+# --- in the main process
+
+
+class _Tester:
+    def __init__(
+        self, net: SPPClassifier, protocol: Protocol, card: Mapping[str, Any], batch_size: int
+    ) -> None:
+        self.net, self.protocol, self.card, self.batch_size = net, protocol, card, batch_size
+        self.device = next(net.parameters()).device
+        self.center = first_center(net.backbone)
+        self.by_scale: dict[int, list[Views]] = {}
+        for group in protocol.groups:
+            for scale in group.scales if group.kind != "crop" else ():
+                self.by_scale.setdefault(scale, []).append(group)
+
+    def scores(self, images: Sequence[_Rendered]) -> np.ndarray:
+        """Scores of the images averaged over their views, float32 (N, classes)."""
+        # Summed in float64, so that the order in which views come does not show.
+        total = torch.zeros(len(images), len(self.card["classes"]), dtype=torch.float64)
+        count = torch.zeros(len(images), 1, dtype=torch.float64)
+
+        def add(rows: Sequence[int], logits: Tensor) -> None:
+            """Take the logits of one view of each of the images ``rows``, which may repeat."""
+            values = logits.float().softmax(1) if self.protocol.average == "softmax" else logits.float()
+            where = torch.tensor(rows)
+            total.index_add_(0, where, values.double().cpu())
+            count.index_add_(0, where, torch.ones(len(rows), 1, dtype=torch.float64))
+
+        crops = [
+            (row, crops.regions[place], flip)
+            for row, image in enumerate(images)
+            for crops in image.crops
+            for place, flip in crops.views
+        ]
+        for start in range(0, len(crops), self.batch_size):
+            views = crops[start : start + self.batch_size]
+            x = torch.stack([region.flip(-1) if flip else region for _, region, flip in views])
+            add([row for row, _, _ in views], self._logits(self._input(x)))
+        for scale, groups in self.by_scale.items():
+            wholes = [(row, image.wholes[scale]) for row, image in enumerate(images)]
+            for batch in same_shape_batches(wholes, _shape, self.batch_size):
+                self._whole_views(batch, groups, add)
+        return (total / count).float().numpy()
+
+    def _whole_views(self, batch: list[tuple[int, Tensor]], groups: Sequence[Views], add: Any) -> None:
+        rows = [row for row, _ in batch]
+        x = torch.stack([whole for _, whole in batch])
+        for flip in (False, True):
+            seeing = [group for group in groups if flip in group.flips]
+            if not seeing:
+                continue
+            feature_map = self.net.feature_map(self._input(x.flip(-1) if flip else x))
+            for group in seeing:
+                if group.kind == "full":
+                    add(rows, self.net.classify(self.net.pooled(feature_map)))
+                    continue
+                boxes = self._boxes(group, (x.shape[2], x.shape[3]), feature_map)
+                windows = torch.tensor([(i, *box) for i in range(len(rows)) for box in boxes])
+                logits = self.net.forward_windows(feature_map, windows)
+                add([row for row in rows for _ in boxes], logits)
+
+    def _boxes(self, group: Views, whole: Size, feature_map: Tensor) -> list[tuple[int, int, int, int]]:
+        """Cells (top, left, bottom, right) of the group's windows."""
+        stride, rule = self.net.backbone.stride, self.protocol.window_rule
+        height, width = (min(r, w) for r, w in zip(self.protocol.region, whole, strict=True))
+        boxes = []
+        for top, left in view_offsets(group, whole, self.protocol.region):
+            rows = window_cells(top, height, feature_map.shape[2], stride, self.center, rule)
+            columns = window_cells(left, width, feature_map.shape[3], stride, self.center, rule)
+            boxes.append((rows[0], columns[0], rows[1], columns[1]))
+        return boxes
+
+    def _logits(self, x: Tensor) -> Tensor:
+        # Not net(x): a compiled network would compile again for every number of views.
+        return self.net.classify(self.net.pooled(self.net.feature_map(x)))
+
+    def _input(self, x: Tensor) -> Tensor:
+        size = (x.shape[2], x.shape[3])
+        return prepare_batch(x.to(self.device), size, self.card["mean"], self.card["std"])
+
+
+def _shape(item: tuple[int, Tensor]) -> Size:
+    return (item[1].shape[1], item[1].shape[2])

@@ -1,0 +1,87 @@
+"""From a window of an image to the cells of its feature map (He et al. 2015, sec. 3.1.5 and appendix).
+
+Cell ``i`` of an axis looks at the image around pixel ``c + S i``: ``S`` is the backbone's stride and ``c`` the centre
+of the first cell. Three rules for a window's first and last cell were published, and no two are equal:
+
+``appendix``
+    v4 of the paper, appendix "Mapping a Window to Feature Maps": the cells whose centres lie strictly inside the
+    window. (The paper assumes paddings that put ``c`` at 0, and asks for an offset otherwise; ``c`` is that offset.)
+``report``
+    v2 and the printed version, for ZF-5: the cell nearest to 6.5 pixels inside the left edge and the one nearest to
+    8.5 pixels before the right edge.
+``released``
+    the authors' released code: as ``report``, with 6.5 pixels on both sides.
+
+A window without a cell gets the one in the middle, and windows are clipped to the map.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from sppcls.nn import Backbone
+
+WINDOW_RULES = ("appendix", "report", "released")
+
+# (left, right) margins in pixels by which the report and the released code shrink a window.
+_MARGINS = {"report": (6.5, 8.5), "released": (6.5, 6.5)}
+
+
+def first_center(backbone: Backbone) -> float:
+    """Pixel (0-based) that the first cell of the backbone's map is centred on, the same for both axes.
+
+    Read off the layers for the paper's networks, whose poolings may round up. Other backbones pad both sides alike
+    and round down, so that the map grows by a cell whenever the image grows by a stride: the image size at which that
+    happens gives the centre.
+    """
+    if isinstance(backbone.layers, nn.Sequential) and all(
+        not list(layer.children()) for layer in backbone.layers
+    ):
+        center, step = 0.0, 1
+        for layer in backbone.layers:
+            if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+                kernel, stride, padding = (
+                    value if isinstance(value, int) else int(value[0])
+                    for value in (layer.kernel_size, layer.stride, layer.padding)
+                )
+                center += ((kernel - 1) / 2 - padding) * step
+                step *= stride
+        return center
+    return _center_from_sizes(backbone)
+
+
+def _center_from_sizes(backbone: Backbone) -> float:
+    side = 8 * backbone.stride
+    while backbone.feature_size(side, side)[0] == backbone.feature_size(side - 1, side - 1)[0]:
+        side += 1
+    return (side - backbone.stride * (backbone.feature_size(side, side)[0] - 1) - 1) / 2
+
+
+def window_cells(
+    start: int, length: int, cells: int, stride: int, center: float, rule: str
+) -> tuple[int, int]:
+    """Cells of one axis of the map that a window of the image is pooled from.
+
+    Args:
+        start: first pixel of the window (0-based).
+        length: its length in pixels.
+        cells: length of the map.
+        stride, center: of the backbone; see :func:`first_center`.
+        rule: one of :data:`WINDOW_RULES`.
+
+    Returns:
+        (first, one past the last), at least one cell, inside the map.
+    """
+    left, right = start - center, start + length - 1 - center
+    if rule == "appendix":
+        first, last = math.floor(left / stride) + 1, math.ceil(right / stride) - 1
+    else:
+        inset_left, inset_right = _MARGINS[rule]
+        first = math.floor((left + inset_left) / stride + 0.5)
+        last = math.ceil((right - inset_right) / stride - 0.5)
+    if first > last:
+        first = last = (first + last) // 2
+    first, last = (min(max(cell, 0), cells - 1) for cell in (first, last))
+    return first, last + 1

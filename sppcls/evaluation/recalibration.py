@@ -1,0 +1,89 @@
+"""Batch-norm statistics at the size that a network is tested at.
+
+Running means and variances are those of the training sizes. At another size the maps look different, and statistics
+taken at that size can make up for part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from sppcls.data import EvalTransform, Size, Source, prepare_batch
+from sppcls.data.stream import load_each
+from sppcls.errors import ConfigError, DataError
+from sppcls.nn import SPPClassifier
+
+
+def recalibrate(
+    net: SPPClassifier,
+    source: Source,
+    size: Size,
+    *,
+    card: Mapping[str, Any] | None = None,
+    images: int = 512,
+    batch_size: int = 32,
+    workers: int = 0,
+) -> int:
+    """Replace all batch-norm statistics by those of training images at one size; weights stay as they are.
+
+    Args:
+        net: changed in place; in evaluation mode before and after.
+        source: training images; never those that are tested on.
+        size: (height, width); the images are cut as the ``center`` protocol cuts them.
+        card: as for :func:`~sppcls.evaluation.evaluate_protocol`.
+        images: how many are used at most, evenly spread over the source.
+        batch_size: images whose statistics are taken together; the mean over batches is kept.
+
+    Returns:
+        The number of images used.
+
+    Raises:
+        ConfigError: the network has no batch norm, or cannot take the size.
+        DataError: no image could be read.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in norms if m.track_running_stats]
+    if not norms:
+        raise ConfigError("recalibrating: this network has no batch norm")
+    try:
+        net.check_input_size(*size)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    card = cast(Mapping[str, Any], net.card) if card is None else card
+    device = next(net.parameters()).device
+    transform = EvalTransform(size)
+    count = min(images, len(source))
+    chosen = [i * len(source) // count for i in range(count)]
+    momenta = [norm.momentum for norm in norms]
+    used, waiting = 0, []
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+            norm.train()
+        with torch.inference_mode():
+            for item in load_each(lambda i: transform(source.image(i)), len(source), workers, chosen):
+                if item.value is not None:
+                    waiting.append(item.value)
+                # The rest joins the last batch: statistics of a few images would weigh as much as those of many.
+                if len(waiting) == 2 * batch_size:
+                    net(prepare_batch(_stack(waiting[:batch_size], device), size, card["mean"], card["std"]))
+                    used, waiting = used + batch_size, waiting[batch_size:]
+            if waiting:
+                net(prepare_batch(_stack(waiting, device), size, card["mean"], card["std"]))
+                used += len(waiting)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        net.eval()
+    if not used:
+        raise DataError("recalibrating: no training image could be read")
+    return used
+
+
+def _stack(images: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+    return torch.stack(images).to(device)

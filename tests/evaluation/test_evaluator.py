@@ -1,0 +1,277 @@
+"""Scores of protocols against loops that take one view of one image at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from PIL import Image
+from scipy.stats import binomtest
+from torchvision.transforms.v2 import functional as TF
+
+from sppcls.data import FileSource
+from sppcls.errors import ConfigError, DataError
+from sppcls.evaluation import Predictions, evaluate_protocol, load_protocol
+from sppcls.evaluation.mapping import window_cells
+from sppcls.nn import build_classifier
+
+SIZE = (96, 96)
+SHAPES = [(120, 150), (150, 120), (110, 110), (120, 150), (97, 240), (60, 80), (120, 150)]
+CARD = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "classes": ["a", "b", "c"]}
+
+
+def make_photos(folder: Path) -> FileSource:
+    rng = np.random.default_rng(0)
+    names = []
+    for number, (height, width) in enumerate(SHAPES):
+        coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8))
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+        names.append(f"{number}.png")
+    return FileSource(folder, names, [0, 1, 2, 0, 1, 2, 0], CARD["classes"])
+
+
+def make_net(head: str = "fc", levels=(3, 2, 1)):
+    torch.manual_seed(0)
+    net = build_classifier(
+        backbone={"name": "zf5", "width": 0.1, "norm": "batch"},
+        pyramid={"levels": levels and list(levels)},
+        head={"name": head, "hidden": [16]},
+        num_classes=3,
+        input_size=SIZE,
+    )
+    for parameter in net.head.last.parameters():
+        parameter.data.normal_(std=0.3)  # scores neither equal nor certain
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> FileSource:
+    return make_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def net():
+    return make_net()
+
+
+def run(net, source, name, **options):
+    return evaluate_protocol(net, source, load_protocol(name).at(SIZE), card=CARD, **options)
+
+
+def as_input(image: torch.Tensor) -> torch.Tensor:
+    mean, std = (torch.tensor(CARD[key]).view(3, 1, 1) for key in ("mean", "std"))
+    return ((image / 255 - mean) / std)[None]
+
+
+def resized(image: torch.Tensor, shorter_side: int) -> torch.Tensor:
+    height, width = image.shape[1:]
+    scale = shorter_side / min(height, width)
+    return TF.resize(image, [round(height * scale), round(width * scale)], antialias=True)
+
+
+CORNERS = [(0.5, 0.5), (0, 0), (0, 1), (1, 0), (1, 1)]
+SIDES = [(0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1)]
+
+
+def crops(image: torch.Tensor, scale: int, places) -> list[torch.Tensor]:
+    """Views as the paper says it: resize, mirror, cut."""
+    views = []
+    for whole in (resized(image, scale), resized(image, scale).flip(-1)):
+        seen = []
+        for down, right in places:
+            top, left = int(down * (whole.shape[1] - 96)), int(right * (whole.shape[2] - 96))
+            if (top, left) not in seen:
+                seen.append((top, left))
+                views.append(whole[:, top : top + 96, left : left + 96])
+    return views
+
+
+@torch.no_grad()
+def mean_softmax(net, views) -> np.ndarray:
+    return torch.cat([net(as_input(view)).softmax(1) for view in views]).mean(0).numpy()
+
+
+def test_ten_crops(net, photos) -> None:
+    found = run(net, photos, "ten_view")
+    for i in range(len(photos)):
+        expected = mean_softmax(net, crops(photos.image(i), 110, CORNERS))
+        # Crops are resized alone, half a pixel off at most.
+        assert np.abs(found.scores[i] - expected).max() < 0.02
+        other = mean_softmax(net, crops(photos.image(i), 110, CORNERS[:1]))
+        assert np.abs(expected - other).max() > 0.002 or SHAPES[i] == (110, 110)
+    assert found.views == 10
+
+
+def test_whole_images(net, photos) -> None:
+    found = run(net, photos, "full")
+    flipped = run(net, photos, "full_flip")
+    for i in range(len(photos)):
+        image = resized(photos.image(i), 110)
+        assert found.scores[i] == pytest.approx(mean_softmax(net, [image]), abs=1e-5)
+        assert flipped.scores[i] == pytest.approx(mean_softmax(net, [image, image.flip(-1)]), abs=1e-5)
+    assert found.names == [f"{i}.png" for i in range(len(photos))]
+    assert found.labels.tolist() == photos.targets
+
+
+@torch.no_grad()
+def windows(net, image, scale, places, rule) -> list[torch.Tensor]:
+    """Softmax of windows, each cut from the map by hand and pooled by torch's own poolings."""
+    results = []
+    for whole in (resized(image, scale), resized(image, scale).flip(-1)):
+        feature_map = net.feature_map(as_input(whole))
+        seen = []
+        for down, right in places:
+            top, left = int(down * (whole.shape[1] - 96)), int(right * (whole.shape[2] - 96))
+            if (top, left) in seen:
+                continue
+            seen.append((top, left))
+            (y0, y1), (x0, x1) = (
+                window_cells(start, 96, cells, 16, 16.0, rule)
+                for start, cells in zip((top, left), feature_map.shape[2:], strict=True)
+            )
+            cells = feature_map[:, :, y0:y1, x0:x1]
+            vector = torch.cat([F.adaptive_max_pool2d(cells, n).flatten(1) for n in (3, 2, 1)], 1)
+            results.append(net.classify(vector).softmax(1))
+    return results
+
+
+@pytest.mark.parametrize("rule", ["appendix", "report", "released"])
+def test_windows_on_the_feature_map(net, photos, rule) -> None:
+    protocol = load_protocol("feature_ten_view", rule).at(SIZE)
+    found = evaluate_protocol(net, photos, protocol, card=CARD)
+    for i in range(len(photos)):
+        expected = torch.cat(windows(net, photos.image(i), 110, CORNERS, rule)).mean(0)
+        assert found.scores[i] == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_96_windows_and_two_whole_images(net, photos) -> None:
+    found = run(net, photos, "multi_scale_96_full2")
+    for i in (0, 4):
+        image = photos.image(i)
+        scores = [
+            s
+            for scale in (96, 110, 129, 154, 192, 240)
+            for s in windows(net, image, scale, CORNERS + SIDES, "appendix")
+        ]
+        assert len(scores) == 96
+        whole = resized(image, 110)
+        scores += [net(as_input(v)).softmax(1).detach() for v in (whole, whole.flip(-1))]
+        assert found.scores[i] == pytest.approx(torch.cat(scores).mean(0).numpy(), abs=1e-5)
+
+
+def test_logits_can_be_averaged(net, photos, tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("average: logits\ninclude: [full_flip]\nviews: []\n")
+    found = run(net, photos, str(path))
+    image = resized(photos.image(1), 110)
+    expected = torch.cat([net(as_input(image)), net(as_input(image.flip(-1)))]).mean(0)
+    assert found.scores[1] == pytest.approx(expected.detach().numpy(), abs=1e-4)
+
+
+def test_a_fully_convolutional_network(photos) -> None:
+    net = make_net(head="conv", levels=None)
+    found = run(net, photos, "full")
+    assert found.scores[0] == pytest.approx(mean_softmax(net, [resized(photos.image(0), 110)]), abs=1e-5)
+    assert len(run(net, photos, "feature_ten_view")) == len(photos)
+
+
+@pytest.mark.parametrize("name", ["full_flip", "ten_view", "feature_ten_view"])
+def test_batches_order_and_workers_do_not_matter(net, photos, name) -> None:
+    reference = run(net, photos, name, batch_size=1)
+    order = [4, 0, 6, 2, 5, 1, 3]
+    shuffled = FileSource(
+        photos.root, [photos.name(i) for i in order], [photos.targets[i] for i in order], photos.classes
+    )
+    assert run(net, photos, name, batch_size=5).scores == pytest.approx(reference.scores, abs=1e-6)
+    assert run(net, photos, name, workers=2).scores == pytest.approx(reference.scores, abs=1e-6)
+    assert run(net, shuffled, name, batch_size=3).scores == pytest.approx(reference.scores[order], abs=1e-6)
+
+
+def in_a_process(rank: int, folder: str, port: int) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
+    source = make_photos(Path(folder) / f"photos{rank}")
+    found = run(make_net(), source, "full_flip", rank=rank, world=2)
+    np.savez(Path(folder) / f"rank{rank}.npz", scores=found.scores, labels=found.labels)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_find_what_one_finds(net, photos, tmp_path, unused_port) -> None:
+    for rank in range(2):
+        (tmp_path / f"photos{rank}").mkdir()
+    mp.spawn(in_a_process, (str(tmp_path), unused_port), nprocs=2)
+    alone = run(net, photos, "full_flip")
+    for rank in range(2):
+        found = np.load(tmp_path / f"rank{rank}.npz")
+        assert found["labels"].tolist() == photos.targets
+        assert found["scores"] == pytest.approx(alone.scores, abs=1e-6)
+
+
+def test_bad_images_are_named_and_the_rest_is_counted(net, photos, tmp_path) -> None:
+    source = make_photos(tmp_path)
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:200])
+    (tmp_path / "3.png").write_bytes(b"")
+    Image.new("RGB", (60_000, 1)).save(tmp_path / "5.png")
+    found = run(net, source, "full")
+    assert found.indices.tolist() == [0, 2, 4, 6]
+    assert found.labels.tolist() == [0, 2, 1, 0]
+    assert found.scores == pytest.approx(run(net, photos, "full").scores[[0, 2, 4, 6]], abs=1e-6)
+    assert [line.split(":")[0].rsplit("/")[-1] for line in found.bad] == ["1.png", "3.png", "5.png"]
+    assert "1x60000 is too elongated" in found.bad[2]
+    for name in ("0.png", "2.png", "4.png", "5.png", "6.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(DataError, match="no image could be tested; the first: .*0.png"):
+        run(net, source, "center")
+
+
+def test_views_that_the_network_cannot_take_are_refused(photos) -> None:
+    with pytest.raises(ConfigError, match="need a network of any image size"):
+        run(make_net(levels=None), photos, "full")
+
+
+def predictions(scores, labels) -> Predictions:
+    scores, labels = np.array(scores, np.float32), np.array(labels)
+    names = [f"image {i}.jpg" for i in range(len(labels))]
+    classes = [f"class {i}" for i in range(scores.shape[1])]
+    return Predictions("center", classes, np.arange(len(labels)), names, labels, scores, 1, 2.0)
+
+
+def test_errors_by_hand() -> None:
+    scores = [[0.1, 0.2, 0.3, 0.05, 0.04, 0.06, 0.25]] * 4
+    found = predictions(scores, [2, 6, 4, 3])  # first, second, seventh and sixth
+    assert found.top1_error == 75
+    assert found.top5_error == 50
+    assert found.hits(2).tolist() == [True, True, False, False]
+    assert found.images_per_second == 2
+    assert predictions([[0.5, 0.5]], [0]).top5_error == 0
+
+
+@pytest.mark.parametrize(("wrong", "total"), [(0, 10), (3, 10), (90, 400), (400, 400)])
+def test_the_interval_is_wilsons(wrong, total) -> None:
+    found = predictions([[1.0, 0.0]] * total, [1] * wrong + [0] * (total - wrong))
+    exact = binomtest(wrong, total).proportion_ci(method="wilson")
+    assert found.top1_interval == pytest.approx((100 * exact.low, 100 * exact.high), abs=1e-3)
+
+
+def test_the_file_holds_every_answer(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((30, 12)).astype(np.float32)
+    found = predictions(scores, rng.integers(0, 12, 30))
+    found.names[3] = "\udce4.jpg"  # a byte that is no character
+    found.save(tmp_path / "center.npz")
+    kept = np.load(tmp_path / "center.npz", allow_pickle=False)
+    order = np.argsort(-scores, axis=1)[:, :10]
+    assert (kept["top_class"] == order).all()
+    assert (kept["top_score"] == np.take_along_axis(scores, order, 1)).all()
+    assert (kept["label"] == found.labels).all()
+    assert kept["path"][5] == "image 5.jpg"
+    assert kept["path"][3] == "?.jpg"
+    assert str(kept["protocol"]) == "center"
+    assert kept["classes"][11] == "class 11"
+    assert list(tmp_path.iterdir()) == [tmp_path / "center.npz"]

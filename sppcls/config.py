@@ -204,7 +204,7 @@ class LogConfig:
     """What is written beside the checkpoints."""
 
     every_n_steps: int = key("steps between points of the training curves", low=1)
-    images: bool = key("sample inputs, confusion matrix and worst mistakes in TensorBoard")
+    images: bool = key("inputs, confusion matrix, worst mistakes and what the pyramid saw in TensorBoard")
     progress: str = key(
         "bar on a terminal, lines elsewhere (auto), or always one of them", choices=("auto", "bar", "lines")
     )

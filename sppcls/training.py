@@ -21,6 +21,7 @@ from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card, read_checkpoint
 from sppcls.engine.ema import ema_with_warmup
+from sppcls.engine.explanation import Explanation
 from sppcls.engine.logger import RunLogger
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.pictures import Pictures
@@ -183,7 +184,7 @@ class _Run:
             progress,
         ]
         if self.config.log.images:
-            callbacks.append(Pictures())
+            callbacks += [Pictures(), Explanation()]
         if self.config.ema.enabled:
             callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(self.config.ema.decay)))
         if self.protocols:

@@ -39,6 +39,12 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> 
         time.sleep(0.005)
 
 
+@pytest.fixture(scope="session")
+def tiny_words() -> list[str]:
+    """Overrides of a run that takes seconds; its ``runs_dir`` is the caller's to add."""
+    return list(TINY)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., list[str]]:
     """Overrides of a run that takes seconds and writes below ``tmp_path/runs``; later overrides win."""

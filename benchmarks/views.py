@@ -1,0 +1,131 @@
+"""Test views from feature maps against the same views cut from the image, and whole images in buckets against one at a
+time: time and errors.
+
+    python benchmarks/views.py CKPT --data data.root=PHOTOS [--limit 100] [--rounds 3] [--what ten,96,full]
+
+The two sides of a row take turns; times are medians over the rounds, reading the images included. The peer of the 96
+views is the usual way to do it: every view is cut, resized to 224 and sent through the whole network, in batches of 32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import sppcls
+from sppcls.building import load_sources
+from sppcls.composition import compose_unchecked, restore
+from sppcls.console import table
+from sppcls.data import FileSource, Source
+from sppcls.data.sizes import as_size
+from sppcls.evaluation import Predictions, evaluate_protocol, load_protocol
+
+
+@dataclass
+class Side:
+    """One way to do it, and what it found in every round."""
+
+    label: str
+    run: Callable[[], Predictions]
+    seconds: list[float]
+    found: Predictions | None = None
+
+    def measure(self) -> None:
+        self.found = self.run()
+        self.seconds.append(self.found.seconds)
+
+
+def some_of(source: Source, limit: int) -> Source:
+    """At most ``limit`` images, evenly spread."""
+    count = min(limit, len(source))
+    chosen = [i * len(source) // count for i in range(count)]
+    if not isinstance(source, FileSource):
+        raise SystemExit("benchmarks/views.py: needs images in files, --data data=folder data.root=PHOTOS")
+    names, targets = [source.name(i) for i in chosen], [source.targets[i] for i in chosen]
+    return FileSource(source.root, names, targets, source.classes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--limit", type=int, default=100, help="validation images (100)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--what", default="ten,96,full", help="rows, with commas between (all)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    net = sppcls.load_classifier(args.checkpoint).to(memory_format=torch.channels_last)
+    assert isinstance(net.card, dict)
+    overrides = args.data
+    config = restore({**net.card["config"], "ckpt_path": None}, compose_unchecked(overrides), overrides)
+    source = some_of(load_sources(config)[1], args.limit)
+    size = as_size(net.card["val_sizes"][0], "card")
+
+    def side(label: str, protocol: str, batch_size: int = 32, rule: str | None = None) -> Side:
+        views = load_protocol(protocol, rule).at(size)
+        return Side(label, lambda: evaluate_protocol(net, source, views, batch_size=batch_size), [])
+
+    rows: list[tuple[str, ...]] = []
+    pairs = {
+        "ten": [
+            side("ten crops", "ten_view"),
+            *(
+                side(f"ten windows, {rule}", "feature_ten_view", rule=rule)
+                for rule in ("appendix", "report", "released")
+            ),
+        ],
+        "96": [
+            side("96 crops + 2 full", "multi_scale_96_crops+full_flip"),
+            side("96 windows + 2 full", "multi_scale_96_full2"),
+        ],
+        "full": [side("full, one at a time", "full", batch_size=1), side("full, in buckets", "full")],
+    }
+    for name in args.what.split(","):
+        sides = pairs[name]
+        for _ in range(args.rounds):
+            for each in sides:
+                each.measure()
+        first = sides[0]
+        assert first.found is not None
+        for each in sides:
+            assert each.found is not None
+            score = np.abs(each.found.scores - first.found.scores)
+            other = each.found.scores.argmax(1) != first.found.scores.argmax(1)
+            rows.append(
+                (
+                    each.label,
+                    f"{statistics.median(each.seconds) / len(source) * 1000:.1f}",
+                    f"{statistics.median(first.seconds) / statistics.median(each.seconds):.2f}",
+                    f"{each.found.top1_error:.2f}",
+                    f"{each.found.top1_error - first.found.top1_error:+.2f}",
+                    f"{score.mean():.4f}",
+                    f"{score.max():.4f}",
+                    f"{100 * other.mean():.1f}",
+                )
+            )
+    head = (
+        "",
+        "ms/image",
+        "times as fast",
+        "top-1 error %",
+        "difference",
+        "mean |score diff|",
+        "max",
+        "other class %",
+    )
+    print(
+        f"{len(source)} images, {args.rounds} rounds, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    )
+    print(table(rows, head))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Streams of images of many shapes: order, bounds, and what becomes of bad ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sppcls.data import FileSource, JoinedSource, image_files
+from sppcls.data.stream import (
+    MAX_RESIZED_PIXELS,
+    in_chunks,
+    load_each,
+    resize_whole,
+    same_shape_batches,
+)
+from sppcls.errors import DataError, ImageError
+
+
+def read(index: int) -> int:
+    if index % 5 == 3:
+        raise ImageError(f"{index}: bad")
+    return index * index
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_everything_comes_in_order_with_the_reason_of_what_is_missing(workers) -> None:
+    loaded = list(load_each(read, 30, workers))
+    assert [item.index for item in loaded] == list(range(30))
+    assert [item.value for item in loaded] == [None if i % 5 == 3 else i * i for i in range(30)]
+    assert [item.error for item in loaded if item.error] == [f"{i}: bad" for i in range(3, 30, 5)]
+    assert [item.index for item in load_each(read, 30, workers, [7, 2, 9])] == [7, 2, 9]
+
+
+def test_an_error_that_is_not_the_images_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(load_each(lambda i: 1 // i, 3))
+
+
+def test_reading_draws_no_random_numbers() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    list(load_each(read, 9))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@given(st.lists(st.integers(0, 200 << 20), max_size=40))
+def test_chunks_are_bounded_and_lose_nothing(sizes) -> None:
+    chunks = list(in_chunks(range(len(sizes)), sizes.__getitem__))
+    assert [i for chunk in chunks for i in chunk] == list(range(len(sizes)))
+    for chunk in chunks:
+        assert sum(sizes[i] for i in chunk[:-1]) < 256 << 20  # full at the latest with its last
+        assert len(chunk) <= 512
+
+
+def test_long_chunks_are_cut() -> None:
+    assert [len(c) for c in in_chunks(range(1100), lambda i: 0)] == [512, 512, 76]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([50, 256, 900]), st.sampled_from([60, 384])), max_size=60),
+    st.integers(1, 9),
+)
+@settings(deadline=None)
+def test_batches_hold_one_shape_and_every_item_once(shapes, batch_size) -> None:
+    batches = list(same_shape_batches(range(len(shapes)), shapes.__getitem__, batch_size))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(shapes)))
+    full = {}
+    for batch in batches:
+        (shape,) = {shapes[i] for i in batch}
+        assert len(batch) <= batch_size
+        assert len(batch) == 1 or len(batch) * shape[0] * shape[1] <= batch_size * 256 * 384
+        assert full.get(shape, True)  # only the last batch of a shape may be short
+        full[shape] = len(batch) == max(1, min(batch_size, batch_size * 256 * 384 // (shape[0] * shape[1])))
+
+
+@pytest.mark.parametrize(
+    ("shape", "side", "expected"),
+    [
+        ((300, 400), 256, (256, 341)),
+        ((400, 300), 256, (341, 256)),
+        ((20, 10), 100, (200, 100)),
+        ((33, 77), None, (33, 77)),
+        ((256, 300), 256, (256, 300)),
+    ],
+)
+def test_whole_images_keep_their_aspect(shape, side, expected) -> None:
+    image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
+    whole = resize_whole(image, side)
+    assert whole.shape == (3, *expected)
+    if expected == shape:
+        assert torch.equal(whole, image)
+
+
+@pytest.mark.parametrize(("shape", "side"), [((2, 40_000), 256), ((3000, 4000), None), ((3000, 4000), 2999)])
+def test_what_would_be_too_large_is_made_as_large_as_allowed(shape, side) -> None:
+    whole = resize_whole(torch.zeros(3, *shape, dtype=torch.uint8), side)
+    pixels = whole.shape[1] * whole.shape[2]
+    assert 0.9 * MAX_RESIZED_PIXELS < pixels < 1.1 * MAX_RESIZED_PIXELS
+    assert whole.shape[2] / whole.shape[1] == pytest.approx(shape[1] / shape[0], rel=0.1)
+
+
+def test_files_of_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    for name in ("b/2.jpg", "b/1.PNG", "b/deep/ä b.webp", "b/notes.txt", "b/.hidden.jpg", "lone.dat"):
+        (tmp_path / name).write_bytes(b"x")
+    found = image_files([tmp_path / "lone.dat", tmp_path / "b"])
+    assert [os.fspath(path.relative_to(tmp_path)) for path in found] == [
+        "lone.dat",
+        "b/1.PNG",
+        "b/2.jpg",
+        "b/deep/ä b.webp",
+    ]
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        image_files([tmp_path / "b", tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: no image in this folder \(looked for \.jpg"):
+        image_files([tmp_path / "empty"])
+
+
+def test_joined_sources(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(np.full((4, 5, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    one = FileSource(tmp_path, ["0.png"], [1], ["a", "b"])
+    two = FileSource(tmp_path, ["1.png", "2.png"], [0, 1], ["a", "b"])
+    both = JoinedSource([one, two])
+    assert len(both) == 3
+    assert both.targets == [1, 0, 1]
+    assert [both.name(i) for i in range(3)] == ["0.png", "1.png", "2.png"]
+    assert [int(both.image(i)[0, 0, 0]) for i in range(3)] == [0, 1, 2]
+    with pytest.raises(IndexError):
+        both.image(3)

@@ -7,6 +7,7 @@ import re
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import wait_until
@@ -15,12 +16,13 @@ from sppcls import compose, load_classifier, train
 from sppcls.building import load_sources, make_datamodule, val_sizes
 from sppcls.config import size_schedule
 from sppcls.data import prepare_batch, size_label
+from sppcls.evaluation import evaluate_protocol, load_protocol
 
 
 def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, tmp_path: Path) -> None:
     # 47 and 41 images: neither divides by two processes, so padding or dropping would show.
     words = tiny("data.num_train=47", "data.num_val=41", "data.batch_size=8", "data.workers=1",
-                 "log.images=true", "ema.enabled=true")  # fmt: skip
+                 "log.images=true", "ema.enabled=true", "evaluation.protocols=[full]")  # fmt: skip
     process = program(["trainer=ddp", *words, "trainer.devices=2"])
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
@@ -45,6 +47,14 @@ def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, 
         assert total == 41
         tag = "val" if size == schedule.main else f"val_{size_label(size)}"
         assert float(rows[-1][f"{tag}/top1_error"]) == pytest.approx(100 * wrong / total, rel=1e-5)
+
+    alone = evaluate_protocol(net, datamodule.val, load_protocol("full").at(schedule.main))
+    together = np.load(folders[0] / "protocols" / "full.npz")
+    assert together["path"].tolist() == alone.names
+    assert len(set(alone.names)) == 41
+    best = together["top_score"][:, 0]
+    assert best == pytest.approx(alone.scores.max(1), abs=1e-5)
+    assert output.count("protocol full: top-1 error") == 1
 
 
 def test_a_two_process_run_goes_on_where_it_was(tiny, program, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
 RULES = ("adaptive", "sliding", "padded")
 
 
+@cache
 def cells_of_bin(size: int, n: int, i: int, rule: str) -> list[int]:
     """The cells of an axis of ``size`` cells that bin ``i`` of ``n`` covers."""
     if rule == "adaptive":
@@ -27,6 +29,22 @@ def cells_of_bin(size: int, n: int, i: int, rule: str) -> list[int]:
     return [0] if (i + 1) * window <= front else [size - 1]
 
 
+@cache
+def bounds(size: int, n: int, rule: str) -> list[tuple[int, int]]:
+    """First cell and one past the last cell of each bin."""
+    bins = [cells_of_bin(size, n, i, rule) for i in range(n)]
+    assert all(cells == list(range(cells[0], cells[-1] + 1)) for cells in bins)
+    return [(cells[0], cells[-1] + 1) for cells in bins]
+
+
+@cache
+def membership(size: int, n: int, rule: str) -> np.ndarray:
+    """(n, size): 1 where a cell belongs to a bin, else 0."""
+    return np.array(
+        [[c in cells_of_bin(size, n, i, rule) for c in range(size)] for i in range(n)], dtype=float
+    )
+
+
 def pool(
     x: np.ndarray, levels: list[tuple[int, int]], mode: str, rule: str, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -36,24 +54,34 @@ def pool(
     gradient = np.zeros_like(x)
     used = 0
     for rows, columns in levels:
-        row_cells = [cells_of_bin(height, rows, i, rule) for i in range(rows)]
-        column_cells = [cells_of_bin(width, columns, j, rule) for j in range(columns)]
-        level = np.empty((channels, rows, columns))
-        level_weight = weight[used : used + level.size].reshape(level.shape)
-        used += level.size
-        for i, row in enumerate(row_cells):
-            top, bottom = row[0], row[-1] + 1
-            for j, column in enumerate(column_cells):
-                left, right = column[0], column[-1] + 1
-                window = x[:, top:bottom, left:right].reshape(channels, -1)
-                if mode == "max":
-                    best = window.argmax(1)
-                    level[:, i, j] = window[np.arange(channels), best]
-                    y, z = np.divmod(best, right - left)
-                    gradient[np.arange(channels), top + y, left + z] += level_weight[:, i, j]
-                else:
-                    share = 1 if mode == "sum" else window.shape[1]
-                    level[:, i, j] = window.sum(1) / share
-                    gradient[:, top:bottom, left:right] += level_weight[:, i, j, None, None] / share
+        size = channels * rows * columns
+        level_weight = weight[used : used + size].reshape(channels, rows, columns)
+        used += size
+        if mode == "max":
+            level, level_gradient = _max(x, rows, columns, rule, level_weight)
+        else:
+            # Each bin is the sum over its rows of the sum over its columns.
+            in_row, in_column = membership(height, rows, rule), membership(width, columns, rule)
+            share = np.ones((rows, columns)) if mode == "sum" else np.outer(in_row.sum(1), in_column.sum(1))
+            level = in_row @ x @ in_column.T / share
+            level_gradient = in_row.T @ (level_weight / share) @ in_column
         parts.append(level.reshape(-1))
+        gradient += level_gradient
     return np.concatenate(parts), gradient
+
+
+def _max(
+    x: np.ndarray, rows: int, columns: int, rule: str, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    channels, height, width = x.shape
+    # Of each bin the first cell with the largest value, counted along the rows of the map.
+    cells = []
+    for plane in x:
+        for top, bottom in bounds(height, rows, rule):
+            for left, right in bounds(width, columns, rule):
+                y, z = divmod(int(plane[top:bottom, left:right].argmax()), right - left)
+                cells.append((top + y) * width + left + z)
+    chosen = np.array(cells).reshape(channels, -1)
+    gradient = np.zeros((channels, height * width))
+    np.add.at(gradient, (np.arange(channels)[:, None], chosen), weight.reshape(channels, -1))
+    return np.take_along_axis(x.reshape(channels, -1), chosen, 1), gradient.reshape(x.shape)

@@ -183,6 +183,6 @@ def test_refuses_bad_arguments() -> None:
         paper_backbone("vgg99")
     with pytest.raises(ValueError, match="norm='layer': choose from lrn_within, lrn_across, batch, none"):
         zf5(norm="layer")
-    for width in (0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="width="):
-            zf5(width)
+    for width in (0, -1.0, float("nan"), float("inf"), "1", None, True):
+        with pytest.raises(ValueError, match=f"width={width!r}: must be "):
+            zf5(width)  # type: ignore[arg-type]

@@ -56,8 +56,14 @@ def test_zf5_counted_by_hand() -> None:
     assert parameters(net.backbone) == expected
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("levels", [None, [(2, 3), 1]])
+# Without a pyramid once for each kind of last pooling.
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        *[(name, [(2, 3), 1]) for name in BACKBONES],
+        *[(name, None) for name in ("zf5", "vgg11", "resnet18", "timm")],
+    ],
+)
 def test_every_backbone(name: str, levels: Any) -> None:
     backbone: dict[str, Any] = {"name": name}
     if name in PAPER_BACKBONES:
@@ -98,6 +104,54 @@ def test_weights_of_a_paper_network(tmp_path: Path) -> None:
         build({"name": "zf5", "width": 1 / 8, "weights": path}, [1])
 
 
+def nested(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "zf5", "width": 1 / 16}, {"name": "resnet18"}], ids=["zf5", "trunk"]
+)
+@pytest.mark.parametrize("saved", ["classifier", "distributed", "distributed layers", "checkpoint"])
+def test_weights_of_a_whole_network(settings: dict[str, Any], saved: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "w.pt")
+    source = build(settings, [3, 1], FC | {"hidden": [8]})
+    content: dict[str, Any] = dict(source.state_dict())
+    if saved == "distributed":
+        content = nested("module.", content)
+    elif saved == "distributed layers":
+        content = nested("module.", dict(source.backbone.layers.state_dict()))
+    elif saved == "checkpoint":
+        other = {"loss.weight": torch.zeros(3)}
+        content = {"state_dict": nested("net.", content) | other, "sppcls": {"format": 1}, "epoch": 3}
+    torch.save(content, path)
+    net = build({**settings, "weights": path}, [1], num_classes=3)
+    for key, tensor in source.backbone.state_dict().items():
+        assert torch.equal(net.backbone.state_dict()[key], tensor)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "net.", "backbone.", "layers."])
+def test_weights_of_which_some_carry_a_prefix(prefix: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "w.pt")
+    state = dict(build(ZF5, [1]).backbone.layers.state_dict())
+    first = next(iter(state))
+    torch.save({prefix + first: state.pop(first)} | state, path)
+    with pytest.raises(
+        ValueError, match=rf"1 missing \(first: {first}\), 1 unknown \(first: {prefix}{first}\)"
+    ):
+        build({**ZF5, "weights": path}, [1])
+    torch.save(nested(prefix, state) | {"conv0.weight": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="unknown"):
+        build({**ZF5, "weights": path}, [1])
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {}}, {"state_dict": {"a": torch.zeros(1)}}])
+def test_checkpoints_without_a_network(content: dict[str, Any], tmp_path: Path) -> None:
+    path = str(tmp_path / "w.ckpt")
+    torch.save({**content, "sppcls": {}}, path)
+    with pytest.raises(ValueError, match=r"^backbone\.weights=.* holds no state_dict"):
+        build({**ZF5, "weights": path}, [1])
+
+
 ZF5 = {"name": "zf5", "width": 1 / 16}
 BAD: list[tuple[str, dict[str, Any]]] = [
     ("backbone.name='zf6': choose from zf5, ", {"backbone": {"name": "zf6"}}),
@@ -107,6 +161,11 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("backbone.width=0: must be greater than 0", {"backbone": {**ZF5, "width": 0}}),
     ("backbone.width='1': must be a number", {"backbone": {**ZF5, "width": "1"}}),
     ("backbone.width=True: must be a number", {"backbone": {**ZF5, "width": True}}),
+    ("backbone.width=inf: must be greater than 0 and", {"backbone": {**ZF5, "width": math.inf}}),
+    ("backbone='zf5': must be a mapping with keys of name, width", {"backbone": "zf5"}),
+    ("pyramid=[6, 3]: must be a mapping with keys of levels", {"pyramid": [6, 3]}),
+    ("pyramid=None: must be a mapping", {"pyramid": None}),
+    ("head=5: must be a mapping with keys of name, hidden", {"head": 5}),
     ("backbone.weights='DEFAULT': zf5 has no", {"backbone": {**ZF5, "weights": "DEFAULT"}}),
     ("backbone.weights=3: must be null", {"backbone": {**ZF5, "weights": 3}}),
     ("backbone.weights='/no.pt': no such file", {"backbone": {**ZF5, "weights": "/no.pt"}}),
@@ -122,6 +181,9 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("pyramid.levels='6321': ", {"pyramid": {"levels": "6321"}}),
     ("pyramid.mode='min': choose from max, avg, sum", {"pyramid": {"levels": [1], "mode": "min"}}),
     ("pyramid.bins='x': choose from adaptive", {"pyramid": {"levels": [1], "bins": "x"}}),
+    ("pyramid.bins='x': choose from adaptive", {"pyramid": {"levels": None, "bins": "x"}}),
+    ("pyramid.mode='avg': applies to a pyramid only", {"pyramid": {"levels": None, "mode": "avg"}}),
+    ("pyramid.bins='sliding': applies to a", {"pyramid": {"levels": None, "bins": "sliding"}}),
     ("pyramid.level: no such key", {"pyramid": {"level": [1]}}),
     ("head.name='mlp': choose from fc, linear, conv", {"head": {"name": "mlp"}}),
     ("head.hidden=[0]: must be", {"head": {"name": "fc", "hidden": [0]}}),
@@ -155,6 +217,29 @@ def test_every_error_starts_with_its_key(start: str, change: dict[str, Any]) -> 
     with pytest.raises(ValueError, match="^" + re.escape(start)) as caught:
         build_classifier(**{**settings, **change})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [None, [2, 1]])
+def test_pooling_settings_may_be_left_out_or_null(levels: Any) -> None:
+    nets = [
+        build_classifier(
+            backbone=ZF5,
+            pyramid={"levels": levels, **pyramid},
+            head=LINEAR,
+            num_classes=5,
+            input_size=(224, 224),
+        )
+        for pyramid in ({}, {"mode": None, "bins": None}, {"mode": "max", "bins": "adaptive"})
+    ]
+    assert len({repr(net.pool) for net in nets}) == 1
+    assert levels is None or (nets[1].pool.mode, nets[1].pool.bin_rule) == ("max", "adaptive")
+
+
+@pytest.mark.parametrize("name", ["fc", "conv"])
+def test_dropout_of_the_head(name: str) -> None:
+    for dropout in (None, 0.0, 0.35):
+        net = build(ZF5, None, {"name": name, "hidden": [8, 8], "dropout": dropout})
+        assert [m.p for m in net.modules() if isinstance(m, torch.nn.Dropout)] == [dropout or 0.0] * 2
 
 
 def test_weights_start_as_in_the_papers() -> None:
@@ -194,6 +279,25 @@ def test_modern_weights_keep_activations_in_range(norm: str) -> None:
     assert abs(loss.item() - math.log(100)) < 0.3
     biases = [p for name, p in net.named_parameters() if name.endswith("bias") and "norm" not in name]
     assert all((bias == 0).all() for bias in biases)
+
+
+@pytest.mark.parametrize("head", ["fc", "conv"])
+def test_modern_weights_are_he_initialised(head: str) -> None:
+    torch.manual_seed(0)
+    levels = [3, 1] if head == "fc" else None
+    net = build(
+        {"name": "zf5", "width": 0.5}, levels, {"name": head, "hidden": [256, 128]}, 100, init="modern"
+    )
+    layers = [m for m in net.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
+    large = [layer for layer in layers if layer is not net.head.last and layer.weight.numel() > 1e4]
+    assert len(large) == 6  # all but the first convolution, which has 7,056 weights
+    for layer in large:
+        fan_in = layer.weight[0].numel()
+        assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.03)
+        assert abs(layer.weight.mean().item()) < 0.05 * math.sqrt(2 / fan_in)
+    last = net.head.last.weight
+    assert isinstance(last, torch.Tensor)
+    assert last.std().item() == pytest.approx(0.01, rel=0.03)
 
 
 @pytest.mark.parametrize("init", ["paper", "modern"])

@@ -55,6 +55,22 @@ def test_features_by_layer() -> None:
     }
     assert torch.equal(features["logits"], net(images))
     assert all((features[name] >= 0).all() for name in ("map", "spp", "fc6", "fc7"))
+    assert torch.equal(features["spp"], net.pooled(net.feature_map(images)))
+
+
+def test_a_fully_convolutional_net_has_no_pooled_vector() -> None:
+    features = small(levels=None, head="conv").features(torch.randn(2, 3, 180, 224))
+    assert {name: tuple(tensor.shape) for name, tensor in features.items()} == {
+        "map": (2, 16, 10, 13),
+        "fc6": (2, 12, 10, 13),
+        "fc7": (2, 9, 10, 13),
+        "logits": (2, 7),
+    }
+
+
+def test_a_net_without_a_pyramid_still_has_a_pooled_vector() -> None:
+    features = small(levels=None).features(torch.randn(2, 3, 224, 224))
+    assert features["spp"].shape == (2, 16 * 6 * 6)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -127,6 +143,35 @@ def test_images_that_are_too_small() -> None:
             ValueError, match=rf"{side - 1}x300: too small for zf5.* square is {side}x{side}$"
         ):
             refuse(side - 1, 300)
+
+
+@pytest.mark.parametrize("shape", [(3, 224, 224), (224, 224), (1, 1, 3, 224, 224)])
+@pytest.mark.parametrize("levels", [None, (3, 1)])
+def test_images_come_in_batches(levels: Any, shape: tuple[int, ...]) -> None:
+    net = small(levels)
+    for call in (net, net.features):
+        with pytest.raises(ValueError, match=r"batch of images \(N, 3, H, W\), got \(") as caught:
+            call(torch.zeros(shape))
+        assert str(shape) in str(caught.value)
+
+
+def test_the_smallest_image_of_large_levels() -> None:
+    net = small(levels=(80,), head="linear", input_size=(1400, 1400), bins="sliding")
+    side = net.min_input_size
+    assert side > 1024
+    assert net.backbone.feature_size(side, side) == (80, 80)
+    net.check_input_size(side, side)
+    with pytest.raises(ValueError, match=f"the smallest square is {side}x{side}$"):
+        net.check_input_size(side - 1, side - 1)
+
+
+def test_a_fixed_size_that_is_not_square_has_no_smallest_square() -> None:
+    net = small(levels=None, input_size=(224, 320))
+    net.check_input_size(224, 320)
+    with pytest.raises(ValueError, match="no square image .* takes 224x320 only"):
+        _ = net.min_input_size
+    with pytest.raises(ValueError, match="input_size=224x224: .* takes 224x320 only"):
+        net.check_input_size(224, 224)
 
 
 def test_sliding_bins_need_a_map_as_large_as_the_level() -> None:

@@ -11,7 +11,7 @@ from brute_force import RULES
 from torch import nn
 from torch.export import Dim
 
-from sppcls.nn import NORMS, SpatialPyramidPooling2d, build_classifier
+from sppcls.nn import NORMS, SpatialPyramidPooling2d, build_classifier, pooling
 
 pytestmark = pytest.mark.filterwarnings("ignore::sppcls.nn.LevelLargerThanMapWarning")
 
@@ -137,3 +137,48 @@ def test_pooling_has_a_deterministic_backward(device: str, mode: str, rule: str)
         for leaf in (on_cpu, on_cuda):
             layer(leaf).backward(grad.to(leaf.device))
         torch.testing.assert_close(on_cuda.grad.cpu(), on_cpu.grad)  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Take the way of a deterministic CUDA backward on any device; names the torch poolings it uses wrongly."""
+    used: list[str] = []
+    monkeypatch.setattr(pooling, "_needs_deterministic_backward", lambda _: True)
+    for name in ("adaptive_max_pool2d", "adaptive_avg_pool2d"):
+        torchs = getattr(torch.nn.functional, name)
+
+        def noting(x: torch.Tensor, *args: Any, torchs: Any = torchs, name: str = name, **kwargs: Any) -> Any:
+            if x.requires_grad:
+                used.append(name)
+            return torchs(x, *args, **kwargs)
+
+        monkeypatch.setattr(pooling.F, name, noting)
+    return used
+
+
+@pytest.mark.parametrize(("mode", "rule"), [("max", "adaptive"), ("avg", "adaptive"), ("max", "sliding")])
+@pytest.mark.parametrize("size", [(13, 10), (40, 7), (6, 6), (3, 4)])
+def test_the_deterministic_form_is_the_same_function(
+    mode: str, rule: str, size: tuple[int, int], request: pytest.FixtureRequest
+) -> None:
+    levels = [level for level in (6, 4, 3, 2, 1) if rule == "adaptive" or level <= min(size)]
+    layer = SpatialPyramidPooling2d(levels, mode, rule)
+    x = torch.randperm(2 * 8 * size[0] * size[1]).view(2, 8, *size).double()
+    grad = torch.randn(2, layer.output_length(8), dtype=torch.float64)
+    outputs, gradients, used = [], [], None
+    for _ in range(2):
+        leaf = x.clone().requires_grad_()
+        outputs.append(layer(leaf))
+        outputs[-1].backward(grad)
+        gradients.append(leaf.grad)
+        if used is None:
+            used = request.getfixturevalue("_as_on_cuda")
+    assert used == []
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=0)
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("_as_on_cuda")
+@pytest.mark.parametrize("mode", ["max", "avg"])
+def test_the_deterministic_form_exports(mode: str) -> None:
+    test_pooling_exports_with_any_height_and_width(mode, "adaptive")

@@ -40,6 +40,17 @@ def test_dropout_is_on_every_hidden_layer_while_training() -> None:
     assert 0.45 < (six == 0).float().mean() < 0.55
 
 
+def test_conv_head_has_dropout_too() -> None:
+    head = ConvHead(3, [400, 400], 2, dropout=0.25)
+    assert [m.p for m in head.modules() if isinstance(m, nn.Dropout)] == [0.25, 0.25]
+    for layer in head.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.ones_(layer.weight)
+    six = head.activations(torch.ones(1, 3, 5, 5))["fc6"]
+    assert 0.2 < (six == 0).float().mean() < 0.3
+    assert (head.eval().activations(torch.ones(1, 3, 5, 5))["fc6"] > 0).all()
+
+
 def test_conv_head_is_the_fc_head_at_each_position() -> None:
     conv, linear = ConvHead(6, [5, 4], 3).eval(), FCHead(6, [5, 4], 3).eval()
     for to, source in zip(linear.parameters(), conv.parameters(), strict=True):

@@ -50,6 +50,31 @@ def test_values_and_gradients(
 def test_gradcheck(norm: nn.Module) -> None:
     x = torch.randn(2, 6, 4, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(norm, (x,))
+    assert torch.autograd.gradgradcheck(norm, (x,))
+
+
+@pairs
+def test_a_penalty_on_the_gradient_reaches_the_weights(norm: nn.Module, words: nn.Module) -> None:
+    x = 30 * torch.randn(2, 6, 5, 4, dtype=torch.float64)
+    gradients = []
+    for function in (norm, words):
+        leaf, weight = x.clone().requires_grad_(), torch.ones(1, dtype=x.dtype, requires_grad=True)
+        (slope,) = torch.autograd.grad(function(leaf * weight).pow(2).sum(), leaf, create_graph=True)
+        slope.pow(2).sum().backward()
+        gradients.append(weight.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=0)
+
+
+@pairs
+def test_function_transforms(norm: nn.Module, words: nn.Module) -> None:
+    x = 30 * torch.randn(3, 2, 6, 4, 5, dtype=torch.float64)
+    for transform in (
+        lambda f: torch.func.vmap(f)(x),
+        lambda f: torch.func.vmap(f, in_dims=1)(x.transpose(0, 1)),
+        lambda f: torch.func.vmap(torch.func.grad(lambda v: f(v).pow(2).sum()))(x),
+        lambda f: torch.func.jacrev(f)(x[0, :, :, :2, :2]),
+    ):
+        torch.testing.assert_close(transform(norm), transform(words), rtol=1e-12, atol=1e-12)
 
 
 @pairs
@@ -72,6 +97,27 @@ def test_half_precision_is_rounded_once(norm: nn.Module, words: nn.Module, dtype
     torch.testing.assert_close(output, words(x.double()).to(dtype), rtol=torch.finfo(dtype).eps, atol=0)
 
 
-def test_refuses_even_sizes() -> None:
-    with pytest.raises(ValueError, match="size=4: must be odd"):
-        LRNAcrossChannels(4)
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"size": 4}, "size=4: must be odd"),
+        ({"size": 3.0}, "size=3.0: must be odd"),
+        ({"k": 0.0}, "k=0.0: must be greater than 0"),
+        ({"k": float("nan")}, "k=nan: must be"),
+        ({"alpha": -1e-4}, "alpha=-0.0001: must be 0 or greater"),
+        ({"alpha": float("inf")}, "alpha=inf: must be"),
+    ],
+)
+def test_refuses_bad_constants(settings: dict[str, float], problem: str) -> None:
+    for kind in (LRNAcrossChannels, LRNWithinChannel):
+        with pytest.raises(ValueError, match=problem):
+            kind(**settings)  # type: ignore[arg-type]
+
+
+@pairs
+def test_refuses_what_is_no_map(norm: nn.Module, words: nn.Module) -> None:
+    for x in (torch.zeros(6, 5, 5), torch.zeros(1, 2, 6, 5, 5), torch.zeros(2, 3)):
+        with pytest.raises(ValueError, match=rf"maps \(N, C, H, W\), got \({x.shape[0]}, "):
+            norm(x)
+    with pytest.raises(ValueError, match=r"floating-point maps .* torch\.uint8"):
+        norm(torch.zeros(1, 6, 5, 5, dtype=torch.uint8))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sppcls.nn import LevelLargerThanMapWarning, Pyramid, SpatialPyramidPooling2d, spatial_pyramid_pool2d
-from sppcls.nn.pooling import adaptive_max_levels, gathered_max_pool2d
+from sppcls.nn.pooling import adaptive_max_levels, gathered_max_pool2d, pool_level, sliding_max_pool2d
 
 SEVEN = [(n, n) for n in range(1, 8)]
 
@@ -138,6 +138,25 @@ def test_gathered_max_pool2d_is_torchs_also_on_ties(levels: list[tuple[int, int]
         torch.testing.assert_close(gradients[0], gradients[1])
 
 
+# Compiled and exported graphs compute sliding bins in the other way.
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("ties", [False, True])
+def test_both_ways_to_slide_are_the_same(memory_format: torch.memory_format, ties: bool) -> None:
+    for height, width in [(13, 13), (10, 17), (6, 40), (7, 6)]:
+        x = torch.tensor(distinct_map(3, height, width))[None].contiguous(memory_format=memory_format)
+        x = x % 4 if ties else x
+        for level in [(1, 1), (6, 6), (2, 5), (6, 1)]:
+            grad = torch.randint(-8, 9, (1, 3, *level)).double()
+            outputs, gradients = [], []
+            for pooling in (sliding_max_pool2d, lambda v, n: pool_level(v, n, "max", "sliding")):
+                leaf = x.clone().requires_grad_()
+                outputs.append(pooling(leaf, level))
+                outputs[-1].backward(grad)
+                gradients.append(leaf.grad)
+            assert torch.equal(*outputs)
+            assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize("mode", ["max", "avg", "sum"])
 @pytest.mark.parametrize("rule", RULES)
 def test_layouts_types_and_batches(mode: str, rule: str) -> None:
@@ -177,6 +196,23 @@ def test_warns_once_per_level_and_size() -> None:
         spatial_pyramid_pool2d(x, [3, 2, 1])
 
 
+def test_the_warning_names_the_line_of_the_caller() -> None:
+    for shape in [(1, 1, 3, 43), (1, 3, 44)]:
+        with pytest.warns(LevelLargerThanMapWarning) as caught:
+            spatial_pyramid_pool2d(torch.zeros(shape), [5])
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool, torch.complex64]
+)
+@pytest.mark.parametrize("mode", ["max", "avg", "sum"])
+def test_refuses_maps_that_are_not_floating_point(dtype: torch.dtype, mode: str) -> None:
+    for rule in RULES:
+        with pytest.raises(ValueError, match=rf"floating-point map, got {dtype}"):
+            spatial_pyramid_pool2d(torch.ones(1, 1, 4, 4, dtype=dtype), [2, 1], mode, rule)
+
+
 def test_refuses_bad_arguments() -> None:
     x = torch.zeros(1, 1, 4, 5)
     with pytest.raises(ValueError, match="mode='median': choose from max, avg, sum"):
@@ -189,6 +225,8 @@ def test_refuses_bad_arguments() -> None:
         spatial_pyramid_pool2d(x, [1], bins="ceil")
     with pytest.raises(ValueError, match=r"got \(4, 5\)"):
         spatial_pyramid_pool2d(x[0, 0], [1])
+    with pytest.raises(ValueError, match=r"at least one channel, got \(1, 0, 4, 5\)"):
+        spatial_pyramid_pool2d(x[:, :0], [1])
     with pytest.raises(ValueError, match="4x0 map has no cells"):
         spatial_pyramid_pool2d(x[..., :0], [1])
     with pytest.raises(ValueError, match=r"level 6x6 with bins='sliding' needs .* 6x6 cells, got 4x5"):

@@ -48,6 +48,12 @@ def test_the_whole_map_is_a_window() -> None:
     assert torch.equal(pool_windows(x, whole, [6, 3, 2, 1]), spatial_pyramid_pool2d(x, [6, 3, 2, 1])[[1, 0]])
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_any_integers_are_windows(dtype: torch.dtype) -> None:
+    x, windows = torch.randn(1, 2, 5, 7), torch.tensor([[0, 1, 2, 4, 7]])
+    assert torch.equal(pool_windows(x, windows.to(dtype), [2, 1]), pool_windows(x, windows, [2, 1]))
+
+
 def test_no_windows() -> None:
     pooled = pool_windows(torch.randn(2, 3, 5, 5), torch.zeros(0, 5, dtype=torch.int64), [2, 1])
     assert pooled.shape == (0, 15)
@@ -76,6 +82,17 @@ def test_refuses_bad_arguments() -> None:
         pool_windows(x, window.float(), [1])
     with pytest.raises(ValueError, match=r"integers \(K, 5\)"):
         pool_windows(x, window[:, :4], [1])
+    for dtype in (torch.complex64, torch.bool):
+        with pytest.raises(ValueError, match=rf"integers \(K, 5\).* of {dtype}"):
+            pool_windows(x, window.to(dtype), [1])
+    for dtype in (torch.uint8, torch.bool, torch.complex64):
+        with pytest.raises(ValueError, match=rf"floating-point map, got {dtype}"):
+            pool_windows(x.to(dtype), window, [1])
+    with pytest.raises(ValueError, match=r"at least one channel, got \(1, 0, 5, 5\)"):
+        pool_windows(x[:, :0], window, [1])
+    for some in (window, window[:0]):
+        with pytest.raises(ValueError, match="bins='ceil': choose from adaptive"):
+            pool_windows(x, some, [1], bins="ceil")
     with pytest.raises(ValueError, match=r"maps \(N, C, H, W\)"):
         pool_windows(x[0], window, [1])
     with pytest.raises(ValueError, match="mode='min'"):

@@ -12,9 +12,9 @@ def run(words: list[str]) -> int:
     """Evaluate; 1 if an image could not be tested."""
     args = _parser().parse_args(words)
     from sppcls.building import load_sources
+    from sppcls.classes import check_classes
     from sppcls.composition import compose_unchecked, restore
     from sppcls.data import JoinedSource, as_size, size_label
-    from sppcls.engine.checkpoint import check_classes
     from sppcls.evaluation.curve import parse_sizes, write_curve
     from sppcls.evaluation.evaluate import (
         Result,

@@ -17,6 +17,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import sppcls
+from sppcls.classes import check_classes
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier, build_classifier
 
@@ -161,36 +162,12 @@ def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | P
     check_classes(old["classes"], card["classes"], path)
 
 
-def check_classes(old: list[str], new: list[str], path: str | Path) -> None:
-    """Refuse data with other classes than a checkpoint's.
-
-    Raises:
-        CheckpointError: naming the classes that only one of them has.
-    """
-    if old == new:
-        return
-    there, here = set(old), set(new)
-    if there == here:
-        raise CheckpointError(f"{path}: the same classes in another order than in data.root")
-    only_there, only_here = sorted(there - here), sorted(here - there)
-    raise CheckpointError(
-        f"{path}: other classes; only in the checkpoint: {_some(only_there)}; only in the data: {_some(only_here)}"
-    )
-
-
 def _show(value: Any) -> str:
     return (
         {None: "null", True: "true", False: "false"}.get(value, str(value))
         if not isinstance(value, list)
         else str(value)
     )
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    if not names:
-        return "none"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sppcls.classes import check_classes
 from sppcls.console import table
 from sppcls.data.files import FileSource, Source
 from sppcls.data.folder import image_files
 from sppcls.data.sizes import Size, area
 from sppcls.data.stream import Loaded, load_each
 from sppcls.data.transforms import EvalTransform, prepare_batch
-from sppcls.engine.checkpoint import check_classes
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import ConvHead, Pyramid, SpatialPyramidPooling2d, SPPClassifier
 

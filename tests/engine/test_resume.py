@@ -12,8 +12,9 @@ import pytest
 import torch
 from conftest import wait_until
 
-from sppcls import compose, train
+from sppcls import compose, load_classifier, train
 from sppcls.engine.checkpoint import read_checkpoint
+from sppcls.engine.module import _PROGRESS
 from sppcls.errors import CheckpointError
 
 
@@ -196,3 +197,14 @@ def test_another_epoch_length_on_resuming_is_refused(tiny) -> None:
         CheckpointError, match="epochs have 3 steps, 1 per update; with this config they have 6"
     ):
         train(compose(tiny(f"ckpt_path={first['last_checkpoint']}", "data.batch_size=8")))
+
+
+def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resumed(tiny) -> None:
+    first = train(compose(tiny("trainer.max_epochs=1")))
+    checkpoint = torch.load(first["last_checkpoint"], weights_only=True)
+    assert set(checkpoint["sppcls_progress"]) == _PROGRESS
+    del checkpoint["sppcls_progress"]["train_counts"]
+    torch.save(checkpoint, first["last_checkpoint"])
+    load_classifier(first["last_checkpoint"])
+    with pytest.raises(CheckpointError, match="can be used but not resumed: it lacks train_counts"):
+        train(compose(tiny(f"ckpt_path={first['last_checkpoint']}")))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from itertools import chain
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -47,7 +49,7 @@ class Backbone(nn.Module):
             return (0, 0)
         if size not in self._feature_sizes:
             try:
-                shape = output_shape(self.layers, size)
+                shape = output_shape(self, size)
                 self._feature_sizes[size] = (shape[2], shape[3])
             except RuntimeError:
                 # Torch's way to say that a kernel is larger than its input.
@@ -66,6 +68,16 @@ class Backbone(nn.Module):
         return (pooled.shape[2], pooled.shape[3])
 
 
+def on_meta(layers: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, without values, floating-point ones as float32."""
+    return {
+        name: torch.empty_like(
+            tensor, device="meta", dtype=torch.float32 if tensor.is_floating_point() else None
+        )
+        for name, tensor in chain(layers.named_parameters(), layers.named_buffers())
+    }
+
+
 def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
     """Shape of what ``layers`` make of two (height, width) images, without computing values.
 
@@ -73,16 +85,10 @@ def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
         RuntimeError: the images are too small.
         TypeError: the layers give something else than a tensor.
     """
-    on_meta = {
-        name: torch.empty_like(
-            tensor, device="meta", dtype=torch.float32 if tensor.is_floating_point() else None
-        )
-        for name, tensor in chain(layers.named_parameters(), layers.named_buffers())
-    }
     with torch.no_grad():
         # Two images, so that batch normalisation in training mode accepts a map of one cell.
         images = torch.empty(2, 3, *size, device="meta")
-        output = torch.func.functional_call(layers, on_meta, (images,))
+        output = torch.func.functional_call(layers, on_meta(layers), (images,))
     if not isinstance(output, Tensor):
         raise TypeError(f"gives a {type(output).__name__} instead of one tensor")
     return output.shape
@@ -176,12 +182,14 @@ def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Ba
             with.
 
     Raises:
-        ValueError: an unknown name or norm, or a width that is not positive.
+        ValueError: an unknown name or norm, or a width that is not a finite number above 0.
     """
     if name not in _PLANS:
         raise ValueError(f"name={name!r}: choose from {', '.join(PAPER_BACKBONES)}")
-    if not width > 0:
-        raise ValueError(f"width={width!r}: must be greater than 0")
+    if isinstance(width, bool) or not isinstance(width, Real):
+        raise ValueError(f"width={width!r}: must be a number greater than 0")
+    if not 0 < width < math.inf:
+        raise ValueError(f"width={width!r}: must be greater than 0 and finite")
     plan = _PLANS[name]
     norm = plan.norm if norm is None else norm
     if norm not in NORMS:

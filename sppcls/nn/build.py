@@ -34,12 +34,14 @@ def build_classifier(
     """Build a network from plain settings.
 
     Args:
-        backbone: ``name`` (one of :data:`BACKBONES`), ``weights`` (None, ``DEFAULT`` or a path; default
-            None). The paper's networks also take ``width`` (default 1) and ``norm`` (one of :data:`NORMS`;
-            default: the LRN the network was trained with). ``timm`` needs ``model``. Keys that do not apply
-            may be None.
+        backbone: ``name`` (one of :data:`BACKBONES`), ``weights`` (None, ``DEFAULT``, or the path of a
+            state_dict file or of a checkpoint of ``sppcls train``, whose backbone is taken; default None).
+            The paper's networks also take ``width`` (default 1) and ``norm`` (one of :data:`NORMS`; default:
+            the LRN the network was trained with). ``timm`` needs ``model``. Keys that do not apply may be
+            None.
         pyramid: ``levels`` (ints or (rows, columns) pairs; None for the backbone's own last pooling),
-            ``mode`` (one of :data:`POOL_MODES`), ``bins`` (one of :data:`BIN_RULES`).
+            ``mode`` (one of :data:`POOL_MODES`; default ``max``), ``bins`` (one of :data:`BIN_RULES`; default
+            ``adaptive``). Without levels there is nothing that another mode or rule could apply to.
         head: ``name`` (one of :data:`HEADS`), ``hidden`` (widths, default none; always none for ``linear``),
             ``dropout`` (default 0).
         num_classes: number of logits, at least 1.
@@ -73,7 +75,7 @@ def build_classifier(
 
     trunk = _backbone(backbone)
     if trunk.name in PAPER_BACKBONES and backbone.get("weights") is None:
-        init_backbone(trunk.layers, init, trunk.name)
+        init_backbone(trunk.layers, init)
     fixed_size = None
     pool: nn.Module
     classifier_head: Head
@@ -122,8 +124,6 @@ def _backbone(settings: Mapping[str, Any]) -> Backbone:
         raise ValueError(
             f"backbone.weights='DEFAULT': {name} has no published weights here; use null or a path"
         )
-    if width is not None and (isinstance(width, bool) or not isinstance(width, (int, float))):
-        raise ValueError(f"backbone.width={width!r}: must be a number greater than 0")
     backbone = _named("backbone.", lambda: paper_backbone(name, 1.0 if width is None else width, norm))
     if weights is not None:
         _named("backbone.", lambda: load_into(backbone.layers, load_file(weights), f"weights={weights!r}"))
@@ -131,14 +131,21 @@ def _backbone(settings: Mapping[str, Any]) -> Backbone:
 
 
 def _spp(settings: Mapping[str, Any]) -> SpatialPyramidPooling2d | None:
-    mode = _choice("pyramid.mode", settings.get("mode", "max"), POOL_MODES)
-    bins = _choice("pyramid.bins", settings.get("bins", "adaptive"), BIN_RULES)
+    chosen = {}
+    for key, default, choices in (("mode", "max", POOL_MODES), ("bins", "adaptive", BIN_RULES)):
+        value = settings.get(key)
+        chosen[key] = _choice(f"pyramid.{key}", default if value is None else value, choices)
+        if chosen[key] != default and settings.get("levels", ()) is None:
+            raise ValueError(
+                f"pyramid.{key}={value!r}: applies to a pyramid only; give pyramid.levels, or leave it at "
+                f"{default} or null"
+            )
     if "levels" not in settings:
         raise ValueError("pyramid.levels: missing; give a list of levels, or null for no pyramid")
     levels = settings["levels"]
     if levels is None:
         return None
-    return SpatialPyramidPooling2d(_named("pyramid.", lambda: Pyramid(levels)), mode, bins)
+    return SpatialPyramidPooling2d(_named("pyramid.", lambda: Pyramid(levels)), **chosen)
 
 
 def _head_settings(settings: Mapping[str, Any]) -> tuple[str, list[int], float]:
@@ -163,6 +170,8 @@ def _head_settings(settings: Mapping[str, Any]) -> tuple[str, list[int], float]:
 
 
 def _check_keys(group: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{group}={settings!r}: must be a mapping with keys of {', '.join(known)}")
     for key in settings:
         if key not in known:
             raise ValueError(f"{group}.{key}: no such key; choose from {', '.join(known)}")

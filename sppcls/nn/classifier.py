@@ -9,6 +9,8 @@ from sppcls.nn.heads import ConvHead, Head
 from sppcls.nn.spp import SpatialPyramidPooling2d
 from sppcls.nn.windows import pool_windows
 
+_LARGEST_SIDE = 1 << 20  # pixels; where the search for an image that is large enough ends
+
 
 class SPPClassifier(nn.Module):
     """Images to logits: ``classify(pooled(feature_map(x)))``.
@@ -35,12 +37,15 @@ class SPPClassifier(nn.Module):
         """Images (N, 3, H, W), float, to logits (N, classes).
 
         Raises:
-            ValueError: images of a size that the network cannot take (see :meth:`check_input_size`).
+            ValueError: not a batch of images, or images of a size that the network cannot take (see
+                :meth:`check_input_size`).
         """
         return self.classify(self.pooled(self.feature_map(x)))
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) to feature maps (N, C, h, w)."""
+        if x.dim() != 4:
+            raise ValueError(f"expected a batch of images (N, 3, H, W), got {tuple(x.shape)}")
         if self.fixed_size is not None:
             self.check_input_size(x.shape[2], x.shape[3])
         try:
@@ -61,11 +66,13 @@ class SPPClassifier(nn.Module):
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Layer outputs by name: ``map``, ``spp`` (the pooled vector), ``fc6``, ``fc7``, ..., ``logits``.
 
-        Hidden layers are taken after ReLU, and after dropout while training.
+        Hidden layers are taken after ReLU, and after dropout while training. With a fully-convolutional head
+        they are maps, and there is no ``spp``.
         """
         feature_map = self.feature_map(x)
         pooled = self.pooled(feature_map)
-        return {"map": feature_map, "spp": pooled, **self.head.activations(pooled)}
+        vector = {} if isinstance(self.head, ConvHead) else {"spp": pooled}
+        return {"map": feature_map, **vector, **self.head.activations(pooled)}
 
     def forward_windows(self, feature_map: Tensor, windows: Tensor) -> Tensor:
         """Logits (K, classes) of windows of feature maps (He et al. 2015, sec. 3.1.5).
@@ -88,10 +95,38 @@ class SPPClassifier(nn.Module):
 
     @property
     def min_input_size(self) -> int:
-        """Shorter side of the smallest square image that :meth:`check_input_size` accepts."""
+        """Side of the smallest square image that :meth:`check_input_size` accepts.
+
+        Raises:
+            ValueError: it accepts no square image, as the only size that it takes is not square.
+        """
+        smallest = self._smallest_square()
+        if smallest is None:
+            raise ValueError(f"no square image can be classified; {self._allowed()}")
+        return smallest
+
+    def check_input_size(self, height: int, width: int) -> None:
+        """Raise ValueError, naming what is allowed, if a height x width image cannot be classified."""
+        problem = self._problem(height, width)
+        if problem is not None:
+            raise ValueError(f"input_size={height}x{width}: {problem}; {self._allowed()}")
+
+    def _allowed(self) -> str:
         if self.fixed_size is not None:
-            return min(self.fixed_size)
-        low, high = 1, 1024
+            return f"this network takes {self.fixed_size[0]}x{self.fixed_size[1]} only, as it has no pyramid"
+        side = self._smallest_square()
+        return "no square will do" if side is None else f"the smallest square is {side}x{side}"
+
+    def _smallest_square(self) -> int | None:
+        if self.fixed_size is not None:
+            height, width = self.fixed_size
+            return height if height == width else None
+        high = 32
+        while self._problem(high, high) is not None:
+            if high >= _LARGEST_SIDE:
+                return None
+            high *= 2
+        low = 1
         while low < high:
             middle = (low + high) // 2
             if self._problem(middle, middle) is None:
@@ -99,18 +134,6 @@ class SPPClassifier(nn.Module):
             else:
                 low = middle + 1
         return low
-
-    def check_input_size(self, height: int, width: int) -> None:
-        """Raise ValueError, naming what is allowed, if a height x width image cannot be classified."""
-        problem = self._problem(height, width)
-        if problem is None:
-            return
-        allowed = (
-            f"this network takes {self.fixed_size[0]}x{self.fixed_size[1]} only, as it has no pyramid"
-            if self.fixed_size is not None
-            else f"the smallest square is {self.min_input_size}x{self.min_input_size}"
-        )
-        raise ValueError(f"input_size={height}x{width}: {problem}; {allowed}")
 
     def _problem(self, height: int, width: int) -> str | None:
         """Why a height x width image cannot be classified; None if it can."""

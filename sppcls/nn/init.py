@@ -8,12 +8,12 @@ from sppcls.nn.heads import Head
 
 INITS = ("paper", "modern")
 
-# Convolutions (counted from 1) whose bias starts at 1 instead of 0. ZF-5 as in the authors' released model;
-# the others as in AlexNet, whose training the paper follows.
-_ONES = {"zf5": (2, 4, 5), "convnet_star5": (2, 4, 5), "overfeat5": (2, 4, 5), "overfeat7": (2, 4, 5)}
+# Convolutions (counted from 1) whose bias starts at 1 instead of 0: in ZF-5 as in the authors' released
+# model, in the other networks as in AlexNet, whose training the paper follows.
+_ONES = (2, 4, 5)
 
 
-def init_backbone(layers: nn.Module, init: str, name: str) -> None:
+def init_backbone(layers: nn.Module, init: str) -> None:
     """Initialise the convolutions of one of the paper's networks; batch normalisation keeps torch's start.
 
     ``paper``: weights N(0, 0.01), biases 0 or 1. ``modern``: He initialisation (fan-in, ReLU), biases 0.
@@ -25,7 +25,7 @@ def init_backbone(layers: nn.Module, init: str, name: str) -> None:
         else:
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         if conv.bias is not None:
-            nn.init.constant_(conv.bias, 1.0 if init == "paper" and number in _ONES[name] else 0.0)
+            nn.init.constant_(conv.bias, 1.0 if init == "paper" and number in _ONES else 0.0)
 
 
 def init_head(head: Head, init: str, name: str) -> None:

@@ -4,18 +4,19 @@ Both divide each value ``x`` by ``(k + alpha * mean of x^2 over a neighbourhood)
 two layers need it on their largest maps, where it is bound by memory traffic, not arithmetic. So it is
 written as one autograd function that works through the batch in pieces small enough for the processor's
 cache, keeps only its input for the backward pass, and sums neighbourhoods by a few shifted additions. The
-power costs two square roots: ``s^-0.75 = rsqrt(s) * sqrt(rsqrt(s))``.
+power costs two square roots: ``s^-0.75 = rsqrt(s) * sqrt(rsqrt(s))``. Gradients of gradients come from the
+plain formula, and so do compiled and exported graphs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 _BETA = 0.75  # in AlexNet and in the authors' released ZF-5 alike
 _VALUES_PER_PIECE = 1 << 19  # 2 MiB of float32
@@ -26,25 +27,39 @@ class _LocalResponseNorm(nn.Module):
 
     Neighbours outside the map count as zeros. Computes in float32 whatever the input type (float64 for
     float64), and returns the input type. Works in any memory format; ``channels_last`` is kept.
+
+    Can be differentiated any number of times, and under ``torch.func``'s ``grad``, ``vmap`` and ``jacrev``;
+    not in forward mode (``jvp``, ``jacfwd``).
     """
 
     dims: tuple[int, ...]
 
     def __init__(self, size: int, alpha: float, k: float) -> None:
         super().__init__()
-        if size < 1 or size % 2 == 0:
+        if not isinstance(size, int) or size < 1 or size % 2 == 0:
             raise ValueError(
                 f"size={size!r}: must be odd and at least 1, so that the neighbourhood has a centre"
             )
+        # Otherwise the power would be taken of zero or of a negative number.
+        if not 0 <= alpha < math.inf:
+            raise ValueError(f"alpha={alpha!r}: must be 0 or greater")
+        if not 0 < k < math.inf:
+            raise ValueError(f"k={k!r}: must be greater than 0")
         self.size, self.alpha, self.k = size, alpha, k
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to the same shape."""
+        """(N, C, H, W) to the same shape.
+
+        Raises:
+            ValueError: not a floating-point map of four dimensions.
+        """
+        if x.dim() != 4 or not x.is_floating_point():
+            raise ValueError(f"expected floating-point maps (N, C, H, W), got {tuple(x.shape)} of {x.dtype}")
         radius, scale = self.size // 2, self.alpha / self.size ** len(self.dims)
         if torch.compiler.is_compiling():
             # The compiler fuses the plain formula by itself.
             wide = _wide(x)
-            s = _padded_sum(wide * wide, self.dims, radius).mul(scale).add(self.k)
+            s = _plain_denominator(wide, self.dims, radius, scale, self.k)
             return (wide * _power(s)).to(x.dtype)
         normalised: Tensor = _Normalise.apply(x, self.dims, radius, scale, self.k)
         return normalised
@@ -73,9 +88,7 @@ class LRNAcrossChannels(_LocalResponseNorm):
 
 class _Normalise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.settings = dims, radius, scale, k
+    def forward(x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k: float) -> Tensor:
         y = torch.empty_like(x)
         for x_piece, y_piece in _pieces(x, y):
             wide = _wide(x_piece)
@@ -83,12 +96,30 @@ class _Normalise(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, *settings = inputs
+        ctx.save_for_backward(x)
+        ctx.settings = settings
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, *settings: Any) -> tuple[Tensor, int]:
+        # Images are normalised one by one, so the mapped dimension may join them.
+        x = x.movedim(in_dims[0] or 0, 0)
+        return _Normalise.apply(x.flatten(0, 1), *settings).unflatten(0, x.shape[:2]), 0
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         # dy_j/dx_i = s_j^-b [i = j] - 2 b scale x_i x_j s_j^(-b-1) [i near j]. Nearness is symmetric, so the
         # second term is again a neighbourhood sum, of grad * y / s.
         (x,) = ctx.saved_tensors
         dims, radius, scale, k = ctx.settings
+        if torch.is_grad_enabled():
+            # The gradient will be differentiated in turn, which nothing written in place could be.
+            wide = _wide(x)
+            s = _plain_denominator(wide, dims, radius, scale, k)
+            direct = _power(s) * grad
+            near = _padded_sum(direct * wide / s, dims, radius)
+            return (direct - 2 * _BETA * scale * near * wide).to(x.dtype), None, None, None, None
         grad_x = torch.empty_like(x)
         for x_piece, grad_piece, out_piece in _pieces(x, grad, grad_x):
             wide = _wide(x_piece)
@@ -121,6 +152,11 @@ def _denominator(x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k:
     # One pass through memory: k + scale * sum.
     start = torch.tensor(k, dtype=x.dtype, device="cpu")
     return torch.add(start, _neighbour_sum(x * x, dims, radius), alpha=scale)
+
+
+def _plain_denominator(x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k: float) -> Tensor:
+    """:func:`_denominator` without writing in place."""
+    return _padded_sum(x * x, dims, radius).mul(scale).add(k)
 
 
 def _neighbour_sum(values: Tensor, dims: tuple[int, ...], radius: int) -> Tensor:

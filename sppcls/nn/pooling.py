@@ -1,7 +1,7 @@
 """How the levels are computed. The public layer is in ``spp.py``.
 
 :func:`pool_level` is one form for every mode and bin rule. Max and average pooling over adaptive bins, the
-usual cases, are computed faster from torch's own poolings.
+usual cases, and max pooling over sliding ones are computed faster from torch's own poolings.
 """
 
 from __future__ import annotations
@@ -23,19 +23,36 @@ def check_pool_mode(mode: str) -> None:
         raise ValueError(f"mode={mode!r}: choose from {', '.join(POOL_MODES)}")
 
 
+def check_map(x: Tensor) -> None:
+    """Raise ValueError unless maps (..., C, H, W) hold floating-point numbers and have channels."""
+    # Whole numbers would overflow or be rounded without a word.
+    if not x.is_floating_point():
+        raise ValueError(f"expected a floating-point map, got {x.dtype}")
+    if x.shape[-3] < 1:
+        raise ValueError(f"expected a map with at least one channel, got {tuple(x.shape)}")
+
+
 def pool_levels(x: Tensor, levels: Sequence[Level], mode: str, rule: str) -> Tensor:
     """Pool a map (N, C, H, W) to every level and concatenate the results: (N, C * bins)."""
     if rule == "adaptive" and mode == "max":
         pooled = adaptive_max_levels(x, levels)
     elif rule == "adaptive" and mode == "avg" and not _needs_deterministic_backward(x):
         pooled = [F.adaptive_avg_pool2d(x, level) for level in levels]
+    elif (
+        rule == "sliding"
+        and mode == "max"
+        and not _needs_deterministic_backward(x)
+        and not torch.compiler.is_compiling()  # a window that depends on the map's size cannot be exported
+    ):
+        pooled = [sliding_max_pool2d(x, level) for level in levels]
     else:
         pooled = [pool_level(x, level, mode, rule) for level in levels]
     return torch.cat([level.flatten(1) for level in pooled], dim=1)
 
 
 def _needs_deterministic_backward(x: Tensor) -> bool:
-    # The backward of torch's adaptive poolings has no deterministic CUDA form and raises if it must have one.
+    # On CUDA the backward of torch's adaptive poolings, and of poolings whose windows overlap, adds in no
+    # fixed order; the adaptive ones raise if it must be fixed.
     return x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled()
 
 
@@ -65,6 +82,14 @@ def gathered_max_pool2d(x: Tensor, level: Level) -> Tensor:
     """``F.adaptive_max_pool2d`` as a gather: same values, same gradients, deterministic backward."""
     _, cells = F.adaptive_max_pool2d(x.detach(), level, return_indices=True)
     return x.flatten(2).gather(2, cells.flatten(2)).unflatten(2, level)
+
+
+def sliding_max_pool2d(x: Tensor, level: Level) -> Tensor:
+    """:func:`pool_level` for ``max`` and ``sliding``: torch's pooling of the cells that the bins cover."""
+    stride = (x.shape[2] // level[0], x.shape[3] // level[1])
+    window = (-(-x.shape[2] // level[0]), -(-x.shape[3] // level[1]))
+    height, width = ((n - 1) * s + w for n, s, w in zip(level, stride, window, strict=True))
+    return F.max_pool2d(x[:, :, :height, :width], window, stride)
 
 
 def pool_level(x: Tensor, level: Level, mode: str, rule: str) -> Tensor:

@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from sppcls.nn.pooling import check_pool_mode, pool_levels
+from sppcls.nn.pooling import check_map, check_pool_mode, pool_levels
 from sppcls.nn.pyramid import Level, Pyramid, check_bin_rule
 
 
@@ -43,8 +43,8 @@ def spatial_pyramid_pool2d(
         1)``.
 
     Raises:
-        ValueError: unknown mode or rule, bad levels, not a 3-D or 4-D map, a map without cells, or
-            ``sliding`` bins on a map smaller than a level.
+        ValueError: unknown mode or rule, bad levels, not a 3-D or 4-D map, a map that is not floating-point
+            or has no channels or cells, or ``sliding`` bins on a map smaller than a level.
 
     Warns:
         LevelLargerThanMapWarning: once per level and map size, where bins must repeat cells (not in compiled
@@ -52,15 +52,16 @@ def spatial_pyramid_pool2d(
     """
     pyramid = levels if isinstance(levels, Pyramid) else Pyramid(levels)
     check_pool_mode(mode)
-    if x.dim() == 3:
-        return spatial_pyramid_pool2d(x.unsqueeze(0), pyramid, mode, bins).squeeze(0)
-    if x.dim() != 4:
+    if x.dim() not in (3, 4):
         raise ValueError(f"expected a map (N, C, H, W) or (C, H, W), got {tuple(x.shape)}")
-    size = (x.shape[2], x.shape[3])
+    check_map(x)
+    size = (x.shape[-2], x.shape[-1])
     pyramid.check_map_size(size, bins)
     if not torch.compiler.is_compiling():
         for level in pyramid.larger_than(size):
             _warn_larger(level, size)
+    if x.dim() == 3:
+        return pool_levels(x.unsqueeze(0), pyramid.levels, mode, bins).squeeze(0)
     return pool_levels(x, pyramid.levels, mode, bins)
 
 
@@ -71,7 +72,7 @@ def _warn_larger(level: Level, size: tuple[int, int]) -> None:
         f"level {level[0]}x{level[1]} has more bins than a {size[0]}x{size[1]} map has cells; bins repeat "
         "cells",
         LevelLargerThanMapWarning,
-        stacklevel=3,
+        stacklevel=3,  # who called spatial_pyramid_pool2d; the cache is no frame of its own
     )
 
 

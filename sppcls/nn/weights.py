@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Collection, Mapping
 
 import torch
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 def load_file(path: str) -> dict[str, Tensor]:
     """Read a file that holds a state_dict (a mapping from names to tensors) and nothing else.
 
+    Of a checkpoint written by ``sppcls train`` the network's state_dict is taken.
+
     Raises:
         ValueError: the file is missing, unreadable, or holds something else. Files that would run code are
             refused.
@@ -20,11 +21,18 @@ def load_file(path: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ValueError(f"weights={path!r}: no such file") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # what a damaged file raises depends on where the damage is
         raise ValueError(
             f"weights={path!r}: cannot be read as a state_dict file ({one_line(error)})"
         ) from error
-    if not (isinstance(state, Mapping) and state and all(isinstance(v, Tensor) for v in state.values())):
+    if isinstance(state, Mapping) and "sppcls" in state and isinstance(state.get("state_dict"), Mapping):
+        # Beside the network, which is called net there, could be the state of other modules.
+        state = {name: value for name, value in state["state_dict"].items() if str(name).startswith("net.")}
+    if not (
+        isinstance(state, Mapping)
+        and state
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    ):
         raise ValueError(f"weights={path!r}: holds no state_dict (a mapping from parameter names to tensors)")
     return dict(state)
 
@@ -35,18 +43,19 @@ def load_into(
     """Copy ``state`` into ``layers``.
 
     Args:
-        layers: what to load into. Names in ``state`` may all carry the prefix ``layers.``, as in a backbone's
-            own state_dict.
-        state: names to tensors.
+        layers: what to load into.
+        state: names to tensors. The names may all carry the prefixes of whatever the layers were saved as a
+            part of: a backbone, a whole classifier (of which the rest is ignored), ``sppcls train``'s module,
+            and ``DistributedDataParallel``.
         source: start of the error message, such as ``weights='a.pt'``.
         ignore: further names that may be in ``state`` and are not needed: the cut-off part of the network.
 
     Raises:
         ValueError: names are missing, unknown, or tensors have other shapes.
     """
-    if all(name.startswith("layers.") for name in state):
-        state = {name.removeprefix("layers."): tensor for name, tensor in state.items()}
     wanted = layers.state_dict()
+    for prefix in ("module.", "net.", "backbone.", "layers."):
+        state = _without_prefix(state, prefix, wanted)
     # Files older than torch 0.4.1 have no counters of batches; nothing here uses them.
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     unknown = [name for name in state if name not in wanted and name not in ignore]
@@ -63,6 +72,20 @@ def load_into(
     if problems:
         raise ValueError(f"{source}: does not fit this backbone; tensors: {', '.join(problems)}")
     layers.load_state_dict({name: state[name] for name in wanted if name in state})
+
+
+def _without_prefix(
+    state: Mapping[str, Tensor], prefix: str, wanted: Collection[str]
+) -> Mapping[str, Tensor]:
+    """``state`` with ``prefix`` taken off, if every name has it and none is a wanted one as it is."""
+    if any(name in wanted for name in state):
+        return state
+    inner = state
+    if prefix == "backbone.":
+        inner = {name: tensor for name, tensor in state.items() if not name.startswith(("pool.", "head."))}
+    if not inner or not all(name.startswith(prefix) for name in inner):
+        return state
+    return {name.removeprefix(prefix): tensor for name, tensor in inner.items()}
 
 
 def one_line(error: BaseException) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from sppcls.nn.pooling import check_pool_mode, pool_levels
-from sppcls.nn.pyramid import Pyramid
+from sppcls.nn.pooling import check_map, check_pool_mode, pool_levels
+from sppcls.nn.pyramid import Pyramid, check_bin_rule
 
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _MAX_COPIED_VALUES = 1 << 25  # 128 MiB of float32: the most that one batch of windows may take
 
 
@@ -23,7 +24,7 @@ def pool_windows(
     """Pool windows of feature maps to the same vector as a whole map (He et al. 2015, sec. 3.1.5 and 4.1).
 
     Args:
-        x: maps (N, C, H, W).
+        x: floating-point maps (N, C, H, W).
         windows: integers (K, 5), each row (index of the map in ``x``, top, left, bottom, right) in cells,
             ``bottom`` and ``right`` one past the last cell. They may overlap and repeat.
         levels, mode, bins: as for :func:`~sppcls.nn.spp.spatial_pyramid_pool2d`.
@@ -33,11 +34,12 @@ def pool_windows(
         Small windows are usual, so levels larger than a window bring no warning.
 
     Raises:
-        ValueError: wrong shapes or types, or a window that is empty or leaves its map, or ``sliding`` bins
-            on a window smaller than a level.
+        ValueError: unknown mode or rule, bad levels, wrong shapes or types, a window that is empty or leaves
+            its map, or ``sliding`` bins on a window smaller than a level.
     """
     pyramid = Pyramid(levels)
     check_pool_mode(mode)
+    check_bin_rule(bins)
     boxes = _checked_windows(x, windows)
     by_size: dict[tuple[int, int], list[int]] = {}
     for k, (_, top, left, bottom, right) in enumerate(boxes):
@@ -69,12 +71,8 @@ def _crop(boxes: list[list[int]], x: Tensor, size: tuple[int, int]) -> Tensor:
 def _checked_windows(x: Tensor, windows: Tensor) -> list[list[int]]:
     if x.dim() != 4:
         raise ValueError(f"expected maps (N, C, H, W), got {tuple(x.shape)}")
-    if (
-        windows.dim() != 2
-        or windows.shape[1] != 5
-        or windows.is_floating_point()
-        or windows.dtype == torch.bool
-    ):
+    check_map(x)
+    if windows.dim() != 2 or windows.shape[1] != 5 or windows.dtype not in _INTEGERS:
         raise ValueError(
             "expected windows as integers (K, 5): map index, top, left, bottom, right; "
             f"got {tuple(windows.shape)} of {windows.dtype}"

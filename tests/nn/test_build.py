@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from sppcls.nn import BACKBONES, PAPER_BACKBONES, TORCHVISION_TRUNKS, SPPClassifier, build_classifier
+from sppcls.nn.weights import load_into
 
 FC = {"name": "fc", "hidden": [4096, 4096], "dropout": 0.5}
 LINEAR = {"name": "linear"}
@@ -109,10 +111,17 @@ def nested(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 @pytest.mark.parametrize(
-    "settings", [{"name": "zf5", "width": 1 / 16}, {"name": "resnet18"}], ids=["zf5", "trunk"]
+    ("name", "saved"),
+    [
+        ("zf5", "classifier"),
+        ("zf5", "distributed"),
+        ("zf5", "distributed layers"),
+        ("zf5", "checkpoint"),
+        ("resnet18", "checkpoint"),
+    ],
 )
-@pytest.mark.parametrize("saved", ["classifier", "distributed", "distributed layers", "checkpoint"])
-def test_weights_of_a_whole_network(settings: dict[str, Any], saved: str, tmp_path: Path) -> None:
+def test_weights_of_a_whole_network(name: str, saved: str, tmp_path: Path) -> None:
+    settings = ZF5 if name == "zf5" else {"name": name}
     path = str(tmp_path / "w.pt")
     source = build(settings, [3, 1], FC | {"hidden": [8]})
     content: dict[str, Any] = dict(source.state_dict())
@@ -142,6 +151,25 @@ def test_weights_of_which_some_carry_a_prefix(prefix: str, tmp_path: Path) -> No
     torch.save(nested(prefix, state) | {"conv0.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="unknown"):
         build({**ZF5, "weights": path}, [1])
+
+
+def test_weights_with_prefixes_of_two_kinds(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.pt")
+    state = nested("layers.", dict(build(ZF5, [1]).backbone.layers.state_dict()))
+    first = next(iter(state))
+    torch.save({"module." + first: state.pop(first)} | state, path)
+    with pytest.raises(ValueError, match=r"^backbone\.weights=.* does not fit this backbone"):
+        build({**ZF5, "weights": path}, [1])
+
+
+def test_a_prefix_may_be_a_name_of_the_layers() -> None:
+    for name in ("module", "net", "backbone", "layers"):
+        source, layers = (torch.nn.Sequential(OrderedDict({name: torch.nn.Linear(2, 2)})) for _ in range(2))
+        state = source.state_dict()
+        for saved in (state, nested("layers.", state), nested("module.backbone.layers.", state)):
+            torch.nn.init.zeros_(layers[0].weight)
+            load_into(layers, saved, "weights='a'")
+            assert torch.equal(layers[0].weight, source[0].weight)
 
 
 @pytest.mark.parametrize("content", [{"state_dict": {}}, {"state_dict": {"a": torch.zeros(1)}}])

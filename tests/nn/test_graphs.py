@@ -11,7 +11,7 @@ from brute_force import RULES
 from torch import nn
 from torch.export import Dim
 
-from sppcls.nn import NORMS, SpatialPyramidPooling2d, build_classifier, pooling
+from sppcls.nn import SpatialPyramidPooling2d, build_classifier, pooling
 
 pytestmark = pytest.mark.filterwarnings("ignore::sppcls.nn.LevelLargerThanMapWarning")
 
@@ -47,11 +47,11 @@ def _fresh_compiler() -> Iterator[None]:
 @pytest.mark.parametrize(
     "change",
     [
-        *[{"backbone": {"norm": norm}} for norm in NORMS],
-        {"pyramid": {"mode": "avg"}},
-        {"pyramid": {"bins": "sliding"}},
-        {"pyramid": {"mode": "sum", "bins": "padded"}},
-        {"pyramid": {"levels": None}, "head": {"name": "conv"}},
+        {"backbone": {"norm": "lrn_within"}},
+        {"backbone": {"norm": "lrn_across"}, "pyramid": {"mode": "avg"}},
+        {"backbone": {"norm": "batch"}, "pyramid": {"bins": "sliding"}},
+        {"backbone": {"norm": "none"}, "pyramid": {"mode": "sum", "bins": "padded"}},
+        {"backbone": {"norm": "none"}, "pyramid": {"levels": None}, "head": {"name": "conv"}},
     ],
     ids=str,
 )
@@ -141,7 +141,7 @@ def test_pooling_has_a_deterministic_backward(device: str, mode: str, rule: str)
 
 @pytest.fixture
 def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Take the way of a deterministic CUDA backward on any device; names the torch poolings it uses wrongly."""
+    """Take the way of a deterministic CUDA backward; gives the names of torch's poolings that it still uses."""
     used: list[str] = []
     monkeypatch.setattr(pooling, "_needs_deterministic_backward", lambda _: True)
     for name in ("adaptive_max_pool2d", "adaptive_avg_pool2d"):

@@ -9,15 +9,38 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sppcls.composition import compose
     from sppcls.engine.checkpoint import load_classifier
+    from sppcls.evaluation.evaluate import evaluate
+    from sppcls.inference.explain import explain
+    from sppcls.inference.export import export
+    from sppcls.inference.features import extract_features
+    from sppcls.inference.predict import predict
+    from sppcls.inference.transfer import transfer
     from sppcls.training import train
 
 _WHERE = {
     "compose": "sppcls.composition",
+    "evaluate": "sppcls.evaluation.evaluate",
+    "explain": "sppcls.inference.explain",
+    "export": "sppcls.inference.export",
+    "extract_features": "sppcls.inference.features",
     "load_classifier": "sppcls.engine.checkpoint",
+    "predict": "sppcls.inference.predict",
     "train": "sppcls.training",
+    "transfer": "sppcls.inference.transfer",
 }
 
-__all__ = ["__version__", "compose", "load_classifier", "train"]
+__all__ = [
+    "__version__",
+    "compose",
+    "evaluate",
+    "explain",
+    "export",
+    "extract_features",
+    "load_classifier",
+    "predict",
+    "train",
+    "transfer",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,63 @@
+"""Small untrained networks as checkpoints, and images for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sppcls.engine.checkpoint import make_card
+from sppcls.nn import build_classifier
+
+SIZE = 96
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+
+
+def save_net(
+    path: Path,
+    *,
+    backbone: str = "zf5",
+    levels: list[Any] | None = None,
+    head: str = "fc",
+    hidden: tuple[int, ...] = (16, 12),
+    size: int = SIZE,
+    norm: str | None = None,
+) -> Path:
+    """A checkpoint of a network with random weights; without levels, one without a pyramid."""
+    width = 0.0625 if backbone in ("zf5", "convnet_star5", "overfeat5", "overfeat7") else None
+    architecture = {
+        "backbone": {"name": backbone, "width": width, "norm": norm, "weights": None, "model": None},
+        "pyramid": {"levels": levels, "mode": "max", "bins": "adaptive"},
+        "head": {"name": head, "hidden": list(hidden), "dropout": 0.5},
+        "num_classes": 4,
+        "input_size": (size, size),
+        "init": "modern",
+    }
+    torch.manual_seed(0)
+    net = build_classifier(**architecture)
+    card = make_card(
+        architecture={**architecture, "input_size": [size, size]},
+        classes=["a", "b", "c", "d"],
+        mean=MEAN,
+        std=STD,
+        train_sizes=[(size, size)],
+        val_sizes=[(size, size)],
+        config={},
+    )
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    torch.save({"sppcls": card, "state_dict": state}, path)
+    return path
+
+
+def write_photo(path: Path, seed: int, colour: tuple[int, int, int] = (128, 128, 128)) -> Path:
+    """A noisy image of about this colour; size and aspect vary with the seed."""
+    rng = np.random.default_rng(seed)
+    height, width = [(100, 130), (120, 100), (150, 150)][seed % 3]
+    noise = rng.integers(-60, 60, (height // 10, width // 10, 3))
+    pixels = np.kron(noise, np.ones((10, 10, 1))) + np.array(colour)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return path

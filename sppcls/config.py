@@ -107,7 +107,9 @@ class BackboneConfig:
     name: str = key("network", choices=BACKBONES)
     width: float | None = key("multiplier of the number of channels (paper's networks)", above=0)
     norm: str | None = key("normalisation (paper's networks)", choices=(*NORMS, None))
-    weights: str | None = key("null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt")
+    weights: str | None = key(
+        "null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt"
+    )
     model: str | None = key("timm model name (backbone=timm)")
 
 

@@ -1,0 +1,140 @@
+"""Images per second and peak memory of ``sppcls predict`` on photos of mixed shapes, over those of a plain loop.
+
+    python benchmarks/predict.py CKPT FOLDER [--limit 300] [--rounds 3] [--workers 2] [--threads N]
+
+The peer is the loop that one would write by hand: Pillow opens an image, torchvision resizes it to the same shorter side and
+normalises it, and the same network takes it alone. Each measurement is a process of its own and the two sides take turns; the
+time is that of all images, from the first to be opened to the last to be classified, without loading torch and network. Memory
+is the resident peak of the process, and for sppcls of a process that reads images as well, shared pages counted in both.
+CPU time is of all processes; on a machine that does other work it says more than the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from sppcls import load_classifier
+from sppcls.data import image_files
+from sppcls.data.geometry import default_shorter_side
+from sppcls.inference.predict import predict
+from sppcls.nn import SPPClassifier
+
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+
+def with_sppcls(net: SPPClassifier, files: list[Path], workers: int) -> list[str]:
+    """Top-1 classes, as `sppcls predict` finds them."""
+    return [p.classes[0] for p in predict(net, files, top=1, workers=workers)]
+
+
+def plain_loop(net: SPPClassifier, files: list[Path], _: int) -> list[str]:
+    """Top-1 classes, one image at a time."""
+    card: Any = net.card
+    side = default_shorter_side(card["val_sizes"][0])
+    transform = v2.Compose(
+        [
+            v2.PILToTensor(),
+            v2.Resize(side, antialias=True),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(card["mean"], card["std"]),
+        ]
+    )
+    answers = []
+    with torch.inference_mode():
+        for file in files:
+            image = transform(Image.open(file).convert("RGB"))
+            answers.append(card["classes"][int(net(image[None]).argmax())])
+    return answers
+
+
+SIDES: dict[str, Callable[[SPPClassifier, list[Path], int], list[str]]] = {
+    "sppcls predict": with_sppcls,
+    "plain loop": plain_loop,
+}
+
+
+def measure(side: str, args: argparse.Namespace) -> None:
+    """One measurement, printed as JSON."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    net = load_classifier(args.checkpoint).to(memory_format=torch.channels_last)
+    files = image_files([args.folder])[: args.limit]
+    cpu, started = cpu_seconds(), time.perf_counter()
+    answers = SIDES[side](net, files, args.workers)
+    seconds = time.perf_counter() - started
+    own, reader = (resource.getrusage(who).ru_maxrss / 1024 for who in WHO)
+    result = {
+        "seconds": seconds,
+        "cpu": cpu_seconds() - cpu,
+        "own": own,
+        "reader": reader,
+        "answers": answers,
+    }
+    print(json.dumps(result))
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it started, once they have ended."""
+    return sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime for who in WHO)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", metavar="CKPT")
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument("--limit", type=int, default=300, help="images (300)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images for sppcls (2)")
+    parser.add_argument(
+        "--threads", type=int, help="CPU threads of the network on both sides (torch's choice)"
+    )
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        measure(args.side, args)
+        return
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for i in range(args.rounds):
+        for side in list(SIDES)[:: 1 if i % 2 == 0 else -1]:
+            child = subprocess.run(
+                [sys.executable, *sys.argv, "--side", side], check=True, stdout=subprocess.PIPE
+            )
+            runs[side].append(json.loads(child.stdout))
+    rate, cpu = {}, {}
+    for side, results in runs.items():
+        rates = [len(r["answers"]) / r["seconds"] for r in results]
+        rate[side] = statistics.median(rates)
+        cpu[side] = statistics.median(1000 * r["cpu"] / len(r["answers"]) for r in results)
+        memory = f"{max(r['own'] for r in results):.0f} MiB"
+        if side == "sppcls predict" and args.workers:
+            memory += f" and {max(r['reader'] for r in results):.0f} MiB in each process that reads"
+        print(
+            f"{side}: {rate[side]:.1f} images/s (rounds: {', '.join(f'{r:.1f}' for r in rates)}), "
+            f"{cpu[side]:.1f} ms of CPU per image, at most {memory}"
+        )
+    print(
+        f"sppcls predict over plain loop: {rate['sppcls predict'] / rate['plain loop']:.2f} x images/s, "
+        f"{cpu['sppcls predict'] / cpu['plain loop']:.2f} x CPU time"
+    )
+    ours, peer = (runs[side][0]["answers"] for side in SIDES)
+    agree = sum(a == b for a, b in zip(ours, peer, strict=True))
+    print(f"same top-1 class: {agree} of {len(ours)} images")
+
+
+if __name__ == "__main__":
+    main()

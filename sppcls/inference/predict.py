@@ -1,0 +1,262 @@
+"""Classes of images of any size, one image after the other: :func:`predict`."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from sppcls.data import EvalTransform, image_files, prepare_batch, read_image
+from sppcls.data.geometry import default_shorter_side
+from sppcls.data.sizes import Size
+from sppcls.data.stream import (
+    MAX_RESIZED_PIXELS,
+    Loaded,
+    in_chunks,
+    load_each,
+    resize_whole,
+    same_shape_batches,
+)
+from sppcls.errors import ConfigError, ImageError
+from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
+
+ShorterSide = int | Literal["native"] | None
+"""Pixels; or the image's own; or None for the checkpoint's: 256 for a network of 224."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of an image, or why there are none.
+
+    Attributes:
+        path: the image file.
+        classes: names, the most probable class first; empty if there is an error.
+        probabilities: softmax of the logits for each of these, in 0..1.
+        error: why the image could not be classified; None if it was.
+    """
+
+    path: Path
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: str | None = None
+
+
+def predict(
+    net: SPPClassifier,
+    places: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    top: int = 5,
+    shorter_side: ShorterSide = None,
+    batch_size: int = 32,
+    workers: int = 0,
+) -> Iterator[Prediction]:
+    """Classify images and all images in and below folders, in that order, as they are read.
+
+    A network of any image size sees the whole image, aspect kept. One without a pyramid that takes a single size
+    sees the centre, as in validation. The result depends neither on the batch nor on the other images.
+
+    Args:
+        net: from :func:`sppcls.load_classifier`, on any device.
+        places: files and folders, or one of them.
+        top: classes per image; all of them if the network has fewer.
+        shorter_side: of the resized image in pixels, ``"native"`` for the image's own size, None for the
+            checkpoint's (256 for a network of 224). Images are resized to ``MAX_RESIZED_PIXELS`` at most.
+        batch_size: images at once, where their resized shapes agree.
+        workers: processes that read images; 0: this one.
+
+    Returns:
+        an iterator of one :class:`Prediction` per image; a bad image is one with an ``error``.
+
+    Raises:
+        ConfigError: an argument that the network cannot work with.
+        DataError: a place that does not exist, or a folder without an image.
+    """
+    if isinstance(places, str | os.PathLike):
+        places = [places]
+    return predict_files(
+        net, image_files(places), top=top, shorter_side=shorter_side, batch_size=batch_size, workers=workers
+    )
+
+
+def predict_files(
+    net: SPPClassifier,
+    files: Sequence[Path],
+    *,
+    top: int = 5,
+    shorter_side: ShorterSide = None,
+    batch_size: int = 32,
+    workers: int = 0,
+) -> Iterator[Prediction]:
+    """:func:`predict` for files that :func:`~sppcls.data.image_files` has listed."""
+    for name, value, least in (("top", top, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if value < least:
+            raise ConfigError(f"{name}={value}: must be at least {least}")
+    _card(net)
+    if net.training:
+        raise ConfigError("the network is in training mode; call net.eval() first")
+    reader = _Reader([str(file) for file in files], _transform(net, shorter_side))
+    # Each worker takes eight images at a time; for fewer, starting one takes longer than it saves.
+    workers = min(workers, math.ceil(len(files) / 8)) if len(files) > 8 else 0
+    loaded = load_each(reader, len(files), workers)
+    return _predictions(net, files, loaded, top, batch_size)
+
+
+def _card(net: SPPClassifier) -> dict[str, Any]:
+    card = getattr(net, "card", None)
+    if not isinstance(card, dict):
+        raise ConfigError("the network has no card of classes, mean and std; get it from load_classifier()")
+    return card
+
+
+def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What is done to an image, uint8 (3, H, W), before the network; impossible sizes are refused."""
+    if net.fixed_size is not None:
+        if shorter_side is not None:
+            raise ConfigError(
+                f"shorter side {shorter_side}: this network has no pyramid and takes the central "
+                f"{net.fixed_size[0]}x{net.fixed_size[1]} of an image only; leave the shorter side out"
+            )
+        return EvalTransform(net.fixed_size)
+    if shorter_side == "native":
+        return partial(resize_whole, shorter_side=None)
+    if shorter_side is None:
+        height, width = _card(net)["val_sizes"][0]
+        return partial(resize_whole, shorter_side=default_shorter_side((height, width)))
+    least, most = net.min_input_size, int(MAX_RESIZED_PIXELS**0.5)
+    if not least <= shorter_side <= most:
+        raise ConfigError(
+            f"shorter side {shorter_side}: this network takes {least} to {most} pixels, or 'native'"
+        )
+    return partial(resize_whole, shorter_side=shorter_side)
+
+
+class _Reader:
+    """Image number i, ready for a batch: uint8 (h, w, 3).
+
+    An array, because tensors of another process each occupy shared memory and a file descriptor, and both run out.
+    """
+
+    def __init__(self, paths: Sequence[str], transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __call__(self, index: int) -> np.ndarray:
+        path = self.paths[index]
+        try:
+            image = self.transform(read_image(path))
+        except ImageError as error:
+            raise ImageError(str(error).removeprefix(f"{path}: ")) from None
+        except MemoryError:
+            raise ImageError("too large for the memory that is left") from None
+        return image.permute(1, 2, 0).contiguous().numpy()
+
+
+def _shape(item: Loaded[np.ndarray]) -> Size:
+    assert item.value is not None
+    return item.value.shape[0], item.value.shape[1]
+
+
+def _chunks(loaded: Iterator[Loaded[np.ndarray]]) -> Iterator[list[Loaded[np.ndarray]]]:
+    """Lists to find equal shapes in; short ones at first, so that the first results come soon."""
+    length, ended = 32, False
+    while not ended:
+        ended = True
+        for chunk in in_chunks(islice(loaded, length), lambda i: 0 if i.value is None else i.value.nbytes):
+            ended = False
+            yield chunk
+        length *= 2
+
+
+def _predictions(
+    net: SPPClassifier,
+    files: Sequence[Path],
+    loaded: Iterator[Loaded[np.ndarray]],
+    top: int,
+    batch_size: int,
+) -> Iterator[Prediction]:
+    smallest = net.min_input_size
+    for chunk in _chunks(loaded):
+        done: dict[int, Prediction] = {}
+        fit: list[Loaded[np.ndarray]] = []
+        for item in chunk:
+            reason = item.error if item.value is None else _misfit(net, _shape(item), smallest)
+            if reason:
+                done[item.index] = Prediction(files[item.index], error=reason)
+            else:
+                fit.append(item)
+        # In the order of their first images: then all that come before it are done when a batch is.
+        batches = sorted(same_shape_batches(fit, _shape, batch_size), key=lambda batch: batch[0].index)
+        following = chunk[0].index
+        for batch in [*batches, []]:
+            found = _classify(net, [item.value for item in batch if item.value is not None], top)
+            for item, (classes, probabilities, error) in zip(batch, found, strict=True):
+                done[item.index] = Prediction(files[item.index], classes, probabilities, error)
+            while following in done:
+                yield done.pop(following)
+                following += 1
+
+
+def _misfit(net: SPPClassifier, shape: Size, smallest: int) -> str:
+    """Why the network cannot take a resized image; an empty text if it can."""
+    if min(shape) >= smallest:
+        return ""
+    try:
+        net.check_input_size(*shape)
+    except ValueError:
+        return f"too small: {shape[0]}x{shape[1]} for the network, which takes {smallest}x{smallest} at least"
+    return ""
+
+
+_CPU_PIXELS = 2 * 256 * 384
+"""In the convolutions at once, on a CPU: for the feature maps of more, the system must find new memory every time,
+which takes as long as a third of the work. The head takes the whole batch: its weights are then read once."""
+
+_Found = tuple[tuple[str, ...], tuple[float, ...], str | None]
+
+
+def _classify(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_Found]:
+    """Classes, probabilities and error of images uint8 (h, w, 3) of one shape."""
+    if not images:
+        return []
+    try:
+        return _forward(net, images, top)
+    except torch.OutOfMemoryError:
+        pass  # and leave the handler, as the exception holds on to the tensors
+    if len(images) == 1:
+        height, width = images[0].shape[:2]
+        return [((), (), f"too large: {height}x{width} for the network, beyond the memory of the device")]
+    half = len(images) // 2
+    return [*_classify(net, images[:half], top), *_classify(net, images[half:], top)]
+
+
+@torch.inference_mode()
+def _forward(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_Found]:
+    card, device = _card(net), next(net.parameters()).device
+    pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
+    size = (pixels.shape[2], pixels.shape[3])
+    part = max(1, _CPU_PIXELS // (size[0] * size[1])) if device.type == "cpu" else len(images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LevelLargerThanMapWarning)  # of nearly every shape of small images
+        pooled = [
+            net.pooled(net.feature_map(prepare_batch(x, size, card["mean"], card["std"])))
+            for x in pixels.split(part)
+        ]
+        logits = net.classify(torch.cat(pooled)).cpu().double()
+    # A stable sort: equal logits are in the order of the classes, whatever the batch.
+    order = logits.argsort(dim=1, descending=True, stable=True)[:, :top]
+    probabilities = logits.softmax(1).gather(1, order)
+    names = card["classes"]
+    return [
+        (tuple(names[i] for i in numbers), tuple(values), None)
+        if np.isfinite(values).all()
+        else ((), (), "the network's output is not finite; its weights are damaged, or training diverged")
+        for numbers, values in zip(order.tolist(), probabilities.tolist(), strict=True)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,11 @@ def start_console(folder: Path | None) -> None:
 def say(message: str) -> None:
     """One message to the person who watches."""
     _LOG.info(message)
+
+
+def printable(name: str | Path) -> str:
+    """A file or class name as text that can be encoded: bytes that are no characters become escapes like ``\\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None) -> str:

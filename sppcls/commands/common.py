@@ -94,7 +94,11 @@ def check_new_file(path: str | os.PathLike[str], overwrite: bool, option: str = 
         ConfigError: naming the option, the path and what to do.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError(f"{option} {path}: cannot be written ({error.strerror})") from None
+    if is_folder:
         raise ConfigError(f"{option} {path}: a folder; name a file")
     if path.exists() and not overwrite:
         raise ConfigError(f"{option} {path}: exists already; name another file, or add --overwrite")

@@ -28,7 +28,6 @@ def run(words: list[str]) -> int:
 
     net = load(args.checkpoint, args.device, args.threads)
     card = net.card
-    assert isinstance(card, dict)
     named = card["config"].get("evaluation", {}).get("protocols") or default_protocols(net)
     if args.protocol is not None:
         named = args.protocol.split(",")

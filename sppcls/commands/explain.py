@@ -32,7 +32,6 @@ def run(words: list[str]) -> int:
     net = load(args.checkpoint, args.device, args.threads)
     pyramid_of(net, args.checkpoint)
     card = net.card
-    assert isinstance(card, dict)
     if args.class_name is not None:
         class_number(card["classes"], args.class_name)
     if args.set is not None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from sppcls.commands.common import Parser, add_checkpoint, add_device, check_new_file, load, positive
 from sppcls.errors import DataError
@@ -25,7 +25,7 @@ network together; the result does not depend on that. A network without a pyrami
 the central region of that size, as in validation.
 
 Any number of images takes the same memory. A photo of 12,000 x 9,000 pixels is decoded once, whole, and then
-resized, which takes up to 0.5 GB for a JPEG and 2.3 GB for a PNG or a CMYK JPEG; more than 179 million pixels are
+resized, which takes up to 0.5 GB for a JPEG and 1.8 GB for a PNG or a CMYK JPEG; more than 179 million pixels are
 refused. Folders are searched for image files by their extensions, hidden ones left out; a file named by itself is
 tried whatever its name.
 
@@ -67,7 +67,7 @@ def run(words: list[str]) -> int:
 
     files = image_files(args.places)
     net = load(args.checkpoint, args.device, args.threads)
-    card: Any = net.card
+    card = net.card
     classes = card["classes"]
     top = min(args.top, len(classes))
     predictions = predict_files(

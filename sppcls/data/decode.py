@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import IO
@@ -22,6 +23,9 @@ from sppcls.errors import ImageError
 
 MAX_PIXELS = 178_956_970
 """Largest image that is decoded unless the caller says otherwise: Pillow's own limit, 0.5 GB of RGB."""
+
+
+_STRIP = 512  # rows
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
@@ -101,14 +105,20 @@ def _decode_jpeg(data: bytes) -> torch.Tensor:
 
 
 def _to_tensor(image: Image.Image) -> torch.Tensor:
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # a copy of a large image would be as large
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bit(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):  # at once, Pillow would make two more copies of all pixels
+        bottom = min(top + _STRIP, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -120,4 +130,5 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"^\S*, \S*\.cpp:\d+, ", "", " ".join(str(error).split()))  # torchvision's source file
+    return text or type(error).__name__

@@ -99,8 +99,12 @@ def image_files(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """
     found: list[Path] = []
     for place in map(Path, places):
-        if not place.is_dir():
-            if not place.exists():
+        try:
+            is_folder, exists = place.is_dir(), place.exists()
+        except OSError as error:  # such as a name that is too long
+            raise DataError(f"{place}: cannot be read ({error.strerror})") from error
+        if not is_folder:
+            if not exists:
                 raise DataError(f"{place}: no such file or folder")
             found.append(place)
             continue

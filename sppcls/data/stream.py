@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 
 from sppcls.data.sizes import Size
-from sppcls.errors import ImageError
+from sppcls.errors import DataError, ImageError
 
 T = TypeVar("T")
 
@@ -66,8 +66,15 @@ def load_each(
             generator=torch.Generator().manual_seed(0),
         )
         groups = iter(loader)
-    for group in groups:
-        yield from group
+    try:
+        for group in groups:
+            yield from group
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a process that reads images died, mostly for lack of memory; use fewer workers, or 0"
+        ) from None
 
 
 def in_chunks(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from sppcls.console import say
+from sppcls.console import printable, say
 from sppcls.data import Batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
@@ -82,7 +82,7 @@ def confusion_figure(confusion: Tensor, classes: list[str]) -> Figure:
     image = axes.imshow(np.asarray(share), vmin=0, vmax=100, cmap="Blues")
     axes.set(xlabel="predicted", ylabel="true", title="Confusion, per cent of the true class")
     if n <= 40:
-        labels = [textwrap.shorten(_printable(name), 18, placeholder="…") for name in classes]
+        labels = [textwrap.shorten(printable(name), 18, placeholder="…") for name in classes]
         axes.set_xticks(range(n), labels, rotation=90, parse_math=False)
         axes.set_yticks(range(n), labels, parse_math=False)
     if n <= 25:
@@ -107,14 +107,9 @@ def mistakes_figure(worst: list[Mistake], classes: list[str], load: Callable[[in
             axes.imshow(load(mistake.image).permute(1, 2, 0).numpy())
         except ImageError:
             continue
-        predicted, target = _printable(classes[mistake.predicted]), _printable(classes[mistake.target])
+        predicted, target = printable(classes[mistake.predicted]), printable(classes[mistake.target])
         text = f"{predicted}\nis {target} (loss {mistake.loss:.1f})"
         axes.set_title(text, fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
-
-
-def _printable(name: str) -> str:
-    """A folder name as text: bytes that are no characters become question marks."""
-    return name.encode("utf-8", "replace").decode()

@@ -69,7 +69,6 @@ def evaluate(
         ConfigError, DataError: before any testing where that is possible.
     """
     card = net.card
-    assert isinstance(card, dict)
     source: Source = split_sources(images)[1] if isinstance(images, (str, os.PathLike)) else images
     if source.classes != card["classes"]:
         raise DataError("the images have other classes than the network")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ def evaluate_protocol(
         DataError: no image could be tested.
     """
     protocol.check_fits(net)
-    card = cast(Mapping[str, Any], net.card) if card is None else card
+    card = net.card if card is None else card
     tester = _Tester(net, protocol, card, batch_size)
     started = time.perf_counter()
     indices = range(rank, len(source), world)

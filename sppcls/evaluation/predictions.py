@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from sppcls.console import printable
 from sppcls.errors import DataError
 
 KEPT = 10  # highest scores of an image that are kept in a file
@@ -83,12 +84,12 @@ class Predictions:
         try:
             np.savez_compressed(
                 temporary,
-                path=np.array([_text(name) for name in self.names], dtype=np.str_),
+                path=np.array([printable(name) for name in self.names], dtype=np.str_),
                 label=self.labels.astype(np.int32),
                 top_class=top.indices.numpy().astype(np.int32),
                 top_score=top.values.numpy(),
                 protocol=np.array(self.protocol),
-                classes=np.array([_text(name) for name in self.classes], dtype=np.str_),
+                classes=np.array([printable(name) for name in self.classes], dtype=np.str_),
             )
             os.replace(temporary, path)
         finally:
@@ -139,8 +140,3 @@ def gather(mine: Predictions) -> Predictions:
             f"no image could be tested; the first: {whole.bad[0] if whole.bad else 'there are none'}"
         )
     return whole
-
-
-def _text(name: str) -> str:
-    """A file name as text: bytes that are no characters become question marks."""
-    return name.encode("utf-8", "replace").decode()

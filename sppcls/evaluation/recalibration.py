@@ -7,7 +7,7 @@ taken at that size can make up for part of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,7 +53,7 @@ def recalibrate(
         net.check_input_size(*size)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    card = cast(Mapping[str, Any], net.card) if card is None else card
+    card = net.card if card is None else card
     device = next(net.parameters()).device
     transform = EvalTransform(size)
     count = min(images, len(source))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sppcls.console import table
+from sppcls.console import printable, table
 from sppcls.data.decode import read_image
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.sizes import Size
@@ -135,12 +135,12 @@ class Explanation:
     def __str__(self) -> str:
         """The figures of all levels as a table."""
         height, width = self.image.shape[1:]
-        top = ", ".join(f"{_text(name)} {100 * probability:.1f} %" for name, probability in self.top)
+        top = ", ".join(f"{printable(name)} {100 * probability:.1f} %" for name, probability in self.top)
         lines = [
-            f"{_text(self.name)}: {width} x {height} pixels (width x height), feature map {self.map_size[1]} x {self.map_size[0]}",
+            f"{printable(self.name)}: {width} x {height} pixels (width x height), feature map {self.map_size[1]} x {self.map_size[0]}",
             top,
             "",
-            f"Score (logit) of {_text(self.class_name)}: {self.score:.3f}, of which {self.score_of_zeros:+.3f} without any activation and",
+            f"Score (logit) of {printable(self.class_name)}: {self.score:.3f}, of which {self.score_of_zeros:+.3f} without any activation and",
             "",
         ]
         rows = [
@@ -178,7 +178,7 @@ def explain(
         ImageError: the photo cannot be read.
     """
     pyramid_of(net)
-    card: Any = net.card
+    card = net.card
     number = None if class_name is None else class_number(card["classes"], class_name)
     if shorter_side is None:
         shorter_side = default_shorter_side(tuple(card["val_sizes"][0]))
@@ -312,8 +312,3 @@ def _to_cells(
                 evidence.index_add_(0, place, slope[:, i, j] @ values / divisor)
     activity = wins.sum(0).float().view_as(cells[0]) if mode == "max" else cells.mean(0)
     return evidence.view_as(cells[0]), activity
-
-
-def _text(name: str) -> str:
-    """A name that can be printed: bytes of a file name that are no characters become question marks."""
-    return name.encode("utf-8", "replace").decode()

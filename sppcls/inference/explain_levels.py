@@ -152,7 +152,7 @@ def level_errors(
         DataError: there is no such folder, or no image in it that can be read.
     """
     pyramid_of(net)
-    card: Any = net.card
+    card = net.card
     source = labelled_images(folder, card["classes"])
     main = tuple(card["val_sizes"][0])
     sizes = [tuple(size) for size in (card["architecture"]["input_size"], *card["val_sizes"])]

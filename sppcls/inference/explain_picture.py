@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
+from sppcls.console import printable
 from sppcls.errors import ConfigError
 from sppcls.nn.pyramid import CellRange
 
@@ -242,6 +243,5 @@ def _signed(value: float) -> str:
 
 
 def _short(name: str, most: int = 24) -> str:
-    """A name as short text; bytes of a file name that are no characters become question marks."""
-    text = name.encode("utf-8", "replace").decode()
+    text = printable(name)
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"

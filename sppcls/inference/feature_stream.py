@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +113,7 @@ def _readable(loaded: Iterable[Loaded[Tensor]], bad: list[str]) -> Iterator[tupl
 
 def _fill(net: SPPClassifier, rows: dict[str, np.ndarray], images: Sequence[Tensor], batch_size: int) -> None:
     """Compute the rows of ``images``."""
-    card: Any = net.card
+    card = net.card
     device = next(net.parameters()).device
     for batch in same_shape_batches(range(len(images)), lambda i: _shape(images[i]), batch_size):
         with torch.inference_mode(), warnings.catch_warnings():

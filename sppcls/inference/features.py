@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -168,7 +167,7 @@ def write_features(
     seen = choose_view(net, view, shorter_side)
     check_layers(net, [layer], seen.kind)
     images = list_images(folder)
-    card: Any = net.card
+    card = net.card
     bad: list[str] = []
     kept: list[int] = []
     paths = [images.root / name for name in images.names]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from sppcls.console import printable
 from sppcls.inference.predict import Prediction
 
 
@@ -25,7 +25,7 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
             {"class": name, "probability": float(f"{value:.7g}")}
             for name, value in zip(p.classes, p.probabilities, strict=True)
         ]
-        yield separator + json.dumps({"path": _text(p.path), "predictions": found, "error": p.error})
+        yield separator + json.dumps({"path": printable(p.path), "predictions": found, "error": p.error})
         separator = ",\n"
     yield "\n]\n" if separator == ",\n" else "[]\n"
 
@@ -44,7 +44,7 @@ def as_csv(predictions: Iterable[Prediction], top: int) -> Iterator[str]:
     for p in predictions:
         pairs = zip(p.classes, p.probabilities, strict=True)
         cells = [cell for name, value in pairs for cell in (name, f"{value:.7g}")] or [""] * (2 * top)
-        yield line([_text(p.path), *cells, p.error or ""])
+        yield line([printable(p.path), *cells, p.error or ""])
 
 
 def as_table(
@@ -78,15 +78,10 @@ def as_table(
 
 def one_line(text: str | Path) -> str:
     """Text that is safe to print: line ends and other control characters become escapes such as ``\\n``."""
-    text = _text(text)
+    text = printable(text)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _text(text: str | Path) -> str:
-    """A path as text that can be encoded."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _width(text: str) -> int:

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -187,7 +186,7 @@ def transfer(
     if not c > 0:
         raise ConfigError(f"C {c}: must be greater than 0")
     kinds = [view] if view is None or isinstance(view, str) else list(dict.fromkeys(view))
-    card: Any = net.card
+    card = net.card
     side = min(card["val_sizes"][0]) if shorter_side is None else shorter_side
     # Crops first, as in the paper's tables.
     views = sorted((choose_view(net, kind, side) for kind in kinds), key=lambda seen: seen.kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -67,7 +66,7 @@ def choose_view(net: SPPClassifier, kind: str | None = None, shorter_side: int |
     Raises:
         ConfigError: an unknown view, whole images for a network of one size, or a side that is too small.
     """
-    card: Any = net.card
+    card = net.card
     region: Size = tuple(card["val_sizes"][0])
     kind = kind or ("full" if net.fixed_size is None else "crop")
     if kind not in VIEWS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from sppcls.nn.backbones import Backbone
@@ -23,6 +25,9 @@ class SPPClassifier(nn.Module):
         fixed_size: the only (height, width) of images that the head can take, for a network without a pyramid
             whose pooling gives vectors of varying length; None if any size will do.
     """
+
+    card: dict[str, Any]
+    """What a checkpoint says of the network it holds; set by whoever loads one."""
 
     def __init__(
         self, backbone: Backbone, pool: nn.Module, head: Head, fixed_size: tuple[int, int] | None = None

@@ -271,7 +271,7 @@ def test_the_file_holds_every_answer(tmp_path) -> None:
     assert (kept["top_score"] == np.take_along_axis(scores, order, 1)).all()
     assert (kept["label"] == found.labels).all()
     assert kept["path"][5] == "image 5.jpg"
-    assert kept["path"][3] == "?.jpg"
+    assert kept["path"][3] == "\\xe4.jpg"
     assert str(kept["protocol"]) == "center"
     assert kept["classes"][11] == "class 11"
     assert list(tmp_path.iterdir()) == [tmp_path / "center.npz"]

@@ -71,7 +71,9 @@ def main() -> None:
 
     def side(label: str, protocol: str, batch_size: int = 32, rule: str | None = None) -> Side:
         views = load_protocol(protocol, rule).at(size)
-        return Side(label, lambda: evaluate_protocol(net, source, views, batch_size=batch_size), [])
+        return Side(
+            label, lambda: evaluate_protocol(net, source, views, batch_size=batch_size, keep_scores=True), []
+        )
 
     rows: list[tuple[str, ...]] = []
     pairs = {

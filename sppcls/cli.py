@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -73,6 +74,11 @@ def run_safely(job: Callable[[], int]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return report_error(SppclsError(f"{where}cannot be written ({error.strerror})"))
 
 
 def report_error(error: SppclsError) -> int:

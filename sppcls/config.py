@@ -331,6 +331,11 @@ def _check_ranges(group: Any, prefix: str) -> None:
 def _check_together(config: Config) -> None:
     """Values that are fine alone and impossible together; anything that can be said before data is touched."""
     size_schedule(config)  # raises on impossible sizes
+    every, val_every = config.evaluation.every, config.trainer.val_every
+    if every is not None and every % val_every:
+        raise ConfigError(
+            f"evaluation.every={every}: must be a multiple of trainer.val_every={val_every}, when weights are tested"
+        )
     if config.sizes.val_sizes is not None:
         if not config.sizes.val_sizes:
             raise ConfigError("sizes.val_sizes=[]: name at least one size, or null for all training sizes")

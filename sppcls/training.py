@@ -30,7 +30,7 @@ from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
 from sppcls.engine.saving import Saving
 from sppcls.errors import ConfigError, SppclsError
-from sppcls.evaluation import load_protocol
+from sppcls.evaluation import load_protocols
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.run_folder import BEST, LAST, base_folder, check_writable, claim_run_folder, own_last_checkpoint
 from sppcls.summary import closing_lines, hyperparameters, start_table
@@ -112,7 +112,7 @@ class _Run:
         for size in {*self.schedule.training_sizes, *self.val_sizes}:
             check_size(self.net, size)
         self.protocols = [
-            load_protocol(name).at(self.val_sizes[0]) for name in config.evaluation.protocols or []
+            protocol.at(self.val_sizes[0]) for protocol in load_protocols(config.evaluation.protocols or [])
         ]
         for protocol in self.protocols:
             protocol.check_fits(self.net)

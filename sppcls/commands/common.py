@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sppcls.errors import ConfigError
@@ -85,25 +83,3 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
         found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ConfigError(f"--device {device}: choose from auto, {', '.join(['cpu', *found])}") from None
     return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)
-
-
-def check_new_file(path: str | os.PathLike[str], overwrite: bool, option: str = "--out") -> Path:
-    """A file that may be written: in a folder that exists, and not there yet unless it may be replaced.
-
-    Raises:
-        ConfigError: naming the option, the path and what to do.
-    """
-    path = Path(path)
-    try:
-        is_folder = path.is_dir()
-    except OSError as error:  # such as a name that is too long
-        raise ConfigError(f"{option} {path}: cannot be written ({error.strerror})") from None
-    if is_folder:
-        raise ConfigError(f"{option} {path}: a folder; name a file")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"{option} {path}: exists already; name another file, or add --overwrite")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"{option} {path}: cannot be written (permission denied)")
-    return path

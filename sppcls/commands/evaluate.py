@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
+from sppcls.errors import ConfigError
 
 
 def run(words: list[str]) -> int:
@@ -15,6 +16,7 @@ def run(words: list[str]) -> int:
     from sppcls.classes import check_classes
     from sppcls.composition import compose_unchecked, restore
     from sppcls.data import JoinedSource, as_size, size_label
+    from sppcls.evaluation import load_protocols
     from sppcls.evaluation.curve import parse_sizes, write_curve
     from sppcls.evaluation.evaluate import (
         Result,
@@ -22,51 +24,72 @@ def run(words: list[str]) -> int:
         default_protocols,
         evaluate,
         results_table,
-        write_results,
+        write_last_result,
     )
-    from sppcls.evaluation.protocols import load_protocol
+    from sppcls.evaluation.recalibration import batch_norms
 
+    if args.recalibrate and args.split != "val":
+        raise ConfigError(
+            f"--recalibrate: takes training images, so they cannot be tested (--split {args.split})"
+        )
     net = load(args.checkpoint, args.device, args.threads)
     card = net.card
     named = card["config"].get("evaluation", {}).get("protocols") or default_protocols(net)
     if args.protocol is not None:
-        named = args.protocol.split(",")
+        named = [name for name in args.protocol.split(",") if name.strip()]
     elif args.sizes is not None:
         named = ["center"]
-    protocols = [load_protocol(name, args.window_rule) for name in named]
+    protocols = load_protocols(named, args.window_rule)
     sizes = None if args.sizes is None else parse_sizes(args.sizes)
     for protocol in protocols:
         for size in sizes or [card["val_sizes"][0]]:
             protocol.at(as_size(size, "sizes")).check_fits(net)
+    if args.recalibrate:
+        batch_norms(net)
     config = restore({**card["config"], "ckpt_path": None}, compose_unchecked(args.data), args.data)
     train, val = load_sources(config)
     check_classes(card["classes"], train.classes, args.checkpoint)
-    source = {"val": val, "train": train, "all": JoinedSource([train, val])}[args.split]
+    source = {"val": val, "train": train, "all": JoinedSource({"train": train, "val": val})}[args.split]
     folder = claim_folder(args.out, Path(args.checkpoint))
 
-    def progress(result: Result) -> None:
+    def keep(results: list[Result]) -> None:
+        write_last_result(folder, results)
         if sys.stderr.isatty():
-            error = result.predictions.top1_error
-            print(f"  {result.label} at {size_label(result.protocol.region)}: {error:.2f} %", file=sys.stderr)
+            label, size = results[-1].label, size_label(results[-1].protocol.region)
+            print(f"  {label} at {size}: {results[-1].predictions.top1_error:.2f} %", file=sys.stderr)
 
-    results = evaluate(
-        net,
-        source,
-        protocols,
-        sizes=sizes,
-        recalibrate_on=train if args.recalibrate else None,
-        recalibrate_images=args.recalibrate or 1,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        done=progress,
-    )
-    write_results(folder, results)
+    try:
+        results = evaluate(
+            net,
+            source,
+            protocols,
+            sizes=sizes,
+            recalibrate_on=train if args.recalibrate else None,
+            recalibrate_images=args.recalibrate or 1,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            done=keep,
+            bar=True,
+        )
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()  # stopped before there was a result
     print(results_table(results))
+    if config.augment.shorter_side is not None:
+        print(
+            f"\nIn training the images were validated with augment.shorter_side={config.augment.shorter_side}, "
+            "which the protocols do not use."
+        )
     if sizes is not None:
         trained = [min(size) for size in card["train_sizes"]]
-        print(f"\nCurve: {write_curve(folder, results, trained, Path(args.checkpoint).parent.name)}")
+        title = Path(args.checkpoint).resolve().parent.name
+        print(f"\nCurve: {write_curve(folder, results, trained, title)}")
     print(f"\nPredictions of every image: {folder}")
-    bad = sorted({line for result in results for line in result.predictions.bad})
+    bad = {
+        f"{line} (protocol {result.predictions.protocol})": None
+        for result in results
+        for line in result.predictions.bad
+    }
     for line in bad:
         print(f"sppcls: not tested: {line}", file=sys.stderr)
     return 1 if bad else 0

@@ -6,7 +6,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from sppcls.commands.common import Parser, add_checkpoint, add_device, check_new_file, load, positive
+from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
+from sppcls.files import check_new_file
 
 
 def run(words: list[str]) -> int:
@@ -20,8 +21,9 @@ def run(words: list[str]) -> int:
         for option, value in given.items():
             if value is not None:
                 parser.error(f"{option}: needs a photo")
+    from sppcls.data import labelled_images
     from sppcls.inference.explain import class_number, explain
-    from sppcls.inference.explain_levels import labelled_images, level_errors, norms_table, pyramid_of
+    from sppcls.inference.explain_levels import level_errors, norms_table, pyramid_of
     from sppcls.inference.explain_picture import check_kind, save_figure
     from sppcls.nn import LevelLargerThanMapWarning
 

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from sppcls.commands.common import Parser, add_checkpoint, add_device, check_new_file, load, positive
+from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
 from sppcls.errors import DataError
+from sppcls.files import check_new_file
 
 if TYPE_CHECKING:
     from sppcls.inference.predict import Prediction

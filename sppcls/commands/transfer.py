@@ -10,11 +10,11 @@ from sppcls.commands.common import (
     Parser,
     add_checkpoint,
     add_device,
-    check_new_file,
     load,
     not_negative,
     positive,
 )
+from sppcls.files import check_new_file
 
 
 def run(words: list[str]) -> int:

@@ -6,7 +6,7 @@
 from sppcls.data.dataset import Batch, ImageDataset, collate
 from sppcls.data.decode import MAX_PIXELS, decode, read_image
 from sppcls.data.files import FileSource, JoinedSource, Source, check_headers
-from sppcls.data.folder import image_files
+from sppcls.data.folder import image_files, labelled_images
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import KINDS, Size, SizeSchedule, as_size, batch_size_at, make_schedule, size_label
 from sppcls.data.sources import SOURCES, build_sources
@@ -35,6 +35,7 @@ __all__ = [
     "collate",
     "decode",
     "image_files",
+    "labelled_images",
     "make_schedule",
     "prepare_batch",
     "read_image",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -84,27 +84,32 @@ class ArraySource:
 
 
 class JoinedSource:
-    """The images of several sources with the same classes, one after the other."""
+    """The images of several sources with the same classes, one after the other.
 
-    def __init__(self, parts: Sequence[Source]) -> None:
-        self.parts, self.classes = list(parts), parts[0].classes
-        self.targets = [target for part in parts for target in part.targets]
+    Args:
+        parts: sources by the folder that goes before the names of their images.
+    """
+
+    def __init__(self, parts: Mapping[str, Source]) -> None:
+        self._folders, self.parts = list(parts), list(parts.values())
+        self.classes = self.parts[0].classes
+        self.targets = [target for part in self.parts for target in part.targets]
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def name(self, index: int) -> str:
-        part, place = self._find(index)
-        return part.name(place)
+        number, place = self._find(index)
+        return f"{self._folders[number]}/{self.parts[number].name(place)}"
 
     def image(self, index: int) -> torch.Tensor:
-        part, place = self._find(index)
-        return part.image(place)
+        number, place = self._find(index)
+        return self.parts[number].image(place)
 
-    def _find(self, index: int) -> tuple[Source, int]:
-        for part in self.parts:
+    def _find(self, index: int) -> tuple[int, int]:
+        for number, part in enumerate(self.parts):
             if index < len(part):
-                return part, index
+                return number, index
             index -= len(part)
         raise IndexError(index)
 

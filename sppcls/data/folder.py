@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sppcls.classes import check_classes
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import FileSource
 from sppcls.data.keys import derive
@@ -116,6 +117,27 @@ def image_files(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
             raise DataError(f"{place}: no image in this folder (looked for {', '.join(EXTENSIONS)})")
         found += [place / name for name in names]
     return found
+
+
+def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> FileSource:
+    """The images of ``folder/val/<class>/`` if there is such a folder, else of ``folder/<class>/``.
+
+    Raises:
+        CheckpointError: the classes are not ``classes``; says which are missing and which are new.
+        DataError: there is no such folder, or no image of a class.
+    """
+    root = Path(folder)
+    root = root / "val" if (root / "val").is_dir() else root
+    if not root.is_dir():
+        raise DataError(f"{root}: {'a file, a folder is needed' if root.exists() else 'no such folder'}")
+    found = [entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")]
+    check_classes(sorted(classes), sorted(found), root)
+    names, targets = [], []
+    for number, name in enumerate(classes):
+        for path in image_files([root / name]):
+            names.append(path.relative_to(root).as_posix())
+            targets.append(number)
+    return FileSource(root, names, targets, classes)
 
 
 def _source(

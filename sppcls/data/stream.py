@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,19 +63,24 @@ def load_each(
             batch_size=8 if workers else 1,
             sampler=range(count) if indices is None else indices,
             num_workers=workers,
-            collate_fn=list,
+            # Tensors from a worker would each hold a file descriptor for as long as they wait for their like.
+            collate_fn=_packed if workers else list,
             generator=torch.Generator().manual_seed(0),
         )
         groups = iter(loader)
     try:
         for group in groups:
-            yield from group
+            yield from pickle.loads(group) if workers else group
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
             "a process that reads images died, mostly for lack of memory; use fewer workers, or 0"
         ) from None
+
+
+def _packed(group: list[Loaded[T]]) -> bytes:
+    return pickle.dumps(group, pickle.HIGHEST_PROTOCOL)
 
 
 def in_chunks(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:

@@ -13,6 +13,7 @@ from sppcls.console import say
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
+from sppcls.errors import ConfigError
 from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
 from sppcls.nn import SPPClassifier
 
@@ -49,20 +50,18 @@ class ProtocolErrors(Callback):
         self.results = self._test(trainer, pl_module, trainer.current_epoch - 1)
         if trainer.is_global_zero and self.results:
             place = self.folder / "protocols"
-            place.mkdir(exist_ok=True)
-            for predictions in self.results:
-                predictions.save(place / f"{predictions.protocol}.npz")
+            try:
+                place.mkdir(exist_ok=True)
+                for predictions in self.results:
+                    predictions.save(place / f"{predictions.protocol}.npz")
+            except (OSError, ConfigError) as error:  # a finished training is worth more
+                say(f"The predictions could not be written: {error}")
 
     def _test(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> list[Predictions]:
         module = cast(ClassificationModule, pl_module)
         datamodule = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
-        training = module.net.training
-        module.net.eval()
-        try:
-            with trainer.strategy.precision_plugin.val_step_context():
-                found = [self._run(trainer, module, datamodule, protocol) for protocol in self.protocols]
-        finally:
-            module.net.train(training)
+        with trainer.strategy.precision_plugin.val_step_context():
+            found = [self._run(module, datamodule, protocol) for protocol in self.protocols]
         if trainer.is_global_zero:
             writer = writer_of(trainer)
             for predictions in found:
@@ -79,7 +78,6 @@ class ProtocolErrors(Callback):
 
     def _run(
         self,
-        trainer: pl.Trainer,
         module: ClassificationModule,
         datamodule: ImageDataModule,
         protocol: Protocol,
@@ -91,8 +89,6 @@ class ProtocolErrors(Callback):
             card=module.card,
             batch_size=datamodule.val_batch_size,
             workers=datamodule.workers,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
         )
         for line in predictions.bad:
             module.bad_images.setdefault(line)

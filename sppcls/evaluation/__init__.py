@@ -2,6 +2,14 @@
 
 from sppcls.evaluation.evaluator import evaluate_protocol
 from sppcls.evaluation.predictions import Predictions
-from sppcls.evaluation.protocols import Protocol, Views, load_protocol, protocol_names
+from sppcls.evaluation.protocols import Protocol, Views, load_protocol, load_protocols, protocol_names
 
-__all__ = ["Predictions", "Protocol", "Views", "evaluate_protocol", "load_protocol", "protocol_names"]
+__all__ = [
+    "Predictions",
+    "Protocol",
+    "Views",
+    "evaluate_protocol",
+    "load_protocol",
+    "load_protocols",
+    "protocol_names",
+]

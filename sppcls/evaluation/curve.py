@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sppcls.errors import ConfigError
 from sppcls.evaluation.evaluate import Result
+from sppcls.files import replacing
 
 _COLOURS = ("#1f5fa8", "#c8501e", "#2e8540", "#7a3e9d", "#8c6d1f", "#444444")
 
@@ -50,7 +51,11 @@ def curve_figure(results: Sequence[Result], train_sizes: Sequence[int], title: s
         axes.plot(x, [r.predictions.top1_error for r in members], "o-", ms=4, color=colour, label=label)
         low, high = zip(*(r.predictions.top1_interval for r in members), strict=True)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel="test size (side of the region, pixels)", ylabel="top-1 error, %", title=title)
+    axes.set(
+        xlabel="test size, pixels (of crops; the shorter side of whole images is 8/7 of it)",
+        ylabel="top-1 error, %",
+        title=title,
+    )
     axes.grid(color="0.92")
     axes.legend(frameon=False, title="shaded: 95 % interval\ndashed: trained at", title_fontsize="small")
     return figure
@@ -60,7 +65,8 @@ def write_curve(folder: Path, results: Sequence[Result], train_sizes: Sequence[i
     """The curve as ``resolution.png`` and, in TensorBoard, as scalars against the size and as a picture."""
     figure = curve_figure(results, train_sizes, title)
     path = folder / "resolution.png"
-    figure.savefig(path, dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
     with SummaryWriter(str(folder)) as writer:
         for result in results:
             name = result.label.replace(" ", "_").replace("(", "").replace(")", "")

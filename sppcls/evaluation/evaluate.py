@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sppcls.classes import check_classes
 from sppcls.console import table
-from sppcls.data import Size, Source, as_size, size_label
-from sppcls.data.folder import split_sources
-from sppcls.errors import ConfigError, DataError
+from sppcls.data import Size, Source, as_size, labelled_images, size_label
+from sppcls.errors import ConfigError
 from sppcls.evaluation.evaluator import evaluate_protocol
 from sppcls.evaluation.predictions import Predictions
-from sppcls.evaluation.protocols import Protocol, load_protocol
-from sppcls.evaluation.recalibration import recalibrate
+from sppcls.evaluation.protocols import Protocol, load_protocols
+from sppcls.evaluation.recalibration import batch_norms, recalibrate
+from sppcls.files import replacing
 from sppcls.nn import SPPClassifier
 
 
@@ -50,61 +51,64 @@ def evaluate(
     recalibrate_images: int = 512,
     batch_size: int = 32,
     workers: int = 0,
-    done: Callable[[Result], None] = lambda result: None,
+    done: Callable[[list[Result]], None] = lambda results: None,
+    bar: bool = False,
 ) -> list[Result]:
     """Errors of a trained network under test protocols.
 
     Args:
         net: from :func:`sppcls.load_classifier`.
-        images: what to test on: a source, or a folder with ``val/<class>/``.
+        images: what to test on: a source, or a folder with ``val/<class>/`` or ``<class>/``.
         protocols: names (see :func:`~sppcls.evaluation.load_protocol`) or values; None: ``center``, and ``full`` if
             the network takes any size.
         sizes: region sizes to test each protocol at, scales in proportion; None: the network's main size.
         recalibrate_on: training images; with them every row is followed by one with batch-norm statistics taken
             anew from ``recalibrate_images`` of them at that size.
         batch_size, workers: see :func:`~sppcls.evaluation.evaluate_protocol`.
-        done: called with each result as soon as it is there.
+        done: called with the results so far, each time there is one more.
+        bar: show progress on a terminal.
 
     Raises:
-        ConfigError, DataError: before any testing where that is possible.
+        ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
     """
     card = net.card
-    source: Source = split_sources(images)[1] if isinstance(images, (str, os.PathLike)) else images
-    if source.classes != card["classes"]:
-        raise DataError("the images have other classes than the network")
-    main = as_size(card["val_sizes"][0], "card")
+    source = labelled_images(images, card["classes"]) if isinstance(images, (str, os.PathLike)) else images
+    check_classes(card["classes"], source.classes, "the network")
     named = default_protocols(net) if protocols is None else protocols
-    values = [load_protocol(p) if isinstance(p, str) else p for p in named]
-    plan = [
-        protocol.at(as_size(size, "sizes"))
-        for size in (sizes if sizes is not None else [main])
-        for protocol in values
-    ]
-    for protocol in plan:
-        protocol.check_fits(net)
+    values = [p for p in named if isinstance(p, Protocol)]
+    values += load_protocols([p for p in named if isinstance(p, str)])
+    regions = [as_size(size, "sizes") for size in (sizes if sizes is not None else [card["val_sizes"][0]])]
+    for region in regions:
+        for protocol in values:
+            protocol.at(region).check_fits(net)
+    if recalibrate_on is not None:
+        batch_norms(net)
     results: list[Result] = []
 
     def test(protocol: Protocol, tested: SPPClassifier, used: int) -> None:
         predictions = evaluate_protocol(
-            tested, source, protocol, card=card, batch_size=batch_size, workers=workers
+            tested, source, protocol, card=card, batch_size=batch_size, workers=workers, bar=bar
         )
         results.append(Result(protocol, predictions, used))
-        done(results[-1])
+        done(results)
 
-    for protocol in plan:
-        test(protocol, net, 0)
+    for region in regions:
+        other, used = net, 0
         if recalibrate_on is not None:
             other = copy.deepcopy(net)
             used = recalibrate(
                 other,
                 recalibrate_on,
-                protocol.region,
+                region,
                 card=card,
                 images=recalibrate_images,
                 batch_size=batch_size,
                 workers=workers,
             )
-            test(protocol, other, used)
+        for protocol in values:
+            test(protocol.at(region), net, 0)
+            if used:
+                test(protocol.at(region), other, used)
     return results
 
 
@@ -138,7 +142,7 @@ def results_table(results: Sequence[Result]) -> str:
                 p.views,
                 f"{p.top1_error:.2f}",
                 f"{low:.1f} to {high:.1f}",
-                f"{p.top5_error:.2f}",
+                f"{p.top5_error:.2f}" if len(p.classes) > 5 else "-",
                 f"{p.images_per_second:.1f}",
                 len(p),
             )
@@ -146,35 +150,44 @@ def results_table(results: Sequence[Result]) -> str:
     return table(rows, _COLUMNS)
 
 
-def write_results(folder: Path, results: Sequence[Result]) -> None:
-    """``errors.csv`` and, for each result, the predictions per image as ``<protocol>_<size>.npz``."""
-    rows: list[dict[str, object]] = []
-    for result in results:
-        p, size = result.predictions, size_label(result.protocol.region)
-        low, high = p.top1_interval
-        rows.append(
-            {
-                "protocol": result.protocol.name,
-                "size": size,
-                "window_rule": result.protocol.window_rule,
-                "recalibrated_on": result.recalibrated,
-                "views": p.views,
-                "images": len(p),
-                "bad_images": len(p.bad),
-                "top1_error": f"{p.top1_error:.4f}",
-                "top1_error_low": f"{low:.4f}",
-                "top1_error_high": f"{high:.4f}",
-                "top5_error": f"{p.top5_error:.4f}",
-                "images_per_s": f"{p.images_per_second:.2f}",
-            }
-        )
-        suffix = "_recalibrated" if result.recalibrated else ""
-        name = Path(result.protocol.name.replace("+", "_and_")).name
-        p.save(folder / f"{name}_{size}{suffix}.npz")
-    with open(folder / "errors.csv", "w", newline="", encoding="utf-8") as file:
+def write_last_result(folder: Path, results: Sequence[Result]) -> None:
+    """Keep what has just been found: the predictions of the last result, and all results in ``errors.csv``.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    last = results[-1]
+    suffix = "_recalibrated" if last.recalibrated else ""
+    name = f"{last.protocol.name.replace('+', '_and_')}_{size_label(last.protocol.region)}{suffix}.npz"
+    last.predictions.save(folder / name)
+    rows = [_row(result) for result in results]
+    with (
+        replacing(folder / "errors.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _row(result: Result) -> dict[str, object]:
+    p, protocol = result.predictions, result.protocol
+    low, high = p.top1_interval
+    return {
+        "protocol": protocol.name,
+        "size": size_label(protocol.region),
+        "shorter_sides": " ".join(str(s) for s in sorted({s for g in protocol.groups for s in g.scales})),
+        "window_rule": protocol.window_rule if protocol.has_windows else "",
+        "recalibrated_on": result.recalibrated,
+        "views": p.views,
+        "images": len(p),
+        "bad_images": len(p.bad),
+        "top1_error": f"{p.top1_error:.4f}",
+        "top1_error_low": f"{low:.4f}",
+        "top1_error_high": f"{high:.4f}",
+        "top5_error": f"{p.top5_error:.4f}",
+        "images_per_s": f"{p.images_per_second:.2f}",
+    }
 
 
 def claim_folder(asked: str | None, checkpoint: Path) -> Path:

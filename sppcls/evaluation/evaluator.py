@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from tqdm import tqdm
 
 from sppcls.data import Size, Source, prepare_batch
 from sppcls.data.geometry import cut, resized_size
 from sppcls.data.stream import Loaded, in_chunks, load_each, resize_whole, same_shape_batches
-from sppcls.errors import ImageError
+from sppcls.errors import DataError, ImageError
 from sppcls.evaluation.mapping import first_center, window_cells
-from sppcls.evaluation.predictions import Predictions, gather
+from sppcls.evaluation.predictions import KEPT, Predictions, gather
 from sppcls.evaluation.protocols import Protocol, Views, view_offsets
 from sppcls.nn import SPPClassifier
 
@@ -34,47 +36,70 @@ def evaluate_protocol(
     card: Mapping[str, Any] | None = None,
     batch_size: int = 32,
     workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
+    keep_scores: bool = False,
+    bar: bool = False,
 ) -> Predictions:
     """Test a network on every image of a source.
 
+    In a distributed program each process tests its share, and what all of them found is returned on each.
+
     Args:
-        net: in evaluation mode; its device is used.
+        net: its device is used; it is in evaluation mode while it is tested.
         source: images and their true classes.
         protocol: the views.
         card: ``mean`` and ``std`` of the input and ``classes``; None: ``net.card``, as :func:`sppcls.load_classifier`
             leaves it.
         batch_size: views at once. The scores do not depend on it (but for rounding), nor on the order of images.
         workers: processes that read images.
-        rank, world: this process tests images ``rank, rank + world, ...``; what all processes found is returned on
-            each of them.
+        keep_scores: keep the scores of all classes, not only of the best ten.
+        bar: show progress on a terminal.
 
     Raises:
         ConfigError: the network cannot see such views.
-        DataError: no image could be tested.
+        DataError: no image could be tested, or the network's outputs are no finite numbers.
     """
     protocol.check_fits(net)
     card = net.card if card is None else card
+    rank, world = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
     tester = _Tester(net, protocol, card, batch_size)
     started = time.perf_counter()
-    indices = range(rank, len(source), world)
+    share = range(rank, len(source), world)
     kept: list[int] = []
-    scores: list[np.ndarray] = []
+    best = min(KEPT, len(card["classes"]))
+    tops = [np.empty((0, best), np.int64)], [np.empty((0, best), np.float32)]
+    scores = [np.empty((0, len(card["classes"])), np.float32)]
     bad: list[str] = []
-    loaded = load_each(_Render(source, protocol, _smallest(net)), len(source), workers, indices)
-    with torch.inference_mode():
-        for chunk in in_chunks(_noting(loaded, bad), lambda item: item.value.bytes if item.value else 0):
-            kept += [item.index for item in chunk]
-            scores.append(tester.scores([item.value for item in chunk if item.value is not None]))
+    loaded = load_each(_Render(source, protocol, _smallest(net)), len(source), workers, share)
+    shown = tqdm(loaded, protocol.name, len(share), leave=False, disable=None if bar and rank == 0 else True)
+    training = net.training
+    net.eval()
+    try:
+        with torch.inference_mode():
+            for chunk in in_chunks(_noting(shown, bad), lambda item: item.value.bytes if item.value else 0):
+                kept += [item.index for item in chunk]
+                found = tester.scores([item.value for item in chunk if item.value is not None])
+                if not found.isfinite().all():
+                    raise DataError(
+                        f"protocol {protocol.name}: the network's outputs are no finite numbers; it has diverged"
+                    )
+                top = found.topk(best, dim=1)
+                tops[0].append(top.indices.numpy())
+                tops[1].append(top.values.numpy())
+                if keep_scores:
+                    scores.append(found.numpy())
+    finally:
+        net.train(training)
     return gather(
         Predictions(
             protocol.name,
+            protocol.setting,
             list(card["classes"]),
             np.array(kept, dtype=np.int64),
             [source.name(i) for i in kept],
             np.array([source.targets[i] for i in kept], dtype=np.int64),
-            np.concatenate(scores) if scores else np.empty((0, len(card["classes"])), np.float32),
+            np.concatenate(tops[0]),
+            np.concatenate(tops[1]),
+            np.concatenate(scores) if keep_scores else None,
             protocol.views_of_a_photo(),
             time.perf_counter() - started,
             bad,
@@ -82,8 +107,12 @@ def evaluate_protocol(
     )
 
 
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
 def _smallest(net: SPPClassifier) -> int:
-    return (net.min_input_size or 1) if net.fixed_size is None else 1
+    return net.min_input_size if net.fixed_size is None else 1
 
 
 def _noting(loaded: Iterable[Loaded[_Rendered]], bad: list[str]) -> Iterable[Loaded[_Rendered]]:
@@ -176,7 +205,7 @@ class _Tester:
             for scale in group.scales if group.kind != "crop" else ():
                 self.by_scale.setdefault(scale, []).append(group)
 
-    def scores(self, images: Sequence[_Rendered]) -> np.ndarray:
+    def scores(self, images: Sequence[_Rendered]) -> Tensor:
         """Scores of the images averaged over their views, float32 (N, classes)."""
         # Summed in float64, so that the order in which views come does not show.
         total = torch.zeros(len(images), len(self.card["classes"]), dtype=torch.float64)
@@ -203,7 +232,7 @@ class _Tester:
             wholes = [(row, image.wholes[scale]) for row, image in enumerate(images)]
             for batch in same_shape_batches(wholes, _shape, self.batch_size):
                 self._whole_views(batch, groups, add)
-        return (total / count).float().numpy()
+        return (total / count).float()
 
     def _whole_views(self, batch: list[tuple[int, Tensor]], groups: Sequence[Views], add: Any) -> None:
         rows = [row for row, _ in batch]

@@ -12,6 +12,10 @@ of the first cell. Three rules for a window's first and last cell were published
 ``released``
     the authors' released code: as ``report``, with 6.5 pixels on both sides.
 
+No rule gives every window as many cells as a crop of its size would have. ``appendix`` does for grid-aligned windows of
+ZF-5 and Overfeat, which is why it is the default. Where ``c`` is 0, as in ResNets, it leaves out the cell centred on
+a window's first pixel, which ``released`` keeps.
+
 A window without a cell gets the one in the middle, and windows are clipped to the map.
 """
 

@@ -5,41 +5,47 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 import torch.distributed as dist
 
 from sppcls.console import printable
 from sppcls.errors import DataError
+from sppcls.files import replacing
 
 KEPT = 10  # highest scores of an image that are kept in a file
 
 
 @dataclass
 class Predictions:
-    """Scores of a network for the images of a source under one protocol.
+    """Answers of a network for the images of a source under one protocol.
 
     Attributes:
         protocol: its name.
+        setting: what else decides: size, average, window rule.
         classes: class names by number.
         indices: int64 (N,), positions of the images in their source, ascending.
         names: names of the images.
         labels: int64 (N,), true classes.
-        scores: float32 (N, classes), averaged over views; probabilities, or logits if the protocol says so.
+        top_class: int64 (N, k), the k = 10 (or all) classes with the highest scores, best first; ties as
+            ``torch.topk`` breaks them.
+        top_score: float32 (N, k), their scores, averaged over views: probabilities, or logits if the protocol says so.
+        scores: float32 (N, classes), if they were asked for.
         views: views of a photo.
         seconds: time taken, reading the images included.
         bad: one line for each image that could not be tested, and is counted nowhere.
     """
 
     protocol: str
+    setting: dict[str, str]
     classes: list[str]
     indices: np.ndarray
     names: list[str]
     labels: np.ndarray
-    scores: np.ndarray
+    top_class: np.ndarray
+    top_score: np.ndarray
+    scores: np.ndarray | None
     views: int
     seconds: float
     bad: list[str] = field(default_factory=list)
@@ -48,9 +54,9 @@ class Predictions:
         return len(self.labels)
 
     def hits(self, k: int = 1) -> np.ndarray:
-        """bool (N,): whether the true class is among the ``k`` highest scores (ties as ``torch.topk`` breaks them)."""
-        top = torch.from_numpy(self.scores).topk(min(k, self.scores.shape[1]), dim=1).indices
-        return (top == torch.from_numpy(self.labels)[:, None]).any(1).numpy()
+        """bool (N,): whether the true class is among the ``k`` (at most 10) highest scores."""
+        hits: np.ndarray = (self.top_class[:, :k] == self.labels[:, None]).any(1)
+        return hits
 
     @property
     def top1_error(self) -> float:
@@ -76,24 +82,22 @@ class Predictions:
         """Write an npz file that plain ``numpy.load`` reads, atomically.
 
         Arrays: ``path`` (names of the images), ``label``, ``top_class`` and ``top_score`` (N, k: the highest scores,
-        best first), ``protocol``, ``classes``.
+        best first), ``classes``, ``protocol`` and, as text too, the ``setting``: ``size``, ``average`` and so on.
+
+        Raises:
+            ConfigError: the file cannot be written.
         """
-        path = Path(path)
-        top = torch.from_numpy(self.scores).topk(min(KEPT, self.scores.shape[1]), dim=1)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp.npz")
-        try:
+        with replacing(path) as temporary:
             np.savez_compressed(
                 temporary,
                 path=np.array([printable(name) for name in self.names], dtype=np.str_),
                 label=self.labels.astype(np.int32),
-                top_class=top.indices.numpy().astype(np.int32),
-                top_score=top.values.numpy(),
-                protocol=np.array(self.protocol),
+                top_class=self.top_class.astype(np.int32),
+                top_score=self.top_score,
                 classes=np.array([printable(name) for name in self.classes], dtype=np.str_),
+                protocol=np.array(self.protocol),
+                **{name: np.array(value) for name, value in self.setting.items()},  # type: ignore[arg-type]
             )
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def error(hits: np.ndarray) -> float:
@@ -123,17 +127,22 @@ def gather(mine: Predictions) -> Predictions:
         dist.all_gather_object(received, mine)
         parts = received
     order = np.argsort(np.concatenate([part.indices for part in parts]), kind="stable")
+
+    def together(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        joined: np.ndarray = np.concatenate(arrays)[order]
+        return joined
+
     names = [name for part in parts for name in part.names]
-    whole = Predictions(
-        mine.protocol,
-        mine.classes,
-        np.concatenate([part.indices for part in parts])[order],
-        [names[i] for i in order],
-        np.concatenate([part.labels for part in parts])[order],
-        np.concatenate([part.scores for part in parts])[order],
-        mine.views,
-        max(part.seconds for part in parts),
-        [line for part in parts for line in part.bad],
+    whole = replace(
+        mine,
+        indices=together([part.indices for part in parts]),
+        names=[names[i] for i in order],
+        labels=together([part.labels for part in parts]),
+        top_class=together([part.top_class for part in parts]),
+        top_score=together([part.top_score for part in parts]),
+        scores=None if mine.scores is None else together([p.scores for p in parts if p.scores is not None]),
+        seconds=max(part.seconds for part in parts),
+        bad=sorted(line for part in parts for line in part.bad),
     )
     if not len(whole):
         raise DataError(

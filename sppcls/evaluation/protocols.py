@@ -12,6 +12,7 @@ import yaml
 from sppcls.composition import conf_dir
 from sppcls.config import suggest
 from sppcls.data import Size, size_label
+from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError
 from sppcls.evaluation.mapping import WINDOW_RULES
 from sppcls.nn import ConvHead, SpatialPyramidPooling2d, SPPClassifier
@@ -83,6 +84,17 @@ class Protocol:
         )
         return replace(self, groups=groups, region=size)
 
+    @property
+    def setting(self) -> dict[str, str]:
+        """What else than the views decides about a result, as text."""
+        setting = {"size": size_label(self.region), "average": self.average}
+        return {**setting, "window_rule": self.window_rule} if self.has_windows else setting
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether any view is pooled from a window of the feature map."""
+        return any(group.kind == "window" for group in self.groups)
+
     def check_fits(self, net: SPPClassifier) -> None:
         """Raise ConfigError if the network cannot see these views."""
         for group in self.groups:
@@ -105,8 +117,13 @@ class Protocol:
                 raise ConfigError(
                     f"protocol {self.name}: has window views, which need a pyramid or a fully-convolutional head"
                 )
+            if max(group.scales) ** 2 > MAX_RESIZED_PIXELS:
+                raise ConfigError(
+                    f"protocol {self.name}: a shorter side of {max(group.scales)} is too large; whole images are "
+                    f"resized to {MAX_RESIZED_PIXELS:,} pixels at most"
+                )
             smallest = net.min_input_size
-            if smallest is not None and min(group.scales) < smallest:
+            if min(group.scales) < smallest:
                 raise ConfigError(
                     f"protocol {self.name}: a shorter side of {min(group.scales)} is too small; "
                     f"this network needs {smallest} at least"
@@ -146,63 +163,103 @@ def load_protocol(name: str, window_rule: str | None = None) -> Protocol:
     Raises:
         ConfigError: unknown name, or a file that says something impossible.
     """
-    parts = [_load_one(part, ()) for part in name.split("+")]
-    first = parts[0]
+    name = name.strip()
+    words = [name] if _is_file(Path(name)) else name.split("+")
+    parts = [_load_one(word.strip(), Path(), ()) for word in words]
     for part in parts[1:]:
-        if (part.region, part.average, part.window_rule) != (first.region, first.average, first.window_rule):
-            raise ConfigError(
-                f"protocol {name}: its parts differ in region, average or window_rule and cannot be joined"
-            )
+        _check_alike(name, part, parts[0])
     joined = replace(
-        first,
+        parts[0],
         name="+".join(part.name for part in parts),
         groups=tuple(group for part in parts for group in part.groups),
     )
     if window_rule is not None:
-        if window_rule not in WINDOW_RULES:
-            raise ConfigError(f"window_rule={window_rule}: choose from {', '.join(WINDOW_RULES)}")
+        _check_choice("window_rule", window_rule, WINDOW_RULES)
         joined = replace(joined, window_rule=window_rule)
     return joined
+
+
+def load_protocols(names: Sequence[str], window_rule: str | None = None) -> list[Protocol]:
+    """Several protocols, as :func:`load_protocol` reads each.
+
+    Raises:
+        ConfigError: also where two have one name, under which only one result could be kept.
+    """
+    protocols = [load_protocol(name, window_rule) for name in names]
+    for number, protocol in enumerate(protocols):
+        if protocol.name in [other.name for other in protocols[:number]]:
+            raise ConfigError(
+                f"protocol {names[number]}: a second one named {protocol.name}; rename its file"
+            )
+    if window_rule is not None and not any(protocol.has_windows for protocol in protocols):
+        raise ConfigError(
+            f"window_rule={window_rule}: none of {', '.join(names)} has windows of feature maps"
+        )
+    return protocols
+
+
+def _check_alike(name: str, part: Protocol, whole: Protocol) -> None:
+    if (part.region, part.average, part.window_rule) != (whole.region, whole.average, whole.window_rule):
+        raise ConfigError(
+            f"protocol {name}: {part.name} has another region, average or window_rule, so they cannot be joined"
+        )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.suffix in (".yaml", ".yml") and path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _folder() -> Path:
     return conf_dir() / "protocol"
 
 
-def _load_one(name: str, above: tuple[str, ...]) -> Protocol:
-    path = Path(name) if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
-    if not path.is_file():
+def _load_one(name: str, beside: Path, above: tuple[Path, ...]) -> Protocol:
+    """A protocol by name, or of a file; a relative path counts from the folder ``beside``."""
+    path = beside / name if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
+    if not _is_file(path):
         known = protocol_names()
         hint = f"choose from {', '.join(known)}, a .yaml file, or several joined by +"
-        raise ConfigError(f"protocol {name}: no such protocol{suggest(name, known)}; {hint}")
-    if name in above:
+        raise ConfigError(f"protocol {name[:100]}: no such protocol{suggest(name, known)}; {hint}")
+    if path.resolve() in above:
         raise ConfigError(f"protocol {name}: includes itself")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"protocol {path}: cannot be read ({' '.join(str(error).split())})") from None
-    return _from_mapping(path.stem, content, (*above, name))
+    return _from_mapping(path, content, (*above, path.resolve()))
 
 
-def _from_mapping(name: str, content: Any, above: tuple[str, ...]) -> Protocol:
-    where = f"protocol {name}"
+def _from_mapping(path: Path, content: Any, above: tuple[Path, ...]) -> Protocol:
+    where = f"protocol {path.stem}"
     keys = ("region", "average", "window_rule", "include", "views")
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where}: needs the keys {', '.join(keys)}")
     _check_keys(where, content, keys)
-    region, average = content.get("region", 224), content.get("average", "softmax")
-    rule = content.get("window_rule", "appendix")
+    included, own = content.get("include") or [], content.get("views") or []
+    for key, value in (("include", included), ("views", own)):
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: {key}={value}: a list is needed")
+    parts = [_load_one(str(part), path.parent, above) for part in included]
+    # What a file does not say is as in the first protocol that it includes.
+    first = parts[0] if parts else Protocol(path.stem, (), (224, 224))
+    region = content.get("region", first.region[0])
+    average, rule = content.get("average", first.average), content.get("window_rule", first.window_rule)
     _check_choice(f"{where}: average", average, AVERAGES)
     _check_choice(f"{where}: window_rule", rule, WINDOW_RULES)
     _check_sides(f"{where}: region", [region])
+    whole = Protocol(path.stem, (), (region, region), average, rule)
     groups: list[Views] = []
-    for part in content.get("include") or []:
-        groups += _load_one(str(part), above).at((region, region)).groups
-    for group in content.get("views") or []:
-        groups.append(_views(where, group, region))
+    for part in parts:
+        if "average" not in content and "window_rule" not in content:
+            _check_alike(path.stem, part.at(whole.region), whole)
+        groups += part.at(whole.region).groups
+    groups += [_views(where, group, region) for group in own]
     if not groups:
         raise ConfigError(f"{where}: has no views")
-    return Protocol(name, tuple(groups), (region, region), average, rule)
+    return replace(whole, groups=tuple(groups))
 
 
 def _views(where: str, content: Any, region: int) -> Views:
@@ -212,7 +269,7 @@ def _views(where: str, content: Any, region: int) -> Views:
     _check_keys(f"{where}: views", content, keys)
     kind: Any = content.get("kind")
     flip: Any = content.get("flip", "no")
-    flip = {True: "yes", False: "no"}.get(flip, flip)  # YAML reads yes and no as booleans
+    flip = {"True": "yes", "False": "no"}.get(str(flip), str(flip))  # YAML reads yes and no as booleans
     _check_choice(f"{where}: kind", kind, KINDS)
     _check_choice(f"{where}: flip", flip, tuple(_FLIPS))
     scales: Any = content.get("scales")

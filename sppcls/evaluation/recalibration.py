@@ -45,10 +45,7 @@ def recalibrate(
         ConfigError: the network has no batch norm, or cannot take the size.
         DataError: no image could be read.
     """
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [m for m in norms if m.track_running_stats]
-    if not norms:
-        raise ConfigError("recalibrating: this network has no batch norm")
+    norms = batch_norms(net)
     try:
         net.check_input_size(*size)
     except ValueError as error:
@@ -83,6 +80,19 @@ def recalibrate(
     if not used:
         raise DataError("recalibrating: no training image could be read")
     return used
+
+
+def batch_norms(net: SPPClassifier) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The layers that have running statistics.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in norms if m.track_running_stats]
+    if not norms:
+        raise ConfigError("recalibrating: this network has no batch norm")
+    return norms
 
 
 def _stack(images: list[torch.Tensor], device: torch.device) -> torch.Tensor:

@@ -7,17 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sppcls.classes import check_classes
 from sppcls.console import table
-from sppcls.data.files import FileSource, Source
-from sppcls.data.folder import image_files
+from sppcls.data import labelled_images
+from sppcls.data.files import Source
 from sppcls.data.sizes import Size, area
 from sppcls.data.stream import Loaded, load_each
 from sppcls.data.transforms import EvalTransform, prepare_batch
@@ -161,27 +159,6 @@ def level_errors(
     if not errors.images:
         raise DataError(f"{folder}: no image in it can be read; the first: {errors.bad[0]}")
     return errors
-
-
-def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> FileSource:
-    """The images of ``folder/val/<class>/`` if there is such a folder, else of ``folder/<class>/``.
-
-    Raises:
-        CheckpointError: the classes are not ``classes``; says which are missing and which are new.
-        DataError: there is no such folder, or no image of a class.
-    """
-    root = Path(folder)
-    root = root / "val" if (root / "val").is_dir() else root
-    if not root.is_dir():
-        raise DataError(f"{root}: {'a file, a folder is needed' if root.exists() else 'no such folder'}")
-    found = [entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")]
-    check_classes(sorted(classes), sorted(found), root)
-    names, targets = [], []
-    for number, name in enumerate(classes):
-        for path in image_files([root / name]):
-            names.append(path.relative_to(root).as_posix())
-            targets.append(number)
-    return FileSource(root, names, targets, classes)
 
 
 def spread_over_classes(targets: Sequence[int], most: int) -> list[int]:

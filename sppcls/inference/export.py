@@ -38,11 +38,11 @@ import torch
 from torch import Tensor
 
 import sppcls
-from sppcls.commands.common import check_new_file
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.sizes import Size, as_size, size_label
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError
+from sppcls.files import check_new_file
 from sppcls.inference.export_graph import card_of, lowest_size, quiet, reason, trace
 from sppcls.inference.export_parity import TOLERANCE, Run, check_parity, compare, parity_batches
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier

@@ -66,7 +66,7 @@ def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, form
             f"--format {format}: {net.backbone.name} pads by the size of its images ({same}), which cannot be exported "
             "for images of any size; give the one size with --size"
         )
-    module = ExportedClassifier(net, gathered).eval()
+    module = ExportedClassifier(net, gathered)
     # DYNAMIC, not AUTO: where the tracer would settle on one size, it must fail.
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if dynamic else {0: Dim.DYNAMIC}
     images = torch.zeros(2, 3, *size, dtype=torch.uint8)

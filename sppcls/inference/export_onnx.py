@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 import onnxruntime
+import onnxscript
 import torch
 from torch import Tensor
 
@@ -47,6 +48,11 @@ def write(program: torch.export.ExportedProgram, path: Path, about: dict[str, An
             model = translated.model_proto
             _tidy(model, about)
             onnx.checker.check_model(model, full_check=True)
+    except ImportError as error:
+        raise ConfigError(
+            f"--format onnx: onnxscript {onnxscript.__version__} does not fit torch {torch.__version__} "
+            f'({reason(error)}): pip install --upgrade "sppcls[onnx]"'
+        ) from error
     except Exception as error:  # of torch.onnx, onnxscript or onnx
         raise ConfigError(
             f"--format onnx: {about['network']}: cannot be translated ({reason(error)})"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sppcls.commands.common import check_new_file
 from sppcls.data.folder import image_files
 from sppcls.errors import ConfigError, DataError
+from sppcls.files import check_new_file
 from sppcls.inference.feature_stream import RowFile, stream_features
 from sppcls.inference.layers import check_layers, layer_lengths
 from sppcls.inference.views import View, choose_view

@@ -18,10 +18,10 @@ from statistics import mean, stdev
 import numpy as np
 from tqdm import tqdm
 
-from sppcls.commands.common import check_new_file
 from sppcls.console import table
 from sppcls.data.voc import find_voc
 from sppcls.errors import ConfigError
+from sppcls.files import check_new_file, replacing
 from sppcls.inference.feature_stream import RowFile, stream_features
 from sppcls.inference.features import check_any
 from sppcls.inference.layers import check_layers, last_map, layer_names, map_layers
@@ -98,31 +98,28 @@ class TransferTable:
             ConfigError: the file exists already or cannot be written.
         """
         path = check_new_file(path, overwrite)
-        try:
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(
-                    [
-                        "layer",
-                        "view",
-                        "shorter_side",
-                        "length",
-                        "measure",
-                        "class",
-                        "mean",
-                        "std",
-                        "splits",
-                        "protocol",
-                    ]
-                )
-                for score in self.scores:
-                    start = [score.layer, score.view.kind, score.view.shorter_side, score.length]
-                    for measure, name, values in _figures(score.measured):
-                        std = f"{stdev(values):.4f}" if len(values) > 1 else ""
-                        end = [f"{mean(values):.4f}", std, len(values), self.protocol]
-                        writer.writerow([*start, measure, name, *end])
-        except OSError as error:
-            raise ConfigError(f"--out {path}: cannot be written ({error.strerror})") from None
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(
+                [
+                    "layer",
+                    "view",
+                    "shorter_side",
+                    "length",
+                    "measure",
+                    "class",
+                    "mean",
+                    "std",
+                    "splits",
+                    "protocol",
+                ]
+            )
+            for score in self.scores:
+                start = [score.layer, score.view.kind, score.view.shorter_side, score.length]
+                for measure, name, values in _figures(score.measured):
+                    std = f"{stdev(values):.4f}" if len(values) > 1 else ""
+                    end = [f"{mean(values):.4f}", std, len(values), self.protocol]
+                    writer.writerow([*start, measure, name, *end])
 
 
 def _figures(measured: Measured) -> list[tuple[str, str, list[float]]]:

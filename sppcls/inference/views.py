@@ -77,7 +77,7 @@ def choose_view(net: SPPClassifier, kind: str | None = None, shorter_side: int |
             "take view crop"
         )
     side = default_shorter_side(region) if shorter_side is None else shorter_side
-    smallest = net.min_input_size
+    smallest = net.min_input_size if kind == "full" else 1
     least = min(region) if kind == "crop" else smallest
     if side < least:
         what = f"the {region[0]}x{region[1]} crop" if kind == "crop" else "this network"

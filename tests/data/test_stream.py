@@ -129,10 +129,10 @@ def test_joined_sources(tmp_path: Path) -> None:
         Image.fromarray(np.full((4, 5, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
     one = FileSource(tmp_path, ["0.png"], [1], ["a", "b"])
     two = FileSource(tmp_path, ["1.png", "2.png"], [0, 1], ["a", "b"])
-    both = JoinedSource([one, two])
+    both = JoinedSource({"train": one, "val": two})
     assert len(both) == 3
     assert both.targets == [1, 0, 1]
-    assert [both.name(i) for i in range(3)] == ["0.png", "1.png", "2.png"]
+    assert [both.name(i) for i in range(3)] == ["train/0.png", "val/1.png", "val/2.png"]
     assert [int(both.image(i)[0, 0, 0]) for i in range(3)] == [0, 1, 2]
     with pytest.raises(IndexError):
         both.image(3)

@@ -19,7 +19,8 @@ import sppcls
 from sppcls import compose, train
 from sppcls.building import load_sources
 from sppcls.cli import main
-from sppcls.errors import ConfigError
+from sppcls.errors import CheckpointError, ConfigError
+from sppcls.evaluation import evaluator
 from sppcls.evaluation.curve import parse_sizes
 from sppcls.evaluation.evaluate import evaluate
 from sppcls.evaluation.recalibration import recalibrate
@@ -141,6 +142,9 @@ def test_other_data_must_have_the_same_classes(checkpoint, tmp_path, capsys) -> 
         (["--protocol", "full", "--sizes", "8"], "protocol full: a shorter side of 9 is too small"),
         (["--recalibrate", "0"], "must be a whole number of at least 1"),
         (["--window-rule", "mine"], "invalid choice"),
+        (["--window-rule", "released"], "none of center, full has windows"),
+        (["--recalibrate", "8", "--split", "all"], "so they cannot be tested (--split all)"),
+        (["--protocol", "full, full"], "a second one named full"),
         (["--data", "data.rot=x"], "data.rot: unknown key (did you mean 'root'?)"),
         (["--data", "data=folder", "data.root=nowhere"], "data.root=nowhere: no such folder"),
         (["--device", "tpu"], "--device tpu: choose from auto, cpu"),
@@ -180,6 +184,39 @@ def test_a_network_without_a_pyramid_says_what_it_cannot_see(tiny, capsys) -> No
     assert "this one takes 96 only, as it has no pyramid" in capsys.readouterr().err
     assert main(["evaluate", result["last_checkpoint"], *QUICK]) == 0
     assert "full" not in capsys.readouterr().out.split("\n\n")[0]
+
+
+def test_what_was_found_is_kept_when_the_rest_cannot_be(checkpoint, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+
+    def stop(self, *args, **options):
+        raise KeyboardInterrupt
+
+    original = evaluator.resize_whole
+    monkeypatch.setattr(evaluator, "resize_whole", stop)
+    assert main(["evaluate", "last.ckpt", "--protocol", "center,full", "--out", str(out), *QUICK]) == 130
+    monkeypatch.setattr(evaluator, "resize_whole", original)
+    assert [row["protocol"] for row in rows(out / "errors.csv")] == ["center"]
+    assert (out / "center_96.npz").exists()
+    monkeypatch.setattr(evaluator, "cut", stop)
+    assert main(["evaluate", "last.ckpt", *QUICK]) == 130
+    assert not list(tmp_path.glob("evaluation*"))  # nothing found, nothing left behind
+
+
+def test_a_folder_of_classes_in_python(run, tmp_path) -> None:
+    net = sppcls.load_classifier(run / "last.ckpt")
+    save_folder(tmp_path, net.card["classes"])
+    for folder in (tmp_path, tmp_path / "val"):
+        assert len(evaluate(net, folder, ["center"])[0].predictions) == 40
+    os.rename(tmp_path / "val" / net.card["classes"][3], tmp_path / "val" / "zebra")
+    with pytest.raises(CheckpointError, match="only in the data: zebra"):
+        evaluate(net, tmp_path, ["center"])
+
+
+def test_every_must_be_when_there_is_a_validation(tiny) -> None:
+    with pytest.raises(ConfigError, match="evaluation.every=3: must be a multiple of trainer.val_every=2"):
+        compose(tiny("evaluation.every=3", "trainer.val_every=2"))
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:

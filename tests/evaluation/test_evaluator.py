@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,7 @@ def net():
 
 
 def run(net, source, name, **options):
+    options = {"keep_scores": True, **options}
     return evaluate_protocol(net, source, load_protocol(name).at(SIZE), card=CARD, **options)
 
 
@@ -142,7 +145,7 @@ def windows(net, image, scale, places, rule) -> list[torch.Tensor]:
 @pytest.mark.parametrize("rule", ["appendix", "report", "released"])
 def test_windows_on_the_feature_map(net, photos, rule) -> None:
     protocol = load_protocol("feature_ten_view", rule).at(SIZE)
-    found = evaluate_protocol(net, photos, protocol, card=CARD)
+    found = evaluate_protocol(net, photos, protocol, card=CARD, keep_scores=True)
     for i in range(len(photos)):
         expected = torch.cat(windows(net, photos.image(i), 110, CORNERS, rule)).mean(0)
         assert found.scores[i] == pytest.approx(expected.numpy(), abs=1e-5)
@@ -176,7 +179,19 @@ def test_a_fully_convolutional_network(photos) -> None:
     net = make_net(head="conv", levels=None)
     found = run(net, photos, "full")
     assert found.scores[0] == pytest.approx(mean_softmax(net, [resized(photos.image(0), 110)]), abs=1e-5)
-    assert len(run(net, photos, "feature_ten_view")) == len(photos)
+    found = run(net, photos, "feature_ten_view")
+    views = []
+    for whole in (resized(photos.image(1), 110), resized(photos.image(1), 110).flip(-1)):
+        logits = net.head.last(net.head.hidden(net.feature_map(as_input(whole))))  # at every cell
+        for down, right in CORNERS:
+            top, left = int(down * (whole.shape[1] - 96)), int(right * (whole.shape[2] - 96))
+            (y0, y1), (x0, x1) = (
+                window_cells(start, 96, cells, 16, 16.0, "appendix")
+                for start, cells in zip((top, left), logits.shape[2:], strict=True)
+            )
+            views.append(logits[:, :, y0:y1, x0:x1].mean((2, 3)).softmax(1))
+    expected = torch.cat(views).mean(0).detach()
+    assert found.scores[1] == pytest.approx(expected.numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["full_flip", "ten_view", "feature_ten_view"])
@@ -191,26 +206,78 @@ def test_batches_order_and_workers_do_not_matter(net, photos, name) -> None:
     assert run(net, shuffled, name, batch_size=3).scores == pytest.approx(reference.scores[order], abs=1e-6)
 
 
-def in_a_process(rank: int, folder: str, port: int) -> None:
+def in_a_process(rank: int, folder: str, port: int, world: int) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
     )
     source = make_photos(Path(folder) / f"photos{rank}")
-    found = run(make_net(), source, "full_flip", rank=rank, world=2)
-    np.savez(Path(folder) / f"rank{rank}.npz", scores=found.scores, labels=found.labels)
+    few = FileSource(source.root, [source.name(0)], source.targets[:1], source.classes)
+    found = run(make_net(), source, "full_flip")
+    alone = run(make_net(), few, "full_flip")  # leaves processes without an image
+    np.savez(
+        Path(folder) / f"rank{rank}.npz",
+        scores=found.scores,
+        labels=found.labels,
+        top=found.top_class,
+        few=alone.scores,
+    )
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_find_what_one_finds(net, photos, tmp_path, unused_port) -> None:
     for rank in range(2):
         (tmp_path / f"photos{rank}").mkdir()
-    mp.spawn(in_a_process, (str(tmp_path), unused_port), nprocs=2)
+    mp.spawn(in_a_process, (str(tmp_path), unused_port, 2), nprocs=2)
     alone = run(net, photos, "full_flip")
     for rank in range(2):
         found = np.load(tmp_path / f"rank{rank}.npz")
         assert found["labels"].tolist() == photos.targets
         assert found["scores"] == pytest.approx(alone.scores, abs=1e-6)
+        assert (found["top"] == alone.top_class).all()
+        assert found["few"] == pytest.approx(alone.scores[:1], abs=1e-6)
+
+
+def test_a_mirrored_view_lies_at_its_place_in_the_mirrored_image(net, photos, tmp_path) -> None:
+    for kind in ("crop", "window"):
+        path = tmp_path / f"{kind}.yaml"
+        path.write_text(f"views: [{{kind: {kind}, scales: [256], positions: [top_left], flip: yes}}]\n")
+    crops_found, windows_found = (
+        run(net, photos, str(tmp_path / f"{kind}.yaml")) for kind in ("crop", "window")
+    )
+    for i in (0, 1, 4):
+        mirrored = resized(photos.image(i), 110).flip(-1)
+        expected = mean_softmax(net, [mirrored[:, :96, :96]])
+        other = mean_softmax(net, [mirrored[:, :96, -96:]])
+        assert np.abs(crops_found.scores[i] - expected).max() < 0.3 * np.abs(other - expected).max()
+        seen = windows(net, photos.image(i), 110, [(0, 0)], "appendix")[1]  # the mirrored one
+        assert windows_found.scores[i] == pytest.approx(seen[0].numpy(), abs=1e-5)
+
+
+def test_readers_hold_no_file_descriptors(net, photos) -> None:
+    many = FileSource(photos.root, [photos.name(0)] * 150, [0] * 150, photos.classes)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, limits[1]))
+    try:
+        assert len(run(net, many, "center", workers=2)) == 150
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_network_in_training_mode_is_tested_as_one_in_use(net, photos) -> None:
+    training = make_net().train()
+    before = {name: value.clone() for name, value in training.state_dict().items()}
+    assert run(training, photos, "full").scores == pytest.approx(run(net, photos, "full").scores, abs=1e-6)
+    assert training.training
+    assert all(torch.equal(value, before[name]) for name, value in training.state_dict().items())
+
+
+def test_a_diverged_network_has_no_error(photos) -> None:
+    net = make_net()
+    net.head.last.weight.data.fill_(float("nan"))
+    with pytest.raises(DataError, match="protocol center: the network's outputs are no finite numbers"):
+        run(net, photos, "center")
 
 
 def test_bad_images_are_named_and_the_rest_is_counted(net, photos, tmp_path) -> None:
@@ -239,7 +306,12 @@ def predictions(scores, labels) -> Predictions:
     scores, labels = np.array(scores, np.float32), np.array(labels)
     names = [f"image {i}.jpg" for i in range(len(labels))]
     classes = [f"class {i}" for i in range(scores.shape[1])]
-    return Predictions("center", classes, np.arange(len(labels)), names, labels, scores, 1, 2.0)
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    best = np.take_along_axis(scores, top, 1)
+    setting = {"size": "224", "average": "softmax"}
+    return Predictions(
+        "center", setting, classes, np.arange(len(labels)), names, labels, top, best, None, 1, 2.0
+    )
 
 
 def test_errors_by_hand() -> None:
@@ -272,6 +344,6 @@ def test_the_file_holds_every_answer(tmp_path) -> None:
     assert (kept["label"] == found.labels).all()
     assert kept["path"][5] == "image 5.jpg"
     assert kept["path"][3] == "\\xe4.jpg"
-    assert str(kept["protocol"]) == "center"
+    assert (str(kept["protocol"]), str(kept["size"]), str(kept["average"])) == ("center", "224", "softmax")
     assert kept["classes"][11] == "class 11"
     assert list(tmp_path.iterdir()) == [tmp_path / "center.npz"]

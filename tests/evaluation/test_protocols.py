@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sppcls.errors import ConfigError
-from sppcls.evaluation import load_protocol, protocol_names
+from sppcls.evaluation import load_protocol, load_protocols, protocol_names
 from sppcls.evaluation.protocols import view_offsets
 from sppcls.nn import build_classifier
 
@@ -90,8 +90,13 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("views: [{kind: crop, scales: [256], positions: [middle]}]", "positions=middle: choose from center"),
         ("views: [{kind: crop, scales: [256], positions: [top], flip: maybe}]", "flip=maybe: choose from"),
         ("region: -1\nviews: []", "region"),
-        ("include: [mine.yaml]", "mine.yaml: no such protocol"),
+        ("include: [other.yaml]", "other.yaml: no such protocol"),
         ("a: [", "cannot be read"),
+        ("include: 5", "include=5: a list is needed"),
+        ("include: center", "include=center: a list is needed"),
+        ("views: 5", "views=5: a list is needed"),
+        ("views: [{kind: full, scales: [256], flip: [a]}]", r"flip=\['a'\]: choose from"),
+        ("include: [mine.yaml]\nviews: []", "mine.yaml: includes itself"),
     ],
 )
 def test_mistakes_in_a_file_are_named(content: str, message: str, tmp_path: Path) -> None:
@@ -101,7 +106,41 @@ def test_mistakes_in_a_file_are_named(content: str, message: str, tmp_path: Path
         load_protocol(str(path))
 
 
+def test_an_included_file_stands_beside_and_its_settings_count(tmp_path: Path) -> None:
+    base = "average: logits\nwindow_rule: released\nviews: [{kind: full, scales: [256]}]\n"
+    (tmp_path / "base.yaml").write_text(base)
+    (tmp_path / "a+b.yaml").write_text("include: [base.yaml]\n")
+    top = load_protocol(str(tmp_path / "a+b.yaml"))
+    assert (top.name, top.average, top.window_rule) == ("a+b", "logits", "released")
+    (tmp_path / "mixed.yaml").write_text("include: [base.yaml, center]\n")
+    with pytest.raises(ConfigError, match="center has another region, average or window_rule"):
+        load_protocol(str(tmp_path / "mixed.yaml"))
+    (tmp_path / "said.yaml").write_text("average: softmax\ninclude: [base.yaml, center]\n")
+    assert load_protocol(str(tmp_path / "said.yaml")).average == "softmax"
+    with pytest.raises(ConfigError, match="cannot be joined"):
+        load_protocol(f"center+{tmp_path / 'base.yaml'}")
+
+
+def test_two_protocols_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "center.yaml").write_text("views: [{kind: full, scales: [256]}]\n")
+    with pytest.raises(ConfigError, match="a second one named center; rename its file"):
+        load_protocols(["center", str(tmp_path / "center.yaml")])
+    with pytest.raises(ConfigError, match="none of center, full has windows"):
+        load_protocols(["center", "full"], "released")
+    assert [p.window_rule for p in load_protocols(["center", "feature_ten_view"], "released")][
+        1
+    ] == "released"
+
+
+def test_what_would_be_shrunk_is_refused() -> None:
+    with pytest.raises(ConfigError, match="a shorter side of 4681 is too large"):
+        load_protocol("full").at((4096, 4096)).check_fits(network([3, 1]))
+
+
 def test_unknown_names_and_rules() -> None:
+    with pytest.raises(ConfigError, match="no such protocol"):
+        load_protocol("x" * 300)
+    assert load_protocol(" full ").name == "full"
     with pytest.raises(ConfigError, match=r"tenview: no such protocol \(did you mean 'ten_view'\?\)"):
         load_protocol("tenview")
     with pytest.raises(ConfigError, match="window_rule=mine: choose from appendix, report, released"):

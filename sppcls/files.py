@@ -1,0 +1,50 @@
+"""Files that are written: not over others unasked, and never half."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sppcls.errors import ConfigError
+
+
+def check_new_file(path: str | os.PathLike[str], overwrite: bool, option: str = "--out") -> Path:
+    """A file that may be written: in a folder that exists, and not there yet unless it may be replaced.
+
+    Raises:
+        ConfigError: naming the option, the path and what to do.
+    """
+    path = Path(path)
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError(f"{option} {path}: cannot be written ({error.strerror})") from None
+    if is_folder:
+        raise ConfigError(f"{option} {path}: a folder; name a file")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{option} {path}: exists already; name another file, or add --overwrite")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{option} {path}: cannot be written (permission denied)")
+    return path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary neighbour of ``path`` to write to; it takes the place of ``path`` once it is whole.
+
+    Raises:
+        ConfigError: it cannot be written, for example because the disk is full; ``path`` is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)

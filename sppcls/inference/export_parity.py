@@ -46,7 +46,11 @@ def parity_batches(
 
 
 def compare(net: SPPClassifier, run: Run, batches: list[tuple[int, Size]]) -> list[dict[str, Any]]:
-    """Compare ``run`` with the network, fed as in training and validation."""
+    """Compare ``run`` with the network, fed as in training and validation: one entry of the report per batch.
+
+    Raises:
+        ConfigError: ``run`` fails.
+    """
     card, entries = card_of(net), []
     generator = torch.Generator().manual_seed(0)
     for batch, size in tqdm(batches, desc="comparing", unit="size", disable=None, leave=False):
@@ -86,7 +90,8 @@ def _test_images(batch: int, size: Size, generator: torch.Generator) -> Tensor:
 
 
 def check_parity(report: dict[str, Any]) -> None:
-    if not math.isfinite(report["max_abs_logit"]):
+    """Raise ConfigError, naming the size, if a file differs by more than :data:`TOLERANCE` anywhere."""
+    if not all(math.isfinite(entry["max_abs_logit"]) for entry in report["sizes"]):
         raise ConfigError("the network gives logits that are not finite; nothing was written")
     for entry in report["sizes"]:
         # Written so that NaN fails.

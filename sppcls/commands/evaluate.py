@@ -46,7 +46,11 @@ def run(words: list[str]) -> int:
             protocol.at(as_size(size, "sizes")).check_fits(net)
     if args.recalibrate:
         batch_norms(net)
+    for word in args.data:
+        if "=" not in word:
+            raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
     config = restore({**card["config"], "ckpt_path": None}, compose_unchecked(args.data), args.data)
+    config.data.check = False  # an unreadable image is named at the end, and the rest is tested
     train, val = load_sources(config)
     check_classes(card["classes"], train.classes, args.checkpoint)
     source = {"val": val, "train": train, "all": JoinedSource({"train": train, "val": val})}[args.split]
@@ -75,6 +79,15 @@ def run(words: list[str]) -> int:
         if not any(folder.iterdir()):
             folder.rmdir()  # stopped before there was a result
     print(results_table(results))
+    if (
+        args.split == "val"
+        and config.data.name == "folder"
+        and not (Path(str(config.data.root)) / "val").is_dir()
+    ):
+        print(
+            f"\n{config.data.root} has no val/ folder: these are the {len(val)} images that a training would hold out; "
+            f"--split all tests all {len(train) + len(val)}."
+        )
     if config.augment.shorter_side is not None:
         print(
             f"\nIn training the images were validated with augment.shorter_side={config.augment.shorter_side}, "
@@ -102,6 +115,7 @@ def _parser() -> Parser:
         "interval that the number of images allows, or the error against the size of the images.\n"
         "Prints a table; writes errors.csv and the predictions of every image (npz) to a new folder.",
     )
+    parser.usage = "sppcls evaluate CKPT [options]"  # --data takes all words that follow it
     add_checkpoint(parser)
     parser.add_argument(
         "--protocol",
@@ -121,7 +135,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--sizes",
         metavar="LOW:HIGH:STEP",
-        help="test at these sizes, scales in proportion (default protocol: center); draws the curve",
+        help="test at these sizes, or at some such as 96,180,224, scales in proportion (default protocol: center); draws the curve",
     )
     parser.add_argument(
         "--window-rule",

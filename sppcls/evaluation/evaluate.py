@@ -44,7 +44,7 @@ class Result:
 def evaluate(
     net: SPPClassifier,
     images: Source | str | os.PathLike[str],
-    protocols: Sequence[str | Protocol] | None = None,
+    protocols: str | Sequence[str | Protocol] | None = None,
     *,
     sizes: Sequence[int | Size] | None = None,
     recalibrate_on: Source | None = None,
@@ -75,6 +75,7 @@ def evaluate(
     source = labelled_images(images, card["classes"]) if isinstance(images, (str, os.PathLike)) else images
     check_classes(card["classes"], source.classes, "the network")
     named = default_protocols(net) if protocols is None else protocols
+    named = [named] if isinstance(named, str) else named
     values = [p for p in named if isinstance(p, Protocol)]
     values += load_protocols([p for p in named if isinstance(p, str)])
     regions = [as_size(size, "sizes") for size in (sizes if sizes is not None else [card["val_sizes"][0]])]
@@ -185,7 +186,7 @@ def _row(result: Result) -> dict[str, object]:
         "top1_error": f"{p.top1_error:.4f}",
         "top1_error_low": f"{low:.4f}",
         "top1_error_high": f"{high:.4f}",
-        "top5_error": f"{p.top5_error:.4f}",
+        "top5_error": f"{p.top5_error:.4f}" if len(p.classes) > 5 else "",
         "images_per_s": f"{p.images_per_second:.2f}",
     }
 

@@ -221,6 +221,8 @@ def _load_one(name: str, beside: Path, above: tuple[Path, ...]) -> Protocol:
     path = beside / name if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
     if not _is_file(path):
         known = protocol_names()
+        if name.endswith((".yaml", ".yml")):
+            raise ConfigError(f"protocol {name[:200]}: no such file")
         hint = f"choose from {', '.join(known)}, a .yaml file, or several joined by +"
         raise ConfigError(f"protocol {name[:100]}: no such protocol{suggest(name, known)}; {hint}")
     if path.resolve() in above:
@@ -265,7 +267,7 @@ def _from_mapping(path: Path, content: Any, above: tuple[Path, ...]) -> Protocol
 def _views(where: str, content: Any, region: int) -> Views:
     keys = ("kind", "scales", "positions", "flip")
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{where}: each of views needs the keys {', '.join(keys)}")
+        raise ConfigError(f"{where}: each of views needs kind and scales, and may have positions and flip")
     _check_keys(f"{where}: views", content, keys)
     kind: Any = content.get("kind")
     flip: Any = content.get("flip", "no")

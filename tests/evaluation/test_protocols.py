@@ -90,7 +90,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("views: [{kind: crop, scales: [256], positions: [middle]}]", "positions=middle: choose from center"),
         ("views: [{kind: crop, scales: [256], positions: [top], flip: maybe}]", "flip=maybe: choose from"),
         ("region: -1\nviews: []", "region"),
-        ("include: [other.yaml]", "other.yaml: no such protocol"),
+        ("include: [other.yaml]", "other.yaml: no such file"),
         ("a: [", "cannot be read"),
         ("include: 5", "include=5: a list is needed"),
         ("include: center", "include=center: a list is needed"),

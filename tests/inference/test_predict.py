@@ -547,7 +547,10 @@ def test_ctrl_c_is_one_line(checkpoint: Path, endless: Path) -> None:
     for _ in range(33):
         assert process.stdout.readline()  # the header, and the first chunk
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all processes
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert errors == b"sppcls: stopped\n"
     assert process.returncode == 130
 

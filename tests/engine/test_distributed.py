@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import wait_until
+from tiny_runs import wait_until
 
 from sppcls import compose, load_classifier, train
 from sppcls.building import load_sources, make_datamodule, val_sizes

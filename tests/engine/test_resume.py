@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import wait_until
+from tiny_runs import wait_until
 
 from sppcls import compose, load_classifier, train
 from sppcls.engine.checkpoint import read_checkpoint

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import TINY
 from PIL import Image
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_runs import TINY
 from torch import nn
 
 from sppcls import compose, load_classifier

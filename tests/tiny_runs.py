@@ -1,0 +1,31 @@
+"""A run small enough for a test, and waiting for what a running program does."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+
+# A real run of the real program, only small: 48 generated images, two sizes, two epochs.
+TINY = [
+    "data.num_train=48",
+    "data.num_val=40",
+    "data.batch_size=16",
+    "data.workers=0",
+    "sizes.sizes=[96,72]",
+    "pyramid=l321",
+    "backbone.width=0.0625",
+    "head.hidden=[16]",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+    "log.images=false",
+]
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -542,7 +542,11 @@ def test_a_closed_pipe_ends_quietly(checkpoint: Path, endless: Path) -> None:
 
 
 def test_ctrl_c_is_one_line(checkpoint: Path, endless: Path) -> None:
-    process = start(checkpoint, endless, "--format", "csv", "--workers", 2, start_new_session=True)
+    process = start(
+        checkpoint, endless, "--format", "csv", "--workers", 2, start_new_session=True,
+        # Tests started in the background of a shell inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     assert process.stdout is not None
     for _ in range(33):
         assert process.stdout.readline()  # the header, and the first chunk

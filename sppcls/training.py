@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,21 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
 
-from sppcls.building import build_network, check_batch, check_size, load_sources, make_datamodule, val_sizes
+from sppcls import __version__
+from sppcls.building import (
+    build_network,
+    check_batch,
+    check_size,
+    load_sources,
+    make_datamodule,
+    parameter_count,
+    val_sizes,
+)
 from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
+from sppcls.data import size_label
+from sppcls.engine.answers import Answers
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card, read_checkpoint
 from sppcls.engine.ema import ema_with_warmup
 from sppcls.engine.explanation import Explanation
@@ -32,8 +44,17 @@ from sppcls.engine.saving import Saving
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.evaluation import load_protocols
 from sppcls.nn import LevelLargerThanMapWarning
-from sppcls.run_folder import BEST, LAST, base_folder, check_writable, claim_run_folder, own_last_checkpoint
-from sppcls.summary import closing_lines, hyperparameters, start_table
+from sppcls.run_folder import (
+    BEST,
+    LAST,
+    base_folder,
+    check_writable,
+    claim_run_folder,
+    lock_folder,
+    own_last_checkpoint,
+    write_result,
+)
+from sppcls.summary import closing_lines, device_label, hyperparameters, start_table
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
@@ -65,7 +86,8 @@ def train(config: Config) -> dict[str, Any]:
     del checkpoint
     folder = _run_folder(config, checkpoint_path)
     try:
-        return run.fit(folder, checkpoint_path)
+        with lock_folder(folder) if _rank() == 0 else nullcontext():
+            return run.fit(folder, checkpoint_path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise SppclsError(
@@ -172,14 +194,37 @@ class _Run:
                     for found in callback.results
                 }
         if first:
+            if module.started:
+                write_result(folder, self._summary(module, result, trainer.current_epoch))
             say(closing_lines(module, folder, time.perf_counter() - started))
         return result
+
+    def _summary(self, module: ClassificationModule, result: dict[str, Any], epochs: int) -> dict[str, Any]:
+        """What ``result.json`` says."""
+        best = {"epoch": module.best["epoch"], **module.best["val_results"]} if module.best else {}
+        return {
+            "sppcls": __version__,
+            "torch": torch.__version__,
+            "lightning": pl.__version__,
+            "device": device_label(self.accelerator),
+            "epochs": epochs,
+            "images_seen": module.images_seen,
+            "pixels_seen": module.pixels_seen,
+            "train_seconds": round(module.train_seconds, 3),
+            "parameters": parameter_count(self.net),
+            "main_size": size_label(self.val_sizes[0]),
+            "best": best,
+            "last": module.val_results,
+            "protocols": result.get("protocols", {}),
+            "bad_images": len(module.bad_images),
+        }
 
     def _trainer(self, folder: Path) -> pl.Trainer:
         options = self.config.trainer
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
+            Answers(folder),
             Saving(folder, self.config.log.save_every_minutes),
             progress,
         ]

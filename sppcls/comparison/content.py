@@ -8,8 +8,13 @@ from sppcls.comparison.answers import Measure
 from sppcls.comparison.findings import Finding, findings, informative_top5, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
-from sppcls.comparison.statistics import mean_and_std
+from sppcls.comparison.statistics import interval_half_width, mean_and_std
 from sppcls.comparison.tables import Cell, Spread, Table
+
+VERDICT_RULE = (
+    "A difference is shown if the 95 % interval over seeds excludes 0 after correction for the number of pairs, and the "
+    "one over images does too."
+)
 
 
 def headline(comparison: Comparison) -> list[Finding]:
@@ -193,6 +198,13 @@ def reading_notes(comparison: Comparison) -> list[str]:
             "The correction is for the pairs under one measure. Of many sizes and protocols some show a difference by "
             "chance; the one to decide by is to be chosen beforehand, and here it is "
             f"{comparison.main}."
+        )
+    most = max((len(group.runs) for group in comparison.groups), default=0)
+    if comparison.pairs and 2 <= most <= 4:
+        half = interval_half_width(most)
+        notes.append(
+            f"Few seeds show large differences only: with {most} the interval reaches {half:.1f} standard deviations of "
+            f"the difference to each side, with 5 it would be {interval_half_width(5):.1f}."
         )
     alone = [group.label for group in comparison.groups if len(group.runs) == 1]
     if alone:

@@ -56,7 +56,7 @@ def bars(comparison: Comparison) -> Figure:
             place + 0.16 * (i - (len(values) - 1) / 2) / max(1, len(values) - 1) for i in range(len(values))
         ]
         axes.plot(values, spread, "o", ms=4, color=colour, markeredgecolor="white", markeredgewidth=0.5)
-        text = f"{mean:.1f}" + ("" if std is None else f" ± {std:.1f}")
+        text = f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}")
         axes.annotate(
             text, (max(*values, mean + (std or 0)), place), (7, 0), textcoords="offset points", va="center"
         )

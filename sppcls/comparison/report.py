@@ -41,6 +41,7 @@ class _Content:
             content.differences_table(title, found) if found else None
             for title, found in zip(titles, (self.headline, self.elsewhere), strict=True)
         )
+        self.differences = (main, other)
         found = (self.groups, main, content.measures_table(comparison), other, self.refused, self.runs)
         self.tables = [table for table in found if table is not None]
 
@@ -118,7 +119,7 @@ def _png(figure: Figure) -> bytes:
 
 def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
     parts = ["# Comparison", content.introduction(comparison)]
-    parts.append("\n".join(f"- {finding}" for finding in found.headline))
+    parts.append("\n".join(f"- {finding}" for finding in found.headline if finding.top == 1))
     for table in found.tables:
         parts += [f"## {table.title}", table.markdown()]
     parts += [f"![{caption}]({name}.png)" for name, (caption, _) in images.items()]
@@ -138,7 +139,8 @@ th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e4e4
 th { border-bottom: 2px solid #999; font-weight: 600; } td { white-space: nowrap; }
 th:first-child, td:first-child, .words th, .words td { text-align: left; }
 .words td { white-space: normal; overflow-wrap: anywhere; }
-.wide td:last-child { white-space: normal; min-width: 14rem; }
+.wide { font-size: 12.5px; } .wide th, .wide td { padding: .25rem .45rem; }
+.wide td:last-child { white-space: normal; min-width: 13rem; }
 li { margin: .25rem 0; }
 .finding { border-left: 4px solid #bbb; padding: .35rem .8rem; margin: .5rem 0; background: #f7f7f7; }
 .finding.shown { border-color: #2e8540; background: #eef6ef; }
@@ -152,7 +154,7 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
         return f"<h2>{html.escape(text)}</h2>"
 
     body = ["<h1>Comparison</h1>", f'<p class="lead">{html.escape(content.introduction(comparison))}</p>']
-    for finding in found.headline:
+    for finding in (finding for finding in found.headline if finding.top == 1):
         kind = "finding shown" if finding.verdict == Verdict.SHOWN else "finding"
         body.append(
             f'<p class="{kind}">{html.escape(finding.subject)}: <b>{html.escape(str(finding.verdict))}</b>. '
@@ -168,7 +170,9 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
     for table in found.tables[1:]:
-        kind = "words" if table in (found.refused, found.runs) else "wide"
+        kind = (
+            "words" if table in (found.refused, found.runs) else "wide" if table in found.differences else ""
+        )
         body += [heading(table.title), _html_table(table, kind)]
     body += [heading("How to read this"), _list(content.reading_notes(comparison))]
     if comparison.problems:

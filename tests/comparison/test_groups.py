@@ -110,6 +110,18 @@ def test_one_data_set_in_two_places_is_one_data_set(tmp_path: Path) -> None:
     comparison = compare([tmp_path])
     assert list(comparison.factors) == ["pyramid"]
     assert len(comparison.pairs) == 1
+    assert comparison.problems == [
+        "taken for one data set, as name and tested images are the same: /one/photos, /two/photos"
+    ]
+
+
+def test_what_a_sweep_varied_on_purpose_is_a_factor(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {f"{n}-seed0": {"trainer.threads": str(n), "seed": "0"} for n in (1, 2)})
+    for threads in (1, 2):
+        write_run(tmp_path / f"{threads}-seed0", error=20, trainer__threads=threads)
+    comparison = compare([tmp_path])
+    assert comparison.factors == {"trainer": ["trainer.threads"]}
+    assert labels(comparison) == ["1", "2"]
 
 
 def test_no_seed_in_common_is_refused(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +23,9 @@ from sppcls.config import Config, as_dict, check_config, suggest
 from sppcls.errors import ConfigError
 
 CONFIG_NAME = "train"
+
+# Folders of conf/ that are no part of a run's config: named by evaluation.protocols, +sweep= and +search=.
+NO_GROUPS = ("protocol", "sweep", "search")
 
 # Hydra's command line.
 _OPTIONS_WITH_VALUE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--package",
@@ -42,8 +47,8 @@ def group_choices(extra_dir: str | Path | None = None) -> dict[str, list[str]]:
     for root in (conf_dir(), *([Path(extra_dir)] if extra_dir else [])):
         for path in sorted(root.glob("*/**/*.yaml")):
             group, name = path.relative_to(root).parts[0], path.relative_to(root).with_suffix("")
-            if group == "protocol":
-                continue  # named by evaluation.protocols; no part of the config
+            if group in NO_GROUPS:
+                continue
             choices.setdefault(group, []).append(str(Path(*name.parts[1:]).as_posix()))
     return choices
 
@@ -63,20 +68,38 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
 
 def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
     """As :func:`compose`, before the values are checked."""
-    words = list(overrides)
-    if config_dir is not None:
-        if not Path(config_dir).is_dir():
-            raise ConfigError(f"--config-dir {config_dir}: no such folder")
-        place = str(Path(config_dir).resolve()).replace("'", "\\'")
-        words.append(f"hydra.searchpath=['file://{place}']")
-    # Inside a running Hydra program its global state is in use; put it back afterwards.
+    words = [*overrides, *searchpath_words(config_dir)]
+    try:
+        with hydra_session():
+            return hydra_compose(CONFIG_NAME, overrides=words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, overrides, config_dir)) from None
+
+
+def searchpath_words(config_dir: str | Path | None) -> list[str]:
+    """``--config-dir`` as a word that can be handed on.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if config_dir is None:
+        return []
+    if not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    place = str(Path(config_dir).resolve()).replace("'", "\\'")
+    return [f"hydra.searchpath=['file://{place}']"]
+
+
+@contextmanager
+def hydra_session() -> Iterator[Hydra]:
+    """Hydra on our configs; inside a running Hydra program its global state is put back afterwards."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return hydra_compose(CONFIG_NAME, overrides=words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, overrides, config_dir)) from None
+            session = GlobalHydra.instance().hydra
+            assert session is not None
+            yield session
     finally:
         if outer is not None:
             GlobalHydra.instance().hydra = outer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -19,6 +20,15 @@ from omegaconf.errors import OmegaConfBaseException
 from sppcls.data import CROPS, KINDS, SOURCES, SizeSchedule, as_size, make_schedule
 from sppcls.errors import ConfigError
 from sppcls.nn import BACKBONES, BIN_RULES, HEADS, INITS, NORMS, POOL_MODES
+
+
+def hydra_word(key: str, value: object) -> str:
+    """``key=value`` with the quotes that Hydra's grammar asks for."""
+    text = str(value)
+    if re.fullmatch(r"[\w./~@%+-]+", text):
+        return f"{key}={text}"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{key}="{escaped}"'
 
 
 def key(

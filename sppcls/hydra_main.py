@@ -1,4 +1,4 @@
-"""Hydra's side of the command line: single runs and ``--multirun``."""
+"""Hydra's side of the command line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sppcls.cli import report_error
 from sppcls.composition import (
     CONFIG_NAME,
     command_line_overrides,
@@ -21,11 +19,10 @@ from sppcls.composition import (
     restore,
 )
 from sppcls.config import Config, check_config
-from sppcls.errors import SppclsError
+from sppcls.errors import ConfigError, SppclsError
 
-# Hydra's own flags that print something instead of running, and sweeps, whose values are not those of one run.
-_NOT_ONE_RUN = ("--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc", "-m",
-                "--multirun")  # fmt: skip
+# Hydra's own flags that print something instead of running.
+_NOT_A_RUN = ("--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc", "--cfg", "-c")
 
 
 def run(words: list[str]) -> int:
@@ -35,38 +32,44 @@ def run(words: list[str]) -> int:
         SppclsError: one line; for a single run before Hydra starts, where the config is at fault.
     """
     overrides, config_dir = command_line_overrides(words)
-    one_run = not any(word.split("=")[0] in _NOT_ONE_RUN for word in words)
+    if {"-m", "--multirun"} & set(words):
+        return _sweep(words, overrides, config_dir)
+    for word in overrides:
+        if word.lstrip("+~").startswith("sweep="):
+            raise ConfigError(f"{word}: is a list of runs; add -m")
+    one_run = not any(word.split("=")[0] in _NOT_A_RUN for word in words)
     if one_run and "LOCAL_RANK" not in os.environ:
         compose_unchecked(overrides, config_dir)
         if not any(word.lstrip("+").startswith("ckpt_path=") for word in overrides):
             compose(overrides, config_dir)
     failed: list[SppclsError] = []
-    jobs = [0]
     argv = sys.argv
 
     def task(given: DictConfig) -> None:
         # Lightning starts the other processes of a distributed run with sys.argv, so it has to be the real one.
         sys.argv = argv
-        jobs[0] += 1
-        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             _train(given, list(HydraConfig.get().overrides.task))
         except SppclsError as error:
             failed.append(error)
-            if sweep:
-                status = report_error(error)
-                if hasattr(error, "exit_code"):  # stopped by the user: no further jobs
-                    sys.exit(status)
 
     sys.argv = [argv[0], *words]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
     finally:
         sys.argv = argv
-    if failed and len(failed) == jobs[0] == 1:
-        raise failed[0]
     if failed:
-        raise SppclsError(f"{len(failed)} of {jobs[0]} runs failed; their errors stand above")
+        raise failed[0]
+    return 0
+
+
+def _sweep(words: list[str], overrides: list[str], config_dir: str | None) -> int:
+    from sppcls.sweeping.launch import run_sweep
+
+    for word in words:
+        if word.split("=")[0] in _NOT_A_RUN:
+            raise ConfigError(f"{word}: shows one run; leave out -m")
+    run_sweep(overrides, config_dir)
     return 0
 
 

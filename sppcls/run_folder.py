@@ -5,19 +5,26 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.errors import ConfigError
+from sppcls.files import replacing
 from sppcls.nn import Pyramid
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+RESULT = "result.json"
 
 
 def pyramid_label(config: Config) -> str:
@@ -75,6 +82,67 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(f"{folder}: cannot write there ({error.strerror})") from None
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder. The lock ends with the process that holds it, however it ends.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        if _flock(file):
+            file.truncate(0)
+            file.write(f"{os.getpid()} {os.uname().nodename}")
+            file.flush()
+        yield
+
+
+def _flock(file: IO[str]) -> bool:
+    """Whether the file system has locks; there is nothing to hold where it has none."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            file.seek(0)
+            process, _, host = file.read().partition(" ")
+            # Loader processes outlive a killed run by some seconds, and share its lock.
+            if time.monotonic() < deadline and host == os.uname().nodename and not _alive(process):
+                time.sleep(0.1)
+                continue
+            folder = Path(file.name).parent
+            who = f"process {process} on {host}" if host else "another process"
+            raise ConfigError(f"{folder}: in use by {who}; wait for it, or stop it first") from None
+        except OSError:
+            return False
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write ``result.json``, the sign of a finished run, atomically."""
+    with replacing(folder / RESULT) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What :func:`write_result` wrote; None if training has not finished there."""
+    try:
+        found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def own_last_checkpoint(config: Config) -> Path | None:

@@ -57,7 +57,7 @@ def start_table(
         ),
         (
             "device",
-            f"{_device_label(accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
+            f"{device_label(accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
         ),
         ("folder", str(folder)),
     ]
@@ -153,7 +153,8 @@ def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) ->
     return lines
 
 
-def _device_label(accelerator: str) -> str:
+def device_label(accelerator: str) -> str:
+    """The device of this process, in words."""
     if accelerator == "gpu":
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()

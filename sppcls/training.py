@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,21 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
 
-from sppcls.building import build_network, check_batch, check_size, load_sources, make_datamodule, val_sizes
+from sppcls import __version__
+from sppcls.building import (
+    build_network,
+    check_batch,
+    check_size,
+    load_sources,
+    make_datamodule,
+    parameter_count,
+    val_sizes,
+)
 from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
+from sppcls.data import Size, SizeSchedule, Source, size_label
+from sppcls.engine.answers import Answers
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card, read_checkpoint
 from sppcls.engine.ema import ema_with_warmup
 from sppcls.engine.explanation import Explanation
@@ -30,10 +42,19 @@ from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
 from sppcls.engine.saving import Saving
 from sppcls.errors import ConfigError, SppclsError
-from sppcls.evaluation import load_protocols
-from sppcls.nn import LevelLargerThanMapWarning
-from sppcls.run_folder import BEST, LAST, base_folder, check_writable, claim_run_folder, own_last_checkpoint
-from sppcls.summary import closing_lines, hyperparameters, start_table
+from sppcls.evaluation import Protocol, load_protocols
+from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
+from sppcls.run_folder import (
+    BEST,
+    LAST,
+    base_folder,
+    check_writable,
+    claim_run_folder,
+    lock_folder,
+    own_last_checkpoint,
+    write_result,
+)
+from sppcls.summary import closing_lines, device_label, hyperparameters, start_table
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
@@ -65,7 +86,8 @@ def train(config: Config) -> dict[str, Any]:
     del checkpoint
     folder = _run_folder(config, checkpoint_path)
     try:
-        return run.fit(folder, checkpoint_path)
+        with lock_folder(folder) if _rank() == 0 else nullcontext():
+            return run.fit(folder, checkpoint_path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise SppclsError(
@@ -84,17 +106,48 @@ def resume_path(config: Config) -> Path | None:
     return own_last_checkpoint(config) if config.ckpt_path == "auto" else Path(config.ckpt_path)
 
 
+class RunChecks:
+    """What training would refuse at its start, for one config after another.
+
+    Images are looked at once for all configs that take the same, and a network is built once for neighbours that
+    share it.
+
+    Args:
+        here: whether the runs will be on this machine, so that its devices are what they will have.
+    """
+
+    def __init__(self, here: bool = True) -> None:
+        self.here = here
+        self._sources: dict[str, tuple[Source, Source]] = {}
+        self._net: tuple[str, SPPClassifier] | None = None
+
+    def check(self, config: Config) -> None:
+        """Raise the SppclsError that :func:`train` would raise before it trains."""
+        schedule = size_schedule(config)
+        devices = _device_count(config, _accelerator(config)) if self.here else 1
+        data = {k: v for k, v in as_dict(config)["data"].items() if k not in ("batch_size", "val_batch_size")}
+        key = str(data)
+        if key not in self._sources:
+            self._sources[key] = load_sources(config)
+        train_source, _ = self._sources[key]
+        check_batch(config, len(train_source), devices)
+        sizes = val_sizes(config, schedule)
+        parts = as_dict(config)
+        key = str(
+            [parts["backbone"], parts["pyramid"], parts["head"], schedule.largest, train_source.classes]
+        )
+        if self._net is None or self._net[0] != key:
+            self._net = (key, build_network(config, len(train_source.classes)))
+        _fitting_protocols(config, self._net[1], schedule, sizes)
+
+
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.schedule = size_schedule(config)
-        self.accelerator = _accelerator(config.trainer.accelerator)
-        if config.trainer.precision == "16-mixed" and self.accelerator == "cpu":
-            raise ConfigError(
-                "trainer.precision=16-mixed: needs a GPU; on a CPU choose bf16-mixed or 32-true"
-            )
+        self.accelerator = _accelerator(config)
         self.val_sizes = val_sizes(config, self.schedule)
         self.train_source, self.val_source = load_sources(config)
         self.devices = _device_count(config, self.accelerator)
@@ -109,13 +162,7 @@ class _Run:
         }
         pl.seed_everything(config.seed, verbose=False)
         self.net = build_network(config, len(self.train_source.classes))
-        for size in {*self.schedule.training_sizes, *self.val_sizes}:
-            check_size(self.net, size)
-        self.protocols = [
-            protocol.at(self.val_sizes[0]) for protocol in load_protocols(config.evaluation.protocols or [])
-        ]
-        for protocol in self.protocols:
-            protocol.check_fits(self.net)
+        self.protocols = _fitting_protocols(config, self.net, self.schedule, self.val_sizes)
         self.card = make_card(
             architecture=self.architecture,
             classes=self.train_source.classes,
@@ -172,14 +219,37 @@ class _Run:
                     for found in callback.results
                 }
         if first:
+            if module.started:
+                write_result(folder, self._summary(module, result, trainer.current_epoch))
             say(closing_lines(module, folder, time.perf_counter() - started))
         return result
+
+    def _summary(self, module: ClassificationModule, result: dict[str, Any], epochs: int) -> dict[str, Any]:
+        """What ``result.json`` says."""
+        best = {"epoch": module.best["epoch"], **module.best["val_results"]} if module.best else {}
+        return {
+            "sppcls": __version__,
+            "torch": torch.__version__,
+            "lightning": pl.__version__,
+            "device": device_label(self.accelerator),
+            "epochs": epochs,
+            "images_seen": module.images_seen,
+            "pixels_seen": module.pixels_seen,
+            "train_seconds": round(module.train_seconds, 3),
+            "parameters": parameter_count(self.net),
+            "main_size": size_label(self.val_sizes[0]),
+            "best": best,
+            "last": module.val_results,
+            "protocols": result.get("protocols", {}),
+            "bad_images": len(module.bad_images),
+        }
 
     def _trainer(self, folder: Path) -> pl.Trainer:
         options = self.config.trainer
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
+            Answers(folder),
             Saving(folder, self.config.log.save_every_minutes),
             progress,
         ]
@@ -244,12 +314,27 @@ def _rank() -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
-def _accelerator(name: str) -> str:
+def _accelerator(config: Config) -> str:
+    name = config.trainer.accelerator
     if name == "auto":
-        return "gpu" if torch.cuda.is_available() else "cpu"
+        name = "gpu" if torch.cuda.is_available() else "cpu"
     if name == "gpu" and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator=gpu: torch sees no GPU here; choose cpu or auto")
+    if config.trainer.precision == "16-mixed" and name == "cpu":
+        raise ConfigError("trainer.precision=16-mixed: needs a GPU; on a CPU choose bf16-mixed or 32-true")
     return name
+
+
+def _fitting_protocols(
+    config: Config, net: SPPClassifier, schedule: SizeSchedule, sizes: list[Size]
+) -> list[Protocol]:
+    """The protocols asked for, after a look at whether the network can see all that the config wants to show it."""
+    for size in {*schedule.training_sizes, *sizes}:
+        check_size(net, size)
+    protocols = [protocol.at(sizes[0]) for protocol in load_protocols(config.evaluation.protocols or [])]
+    for protocol in protocols:
+        protocol.check_fits(net)
+    return protocols
 
 
 def _device_count(config: Config, accelerator: str) -> int:

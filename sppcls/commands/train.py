@@ -11,5 +11,8 @@ def run(words: list[str]) -> int:
         print(train_help(), end="")
         return 0
     from sppcls.hydra_main import run as run_hydra
+    from sppcls.sweeping.job import stop_without_parent
+
+    stop_without_parent()
 
     return run_hydra(words)

@@ -25,7 +25,8 @@ from sppcls.errors import CheckpointError, DataError, SppclsError
 CHECK_EVERY = 50
 
 # What a run that goes on has to know of itself, besides what Lightning keeps.
-_PROGRESS = {"plateau", "images_seen", "best", "val_results", "bad_images", "train_counts", "epoch_length"}
+_PROGRESS = {"plateau", "images_seen", "best", "val_results", "bad_images", "train_counts", "epoch_length",
+             "pixels_seen", "train_seconds"}  # fmt: skip
 
 
 class DivergedError(SppclsError):
@@ -66,6 +67,8 @@ class ClassificationModule(pl.LightningModule):
         self.card = card
         self.plateau = Plateau(config.scheduler.patience, config.scheduler.max_drops)
         self.images_seen = 0
+        self.pixels_seen = 0
+        self.train_seconds = 0.0
         self.started = False  # stays so when a finished run is resumed
         self._resumed_length: list[int] | None = None
         self.best: dict[str, Any] | None = None
@@ -144,7 +147,7 @@ class ClassificationModule(pl.LightningModule):
         loss = losses.mean()
         # With mixed images the error is counted against the larger share.
         labels = target if target.ndim == 1 else target.argmax(1)
-        self.train_errors.update(logits.detach(), labels, losses.detach())
+        self.train_errors.update(logits.detach(), labels, losses.detach(), pixels=self.size[0] * self.size[1])
         # On a GPU reading the loss waits for the device, so there it is read only now and then, and before saving.
         if loss.device.type == "cpu" or batch.step % CHECK_EVERY == 0:
             self.check_finite()
@@ -168,10 +171,12 @@ class ClassificationModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.mistakes.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
+        """Count the errors of a batch; returns its logits at every validation size."""
         self._note_bad(batch)
         if not len(batch.target):
-            return
+            return None
+        outputs = {}
         for size in self.val_sizes:
             x = prepare_batch(batch.image, size, self.config.data.mean, self.config.data.std)
             logits = self.net(x)
@@ -179,11 +184,14 @@ class ClassificationModule(pl.LightningModule):
             self._errors_at(size).update(logits, batch.target, losses)
             if size == self.val_sizes[0]:
                 self.mistakes.update(logits, batch.target, losses, batch.index)
+            outputs[size_label(size)] = logits
+        return outputs
 
     def on_validation_epoch_end(self) -> None:
         results = {}
         for size in self.val_sizes:
-            results[size_label(size)] = self._errors_at(size).compute()
+            figures = self._errors_at(size).compute()
+            results[size_label(size)] = {name: figures[name] for name in figures if name != "pixels"}
             self._errors_at(size).reset()
         if self.trainer.sanity_checking:
             return
@@ -210,6 +218,8 @@ class ClassificationModule(pl.LightningModule):
         checkpoint["sppcls_progress"] = {
             "plateau": self.plateau.state_dict(),
             "images_seen": self.images_seen,
+            "pixels_seen": self.pixels_seen,
+            "train_seconds": self.train_seconds,
             "best": self.best,
             "val_results": self.val_results,
             "bad_images": list(self.bad_images),
@@ -227,6 +237,8 @@ class ClassificationModule(pl.LightningModule):
             )
         self.plateau.load_state_dict(progress["plateau"])
         self.images_seen = progress["images_seen"]
+        self.pixels_seen = progress["pixels_seen"]
+        self.train_seconds = progress["train_seconds"]
         self.best = progress["best"]
         self.val_results = progress["val_results"]
         self.bad_images = dict.fromkeys(progress["bad_images"])

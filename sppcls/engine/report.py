@@ -68,6 +68,7 @@ class Report(Callback):
         if self._warm:
             self._seconds[name] = self._seconds.get(name, 0.0) + now - self._clock
             self._images[name] = self._images.get(name, 0) + len(batch.target) * trainer.world_size
+        pl_module.train_seconds += now - self._clock
         self._clock, self._warm = now, True
         every = pl_module.config.log.every_n_steps
         if trainer.is_global_zero and batch_idx % every == 0:
@@ -83,6 +84,7 @@ class Report(Callback):
         if not train["images"]:
             raise DataError(f"no training image could be read; the first: {next(iter(pl_module.bad_images))}")
         pl_module.images_seen += int(train["images"])
+        pl_module.pixels_seen += int(train["pixels"])
         validated = (trainer.current_epoch + 1) % pl_module.config.trainer.val_every == 0
         val = pl_module.val_results if validated else {}
         if not trainer.is_global_zero:
@@ -93,6 +95,8 @@ class Report(Callback):
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
             "images_seen": pl_module.images_seen,
+            "pixels_seen": pl_module.pixels_seen,
+            "train_seconds": pl_module.train_seconds,
             "size": size,
             "lr": pl_module.lr,
             "train/loss": train["loss"],

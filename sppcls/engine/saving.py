@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from sppcls.config import hydra_word
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import SppclsError
 from sppcls.run_folder import BEST, LAST
@@ -135,8 +135,7 @@ class Saving(Checkpoint):
 
 def resume_word(path: Path) -> str:
     """``ckpt_path=...`` as it can be pasted into a shell, quoted for Hydra where the path needs it."""
-    plain = re.fullmatch(r"[\w./~@%+-]+", str(path)) is not None
-    return f"ckpt_path={path}" if plain else shlex.quote(f'ckpt_path="{path}"')
+    return shlex.quote(hydra_word("ckpt_path", path))
 
 
 def _any_process(trainer: pl.Trainer, decision: bool) -> bool:

@@ -1,0 +1,173 @@
+"""The folder of a sweep: one per sweep, found again by the same command, never shared by two at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sppcls.console import table
+from sppcls.errors import ConfigError
+from sppcls.files import replacing
+from sppcls.run_folder import LAST, check_writable, lock_folder, read_result
+from sppcls.sweeping.definition import SweepPlan
+
+SWEEP = "sweep.json"
+OUTCOMES = "jobs"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        job: its name.
+        status: ``finished``, ``failed`` or ``stopped``.
+        reason: one line on why it did not finish.
+        seconds: of its process.
+        peak_memory_mib: largest resident memory of its process or one that it started.
+    """
+
+    job: str
+    status: str
+    reason: str
+    seconds: float
+    peak_memory_mib: float
+
+    def save(self, sweep: Path) -> None:
+        """Keep it in the sweep's folder."""
+        folder = sweep / OUTCOMES
+        folder.mkdir(exist_ok=True)
+        with replacing(folder / f"{self.job}.json") as temporary:
+            temporary.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def claim_sweep_folder(plan: SweepPlan) -> Iterator[Path]:
+    """The folder of this sweep, locked: that of the same command before, or a new one.
+
+    Raises:
+        ConfigError: this very sweep is running, or the folder cannot be written.
+    """
+    for number in range(1, 100_000):
+        folder = plan.runs_dir / (plan.name if number == 1 else f"{plan.name}-{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ConfigError(f"runs_dir={plan.runs_dir}: {folder} is not a folder") from None
+        except OSError as error:
+            raise ConfigError(f"runs_dir={plan.runs_dir}: cannot write there ({error.strerror})") from None
+        check_writable(folder)
+        # One that another sweep holds for the moment it takes to look is looked at by its file alone.
+        known = read_sweep(folder)
+        strangers = [p for p in folder.iterdir() if p.name != ".lock"] if known is None else []
+        if strangers or (known is not None and known.get("identity") != plan.identity):
+            continue
+        with lock_folder(folder):
+            known = read_sweep(folder)
+            if known is not None and known.get("identity") != plan.identity:
+                continue
+            _write_sweep(folder, plan, known)
+            yield folder
+            return
+    raise ConfigError(f"runs_dir={plan.runs_dir}: {plan.name} exists 100,000 times; choose another name=")
+
+
+def read_sweep(folder: Path) -> dict[str, Any] | None:
+    """``sweep.json`` of a sweep's folder; None where there is none."""
+    try:
+        found = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write_sweep(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) -> None:
+    """Jobs of earlier commands of the same sweep stay: one may give more seeds than the next."""
+    jobs = {job["name"]: job for job in (known or {}).get("jobs", [])}
+    jobs.update({job.name: asdict(job) for job in plan.jobs})
+    content = {
+        "name": folder.name,
+        "identity": plan.identity,
+        "words": plan.words,
+        "varied": plan.varied,
+        "jobs": list(jobs.values()),
+    }
+    with replacing(folder / SWEEP) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def job_finished(folder: Path, epochs: int) -> bool:
+    """Whether the run in ``folder`` has been trained for all its epochs."""
+    result = read_result(folder)
+    return result is not None and int(result.get("epochs", 0)) >= epochs
+
+
+def job_state(sweep: Path, name: str, epochs: int) -> str:
+    """``finished``, ``begun`` (has a checkpoint to go on from) or ``new``."""
+    if job_finished(sweep / name, epochs):
+        return "finished"
+    return "begun" if (sweep / name / LAST).is_file() else "new"
+
+
+def write_summary(sweep: Path, epochs: dict[str, int]) -> list[dict[str, str]]:
+    """``summary.csv``: a row per job with what became of it; returns the rows.
+
+    Args:
+        sweep: the sweep's folder.
+        epochs: the epochs that each job is to be trained for, in the order of the rows.
+    """
+    rows = [_row(sweep, name, wanted) for name, wanted in epochs.items()]
+    with (
+        replacing(sweep / "summary.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
+    try:
+        outcome = json.loads((sweep / OUTCOMES / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        outcome = {}
+    result = read_result(sweep / name) or {}
+    finished = job_finished(sweep / name, epochs)
+    row = {
+        "job": name,
+        "status": "finished" if finished else str(outcome.get("status", "waiting")),
+        "reason": "" if finished else str(outcome.get("reason", "")),
+        "epochs": str(result.get("epochs", "")),
+        "seconds": f"{result['train_seconds']:.1f}" if finished else "",
+        "peak_memory_mib": f"{outcome['peak_memory_mib']:.0f}" if "peak_memory_mib" in outcome else "",
+    }
+    for size, figures in result.get("last", {}).items() if finished else ():
+        row[f"top1_error_{size}"] = f"{figures['top1_error']:.4f}"
+    return row
+
+
+def summary_table(rows: list[dict[str, str]]) -> str:
+    """The rows of :func:`write_summary` as aligned text."""
+    sizes = list(dict.fromkeys(key for row in rows for key in row if key.startswith("top1_error_")))
+    header = [
+        "run",
+        "state",
+        "epochs",
+        *(f"error at {s.rpartition('_')[2]}, %" for s in sizes),
+        "minutes",
+        "MiB",
+    ]
+    shown = []
+    for row in rows:
+        errors = [f"{float(row[s]):.2f}" if row.get(s) else "-" for s in sizes]
+        minutes = f"{float(row['seconds']) / 60:.1f}" if row["seconds"] else "-"
+        shown.append(
+            [row["job"], row["status"], row["epochs"] or "-", *errors, minutes, row["peak_memory_mib"] or "-"]
+        )
+    return table(shown, header)

@@ -1,0 +1,169 @@
+"""One training run in a process of its own, started, watched and stopped by another process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sppcls.errors import ConfigError
+
+_PARENT = "SPPCLS_PARENT"
+
+# What a distributed run leaves in the environment of its processes, and must not be believed by another run.
+_DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR",
+                "MASTER_PORT", "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "SPPCLS_RUN_FOLDER")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: ``status`` is ``finished``, ``failed`` or ``stopped``."""
+
+    status: str
+    reason: str
+    seconds: float
+    peak_memory_mib: float
+
+
+class TrainingProcess:
+    """``sppcls train <words>`` as a child process in a session of its own.
+
+    So a Ctrl-C in the terminal reaches the parent alone, which then asks the child to save and stop, once. A child
+    whose parent has died stops by itself (:func:`stop_without_parent`).
+
+    Args:
+        words: the words of the run.
+        say: called with every line that it prints.
+        note: called before waiting for a child that was asked to stop.
+    """
+
+    def __init__(self, words: list[str], say: Callable[[str], None], note: Callable[[str], None]) -> None:
+        self._say, self._note = say, note
+        environment = {k: v for k, v in os.environ.items() if k not in _DISTRIBUTED}
+        environment[_PARENT] = str(os.getpid())
+        environment["PYTHONUNBUFFERED"] = "1"
+        self.ended: Ended | None = None
+        self._last = ""
+        self._started = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "sppcls.cli", "train", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            text = line.rstrip()
+            self._say(text)
+            if text.strip():
+                self._last = text
+
+    def stop(self) -> None:
+        """Ask the run to save what it has and stop; asked again, it stops at once."""
+        if self.ended is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float | None = None) -> Ended | None:
+        """How it ended; None if it still runs after ``seconds``.
+
+        If this process is interrupted meanwhile, the run is stopped and waited for before the interruption goes on.
+        """
+        if self.ended is None:
+            try:
+                self.ended = self._wait(seconds)
+            except BaseException as interruption:
+                self._stop_and_wait(isinstance(interruption, KeyboardInterrupt))
+                raise
+        return self.ended
+
+    def _stop_and_wait(self, by_hand: bool) -> None:
+        self._note(
+            "stopping: the run saves what it has" + ("; Ctrl-C again stops it at once" if by_hand else "")
+        )
+        for attempt in range(3):
+            try:
+                self._process.send_signal(signal.SIGKILL if attempt == 2 else signal.SIGTERM)
+                self.ended = self._wait(None)
+                return
+            except KeyboardInterrupt:
+                continue
+
+    def _wait(self, seconds: float | None) -> Ended | None:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            process, status, usage = os.wait4(self._process.pid, os.WNOHANG)
+            if process:
+                break
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+            time.sleep(0.05)
+        code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = code
+        self._reader.join(timeout=5)  # a grandchild may hold the pipe open
+        if not self._reader.is_alive() and self._process.stdout is not None:
+            self._process.stdout.close()
+        unit = 1024 if sys.platform != "darwin" else 1024 * 1024
+        state, reason = _judge(code, self._last)
+        return Ended(state, reason, time.perf_counter() - self._started, usage.ru_maxrss / unit)
+
+
+def _judge(code: int, last: str) -> tuple[str, str]:
+    if code == 0:
+        return "finished", ""
+    said = last.removeprefix("sppcls: error: ").removeprefix("sppcls: ")
+    if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        return "stopped", said
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return "failed", f"killed by {name}{hint}"
+    return "failed", said or f"exit status {code}"
+
+
+def stop_without_parent() -> None:
+    """In a process that :class:`TrainingProcess` started: save and stop when the parent is gone."""
+    parent = os.environ.pop(_PARENT, None)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def remove_dead_attempt(folder: Path) -> None:
+    """Make room for a run that begins anew where one has died before its first checkpoint.
+
+    Raises:
+        ConfigError: the folder holds something that no run writes; nothing is removed then.
+    """
+    if not folder.is_dir():
+        return
+    known = ("config.yaml", "metrics.csv", "train.log", "bad_images.txt")
+    strange = [
+        p.name
+        for p in folder.iterdir()
+        if p.is_dir() or not (p.name in known or p.name.startswith(("events.out.tfevents", ".")))
+    ]
+    if strange:
+        raise ConfigError(f"{folder}: holds {strange[0]}, which no run writes; move it away")
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()

@@ -234,7 +234,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "backbone.width=0.0625", "head=linear", "trainer=cpu", "trainer.max_epochs=1", "trainer.threads=1",
         "log.images=false", f"runs_dir={place / 'before'}",
     ]  # fmt: skip
-    for name, more in {"CKPT": [], "NOSPP": ["pyramid=none", "sizes=single_224"]}.items():
+    for name, more in {"CKPT": ["run_name=RUN"], "NOSPP": ["pyramid=none", "sizes=single_224"]}.items():
         run = train(compose([*words, *more]))
         (place / name).write_bytes(Path(run["last_checkpoint"]).read_bytes())
     return place
@@ -285,6 +285,19 @@ def test_the_program_prints_what_is_quoted(
     monkeypatch.chdir(place)
     printed = output_of(shlex.split(command))
     assert re.fullmatch(as_pattern(expected), printed), printed
+
+
+def test_the_files_of_a_run_are_those_in_the_tutorial(place: Path) -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    named = [word for row in rows(section(text, "4. Read the results")) for word in words_in(row[0])]
+    files = {path for path in (place / "before/folder/RUN").iterdir() if not path.name.startswith(".")}
+    assert {path for name in named for path in path_matches(place / "before/folder/RUN", name)} == files
+
+
+def path_matches(folder: Path, name: str) -> list[Path]:
+    found = sorted(folder.glob(name.rstrip("/")))
+    assert found, name
+    return found
 
 
 # --- configs.md

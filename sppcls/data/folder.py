@@ -129,7 +129,9 @@ def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> F
     root = Path(folder)
     root = root / "val" if os.path.isdir(root / "val") else root
     if not os.path.isdir(root):  # os.path's own: a name that is too long is no folder, and no error
-        raise DataError(f"{root}: {'a file, a folder is needed' if os.path.exists(root) else 'no such folder'}")
+        raise DataError(
+            f"{root}: {'a file, a folder is needed' if os.path.exists(root) else 'no such folder'}"
+        )
     check_classes(sorted(classes), _class_names(root), root)
     files, ignored = _images_of(root, classes)
     for name in classes:

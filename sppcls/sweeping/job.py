@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 _PARENT = "SPPCLS_PARENT"
 
@@ -128,6 +130,20 @@ def _judge(code: int, last: str) -> tuple[str, str]:
         hint = " (out of memory?)" if -code == signal.SIGKILL else ""
         return "failed", f"killed by {name}{hint}"
     return "failed", said or f"exit status {code}"
+
+
+@contextmanager
+def terminated_is_interrupted() -> Iterator[None]:
+    """SIGTERM ends what runs many jobs as Ctrl-C does: the running one saves, and the summary is written."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        sys.exit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def stop_without_parent() -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
@@ -31,7 +27,7 @@ from sppcls.sweeping.folder import (
     summary_table,
     write_summary,
 )
-from sppcls.sweeping.job import TrainingProcess, remove_dead_attempt
+from sppcls.sweeping.job import TrainingProcess, remove_dead_attempt, terminated_is_interrupted
 
 # Launchers whose jobs see other devices than this process does.
 _ELSEWHERE = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
@@ -60,7 +56,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
         counts = [f"{list(states.values()).count(s)} {s}" for s in ("finished", "begun", "new")]
         _print(f"Sweep {folder}: {len(plan.jobs)} runs: {', '.join(counts)}")
         try:
-            with _terminated_is_interrupted():
+            with terminated_is_interrupted():
                 if todo:
                     _launch(plan, todo, folder, launcher_config)
         finally:
@@ -122,20 +118,6 @@ def _launcher_config(plan: SweepPlan) -> DictConfig:
 
 
 # --- the jobs
-
-
-@contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """SIGTERM ends a sweep as Ctrl-C does: the running job saves, and the summary is written."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        sys.exit(128 + signum)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _launch(plan: SweepPlan, todo: list[Job], folder: Path, config: DictConfig) -> None:

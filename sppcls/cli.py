@@ -14,6 +14,7 @@ from sppcls.errors import SppclsError
 COMMANDS = {
     "train": "train a classifier; the config keys are those of `sppcls train --help`",
     "sizes": "print what a config would train, epoch by epoch, without training",
+    "search": "look for good values of config keys; bad trials are stopped early",
     "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
     "predict": "classify images of any size",
     "features": "write the outputs of a layer for many images to a file",

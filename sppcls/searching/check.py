@@ -76,7 +76,7 @@ class SpaceCheck:
                     continue
                 text = str(fault)
                 if nothing_drawn is None or text != str(nothing_drawn):
-                    text = text if name in text else f"{name}={value}: {text}"
+                    text = text if text.startswith(name) else f"{name}={value}: {text}"
                 raise type(fault)(f"{text}; no trial was started")
 
     def _trainable(self, words: list[str]) -> Config:

@@ -93,7 +93,7 @@ class Report:
             program += f" --config-dir {shlex.quote(self.plan.config_dir)}"
         self.say(f"The best, {trial_name(best.number)}, again:\n  {program} {shlex.join(words)}")
         self.say(
-            f"Its {best.value:.2f} is the best of {finished} finished trials, chosen on the validation images with one seed: "
+            f"Its {self.plan.settings.objective} of {best.value:.2f} is the best of {finished} finished trials, chosen on the validation images with one seed: "
             f"it flatters.\nTrain it with other seeds before you believe it:\n  {program} -m {shlex.join(sweep)}"
         )
 

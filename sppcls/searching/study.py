@@ -63,25 +63,39 @@ def run_search(words: Sequence[str], config_dir: str | None = None) -> Path:
             content = {"name": folder.name, "identity": plan.identity, "words": plan.words}
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         with _storage(folder / STUDY) as storage:
-            search = _Search(plan, folder, check, _open_study(folder, storage, known is not None))
+            search = Search(plan, folder, check, _open_study(folder, storage, known is not None))
             with terminated_is_interrupted():
                 search.run()
     return folder
 
 
-class _Search:
+class Search:
+    """One search in its folder: draws, trains, writes down.
+
+    Args:
+        plan: what is searched.
+        folder: of the search, locked by the caller.
+        check: knows which values can be trained.
+        study: Optuna's record.
+    """
+
     def __init__(self, plan: SearchPlan, folder: Path, check: SpaceCheck, study: optuna.Study) -> None:
         self.plan, self.folder, self.check, self.study = plan, folder, check, study
         self.report = Report(plan, folder, study)
         self.distributions = {name: _distribution(what) for name, what in plan.params.items()}
 
     def run(self) -> None:
+        """Trials until as many are done as were asked for.
+
+        Raises:
+            SppclsError: trials fail one after the other, or somebody else stopped one.
+        """
         begun = self._begun()
         self.report.opening(self._done(), len(begun))
         failures = wasted = 0
         try:
             while self._done() < self.plan.settings.n_trials:
-                trial = begun.pop(0) if begun else self._ask()
+                trial = begun.pop(0) if begun else self.ask()
                 outcome = self._outcome(trial)
                 self._tell(trial, outcome)
                 wasted = wasted + 1 if outcome.state in ("impossible", "repeated") else 0
@@ -130,7 +144,8 @@ class _Search:
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=settings.startup_trials)
 
-    def _ask(self) -> optuna.Trial:
+    def ask(self) -> optuna.Trial:
+        """A new trial with drawn values."""
         self.study.pruner = self._pruner()
         self.study.sampler = self._sampler(len(self._trials()))
         trial = self.study.ask(self.distributions)

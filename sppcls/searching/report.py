@@ -52,12 +52,14 @@ class Report:
             if outcome.state == "pruned":
                 text = f"pruned at epoch {outcome.epochs}"
             elif outcome.value is not None:
-                text = f"finished, {self.plan.settings.objective} {outcome.value:.2f}"
+                text = f"finished, {self.plan.settings.objective} {self._figure(outcome.value)}"
             if outcome.seconds:
                 text += f", {outcome.seconds / 60:.1f} min"
             text += f": {outcome.reason}" if outcome.reason else ""
             best = self._finished()[:1]
-            so_far = f"; best so far {best[0].value:.2f} ({trial_name(best[0].number)})" if best else ""
+            so_far = (
+                f"; best so far {self._figure(best[0].value)} ({trial_name(best[0].number)})" if best else ""
+            )
             self.say(f"  {text}{so_far}")
         self._write_csv()
 
@@ -72,7 +74,7 @@ class Report:
         if finished:
             names = list(self.plan.params)
             rows = [
-                [trial_name(t.number), f"{t.value:.2f}", *(_short(t.params[name]) for name in names)]
+                [trial_name(t.number), self._figure(t.value), *(_short(t.params[name]) for name in names)]
                 for t in finished[:_BEST]
             ]
             self.say(f"\n{table(rows, ['trial', objective, *names])}\n")
@@ -93,9 +95,13 @@ class Report:
             program += f" --config-dir {shlex.quote(self.plan.config_dir)}"
         self.say(f"The best, {trial_name(best.number)}, again:\n  {program} {shlex.join(words)}")
         self.say(
-            f"Its {self.plan.settings.objective} of {best.value:.2f} is the best of {finished} finished trials, chosen on the validation images with one seed: "
+            f"Its {self.plan.settings.objective} of {self._figure(best.value)} is the best of {finished} finished trials, chosen on the validation images with one seed: "
             f"it flatters.\nTrain it with other seeds before you believe it:\n  {program} -m {shlex.join(sweep)}"
         )
+
+    def _figure(self, value: float | None) -> str:
+        """A value of the objective: per cent, or a loss."""
+        return f"{value:.{4 if self.plan.settings.objective.endswith('loss') else 2}f}"
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("optuna")
 import optuna
 
+from sppcls.cli import main
 from sppcls.errors import SppclsError
 from sppcls.searching.check import SpaceCheck
 from sppcls.searching.parameters import Choices, Range
@@ -221,3 +223,19 @@ def test_the_seed_of_the_sampler_makes_the_draws(tmp_path: Path) -> None:
     assert _draws([*words, "sampler.seed=2"], 8, tmp_path)[0] != drawn[0]
     # Fewer random draws change nothing of the first ones, and random draws are not those of a search begun anew.
     assert _draws([*words, "sampler.seed=1", "sampler=random"], 4, tmp_path) == drawn[:4]
+
+
+def test_the_command_line_helps_and_complains_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["search", "--help"]) == 0
+    assert "searches: small\n" in capsys.readouterr().out
+    for words, message in (
+        (["+search=small", "--trials", "3"], "--trials: sppcls search has key=value words"),
+        (["small"], "small: give key=value words"),
+    ):
+        assert main(["search", *words]) == 1
+        assert capsys.readouterr().err.startswith(f"sppcls: error: {message}")
+    monkeypatch.setitem(sys.modules, "optuna", None)  # as if it were not installed
+    assert main(["search", "+search=small", "n_trials=1"]) == 1
+    assert capsys.readouterr().err == 'sppcls: error: sppcls search: needs pip install "sppcls[search]"\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -32,14 +33,15 @@ class EventFile:
 
     Args:
         folder: of the TensorBoard run; made if it is not there.
-        wall_time: of the events that are given none, in seconds since 1970.
+        number: place of the run among all. Where runs are not sorted by name, TensorBoard orders them, and gives them
+            colours, by the time of their first event.
     """
 
-    def __init__(self, folder: Path, wall_time: float) -> None:
+    def __init__(self, folder: Path, number: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.wall_time = wall_time
-        self._records = RecordWriter(open(folder / NAME, "wb"))
-        self._write(Event(wall_time=wall_time, file_version="brain.Event:2"))
+        self._now = time.time()
+        self._records = RecordWriter(open(folder / NAME, "wb"))  # noqa: SIM115 (closed by __exit__)
+        self._write(Event(wall_time=float(1 + number), file_version="brain.Event:2"))
 
     def __enter__(self) -> EventFile:
         return self
@@ -49,8 +51,8 @@ class EventFile:
     ) -> None:
         self._records.close()
 
-    def scalar(self, tag: str, value: float, step: int, wall_time: float | None = None) -> None:
-        """A point of a curve."""
+    def scalar(self, tag: str, value: float, step: int, wall_time: float) -> None:
+        """A point of a curve, at a time in seconds since 1970."""
         self._add(Summary.Value(tag=tag, simple_value=value), step, wall_time)
 
     def text(self, tag: str, markdown: str) -> None:
@@ -73,7 +75,7 @@ class EventFile:
 
     def hparams(self, values: Mapping[str, HParam], name: str) -> None:
         """The row of this TensorBoard run on the *HParams* page; rows of one name would be united."""
-        start = plugin_data_pb2.SessionStartInfo(group_name=name, start_time_secs=self.wall_time)
+        start = plugin_data_pb2.SessionStartInfo(group_name=name, start_time_secs=self._now)
         for key, value in values.items():
             # A bool is a number, too.
             if isinstance(value, bool):
@@ -94,7 +96,7 @@ class EventFile:
                 api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown)
                 for tag, shown in metrics.items()
             ],
-            time_created_secs=self.wall_time,
+            time_created_secs=self._now,
         )
         self._hparams(hparams.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
 
@@ -103,8 +105,8 @@ class EventFile:
         self._add(Summary.Value(tag=tag, metadata=metadata, tensor=hparams.NULL_TENSOR))
 
     def _add(self, value: Summary.Value, step: int = 0, wall_time: float | None = None) -> None:
-        time = self.wall_time if wall_time is None else wall_time
-        self._write(Event(wall_time=time, step=step, summary=Summary(value=[value])))
+        when = self._now if wall_time is None else wall_time
+        self._write(Event(wall_time=when, step=step, summary=Summary(value=[value])))
 
     def _write(self, event: Any) -> None:
         self._records.write(event.SerializeToString())

@@ -1,46 +1,48 @@
-"""What TensorBoard's Custom Scalars and HParams pages show of a comparison: which charts, which columns."""
+"""How TensorBoard lays a comparison out: the charts of Custom Scalars, the columns of HParams, what is pinned."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2
 
+from sppcls.comparison.board_curves import curve_names, shown_figures
 from sppcls.comparison.board_events import HParam
 from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.runs import Run
 
-_FIGURES = {"top1_error": "Top-1 error in %", "top5_error": "Top-5 error in %", "loss": "Loss"}
 
-
-def charts(comparison: Comparison) -> dict[str, list[layout_pb2.Chart]]:
+def categories(comparison: Comparison) -> dict[str, list[layout_pb2.Chart]]:
     """Charts that overlay all groups, by category: the figures, and the axes that they are drawn against."""
-    sizes = _sizes(comparison)
+    names = {str(measure): name for measure, name in curve_names(comparison).items()}
     found: dict[str, list[layout_pb2.Chart]] = {}
-    for figure, title in _FIGURES.items():
-        if figure == "top5_error" and not _has_top5(comparison):
-            continue
-        found[f"{title}: mean of the seeds, lowest to highest"] = [
-            _band(f"at {size}, against epochs", f"seeds_at_{size}/{figure}") for size in sizes
+    for figure, words in shown_figures(comparison).items():
+        title = words[0].upper() + words[1:]
+        found[f"{title}: means, bands of ± std over the seeds"] = [
+            _band(measure, f"seeds_{name}/{figure}") for measure, name in names.items()
         ]
-        found[f"{title}: every run and the means"] = [
-            _lines(f"at {size}, against {words}", f"at_{size}{ending}/{figure}")
-            for ending, words in (
-                ("", "epochs"),
-                ("_by_pixels", "training pixels seen"),
-                ("_by_seconds", "seconds of training"),
-            )
-            for size in sizes
+        found[f"{title}: every run, and the means"] = [
+            _lines(f"{measure}, against {axis}", f"{name}{ending}/{figure}")
+            for ending, axis in _AXES.items()
+            for measure, name in names.items()
         ]
     return found
 
 
+_AXES = {"": "epochs", "_by_pixels": "training pixels seen", "_by_seconds": "seconds of training"}
+
+
 def _band(title: str, tag: str) -> layout_pb2.Chart:
     series = layout_pb2.MarginChartContent.Series(
-        value=f"{tag}_mean", lower=f"{tag}_lowest", upper=f"{tag}_highest"
+        value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper"
     )
-    return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
+    return layout_pb2.Chart(
+        title=f"{title}, against epochs", margin=layout_pb2.MarginChartContent(series=[series])
+    )
 
 
 def _lines(title: str, tag: str) -> layout_pb2.Chart:
@@ -49,31 +51,39 @@ def _lines(title: str, tag: str) -> layout_pb2.Chart:
     )
 
 
-def _sizes(comparison: Comparison) -> list[str]:
-    """Sizes at which some run was validated while it was trained."""
-    runs = [run for group in comparison.groups for run in group.runs]
-    return list(dict.fromkeys(m.size for m in comparison.measures if any(run.column(m) for run in runs)))
+def links(comparison: Comparison) -> dict[str, str]:
+    """What to add to TensorBoard's address for each of its pages, so that it opens as meant for this comparison.
 
-
-def _has_top5(comparison: Comparison) -> bool:
-    """Whether the top-5 error says anything: with at most five classes it is 0."""
-    runs = [run for group in comparison.groups for run in group.runs]
-    return any(top5 > 0 for run in runs for _, top5 in run.errors.values())
+    On Time Series: nothing smoothed, runs of a group and their mean in one colour, the errors at every size pinned.
+    """
+    pinned = [{"plugin": "scalars", "tag": f"{name}/top1_error"} for name in curve_names(comparison).values()]
+    query = {
+        "smoothing": "0",
+        "runColorGroup": r"regex:^[^/]+/(.+?)(?:-seed\d+)?$",
+        "pinnedCards": json.dumps(pinned, separators=(",", ":")),
+    }
+    return {
+        "Time Series": f"?{'&'.join(f'{key}={quote(value)}' for key, value in query.items())}#timeseries",
+        "Custom Scalars": "#custom_scalars&_smoothingWeight=0",
+        "HParams": "#hparams",
+        "Images": "#images",
+        "Text": "#text",
+    }
 
 
 # --- HParams
 
 
 def columns(comparison: Comparison) -> list[api_pb2.HParamInfo]:
-    """The group, the keys that differ between groups, and the seed. TensorBoard sorts them by name."""
-    rows = [hparam_values(comparison, group, str(seed)) for group in comparison.groups for seed in group.seeds]
+    """The keys that differ between groups, and the seed; TensorBoard sorts them by name."""
+    rows = [hparam_values(comparison, group, seed) for group in comparison.groups for seed in _seeds(group)]
     found = []
-    for key in rows[0]:
+    for key, first in rows[0].items():
         info = api_pb2.HParamInfo(name=key, differs=True)
-        if isinstance(rows[0][key], str):
+        if isinstance(first, str):
             info.type = api_pb2.DATA_TYPE_STRING
             info.domain_discrete.extend(dict.fromkeys(row[key] for row in rows))
-        elif isinstance(rows[0][key], bool):
+        elif isinstance(first, bool):
             info.type = api_pb2.DATA_TYPE_BOOL
             info.domain_discrete.extend([False, True])
         else:
@@ -84,15 +94,16 @@ def columns(comparison: Comparison) -> list[api_pb2.HParamInfo]:
     return found
 
 
+def _seeds(group: Group) -> list[str]:
+    return [*map(str, group.seeds), f"mean of {len(group.runs)}"]
+
+
 def hparam_values(comparison: Comparison, group: Group, seed: str) -> dict[str, HParam]:
     """The row of a run of ``group``. A key is a number or a bool only where it is one in every group."""
-    values: dict[str, HParam] = {"group": group.label}
+    values: dict[str, HParam] = {}
     for key, value in group.values.items():
         kinds = {type(other.values[key]) for other in comparison.groups}
-        if kinds <= {int, float} or kinds == {bool}:
-            values[key] = value
-        else:
-            values[key] = _text(value)
+        values[key] = value if kinds <= {int, float} or kinds == {bool} else _text(value)
     return {**values, "seed": seed}
 
 
@@ -102,13 +113,34 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def metric_names(comparison: Comparison) -> dict[str, str]:
-    """Tags of the final figures, with the words shown for each."""
-    found = {}
-    figures = {"top1_error": "top-1 error", "top5_error": "top-5 error"}
-    for figure, words in figures.items():
-        if figure == "top5_error" and not _has_top5(comparison):
-            continue
-        for measure in comparison.measures:
-            found[f"final/{measure.protocol}_{measure.size}_{figure}"] = f"{words} {measure}"
-    return {**found, "final/train_minutes": "minutes of training", "final/gigapixels": "gigapixels seen"}
+def final_names(comparison: Comparison) -> dict[str, str]:
+    """Tags of the figures after the last epoch, with the words shown for each."""
+    figures = {figure: words for figure, words in shown_figures(comparison).items() if figure != "loss"}
+    found = {
+        _final_tag(*measure, figure): f"{words}, {measure}"
+        for figure, words in figures.items()
+        for measure in comparison.measures
+    }
+    return {**found, "final/train_minutes": "training minutes", "final/gigapixels": "gigapixels seen"}
+
+
+def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
+    """Errors of a run after the last epoch and what it cost, by tag; without those that are not known."""
+    figures: dict[str, float | None] = {}
+    for measure, (top1, top5) in run.errors.items():
+        figures[_final_tag(*measure, "top1_error")] = top1
+        figures[_final_tag(*measure, "top5_error")] = (
+            None if top5 != top5 else top5
+        )  # not a number: not measured
+    for tag, key, scale in (
+        ("final/train_minutes", "train_seconds", 60.0),
+        ("final/gigapixels", "pixels_seen", 1e9),
+    ):
+        value = run.last(key)
+        figures[tag] = None if value is None else value / scale
+    shown = final_names(comparison)
+    return {tag: value for tag, value in figures.items() if tag in shown and value is not None}
+
+
+def _final_tag(protocol: str, size: str, figure: str) -> str:
+    return f"final/{figure}_{protocol}_{size}"

@@ -16,6 +16,7 @@ from sppcls.comparison.board_events import NAME, EventFile
 from sppcls.comparison.board_layout import categories, columns, final_figures, final_names, hparam_values
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
+from sppcls.comparison.tables import Table
 from sppcls.console import printable
 from sppcls.errors import ConfigError
 
@@ -81,8 +82,15 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     """The tables and sentences in the order of reading, which is that of their tags."""
     headline, elsewhere = content.headline(comparison), content.elsewhere(comparison)
     summary = [content.introduction(comparison), *(f"- {finding}" for finding in headline)]
-    table = content.groups_table(comparison)
-    found = {"summary": "\n\n".join(summary), "groups": table.markdown()}
+    groups = content.groups_table(comparison)
+    # In one table of many columns TensorBoard would break the words.
+    errors = [i for i, name in enumerate(groups.header) if i < 2 or name.startswith("top-")]
+    costs = [i for i in range(len(groups.header)) if i == 0 or i not in errors]
+    found = {
+        "summary": "\n\n".join(summary),
+        "errors": _columns(groups, errors),
+        "costs": _columns(groups, costs),
+    }
     if headline:
         found["differences"] = content.differences_table("", headline).markdown()
     for name, more in (
@@ -99,13 +107,19 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     return {f"{COMPARISON}/{i}_{name}": printable(found[name]) for i, name in enumerate(found, start=1)}
 
 
+def _columns(table: Table, kept: Sequence[int]) -> str:
+    """Some columns of a table, in Markdown."""
+    rows = [[row[i] for i in kept] for row in table.rows]
+    return Table(table.title, [table.header[i] for i in kept], rows).markdown()
+
+
 def _pictures(comparison: Comparison) -> dict[str, bytes]:
     from sppcls.comparison.pictures import pictures
 
     found = {}
     for name, (_, figure) in pictures(comparison).items():
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=150)
+        figure.savefig(file, format="png", dpi=100)
         found[f"{COMPARISON}/{name}"] = file.getvalue()
     return found
 

@@ -35,16 +35,17 @@ def run(words: list[str]) -> int:
         print("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables))
     else:
         print(content.introduction(comparison))
-        for table in [tables[0], *([measures] if measures is not None else [])]:
-            print(f"\n{table.text()}")
-        lines = [str(finding) for finding in headline]
+        print(f"\n{tables[0].text()}")
+        if measures is not None:
+            print(f"\n{measures.text()}")
+        lines = [str(finding) for finding in headline if finding.top == 1]
         lines += [
             f"{r.first.label} / {r.second.label}: not compared: they {r.reason}" for r in comparison.refused
         ]
         if lines:
             print()
         print("\n".join(_shortened(lines)))
-        print("\nErrors are of the last epoch, mean ± std (seeds).")
+        print(f"\n{content.VERDICT_RULE}\nErrors are of the last epoch, mean ± std (seeds).")
     page = write_report(comparison, out)
     if args.format == "text":
         print(f"Report: {page}")

@@ -71,7 +71,7 @@ def read_answers(path: Path) -> Answers:
         DataError: the file cannot be read, or is something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             found = {key: file[key] for key in ("path", "label", "top_class")}
             texts = {key: str(file[key]) for key in ("protocol", "size", "window_rule") if key in file}
     except KeyError as error:

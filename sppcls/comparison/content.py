@@ -8,8 +8,13 @@ from sppcls.comparison.answers import Measure
 from sppcls.comparison.findings import Finding, findings, informative_top5, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
-from sppcls.comparison.statistics import mean_and_std
+from sppcls.comparison.statistics import interval_half_width, mean_and_std
 from sppcls.comparison.tables import Cell, Spread, Table
+
+VERDICT_RULE = (
+    "A difference is shown if the 95 % interval over seeds excludes 0 after correction for the number of pairs, and the "
+    "one over images does too."
+)
 
 
 def headline(comparison: Comparison) -> list[Finding]:
@@ -75,7 +80,7 @@ def _cost_cell(values: list[float | None], digits: int) -> Cell:
     known = [value for value in values if value is not None]
     if not known:
         return None
-    if len(set(known)) == 1 and len(known) == len(values) and digits != 1:
+    if len(set(known)) == 1 and len(known) == len(values):
         return f"{known[0]:.{digits}f}"  # the same for all seeds, as it was meant to be
     return Spread(*mean_and_std(known), len(known), digits)
 
@@ -108,8 +113,8 @@ def measures_table(comparison: Comparison) -> Table | None:
 def differences_table(title: str, found: list[Finding]) -> Table:
     """A row for each pair and measure."""
     header = [
-        "groups", "varied", "error", "difference", "seeds", "95 % over seeds", "95 % over images",
-        "p", "p, corrected", "McNemar by seed", "verdict",
+        "groups", "varied", "error", "verdict", "difference", "seeds", "95 % over seeds", "95 % over images",
+        "p", "p, corrected", "McNemar by seed",
     ]  # fmt: skip
     rows: list[list[Cell]] = []
     for f in found:
@@ -118,8 +123,9 @@ def differences_table(title: str, found: list[Finding]) -> Table:
         rows.append(
             [
                 f"{f.pair.second.label} - {f.pair.first.label}",
-                ", ".join(f.pair.keys),
+                f.pair.factor,
                 f"top-{f.top}, {f.measure}",
+                str(f.verdict),
                 signed(seeds.mean),
                 str(len(seeds.by_seed)),
                 None if seeds.low is None or seeds.high is None else span(seeds.low, seeds.high),
@@ -127,7 +133,6 @@ def differences_table(title: str, found: list[Finding]) -> Table:
                 None if f.p is None else f"{f.p:.4f}",
                 None if f.corrected is None else f"{f.corrected:.4f}",
                 "; ".join(tests) or None,
-                str(f.verdict),
             ]
         )
     return Table(title, header, rows).used()
@@ -185,13 +190,21 @@ def reading_notes(comparison: Comparison) -> list[str]:
             "A difference is second minus first, paired by seed. It counts as shown if its t interval over the seeds "
             "excludes 0 after Holm's correction for the number of pairs under that measure, and, where the answers "
             "for every image were kept, the bootstrap interval over the images (errors averaged over the seeds, 10,000 "
-            "resamples) excludes 0 too. 'No difference shown' does not mean that there is none."
+            "resamples) excludes 0 too. 'No difference shown' does not mean that there is none. The intervals themselves "
+            "are not corrected. McNemar by seed: images that only the first / only the second group's network got right."
         )
-    if elsewhere(comparison):
+    if comparison.pairs and len(comparison.measures) > 1:
         notes.append(
             "The correction is for the pairs under one measure. Of many sizes and protocols some show a difference by "
             "chance; the one to decide by is to be chosen beforehand, and here it is "
             f"{comparison.main}."
+        )
+    most = max((len(group.runs) for group in comparison.groups), default=0)
+    if comparison.pairs and 2 <= most <= 4:
+        half = interval_half_width(most)
+        notes.append(
+            f"Few seeds show large differences only: with {most} the interval reaches {half:.1f} standard deviations of "
+            f"the difference to each side, with 5 it would be {interval_half_width(5):.1f}."
         )
     alone = [group.label for group in comparison.groups if len(group.runs) == 1]
     if alone:

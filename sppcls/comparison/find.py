@@ -32,13 +32,11 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Run], list[
     search = _Search()
     for path in map(Path, paths):
         try:
-            if not path.is_dir():
-                raise ConfigError(f"{path}: {'no folder' if path.exists() else 'no such folder'}")
-            os.listdir(path)
+            names = os.listdir(path)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
         # A run that is named itself belongs to the sweep of the folder above it.
-        search.walk(path, _read_sweep(path.resolve().parent) if _is_run(path) else _Sweep())
+        search.walk(path, _read_sweep(path.resolve().parent) if CONFIG in names else _Sweep())
     if not search.runs:
         reason = f"; {search.problems[0]}" if search.problems else ""
         raise ConfigError(
@@ -103,10 +101,6 @@ class _Search:
         run.values = sweep.jobs.get(folder.resolve().name, {})
         self.problems += [f"{folder}: {note}" for note in run.notes]
         self.runs.append(run)
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG).is_file()
 
 
 def _read_sweep(folder: Path) -> _Sweep:

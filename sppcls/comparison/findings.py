@@ -66,9 +66,8 @@ class Finding:
     @property
     def subject(self) -> str:
         """Who is compared with whom, and on what."""
-        return (
-            f"{self.pair.second.label} against {self.pair.first.label}, top-{self.top} error, {self.measure}"
-        )
+        names = f"{self.pair.second.label} against {self.pair.first.label} ({self.pair.factor})"
+        return f"{names}, top-{self.top} error, {self.measure}"
 
     @property
     def grounds(self) -> str:

@@ -148,7 +148,7 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
     if not finished:
         raise ConfigError(f"no run is finished yet; {problems[-1]}")
     settings = [_settings(run) for run in finished]
-    _unify_roots(finished, settings)
+    problems += _unify_roots(finished, settings)
     factors, lines = _factors(settings)
     problems += lines
     keys = [key for members in factors.values() for key in members]
@@ -195,19 +195,22 @@ def _settings(run: Run) -> dict[str, Any]:
                 flat[f"{prefix}{name}"] = value
 
     add({key: value for key, value in run.config.items() if key not in _IGNORED_GROUPS}, "")
-    kept = {key: value for key, value in flat.items() if key not in _IGNORED}
+    # What a sweep varied on purpose is not ignored, were it the number of threads.
+    kept = {key: value for key, value in flat.items() if key not in _IGNORED or key in run.values}
     if kept.get("data.root"):
         kept["data.root"] = os.path.realpath(os.path.expanduser(str(kept["data.root"])))
     return kept
 
 
-def _unify_roots(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> None:
-    """One data set may lie in another place on another machine: the images tested tell."""
+def _unify_roots(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> list[str]:
+    """One data set may lie in another place on another machine: the images tested tell. A line where it does."""
     tested = {run.answers[run.main].images if run.main in run.answers else None for run in runs}
-    names = {Path(str(setting.get("data.root"))).name for setting in settings}
-    if len(tested) == 1 and None not in tested and len(names) == 1:
-        for setting in settings:
-            setting.pop("data.root", None)
+    roots = dict.fromkeys(str(setting.get("data.root")) for setting in settings)
+    if len(roots) == 1 or len(tested) > 1 or None in tested or len({Path(root).name for root in roots}) > 1:
+        return []
+    for setting in settings:
+        setting.pop("data.root", None)
+    return [f"taken for one data set, as name and tested images are the same: {', '.join(roots)}"]
 
 
 def _factors(settings: Sequence[dict[str, Any]]) -> tuple[dict[str, list[str]], list[str]]:

@@ -27,7 +27,7 @@ def pictures(comparison: Comparison) -> dict[str, tuple[str, Figure]]:
         ),
         "error_by_cost": (
             "Top-1 error during training, at the main size, against training pixels and against time spent in "
-            "training steps. An epoch at 180 has 65 % of the pixels of one at 224.",
+            f"training steps.{_pixels_of_sizes(comparison)}",
             error_by_cost(comparison),
         ),
     }
@@ -56,8 +56,10 @@ def bars(comparison: Comparison) -> Figure:
             place + 0.16 * (i - (len(values) - 1) / 2) / max(1, len(values) - 1) for i in range(len(values))
         ]
         axes.plot(values, spread, "o", ms=4, color=colour, markeredgecolor="white", markeredgewidth=0.5)
-        text = f"{mean:.1f}" + ("" if std is None else f" ± {std:.1f}")
-        axes.annotate(text, (mean + (std or 0), place), (6, 0), textcoords="offset points", va="center")
+        text = f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}")
+        axes.annotate(
+            text, (max(*values, mean + (std or 0)), place), (7, 0), textcoords="offset points", va="center"
+        )
     axes.set_yticks(range(len(groups)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, axes.get_xlim()[1] * 1.12)
@@ -139,6 +141,14 @@ def _trained_sizes(comparison: Comparison) -> list[int]:
 # --- error against what it cost
 
 
+def _pixels_of_sizes(comparison: Comparison) -> str:
+    sizes = _trained_sizes(comparison)
+    if len(sizes) < 2:
+        return ""
+    share = 100 * (sizes[0] / sizes[-1]) ** 2
+    return f" An epoch at {sizes[0]} has {share:.0f} % of the pixels of one at {sizes[-1]}."
+
+
 def error_by_cost(comparison: Comparison) -> Figure | None:
     """Learning curves against pixels and against time; None if nothing was counted."""
     costs: list[tuple[str, str, float]] = [
@@ -210,6 +220,8 @@ def _line(
         label=group.label,
     )
     low, high = [m - (s or 0) for m, s in spread], [m + (s or 0) for m, s in spread]
+    if len(x) == 1:  # a band has no width there
+        axes.vlines(x, low, high, color=colour, alpha=0.5, linewidth=2.5)
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
 
 

@@ -6,12 +6,12 @@ import base64
 import html
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from sppcls.comparison import content
+from sppcls.comparison.findings import Verdict
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.pictures import pictures
 from sppcls.comparison.tables import Table
@@ -24,19 +24,26 @@ FILES = ("comparison.html", "comparison.md", "comparison.csv", "comparison.tex",
          "error_by_group.png", "error_by_size.png", "error_by_cost.png")  # fmt: skip
 
 
-@dataclass
-class _Content:
-    groups: Table
-    differences: Table | None
-    measures: Table | None
-    elsewhere: Table | None
-    refused: Table | None
-    runs: Table
+_DPI = 150
 
-    def tables(self) -> list[Table]:
-        """In the order of reading."""
-        found = (self.groups, self.differences, self.measures, self.elsewhere, self.refused, self.runs)
-        return [table for table in found if table is not None]
+
+class _Content:
+    """Everything that the files of a report say, found once."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.headline = content.headline(comparison)
+        self.elsewhere = content.elsewhere(comparison)
+        self.groups = content.groups_table(comparison)
+        self.refused = content.refusals_table(comparison)
+        self.runs = content.runs_table(comparison)
+        titles = (f"Differences, {comparison.main}", "Differences at other sizes and protocols")
+        main, other = (
+            content.differences_table(title, found) if found else None
+            for title, found in zip(titles, (self.headline, self.elsewhere), strict=True)
+        )
+        self.differences = (main, other)
+        found = (self.groups, main, content.measures_table(comparison), other, self.refused, self.runs)
+        self.tables = [table for table in found if table is not None]
 
 
 def check_out(folder: str | os.PathLike[str]) -> Path:
@@ -83,18 +90,17 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be made ({error.strerror})") from None
-    found, sentences = _collect(comparison)
+    found = _Content(comparison)
     images = {name: (caption, _png(figure)) for name, (caption, figure) in pictures(comparison).items()}
     files: dict[str, bytes] = {f"{name}.png": image for name, (_, image) in images.items()}
     texts = {
-        "comparison.md": _markdown(comparison, found, sentences, images),
+        "comparison.md": _markdown(comparison, found, images),
         "comparison.csv": content.groups_table(comparison, every_measure=True).csv(),
-        "comparison.tex": "\n\n".join(table.latex() for table in found.tables()[:-1]) + "\n",
-        "comparison.html": _html(comparison, found, sentences, images),
+        "comparison.tex": "\n\n".join(table.latex() for table in found.tables[:-1]) + "\n",
+        "comparison.html": _html(comparison, found, images),
     }
-    differences = content.headline(comparison) + content.elsewhere(comparison)
-    if differences:
-        texts["differences.csv"] = content.differences_table("", differences).csv()
+    if found.headline:
+        texts["differences.csv"] = content.differences_table("", found.headline + found.elsewhere).csv()
     files.update({name: printable(text).encode() for name, text in texts.items()})
     for name in FILES:
         if name in files:
@@ -105,33 +111,16 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
     return folder / "comparison.html"
 
 
-def _collect(comparison: Comparison) -> tuple[_Content, list[str]]:
-    headline, elsewhere = content.headline(comparison), content.elsewhere(comparison)
-    found = _Content(
-        content.groups_table(comparison),
-        content.differences_table(f"Differences, {comparison.main}", headline) if headline else None,
-        content.measures_table(comparison),
-        content.differences_table("Differences at other sizes and protocols", elsewhere)
-        if elsewhere
-        else None,
-        content.refusals_table(comparison),
-        content.runs_table(comparison),
-    )
-    return found, [str(finding) for finding in headline]
-
-
 def _png(figure: Figure) -> bytes:
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=150)
+    figure.savefig(out, format="png", dpi=_DPI)
     return out.getvalue()
 
 
-def _markdown(
-    comparison: Comparison, found: _Content, sentences: list[str], images: dict[str, tuple[str, bytes]]
-) -> str:
+def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
     parts = ["# Comparison", content.introduction(comparison)]
-    parts.append("\n".join(f"- {sentence}" for sentence in sentences))
-    for table in found.tables():
+    parts.append("\n".join(f"- {finding}" for finding in found.headline if finding.top == 1))
+    for table in found.tables:
         parts += [f"## {table.title}", table.markdown()]
     parts += [f"![{caption}]({name}.png)" for name, (caption, _) in images.items()]
     parts += ["## How to read this", "\n".join(f"- {note}" for note in content.reading_notes(comparison))]
@@ -141,7 +130,7 @@ def _markdown(
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1100px; margin: 2rem auto; padding: 0 1.5rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1200px; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 .lead { color: #555; margin-top: 0; }
 .scroll { overflow-x: auto; }
@@ -150,6 +139,8 @@ th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e4e4
 th { border-bottom: 2px solid #999; font-weight: 600; } td { white-space: nowrap; }
 th:first-child, td:first-child, .words th, .words td { text-align: left; }
 .words td { white-space: normal; overflow-wrap: anywhere; }
+.wide { font-size: 12.5px; } .wide th, .wide td { padding: .25rem .45rem; }
+.wide td:last-child { white-space: normal; min-width: 13rem; }
 li { margin: .25rem 0; }
 .finding { border-left: 4px solid #bbb; padding: .35rem .8rem; margin: .5rem 0; background: #f7f7f7; }
 .finding.shown { border-color: #2e8540; background: #eef6ef; }
@@ -158,31 +149,31 @@ figure { margin: 1.2rem 0; } figure img { max-width: 100%; } figcaption { color:
 """
 
 
-def _html(
-    comparison: Comparison, found: _Content, sentences: list[str], images: dict[str, tuple[str, bytes]]
-) -> str:
+def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
     def heading(text: str) -> str:
         return f"<h2>{html.escape(text)}</h2>"
 
     body = ["<h1>Comparison</h1>", f'<p class="lead">{html.escape(content.introduction(comparison))}</p>']
-    for finding in content.headline(comparison):
-        kind = "finding" if finding.verdict == "no difference shown" else "finding shown"
+    for finding in (finding for finding in found.headline if finding.top == 1):
+        kind = "finding shown" if finding.verdict == Verdict.SHOWN else "finding"
         body.append(
             f'<p class="{kind}">{html.escape(finding.subject)}: <b>{html.escape(str(finding.verdict))}</b>. '
             f"{html.escape(finding.grounds)}</p>"
         )
-    if not sentences:
+    if not found.headline:
         body.append('<p class="finding">No two groups can be compared; see below.</p>')
     body += [heading(found.groups.title), _html_table(found.groups)]
     for name, (caption, image) in images.items():
         source = base64.b64encode(image).decode()
         body.append(
-            f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,{source}">'
+            f'<figure><img alt="{html.escape(name)}" width="{_width(image)}" src="data:image/png;base64,{source}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
-    for table in found.tables()[1:]:
-        words = table in (found.refused, found.runs)
-        body += [heading(table.title), _html_table(table, "words" if words else "")]
+    for table in found.tables[1:]:
+        kind = (
+            "words" if table in (found.refused, found.runs) else "wide" if table in found.differences else ""
+        )
+        body += [heading(table.title), _html_table(table, kind)]
     body += [heading("How to read this"), _list(content.reading_notes(comparison))]
     if comparison.problems:
         body += [heading("Left out, or only in part"), _list(comparison.problems, "problems")]
@@ -190,6 +181,11 @@ def _html(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Comparison</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
     )
+
+
+def _width(png: bytes) -> int:
+    """In CSS pixels; a PNG says its own width in bytes 16 to 19. Pictures of any width get letters of one size."""
+    return int.from_bytes(png[16:20], "big") * 100 // _DPI
 
 
 def _html_table(table: Table, kind: str = "") -> str:

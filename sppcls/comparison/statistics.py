@@ -41,6 +41,11 @@ class SeedDifference:
     p: float | None
 
 
+def interval_half_width(count: int) -> float:
+    """Half the 95 % t interval of a mean of ``count`` values, in standard deviations of these values."""
+    return float(stdtrit(count - 1, 1 - LEVEL / 2)) / math.sqrt(count)
+
+
 def paired_over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -> SeedDifference | None:
     """Paired t interval and test over the seeds that both have; None if there is no such seed."""
     by_seed = {seed: second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())}
@@ -50,10 +55,8 @@ def paired_over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -
     # Errors are shares of a number of images: differences this close are equal but for rounding.
     if std is None or std < 1e-9:
         return SeedDifference(by_seed, mean, std, None, None, None)
-    freedom = len(by_seed) - 1
-    error = std / math.sqrt(len(by_seed))
-    half = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
-    p = 2 * float(stdtr(freedom, -abs(mean) / error))
+    half = interval_half_width(len(by_seed)) * std
+    p = 2 * float(stdtr(len(by_seed) - 1, -abs(mean) / (std / math.sqrt(len(by_seed)))))
     return SeedDifference(by_seed, mean, std, mean - half, mean + half, p)
 
 

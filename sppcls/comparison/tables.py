@@ -20,9 +20,9 @@ class Spread:
     digits: int = 2
 
     def __str__(self) -> str:
-        mean = f"{self.mean:,.{self.digits}f}"
+        mean = f"{self.mean:.{self.digits}f}"
         return (
-            f"{mean} ± {self.std:,.{self.digits}f} ({self.n})"
+            f"{mean} ± {self.std:.{self.digits}f} ({self.n})"
             if self.std is not None
             else f"{mean} ({self.n})"
         )

@@ -110,7 +110,7 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
     given = {_key(word) for word in own}
     combined = [f"{key}={_text(value)}" for key, value in file.params.items() if key not in given]
     fixed = [word for word in file.fixed if _key(word) not in given]
-    constant, choices = _expand([*fixed, *own, *combined], config_dir)
+    constant, choices = _expand([*fixed, *own, *combined])
     base = _composed(constant, config_dir)
     jobs = _jobs(constant, file.cells, choices)
     varied = ([CELL] if file.cells else []) + list(choices)
@@ -162,7 +162,11 @@ def sweep_choices(config_dir: str | None = None) -> dict[str, Path]:
 
 def safe_name(text: str) -> str:
     """A value as part of a folder name, without characters that a shell or Hydra would mind."""
-    return re.sub(r"_+", "_", re.sub(r"[^\w.-]", "_", text)).strip("._-") or "value"
+    return _without_odd(text).strip("._-") or "value"
+
+
+def _without_odd(text: str) -> str:
+    return re.sub(r"_+", "_", re.sub(r"[^\w.-]", "_", text)).strip("_")
 
 
 # --- the file
@@ -210,7 +214,7 @@ def _key(word: str) -> str:
     return word.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
-def _expand(words: list[str], config_dir: str | None) -> tuple[list[str], dict[str, list[str]]]:
+def _expand(words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Words with one value, and the values of every key that has several."""
     constant: list[str] = []
     choices: dict[str, list[str]] = {}
@@ -220,9 +224,9 @@ def _expand(words: list[str], config_dir: str | None) -> tuple[list[str], dict[s
             try:
                 override = parser.parse_override(word)
                 values = _values(override)
-            except HydraException:
-                compose_unchecked([word], config_dir)  # says what is wrong with it
-                raise ConfigError(f"{word}: not a key=value word") from None
+            except HydraException as error:
+                reason = str(error).splitlines()[0]
+                raise ConfigError(f"{word}: {reason}; a value with blanks or = , [ ] needs quotes") from None
             key = override.get_key_element()
             if values is None:
                 constant.append(word)
@@ -241,7 +245,12 @@ def _values(override: Override) -> list[str] | None:
             f"{override.input_line}: a sweep needs single values, such as {override.key_or_group}=1,2,3; "
             "`sppcls search` draws from ranges"
         )
-    return list(dict.fromkeys(str(value) for value in override.sweep_string_iterator()))
+    return list(dict.fromkeys(_plain(value) for value in override.sweep_string_iterator()))
+
+
+def _plain(value: object) -> str:
+    """As it would be written on the command line."""
+    return {"True": "true", "False": "false", "None": "null"}.get(str(value), str(value))
 
 
 def _composed(words: list[str], config_dir: str | None) -> dict[str, Any]:
@@ -297,7 +306,8 @@ def value_name(key: str, value: str) -> str:
             return "nospp"
         alone = sum(value in choices for choices in groups.values()) <= 1
         return safe_name(value if alone else f"{key}_{value}")
-    return safe_name(f"{_short_key(key)}{value}")
+    text = _without_odd(value)
+    return f"{_short_key(key)}{'_' if text[:1].isalpha() else ''}{text}"
 
 
 def _short_key(key: str) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sppcls.errors import ConfigError
+
 _PARENT = "SPPCLS_PARENT"
 
 # What a distributed run leaves in the environment of its processes, and must not be believed by another run.
@@ -112,6 +114,8 @@ class TrainingProcess:
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code
         self._reader.join(timeout=5)  # a grandchild may hold the pipe open
+        if not self._reader.is_alive() and self._process.stdout is not None:
+            self._process.stdout.close()
         unit = 1024 if sys.platform != "darwin" else 1024 * 1024
         state, reason = _judge(code, self._last)
         return Ended(state, reason, time.perf_counter() - self._started, usage.ru_maxrss / unit)
@@ -147,13 +151,19 @@ def stop_without_parent() -> None:
 def remove_dead_attempt(folder: Path) -> None:
     """Make room for a run that begins anew where one has died before its first checkpoint.
 
-    Only what a run writes is removed; with anything else in it the folder stays as it is.
+    Raises:
+        ConfigError: the folder holds something that no run writes; nothing is removed then.
     """
     if not folder.is_dir():
         return
-    entries = list(folder.iterdir())
-    known = ("config.yaml", "metrics.csv", "train.log", ".lock", "bad_images.txt")
-    if all(p.name in known or p.name.startswith(("events.out.tfevents", ".")) for p in entries):
-        for path in entries:
-            path.unlink()
-        folder.rmdir()
+    known = ("config.yaml", "metrics.csv", "train.log", "bad_images.txt")
+    strange = [
+        p.name
+        for p in folder.iterdir()
+        if p.is_dir() or not (p.name in known or p.name.startswith(("events.out.tfevents", ".")))
+    ]
+    if strange:
+        raise ConfigError(f"{folder}: holds {strange[0]}, which no run writes; move it away")
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()

@@ -175,7 +175,11 @@ def run_job(config: DictConfig) -> dict[str, Any]:
     if state == "begun":
         words.append(hydra_word("ckpt_path", folder / job / LAST))
     else:
-        remove_dead_attempt(folder / job)
+        try:
+            remove_dead_attempt(folder / job)
+        except ConfigError as error:
+            Outcome(job, "failed", str(error), 0.0, 0.0).save(folder)
+            return {"job": job, "status": "failed"}
     how = "goes on" if state == "begun" else "starts"
     _print(f"\n{prefix}run {number} of {len(names)} {how}: {folder / job}")
     process = TrainingProcess(

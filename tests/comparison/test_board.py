@@ -131,7 +131,7 @@ def test_folders_without_runs_are_one_line(tmp_path: Path, capsys: pytest.Captur
     for path, reason in (
         (empty, "is empty"),
         (other, "no run that can be compared"),
-        (file, "no folder"),
+        (file, "Not a directory"),
         (tmp_path / "nowhere", "no such folder"),
     ):
         err = one_line(capsys, ["board", str(path)])

@@ -98,6 +98,9 @@ class _Search:
         except DataError as error:
             self.problems.append(f"{folder}: {error}")
             return
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a value of some other shape
+            self.problems.append(f"{folder}: {CONFIG} or {RESULT} is not as this version of sppcls writes it")
+            return
         run.values = sweep.jobs.get(folder.resolve().name, {})
         self.problems += [f"{folder}: {note}" for note in run.notes]
         self.runs.append(run)

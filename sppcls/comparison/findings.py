@@ -38,7 +38,7 @@ class Finding:
         images: number of images of these answers; 0 without.
         interval: 95 % bootstrap interval over the images, errors averaged over the seeds; None without answers.
         p: of the test that decides: paired t over seeds, or McNemar's where there is one seed; None without a test.
-        corrected: ``p`` corrected for the number of pairs under this measure (Holm).
+        corrected: ``p`` corrected for the number of findings that it stands among (Holm).
     """
 
     pair: Pair
@@ -108,11 +108,14 @@ def findings(comparison: Comparison, measure: Measure | None = None, top: int = 
         top: 1 or 5.
     """
     found = [_find(pair, measure or comparison.main, top) for pair in comparison.pairs]
-    known = [finding for finding in found if finding is not None]
-    tested = [finding.p for finding in known if finding.p is not None]
-    corrected = iter(holm(tested))
+    return correct([finding for finding in found if finding is not None])
+
+
+def correct(found: list[Finding]) -> list[Finding]:
+    """The same findings, corrected for being so many; what they were corrected for before does not count."""
+    corrected = iter(holm([finding.p for finding in found if finding.p is not None]))
     return [
-        finding if finding.p is None else replace(finding, corrected=next(corrected)) for finding in known
+        finding if finding.p is None else replace(finding, corrected=next(corrected)) for finding in found
     ]
 
 

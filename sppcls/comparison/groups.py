@@ -12,7 +12,7 @@ from typing import Any
 
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.find import find_runs
-from sppcls.comparison.labels import ABSENT, group_labels
+from sppcls.comparison.labels import ABSENT, group_labels, sweep_label
 from sppcls.comparison.runs import METRICS, Run
 from sppcls.errors import ConfigError
 
@@ -232,7 +232,7 @@ def _labels(
     members: dict[str, list[Run]], values: dict[str, dict[str, Any]], factors: dict[str, list[str]]
 ) -> list[str]:
     """Words of the sweep, or names of the experiments, where they tell all groups apart; else the values, in short."""
-    sweep = ["-".join(dict.fromkeys(runs[0].values.values())) for runs in members.values()]
+    sweep = [sweep_label(runs[0].values) for runs in members.values()]
     same = all(run.values == runs[0].values for runs in members.values() for run in runs)
     if same and all(sweep) and len(set(sweep)) == len(sweep):
         return sweep

@@ -29,6 +29,17 @@ def group_labels(values: Sequence[Mapping[str, Any]], factors: Mapping[str, Sequ
     return ["-".join(str(part) for part in column) for column in zip(*parts, strict=True)]
 
 
+def sweep_label(values: Mapping[str, str]) -> str:
+    """A name of the values that a sweep gave: a choice (``l6321``) speaks for itself, a bare value does not."""
+    parts = []
+    for key, value in values.items():
+        speaks = (
+            "." not in key and value.lower() not in ("none", "null", "true", "false") and not value.isdigit()
+        )
+        parts.append(value if speaks else f"{key.rpartition('.')[2]}={value}")
+    return "-".join(parts)
+
+
 def _pyramid(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     if list(keys) != ["pyramid.levels"]:
         return None

@@ -130,7 +130,7 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1200px; margin: 2rem auto; padding: 0 1.5rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1280px; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 .lead { color: #555; margin-top: 0; }
 .scroll { overflow-x: auto; }
@@ -140,6 +140,7 @@ th { border-bottom: 2px solid #999; font-weight: 600; } td { white-space: nowrap
 th:first-child, td:first-child, .words th, .words td { text-align: left; }
 .words td { white-space: normal; overflow-wrap: anywhere; }
 .wide { font-size: 12.5px; } .wide th, .wide td { padding: .25rem .45rem; }
+.wide td:first-child { white-space: normal; min-width: 9rem; }
 .wide td:last-child { white-space: normal; min-width: 13rem; }
 li { margin: .25rem 0; }
 .finding { border-left: 4px solid #bbb; padding: .35rem .8rem; margin: .5rem 0; background: #f7f7f7; }

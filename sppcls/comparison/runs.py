@@ -107,7 +107,8 @@ def read_run(folder: Path) -> Run:
         result = {}  # of the same run before it went on to more epochs
     finished = done == planned
     run = Run(folder, config, int(config["seed"]), rows, result, finished, Measure("", ""), notes=notes)
-    run.main = Measure(run.training_view, str(result.get("main_size") or _main_size(config)))
+    main = _main_size(config)
+    run.main = Measure(run.training_view, str(result.get("main_size") or main))
     for key in rows[-1]:
         prefix, _, figure = key.partition("/")
         if prefix.startswith("val") and figure == "top1_error":

@@ -46,6 +46,8 @@ class TrainingProcess:
     def __init__(self, words: list[str], say: Callable[[str], None], note: Callable[[str], None]) -> None:
         self._say, self._note = say, note
         environment = {k: v for k, v in os.environ.items() if k not in _DISTRIBUTED}
+        # In a job of Slurm it is one process, which starts the others of a distributed run itself.
+        environment = {k: v for k, v in environment.items() if not k.startswith("SLURM_")}
         environment[_PARENT] = str(os.getpid())
         environment["PYTHONUNBUFFERED"] = "1"
         self.ended: Ended | None = None
@@ -135,10 +137,15 @@ def _judge(code: int, last: str) -> tuple[str, str]:
 
 
 def stop_without_parent() -> None:
-    """In a process that :class:`TrainingProcess` started: save and stop when the parent is gone."""
+    """In a process that :class:`TrainingProcess` started: save and stop when the parent is gone.
+
+    A scheduler's warnings reach every process of a job; there the parent answers them, by SIGTERM.
+    """
     parent = os.environ.pop(_PARENT, None)
     if parent is None:
         return
+    for signum in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == int(parent):

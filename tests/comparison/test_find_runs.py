@@ -45,6 +45,12 @@ def test_pixels_are_unknown_where_the_size_varied_within_an_epoch(tmp_path: Path
     assert read_run(folder).last("pixels_seen") is None
 
 
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -64,6 +70,11 @@ def test_pixels_are_unknown_where_the_size_varied_within_an_epoch(tmp_path: Path
         (lambda f: (f / "config.yaml").write_text("seed: 0\ntrainer: {}\n"), "has no trainer.max_epochs"),
         (lambda f: (f / "config.yaml").write_text("just words\n"), "has no seed"),
         (lambda f: (f / "config.yaml").unlink(), "has no config.yaml"),
+        (lambda f: replace(f / "config.yaml", "- 96", "- []"), "not as this version of sppcls writes it"),
+        (
+            lambda f: replace(f / "config.yaml", "shorter_side: null", "- 5"),
+            "not as this version of sppcls writes it",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path, damage: object, reason: str) -> None:

@@ -76,6 +76,10 @@ def test_names_of_experiments_and_words_of_a_sweep_come_first(tmp_path: Path) ->
     write_run(tmp_path / "sweep" / "ape-seed0", error=20)
     write_run(tmp_path / "sweep" / "zebra-seed0", error=20, pyramid__levels=None)
     assert labels(compare([tmp_path / "sweep"])) == ["zebra", "ape"]
+    write_sweep(tmp_path / "words", {f"{p}-seed0": {"pyramid": p, "seed": "0"} for p in ("none", "l1")})
+    write_run(tmp_path / "words" / "none-seed0", error=20, pyramid__levels=None)
+    write_run(tmp_path / "words" / "l1-seed0", error=20, pyramid__levels=[1])
+    assert labels(compare([tmp_path / "words"])) == ["pyramid=none", "l1"]
 
 
 def test_more_than_one_difference_is_refused_and_named(tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ def test_what_a_sweep_varied_on_purpose_is_a_factor(tmp_path: Path) -> None:
         write_run(tmp_path / f"{threads}-seed0", error=20, trainer__threads=threads)
     comparison = compare([tmp_path])
     assert comparison.factors == {"trainer": ["trainer.threads"]}
-    assert labels(comparison) == ["1", "2"]
+    assert labels(comparison) == ["threads=1", "threads=2"]
 
 
 def test_no_seed_in_common_is_refused(tmp_path: Path) -> None:
@@ -208,13 +212,16 @@ def test_few_images_veto_what_the_seeds_show(tmp_path: Path) -> None:
 
 
 def test_several_pairs_are_corrected(tmp_path: Path) -> None:
-    a, b, c = [20.0, 21.0, 22.0], [21.0, 22.1, 23.4], [20.5, 21.0, 22.4]
-    found = findings(write_groups(tmp_path, 3, a=a, b=b, c=c))
+    a, b, c = [20.0, 21.0, 22.0], [21.0, 22.8, 23.4], [20.5, 20.0, 22.4]
+    assert only(write_groups(tmp_path / "two", 3, a=a, b=b)).verdict == Verdict.SHOWN
+    found = findings(write_groups(tmp_path / "three", 3, a=a, b=b, c=c))
     plain = [stats.ttest_rel(second, first).pvalue for first, second in ((a, b), (a, c), (b, c))]
-    ordered = sorted(plain)
     assert [f.p for f in found] == pytest.approx(plain)
-    assert min(f.corrected or 1 for f in found) == pytest.approx(3 * ordered[0])
-    assert ordered[0] < 0.05 < 3 * ordered[0] or ordered[0] > 0.05 or found[0].verdict == Verdict.SHOWN
+    assert plain[0] == min(plain)
+    assert found[0].corrected == pytest.approx(3 * plain[0])
+    assert plain[0] < 0.05 < 3 * plain[0]
+    assert found[0].verdict == Verdict.NOT_SHOWN
+    assert str(found[0]).endswith("p = 0.026, but 0.078 as one of several comparisons")
 
 
 def test_the_same_difference_for_every_seed_has_no_interval(tmp_path: Path) -> None:

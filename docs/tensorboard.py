@@ -53,9 +53,8 @@ def main(sweep: str) -> None:
 def _arrange(page: Page, name: str) -> None:
     """What a person would click to see more."""
     if name == "Time Series":
-        page.get_by_role("button", name="Settings").first.click()
-        for opener in page.locator("metrics-pinned-view button[aria-label='Expand table']").all():
-            opener.click()
+        page.get_by_role("button", name="Settings").first.click()  # closes the pane
+        page.set_viewport_size({"width": 1160, "height": 860})
     elif name == "Images":
         page.get_by_text("Show actual image size").click()
     elif name == "HParams":

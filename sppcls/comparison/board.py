@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -168,5 +169,8 @@ def _write_final(events: EventFile, curves: Curves, figures: Mapping[str, float]
 
 
 def _file_name(label: str) -> str:
-    """A label as the name of a folder."""
-    return re.sub(r"[/\0]+", "_", printable(label)).strip(".") or "_"
+    """A label as the name of a folder; a long one is cut, and kept apart from others by a digest."""
+    name = re.sub(r"[/\0]+", "_", printable(label)).strip(".") or "_"
+    if len(name.encode()) <= 180:
+        return name
+    return f"{name.encode()[:160].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
+from written_runs import write_run
 
 import sppcls
 from sppcls.cli import main
@@ -86,6 +87,17 @@ def test_writing_again_gives_the_same_and_leaves_the_runs_alone(trained: Path, t
     assert names[0] == names[1]
     assert [path.read_bytes() for path in events] == before
     assert sorted(trained.glob("*/events*")) == events
+
+
+def test_any_label_becomes_a_folder_of_its_own(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / "runs" / name, error=30.0, data__root=f"photos/{'x' * 300}/{name}")
+    board = write_board(sppcls.compare([tmp_path / "runs"]), tmp_path / "board")
+    for place in ("mean", "runs"):
+        found = list((board / place).iterdir())
+        assert len(found) == 2
+        for folder in found:
+            assert scalars(folder, "at_96/top1_error") == pytest.approx({0: 40.0, 1: 30.0})
 
 
 def test_a_folder_with_something_else_is_left_alone(trained: Path, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ from sppcls.evaluation.curve import parse_sizes
 from sppcls.evaluation.mapping import WINDOW_RULES
 from sppcls.evaluation.protocols import PLACES, load_protocol, protocol_names
 from sppcls.nn import Pyramid
-from sppcls.sweeping.definition import job_configs, plan_sweep, sweep_choices
+from sppcls.sweeping.definition import job_configs, plan_sweep
+from sppcls.sweeping.words import named_files
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -132,10 +133,6 @@ def command_lines(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in kept if "..." not in line]
 
 
-# Described before it is in the program; the check begins with the command.
-_TO_COME = {"board"}
-
-
 @functools.cache
 def check_train_words(given: tuple[str, ...]) -> None:
     """The words compose to a config that passes its checks; with ``-m``, every run's."""
@@ -189,7 +186,7 @@ def test_commands_exist(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for words in command_lines(page):
         if words[:2] == ["python", "train.py"]:
             check_train_words(tuple(words[2:]))
-        elif len(words) > 1 and words[1].islower() and words[1] not in _TO_COME - set(COMMANDS):
+        elif len(words) > 1 and words[1].islower():
             check_command(words[1], words[2:])
     assert list(tmp_path.iterdir()) == []
 
@@ -401,4 +398,4 @@ def test_the_papers_two_rules_differ_where_the_page_says() -> None:
 
 def test_the_sweeps_are_those_that_there_are() -> None:
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    assert {words_in(row[0])[0] for row in rows(section(text, "8. A sweep"))} == set(sweep_choices())
+    assert {words_in(row[0])[0] for row in rows(section(text, "8. A sweep"))} == set(named_files("sweep"))

@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).resolve().parent
 
 
-def execute(path: Path, seconds: int = 300) -> Any:
+def execute(path: Path, seconds: int = 900) -> Any:
     """A notebook with the outputs of a run in an empty folder, by a Python of its own.
 
     Args:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,10 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
         counts = [f"{list(states.values()).count(s)} {s}" for s in ("finished", "begun", "new")]
         _print(f"Sweep {folder}: {len(plan.jobs)} runs: {', '.join(counts)}")
         try:
-            if todo:
-                with _stopping(folder, launcher_config):
-                    _launch(plan, todo, folder, launcher_config)
+            with _summarized(folder, epochs):
+                if todo:
+                    with _stopping(folder, launcher_config):
+                        _launch(plan, todo, folder, launcher_config)
         except SystemExit as stopped:
             if stopped.code == 128 + WARNING_SIGNAL:
                 reason = queue_again()
@@ -79,12 +80,18 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
                     f"Slurm job {slurm_job()} is {f'not queued again: {reason}' if reason else 'queued again'}"
                 )
             raise
-        finally:
-            _remove_empty(folder / LAUNCHER)
-            rows = write_summary(folder, epochs)
-            _print(f"\n{summary_table(rows)}")
         _compare(folder)
-        return _conclude(folder, rows)
+        return _conclude(folder, write_summary(folder, epochs))
+
+
+@contextmanager
+def _summarized(folder: Path, epochs: dict[str, int]) -> Iterator[None]:
+    """However the jobs end, what became of them is written and told."""
+    try:
+        yield
+    finally:
+        _remove_empty(folder / LAUNCHER)
+        _print(f"\n{summary_table(write_summary(folder, epochs))}")
 
 
 def _compare(folder: Path) -> None:

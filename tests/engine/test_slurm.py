@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from tiny_runs import wait_until
 
+from sppcls import compose, train
+from sppcls.engine.saving import Interrupted
 from sppcls.engine.slurm import queue_again, slurm_environment, slurm_job
 from sppcls.errors import ConfigError
 
@@ -71,17 +75,28 @@ def test_two_tasks_are_warned_and_the_job_queued_again_goes_on(
 
 
 def test_a_command_that_would_begin_anew_is_saved_but_not_queued_again(
-    tiny, program, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"NTASKS": "1", "NTASKS_PER_NODE": "1", "PROCID": "0", "LOCALID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    process = program(tiny("data.num_train=400", "data.batch_size=2", "run_name=one"))
-    wait_until((tmp_path / "runs" / "shapes" / "one" / "last.ckpt").exists, process)
-    process.send_signal(signal.SIGUSR1)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 128 + signal.SIGUSR1, output
-    assert "Slurm job 4711 is not queued again: without ckpt_path=auto" in output
-    assert "Go on with: python train.py ckpt_path=" in output
+    last = tmp_path / "runs" / "shapes" / "one" / "last.ckpt"
+
+    def warn() -> None:
+        while not last.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a signal that comes too late ends no tests
+    try:
+        threading.Thread(target=warn, daemon=True).start()
+        with pytest.raises(Interrupted) as caught:
+            train(compose(tiny("data.num_train=400", "data.batch_size=2", "run_name=one")))
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN, "as it was before training"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert caught.value.exit_code == 128 + signal.SIGUSR1
+    assert "Slurm job 4711 is not queued again: without ckpt_path=auto" in str(caught.value)
+    assert "Go on with: " in str(caught.value)
     assert not cluster.exists()
 
 

@@ -19,6 +19,16 @@ import yaml
 from matplotlib.figure import Figure
 
 Key = tuple[str, str, int]  # experiment, protocol, size
+# Columns of the CSV beside experiment, run and seed, and those of errors.csv that they are.
+COLUMNS = {
+    "protocol": "protocol",
+    "size": "size",
+    "views": "views",
+    "images": "images",
+    "top1_error": "top1_error",
+    "low": "top1_error_low",
+    "high": "top1_error_high",
+}
 COLOURS = {0: "#1f5fa8", 1: "#c8501e", 2: "#2e8540"}
 
 
@@ -29,9 +39,8 @@ def read(folder: Path) -> list[dict[str, str]]:
         with open(path, newline="") as file:
             for row in csv.DictReader(file):
                 if row["recalibrated_on"] == "0":
-                    rows.append(
-                        {"experiment": config["name"], "run": folder.name, "seed": str(config["seed"]), **row}
-                    )
+                    run = {"experiment": config["name"], "run": folder.name, "seed": str(config["seed"])}
+                    rows.append(run | {column: row[name] for column, name in COLUMNS.items()})
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sppcls.comparison import compare
     from sppcls.composition import compose
     from sppcls.engine.checkpoint import load_classifier
     from sppcls.evaluation.evaluate import evaluate
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sppcls.training import train
 
 _WHERE = {
+    "compare": "sppcls.comparison",
     "compose": "sppcls.composition",
     "evaluate": "sppcls.evaluation.evaluate",
     "explain": "sppcls.inference.explain",
@@ -31,6 +33,7 @@ _WHERE = {
 
 __all__ = [
     "__version__",
+    "compare",
     "compose",
     "evaluate",
     "explain",

@@ -16,6 +16,8 @@ COMMANDS = {
     "sizes": "print what a config would train, epoch by epoch, without training",
     "search": "look for good values of config keys; bad trials are stopped early",
     "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
+    "compare": "group finished runs by what was varied, and say what they show",
+    "board": "start TensorBoard laid out for a comparison of runs",
     "predict": "classify images of any size",
     "features": "write the outputs of a layer for many images to a file",
     "transfer": "judge the features of a layer by a linear SVM on other data",

@@ -33,18 +33,31 @@ def check_new_file(path: str | os.PathLike[str], overwrite: bool, option: str = 
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def writing(path: str | os.PathLike[str], option: str = "") -> Iterator[None]:
+    """A block that does nothing but write.
+
+    Raises:
+        ConfigError: it could not, for example because the disk is full; names the option, if any, and the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = f"{option} {path}".lstrip()
+        raise ConfigError(f"{name}: cannot be written ({error.strerror or error})") from None
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], option: str = "") -> Iterator[Path]:
     """A temporary neighbour of ``path`` to write to; it takes the place of ``path`` once it is whole.
 
     Raises:
-        ConfigError: it cannot be written, for example because the disk is full; ``path`` is as it was.
+        ConfigError: as :func:`writing`; ``path`` is as it was.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
+        with writing(path, option):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

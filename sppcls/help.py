@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from sppcls.composition import compose_unchecked, group_choices
 from sppcls.config import Config
+from sppcls.sweeping.words import named_files
 
 _WIDTH = 110
 
@@ -26,7 +27,8 @@ examples:
   python train.py experiment=paper/zf5_multi data.root=IMAGENET     a cell of the paper's Table 2
   python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
   python train.py ckpt_path=runs/.../last.ckpt                      go on with a run; ckpt_path=auto: if there is one
-  python train.py -m seed=0,1,2                                     one run after the other for every value
+  python train.py -m seed=0,1,2 sizes=single_224,multi_224_180      one run for every combination of values
+  python train.py -m +sweep=single_vs_multi data=folder data.root=PHOTOS     a prepared sweep; the same again goes on
 """
 
 _TAIL = """
@@ -43,6 +45,7 @@ def train_help() -> str:
     for group, choices in group_choices().items():
         marked = ", ".join(f"{c}*" if c == chosen.get(group) else c for c in choices)
         lines += _wrap(f"  {group:<11}", marked)
+    lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")))]
     lines.append("\nkeys, with the value of the default run:")
     lines += _keys(Config, OmegaConf.to_container(defaults, resolve=True), "")
     return "\n".join(lines) + "\n" + _TAIL

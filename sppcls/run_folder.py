@@ -99,6 +99,18 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a process holds the lock of :func:`lock_folder`."""
+    try:
+        with open(folder / ".lock", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        pass
+    return False
+
+
 def _flock(file: IO[str]) -> bool:
     """Whether the file system has locks; there is nothing to hold where it has none."""
     deadline = time.monotonic() + 30

@@ -41,6 +41,7 @@ from sppcls.engine.progress import make_progress
 from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
 from sppcls.engine.saving import Saving
+from sppcls.engine.slurm import slurm_environment
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
@@ -152,6 +153,8 @@ class _Run:
         self.train_source, self.val_source = load_sources(config)
         self.devices = _device_count(config, self.accelerator)
         check_batch(config, len(self.train_source), self.devices)
+        nodes = config.trainer.num_nodes
+        self.slurm = slurm_environment(self.devices // nodes, nodes)
         self.architecture = {
             "backbone": as_dict(config)["backbone"],
             "pyramid": as_dict(config)["pyramid"],
@@ -250,7 +253,7 @@ class _Run:
         callbacks: list[Callback] = [
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
             Answers(folder),
-            Saving(folder, self.config.log.save_every_minutes),
+            Saving(folder, self.config.log.save_every_minutes, repeatable=_repeatable(self.config, folder)),
             progress,
         ]
         if self.config.log.images:
@@ -278,7 +281,7 @@ class _Run:
             log_every_n_steps=self.config.log.every_n_steps,
             logger=RunLogger(folder),
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *([self.slurm] if self.slurm else [])],
             use_distributed_sampler=False,
             enable_model_summary=False,
             enable_progress_bar=isinstance(progress, TQDMProgressBar),
@@ -305,12 +308,19 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
     return folder
 
 
+def _repeatable(config: Config, folder: Path) -> bool:
+    """Whether the same command again goes on with the run in ``folder``."""
+    return config.ckpt_path == "auto" or (
+        config.ckpt_path is not None and Path(config.ckpt_path).resolve() == (folder / LAST).resolve()
+    )
+
+
 def _rank() -> int:
     """Number of this process, whoever started it: torchrun, Slurm, Lightning, or nobody. (On a machine that Lightning
     did not start, all it knows is the number of the machine.)"""
     if int(os.environ.get("NODE_RANK", 0)) and "RANK" not in os.environ:
         return int(os.environ["NODE_RANK"])
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 

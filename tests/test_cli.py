@@ -75,21 +75,6 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_reports_every_run_and_a_failed_one_does_not_stop_the_rest(
-    tiny, program, tmp_path: Path
-) -> None:
-    process = program(["-m", *tiny("trainer.max_epochs=1"), "optimizer.lr=0.1,-1,0.2"])
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 1
-    assert output.count("epoch 1/1") == 2
-    assert output.count("optimizer.lr=-1.0: must be > 0") == 1
-    assert "1 of 3 runs failed" in output
-    assert "Traceback" not in output
-    logs = list((tmp_path / "runs" / "shapes").glob("*/train.log"))
-    assert len(logs) == 2
-    assert all("epoch 1/1" in log.read_text() for log in logs)
-
-
 def test_the_plan_shows_what_a_hand_count_gives() -> None:
     text = plan(
         compose(["data.num_train=100", "data.batch_size=32", "trainer.max_epochs=3", "scheduler=constant"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NoReturn
 
 from sppcls.errors import ConfigError
@@ -57,6 +59,13 @@ def not_negative(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 0")
     return int(text)
+
+
+def report_bad(fate: str, lines: Collection[str]) -> int:
+    """Name the images that were ``fate`` ("left out") on stderr; the exit status: 1 if there are any, else 0."""
+    for line in lines:
+        print(f"sppcls: {fate}: {line}", file=sys.stderr)
+    return 1 if lines else 0
 
 
 def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> SPPClassifier:

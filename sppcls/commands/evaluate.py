@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
+from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive, report_bad
 from sppcls.errors import ConfigError
 
 
@@ -103,9 +103,7 @@ def run(words: list[str]) -> int:
         for result in results
         for line in result.predictions.bad
     }
-    for line in bad:
-        print(f"sppcls: not tested: {line}", file=sys.stderr)
-    return 1 if bad else 0
+    return report_bad("not tested", bad)
 
 
 def _parser() -> Parser:

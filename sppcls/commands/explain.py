@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from pathlib import Path
 
-from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
+from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive, report_bad
 from sppcls.files import check_new_file
 
 
@@ -25,7 +23,6 @@ def run(words: list[str]) -> int:
     from sppcls.inference.explain import class_number, explain
     from sppcls.inference.explain_levels import level_errors, norms_table, pyramid_of
     from sppcls.inference.explain_picture import check_kind, save_figure
-    from sppcls.nn import LevelLargerThanMapWarning
 
     out = None
     if args.photo is not None:
@@ -38,23 +35,16 @@ def run(words: list[str]) -> int:
         class_number(card["classes"], args.class_name)
     if args.set is not None:
         labelled_images(args.set, card["classes"])
-    bad: tuple[str, ...] = ()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LevelLargerThanMapWarning)  # the table says so
-        if out is not None:
-            explanation = explain(net, args.photo, args.class_name, args.shorter_side)
-            save_figure(explanation.figure(), out)
-            print(f"{explanation}\n\nPicture: {out}\n")
-        print(norms_table(net))
-        if args.set is not None:
-            errors = level_errors(net, args.set, args.batch_size, args.workers)
-            bad = errors.bad
-            print(
-                f"\nTop-1 error over the {errors.images} images of {args.set}, seen as in validation:\n\n{errors}"
-            )
-    for line in bad:
-        print(f"sppcls: not counted: {line}", file=sys.stderr)
-    return 1 if bad else 0
+    if out is not None:
+        explanation = explain(net, args.photo, args.class_name, args.shorter_side)
+        save_figure(explanation.figure(), out)
+        print(f"{explanation}\n\nPicture: {out}\n")
+    print(norms_table(net))
+    if args.set is None:
+        return 0
+    errors = level_errors(net, args.set, args.batch_size, args.workers)
+    print(f"\nTop-1 error over the {errors.images} images of {args.set}, seen as in validation:\n\n{errors}")
+    return report_bad("not counted", errors.bad)
 
 
 def _parser() -> Parser:

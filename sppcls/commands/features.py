@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
+from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive, report_bad
 
 
 def run(words: list[str]) -> int:
@@ -33,9 +33,7 @@ def run(words: list[str]) -> int:
     )
     if note := repeated_levels(net, written.view.example):
         print(f"sppcls: note: {note}", file=sys.stderr)
-    for line in written.bad:
-        print(f"sppcls: left out: {line}", file=sys.stderr)
-    return 1 if written.bad else 0
+    return report_bad("left out", written.bad)
 
 
 def _parser() -> Parser:

@@ -26,9 +26,10 @@ network together; the result does not depend on that. A network without a pyrami
 the central region of that size, as in validation.
 
 Any number of images takes the same memory. A photo of 12,000 x 9,000 pixels is decoded once, whole, and then
-resized, which takes up to 0.5 GB for a JPEG and 1.8 GB for a PNG or a CMYK JPEG; more than 179 million pixels are
-refused. Folders are searched for image files by their extensions, hidden ones left out; a file named by itself is
-tried whatever its name.
+resized, which takes 0.2 GB more than a small one for a JPEG (0.5 to 0.9 GB if it is progressive), 0.8 GB for a PNG,
+1.1 GB for a CMYK JPEG and 1.7 GB for a PNG with transparency; more than 179 million pixels are refused.
+Folders are searched for image files by their extensions, hidden ones left out; a file named by itself is tried
+whatever its name.
 
 A file that cannot be classified is named on stderr, with the reason, and the rest goes on; the exit status is 0 if
 all images were classified, 1 if any was not."""

@@ -13,6 +13,7 @@ from sppcls.commands.common import (
     load,
     not_negative,
     positive,
+    report_bad,
 )
 from sppcls.files import check_new_file
 
@@ -50,9 +51,7 @@ def run(words: list[str]) -> int:
     for view in dict.fromkeys(score.view for score in result.scores):
         if note := repeated_levels(net, view.example):
             print(f"sppcls: note: {note}", file=sys.stderr)
-    for line in result.bad:
-        print(f"sppcls: left out: {line}", file=sys.stderr)
-    return 1 if result.bad else 0
+    return report_bad("left out", result.bad)
 
 
 def _parser() -> Parser:

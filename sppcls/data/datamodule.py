@@ -153,6 +153,6 @@ class ImageDataModule(pl.LightningDataModule):
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach every process; the main one stops the workers when it has saved."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    """Ctrl-C and a scheduler's signals reach every process; the main one stops the workers when it has saved."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)

@@ -114,7 +114,7 @@ def image_files(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
         except OSError as error:
             raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
         if not names:
-            raise DataError(f"{place}: no image in this folder (looked for {', '.join(EXTENSIONS)})")
+            raise _no_image(place)
         found += [place / name for name in names]
     return found
 
@@ -127,21 +127,25 @@ def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> F
         DataError: there is no such folder, or no image of a class.
     """
     root = Path(folder)
-    root = root / "val" if (root / "val").is_dir() else root
-    if not root.is_dir():
-        raise DataError(f"{root}: {'a file, a folder is needed' if root.exists() else 'no such folder'}")
-    found = [entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")]
-    check_classes(sorted(classes), sorted(found), root)
-    names, targets = [], []
-    for number, name in enumerate(classes):
-        for path in image_files([root / name]):
-            names.append(path.relative_to(root).as_posix())
-            targets.append(number)
-    return FileSource(root, names, targets, classes)
+    root = root / "val" if os.path.isdir(root / "val") else root
+    if not os.path.isdir(root):  # os.path's own: a name that is too long is no folder, and no error
+        raise DataError(
+            f"{root}: {'a file, a folder is needed' if os.path.exists(root) else 'no such folder'}"
+        )
+    check_classes(sorted(classes), _class_names(root), root)
+    files, ignored = _images_of(root, classes)
+    for name in classes:
+        if not files[name]:
+            raise _no_image(root / name)
+    return _source(root, files, classes, MAX_PIXELS, ignored)
+
+
+def _no_image(folder: Path) -> DataError:
+    return DataError(f"{folder}: no image in this folder (looked for {', '.join(EXTENSIONS)})")
 
 
 def _source(
-    root: Path, files: Mapping[str, list[str]], classes: list[str], max_pixels: int, ignored: int
+    root: Path, files: Mapping[str, list[str]], classes: Sequence[str], max_pixels: int, ignored: int
 ) -> FileSource:
     names = [name for members in files.values() for name in members]
     number = {name: index for index, name in enumerate(classes)}
@@ -158,23 +162,11 @@ def _existing(root: Path) -> Path:
 
 
 def _class_files(root: Path, leave_out: frozenset[str] = frozenset()) -> tuple[dict[str, list[str]], int]:
-    """Image names (relative to ``root``, sorted) by class (sorted), and how many other files there are."""
-    try:
-        names = sorted(
-            entry.name
-            for entry in os.scandir(root)
-            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in leave_out
-        )
-        if not names:
-            raise DataError(f"{root}: has no class folders; images belong into one folder per class")
-        found: dict[str, list[str]] = {}
-        ignored = 0
-        for name in names:
-            files = list(_files(root / name, name, (os.path.realpath(root),)))
-            found[name] = sorted(file for file in files if file.lower().endswith(EXTENSIONS))
-            ignored += len(files) - len(found[name])
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+    """:func:`_images_of` all class folders of ``root`` (sorted): two at least, none of them empty."""
+    names = _class_names(root, leave_out)
+    if not names:
+        raise DataError(f"{root}: has no class folders; images belong into one folder per class")
+    found, ignored = _images_of(root, names)
     empty = [name for name in names if not found[name]]
     if empty:
         raise DataError(f"{root}: no image in the folder of class {_some(empty)}")
@@ -182,6 +174,32 @@ def _class_files(root: Path, leave_out: frozenset[str] = frozenset()) -> tuple[d
         raise DataError(
             f"{root}: holds a single class folder ({names[0]!r}); two classes are needed at least"
         )
+    return found, ignored
+
+
+def _class_names(root: Path, leave_out: frozenset[str] = frozenset()) -> list[str]:
+    """Names of the folders in ``root``, sorted, hidden ones left out."""
+    try:
+        return sorted(
+            entry.name
+            for entry in os.scandir(root)
+            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in leave_out
+        )
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+
+
+def _images_of(root: Path, classes: Iterable[str]) -> tuple[dict[str, list[str]], int]:
+    """Image names (relative to ``root``, sorted) by class folder, and how many other files there are."""
+    found: dict[str, list[str]] = {}
+    ignored = 0
+    try:
+        for name in classes:
+            files = list(_files(root / name, name, (os.path.realpath(root),)))
+            found[name] = sorted(file for file in files if file.lower().endswith(EXTENSIONS))
+            ignored += len(files) - len(found[name])
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
     return found, ignored
 
 

@@ -130,3 +130,19 @@ def resize_whole(image: torch.Tensor, shorter_side: int | None) -> torch.Tensor:
         scale = (MAX_RESIZED_PIXELS / (height * width)) ** 0.5
     size = [max(1, round(height * scale)), max(1, round(width * scale))]
     return image if size == [height, width] else F.resize(image, size, antialias=True)
+
+
+def resize_to_be_seen(image: torch.Tensor, shorter_side: int, smallest: int) -> torch.Tensor:
+    """:func:`resize_whole` for a network that takes images of ``smallest`` pixels and more on each side.
+
+    Raises:
+        ImageError: the image is so elongated that less is left of its shorter side.
+    """
+    whole = resize_whole(image, shorter_side)
+    if min(whole.shape[-2:]) < smallest:
+        (height, width), (h, w) = image.shape[-2:], whole.shape[-2:]
+        raise ImageError(
+            f"{height}x{width} is too elongated: resized to {h}x{w} it is too long to be seen whole, "
+            f"as this network needs {smallest} pixels"
+        )
+    return whole

@@ -13,16 +13,18 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from sppcls.config import hydra_word
 from sppcls.engine.module import ClassificationModule
+from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 from sppcls.errors import SppclsError
 from sppcls.run_folder import BEST, LAST
 
 
 class Interrupted(SppclsError):
-    """Training was asked to stop by Ctrl-C or SIGTERM and has saved what it had."""
+    """Training was asked to stop by a signal and has saved what it had."""
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
@@ -30,22 +32,26 @@ class Interrupted(SppclsError):
 
 
 class Saving(Checkpoint):
-    """``last.ckpt`` after every epoch, every so many minutes and on SIGTERM or Ctrl-C; ``best.ckpt`` at a new best.
+    """``last.ckpt`` after every epoch, every so many minutes and when asked to stop; ``best.ckpt`` at a new best.
 
     Lightning runs a :class:`Checkpoint` after all other hooks of an epoch, so what is saved includes them. A stop is
     carried out at the end of an optimiser step or epoch: nothing done is lost and nothing is done twice on resuming.
 
+    Ctrl-C and SIGTERM stop a run; so does, in a Slurm job, the warning of its end, upon which the job is queued again.
+
     Args:
         folder: the run folder.
         every_minutes: also save within an epoch when this long has passed; None: never.
+        repeatable: whether the same command again goes on with this run, so that its job may be queued again.
     """
 
     # With several processes, how many optimiser steps pass between two exchanges on whether anyone was asked to stop.
     AGREE_EVERY = 10
 
-    def __init__(self, folder: Path, every_minutes: float | None) -> None:
+    def __init__(self, folder: Path, every_minutes: float | None, repeatable: bool = False) -> None:
         self.folder = folder
         self.every_minutes = every_minutes
+        self.repeatable = repeatable
         self._signum = 0
         self._saved_at = time.monotonic()
         self._replaced: dict[int, Any] = {}
@@ -55,7 +61,7 @@ class Saving(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # After Lightning has put its own SIGTERM handler in place, which would stop without saving.
         self._saved_at = time.monotonic()
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in (signal.SIGINT, signal.SIGTERM, *([WARNING_SIGNAL] if slurm_job() else [])):
             self._replaced[signum] = signal.signal(signum, self._on_signal)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
@@ -90,11 +96,11 @@ class Saving(Checkpoint):
             return
         minutes = (time.monotonic() - self._saved_at) / 60
         due = self.every_minutes is not None and minutes >= self.every_minutes
-        stop = _any_process(trainer, bool(self._signum))
-        if stop or _any_process(trainer, due):
+        signum = _agreed(trainer, self._signum)
+        if signum or _agreed(trainer, due):
             self._save_last(trainer)
-        if stop:
-            self._stop(trainer, f"epoch {trainer.current_epoch + 1}, step {done}")
+        if signum:
+            self._stop(trainer, signum, f"epoch {trainer.current_epoch + 1}, step {done}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -102,10 +108,9 @@ class Saving(Checkpoint):
         self._save_last(trainer)
         if new_best and trainer.is_global_zero:
             _copy_atomically(self.folder / LAST, self.folder / BEST)
-        if _any_process(trainer, bool(self._signum)) and trainer.current_epoch + 1 < (
-            trainer.max_epochs or 0
-        ):
-            self._stop(trainer, f"the end of epoch {trainer.current_epoch + 1}")
+        signum = _agreed(trainer, self._signum)
+        if signum and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self._stop(trainer, signum, f"the end of epoch {trainer.current_epoch + 1}")
 
     def _is_new_best(self, trainer: pl.Trainer, module: ClassificationModule) -> bool:
         epoch = trainer.current_epoch
@@ -123,14 +128,21 @@ class Saving(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST)
         self._saved_at = time.monotonic()
 
-    def _stop(self, trainer: pl.Trainer, where: str) -> None:
+    def _stop(self, trainer: pl.Trainer, signum: int, where: str) -> None:
         self._restore()
-        name = signal.Signals(self._signum).name if self._signum else "a signal to another process"
+        if not trainer.is_global_zero:
+            raise Interrupted("", signum)
+        stopped = f"stopped by {signal.Signals(signum).name} at {where}; saved."
+        if signum == WARNING_SIGNAL:
+            reason = queue_again() if self.repeatable else _NOT_REPEATABLE
+            if not reason:
+                raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)
+            stopped += f" Slurm job {slurm_job()} is not queued again: {reason}."
         program = "sppcls train" if Path(sys.argv[0]).stem == "sppcls" else "python train.py"
-        message = (
-            f"stopped by {name} at {where}; saved. Go on with: {program} {resume_word(self.folder / LAST)}"
-        )
-        raise Interrupted(message if trainer.is_global_zero else "", self._signum or signal.SIGTERM)
+        raise Interrupted(f"{stopped} Go on with: {program} {resume_word(self.folder / LAST)}", signum)
+
+
+_NOT_REPEATABLE = "without ckpt_path=auto its command would begin a new run"
 
 
 def resume_word(path: Path) -> str:
@@ -138,10 +150,12 @@ def resume_word(path: Path) -> str:
     return shlex.quote(hydra_word("ckpt_path", path))
 
 
-def _any_process(trainer: pl.Trainer, decision: bool) -> bool:
-    return (
-        trainer.strategy.reduce_boolean_decision(decision, all=False) if trainer.world_size > 1 else decision
-    )
+def _agreed(trainer: pl.Trainer, value: int) -> int:
+    """The largest value that any process has."""
+    if trainer.world_size == 1:
+        return int(value)
+    own = torch.tensor(int(value), device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(own, reduce_op="max"))
 
 
 def _copy_atomically(source: Path, target: Path) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from sppcls.data import Size, Source, prepare_batch
 from sppcls.data.geometry import cut, resized_size
-from sppcls.data.stream import Loaded, in_chunks, load_each, resize_whole, same_shape_batches
+from sppcls.data.stream import Loaded, in_chunks, load_each, resize_to_be_seen, same_shape_batches
 from sppcls.errors import DataError, ImageError
 from sppcls.evaluation.mapping import first_center, window_cells
 from sppcls.evaluation.predictions import KEPT, Predictions, gather
@@ -168,14 +168,10 @@ class _Render:
         return _Rendered(crops, wholes)
 
     def _whole(self, image: Tensor, scale: int, index: int) -> Tensor:
-        whole = resize_whole(image, scale)
-        if min(whole.shape[-2:]) < self.smallest:
-            height, width = image.shape[-2:]
-            raise ImageError(
-                f"{self.source.name(index)}: {height}x{width} is too elongated to be seen whole: resized it is "
-                f"{whole.shape[-2]}x{whole.shape[-1]}, and {self.smallest} pixels are needed"
-            )
-        return whole
+        try:
+            return resize_to_be_seen(image, scale, self.smallest)
+        except ImageError as error:
+            raise ImageError(f"{self.source.name(index)}: {error}") from None
 
 
 def _crops(image: Tensor, group: Views, scale: int, region: Size) -> _Crops:

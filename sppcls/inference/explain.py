@@ -31,7 +31,7 @@ from sppcls.data.sizes import Size
 from sppcls.data.stream import resize_whole
 from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ConfigError
-from sppcls.inference.explain_levels import level_labels, level_slices, pyramid_of
+from sppcls.inference.explain_levels import level_labels, pyramid_of
 from sppcls.nn import SPPClassifier
 from sppcls.nn.pyramid import CellRange
 
@@ -214,7 +214,7 @@ def explain_input(
         pooled = net.pooled(feature_map)
         logits = net.classify(pooled)[0].float()
         k = int(logits.argmax()) if class_index is None else class_index
-        slices = level_slices(pool, feature_map.shape[1])
+        slices = pool.pyramid.level_slices(feature_map.shape[1])
         without = pooled.repeat(len(slices) + 1, 1)
         for row, part in enumerate(slices):
             without[row, part] = 0

@@ -48,15 +48,6 @@ def level_labels(pyramid: Pyramid) -> list[str]:
     return labels
 
 
-def level_slices(pool: SpatialPyramidPooling2d, channels: int) -> list[slice]:
-    """The entries of the pooled vector that belong to each level."""
-    slices, start = [], 0
-    for bins in pool.pyramid.bins_per_level:
-        slices.append(slice(start, start + channels * bins))
-        start += channels * bins
-    return slices
-
-
 @dataclass(frozen=True)
 class WeightNorm:
     """Weights of one level in the head's first layer.
@@ -91,7 +82,7 @@ def weight_norms(net: SPPClassifier) -> list[WeightNorm]:
     layer = next(m for m in net.head.modules() if isinstance(m, torch.nn.Linear))
     weight = layer.weight.detach().float()
     norms = []
-    slices = level_slices(pool, net.backbone.out_channels)
+    slices = pool.pyramid.level_slices(net.backbone.out_channels)
     for label, bins, part in zip(
         level_labels(pool.pyramid), pool.pyramid.bins_per_level, slices, strict=True
     ):
@@ -194,7 +185,7 @@ def count_errors(
     """
     pool = pyramid_of(net)
     labels = level_labels(pool.pyramid)
-    slices = level_slices(pool, net.backbone.out_channels)
+    slices = pool.pyramid.level_slices(net.backbone.out_channels)
     device = next(net.parameters()).device
     wrong, images, bad = [0] * (len(labels) + 1), 0, list[str]()
     count = len(source) if indices is None else len(indices)

@@ -25,6 +25,7 @@ from matplotlib.patheffects import withStroke
 
 from sppcls.console import printable
 from sppcls.errors import ConfigError
+from sppcls.files import replacing
 from sppcls.nn.pyramid import CellRange
 
 if TYPE_CHECKING:
@@ -97,10 +98,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     with warnings.catch_warnings():
         # A name in a script that the font lacks is shown as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        try:
-            figure.savefig(path, dpi=_DPI)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from None
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=_DPI)
 
 
 def _title(explanation: Explanation, letters: int) -> str:

@@ -7,8 +7,7 @@ features of an image do not depend on the images beside it, but for rounding.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from sppcls.data.folder import image_files
 from sppcls.errors import ConfigError, DataError
-from sppcls.files import check_new_file
+from sppcls.files import check_new_file, replacing, writing
 from sppcls.inference.feature_stream import RowFile, stream_features
 from sppcls.inference.layers import check_layers, layer_lengths
 from sppcls.inference.views import View, choose_view
@@ -171,50 +170,30 @@ def write_features(
     bad: list[str] = []
     kept: list[int] = []
     paths = [images.root / name for name in images.names]
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with RowFile(temporary.with_suffix(".rows")) as rows, _removed(temporary):
+    with RowFile(out.with_name(f".{out.name}.{os.getpid()}.rows")) as rows:
         for indices, values in stream_features(
             net, paths, [layer], seen, batch_size=batch_size, workers=workers, bad=bad
         ):
-            with _writing(out):
+            with writing(out, "--out"):
                 rows.append(values[layer])
             kept += indices
         check_any(kept, folder, bad)
         features = rows.array()
-        with _writing(out):
-            with open(temporary, "wb") as file:
-                # A mapped array goes into the file piece by piece.
-                np.savez(
-                    file,
-                    features=features,
-                    paths=np.array([images.names[i] for i in kept]),
-                    labels=images.labels[kept],
-                    classes=np.array(images.classes, dtype=np.str_),
-                    layer=np.array(layer),
-                    view=np.array(seen.kind),
-                    shorter_side=np.array(seen.shorter_side),
-                    checkpoint=np.array(checkpoint),
-                    sppcls_version=np.array(card["version"]),
-                )
-            os.replace(temporary, out)
+        with replacing(out, "--out") as temporary:
+            # A mapped array goes into the file piece by piece.
+            np.savez(
+                temporary,
+                features=features,
+                paths=np.array([images.names[i] for i in kept]),
+                labels=images.labels[kept],
+                classes=np.array(images.classes, dtype=np.str_),
+                layer=np.array(layer),
+                view=np.array(seen.kind),
+                shorter_side=np.array(seen.shorter_side),
+                checkpoint=np.array(checkpoint),
+                sppcls_version=np.array(card["version"]),
+            )
         return Written(len(features), features.shape[1], seen, bad)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from None
-
-
-@contextmanager
-def _removed(path: Path) -> Iterator[None]:
-    """Leave no such file behind."""
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def check_out(out: str | os.PathLike[str], overwrite: bool) -> Path:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -131,9 +130,8 @@ def _levels(net: SPPClassifier, pooled: Tensor) -> dict[str, Tensor]:
     if not isinstance(net.pool, SpatialPyramidPooling2d):
         return {"pool": pooled}
     pyramid = net.pool.pyramid
-    ends = list(accumulate(bins * net.backbone.out_channels for bins in pyramid.bins_per_level))
-    parts = zip(pyramid.levels, [0, *ends], ends, strict=False)
-    return {_level_name(level): pooled[:, start:end] for level, start, end in parts} | {"spp": pooled}
+    parts = zip(pyramid.levels, pyramid.level_slices(net.backbone.out_channels), strict=True)
+    return {_level_name(level): pooled[:, part] for level, part in parts} | {"spp": pooled}
 
 
 def _level_name(level: tuple[int, int]) -> str:

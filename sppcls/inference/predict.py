@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
@@ -140,10 +141,7 @@ def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch
 
 
 class _Reader:
-    """Image number i, ready for a batch: uint8 (h, w, 3).
-
-    An array, because tensors of another process each occupy shared memory and a file descriptor, and both run out.
-    """
+    """Image number i, ready for a batch: uint8 (h, w, 3), which load_each passes on as bytes."""
 
     def __init__(self, paths: Sequence[str], transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.paths, self.transform = paths, transform
@@ -226,10 +224,9 @@ def _classify(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_F
     """Classes, probabilities and error of images uint8 (h, w, 3) of one shape."""
     if not images:
         return []
-    try:
+    # What follows is outside the block, as the exception holds on to the tensors.
+    with contextlib.suppress(torch.OutOfMemoryError):
         return _forward(net, images, top)
-    except torch.OutOfMemoryError:
-        pass  # and leave the handler, as the exception holds on to the tensors
     if len(images) == 1:
         height, width = images[0].shape[:2]
         return [((), (), f"too large: {height}x{width} for the network, beyond the memory of the device")]

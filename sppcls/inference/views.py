@@ -8,9 +8,9 @@ from torch import Tensor
 
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.sizes import Size
-from sppcls.data.stream import resize_whole
+from sppcls.data.stream import resize_to_be_seen
 from sppcls.data.transforms import EvalTransform
-from sppcls.errors import ConfigError, ImageError
+from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
 
 VIEWS = ("full", "crop")
@@ -45,14 +45,7 @@ class View:
         """uint8 (3, H, W) to uint8 (3, h, w); raises ImageError if too little is left of a very long image."""
         if self.kind == "crop":
             return EvalTransform(self.region, self.shorter_side)(image)
-        whole = resize_whole(image, self.shorter_side)
-        if min(whole.shape[1:]) < self.smallest:
-            height, width = image.shape[1:]
-            raise ImageError(
-                f"{height}x{width} (height x width) is too long to be seen whole: it becomes {whole.shape[1]}x"
-                f"{whole.shape[2]}, and this network needs {self.smallest} pixels"
-            )
-        return whole
+        return resize_to_be_seen(image, self.shorter_side, self.smallest)
 
 
 def choose_view(net: SPPClassifier, kind: str | None = None, shorter_side: int | None = None) -> View:

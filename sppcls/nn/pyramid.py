@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TypeAlias
 
 import torch
@@ -89,6 +90,11 @@ class Pyramid:
     def output_length(self, channels: int) -> int:
         """Length of the vector pooled from a map of ``channels`` channels."""
         return channels * self.bins
+
+    def level_slices(self, channels: int) -> list[slice]:
+        """Per level its part of the vector pooled from a map of ``channels`` channels."""
+        ends = list(accumulate(channels * bins for bins in self.bins_per_level))
+        return [slice(start, end) for start, end in pairwise([0, *ends])]
 
     def cell_ranges(
         self, size: tuple[int, int], rule: str = "adaptive"

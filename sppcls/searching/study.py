@@ -21,7 +21,7 @@ from sppcls.searching.report import Report
 from sppcls.searching.space import SearchPlan, plan_search
 from sppcls.searching.trial import Outcome, TrialRun, trial_name
 from sppcls.sweeping.folder import claim_folder
-from sppcls.sweeping.job import terminated_is_interrupted
+from sppcls.sweeping.stopping import stop_interrupts
 
 SEARCH = "search.json"
 STUDY = "study.db"
@@ -64,7 +64,7 @@ def run_search(words: Sequence[str], config_dir: str | None = None) -> Path:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         with _storage(folder / STUDY) as storage:
             search = Search(plan, folder, check, _open_study(folder, storage, known is not None))
-            with terminated_is_interrupted():
+            with stop_interrupts():
                 search.run()
     return folder
 

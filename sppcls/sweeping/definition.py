@@ -104,7 +104,7 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
     given = {key_of(word) for word in own}
     combined = [f"{key}={value_text(value)}" for key, value in file["params"].items() if key not in given]
     fixed = [word for word in file["fixed"] if key_of(word) not in given]
-    constant, choices = _expand([*fixed, *own, *combined], config_dir)
+    constant, choices = _expand([*fixed, *own, *combined])
     base = composed(constant, config_dir)
     jobs = _jobs(constant, file["cells"], choices)
     varied = ([CELL] if file["cells"] else []) + list(choices)
@@ -150,13 +150,17 @@ def job_error(job: Job, error: Exception) -> ConfigError:
 
 def safe_name(text: str) -> str:
     """A value as part of a folder name, without characters that a shell or Hydra would mind."""
-    return re.sub(r"_+", "_", re.sub(r"[^\w.-]", "_", text)).strip("._-") or "value"
+    return _without_odd(text).strip("._-") or "value"
+
+
+def _without_odd(text: str) -> str:
+    return re.sub(r"_+", "_", re.sub(r"[^\w.-]", "_", text)).strip("_")
 
 
 # --- words and values
 
 
-def _expand(words: list[str], config_dir: str | None) -> tuple[list[str], dict[str, list[str]]]:
+def _expand(words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Words with one value, and the values of every key that has several."""
     constant: list[str] = []
     choices: dict[str, list[str]] = {}
@@ -166,9 +170,9 @@ def _expand(words: list[str], config_dir: str | None) -> tuple[list[str], dict[s
             try:
                 override = parser.parse_override(word)
                 values = _values(override)
-            except HydraException:
-                compose_unchecked([word], config_dir)  # says what is wrong with it
-                raise ConfigError(f"{word}: not a key=value word") from None
+            except HydraException as error:
+                reason = str(error).splitlines()[0]
+                raise ConfigError(f"{word}: {reason}; a value with blanks or = , [ ] needs quotes") from None
             key = override.get_key_element()
             if values is None:
                 constant.append(word)
@@ -187,7 +191,12 @@ def _values(override: Override) -> list[str] | None:
             f"{override.input_line}: a sweep needs single values, such as {override.key_or_group}=1,2,3; "
             "`sppcls search` draws from ranges"
         )
-    return list(dict.fromkeys(str(value) for value in override.sweep_string_iterator()))
+    return list(dict.fromkeys(_plain(value) for value in override.sweep_string_iterator()))
+
+
+def _plain(value: object) -> str:
+    """As it would be written on the command line."""
+    return {"True": "true", "False": "false", "None": "null"}.get(str(value), str(value))
 
 
 def _jobs(constant: list[str], cells: dict[str, list[str]], choices: dict[str, list[str]]) -> list[Job]:
@@ -235,7 +244,8 @@ def value_name(key: str, value: str) -> str:
             return "nospp"
         alone = sum(value in choices for choices in groups.values()) <= 1
         return safe_name(value if alone else f"{key}_{value}")
-    return safe_name(f"{short_key(key)}{value}")
+    text = _without_odd(value)
+    return f"{short_key(key)}{'_' if text[:1].isalpha() else ''}{text}"
 
 
 def _short(name: str) -> str:

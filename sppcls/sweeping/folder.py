@@ -13,7 +13,7 @@ from typing import Any
 from sppcls.console import table
 from sppcls.errors import ConfigError
 from sppcls.files import replacing
-from sppcls.run_folder import LAST, check_writable, lock_folder, read_result
+from sppcls.run_folder import LAST, check_writable, in_use, lock_folder, read_result
 from sppcls.sweeping.definition import SweepPlan
 
 SWEEP = "sweep.json"
@@ -165,10 +165,14 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
         outcome = {}
     result = read_result(sweep / name) or {}
     finished = job_finished(sweep / name, epochs)
+    if finished:
+        outcome.update(status="finished", reason="")
+    elif in_use(sweep / name):  # a cluster goes on with it, whatever became of the process that waited
+        outcome.update(status="running", reason="")
     row = {
         "job": name,
-        "status": "finished" if finished else str(outcome.get("status", "waiting")),
-        "reason": "" if finished else str(outcome.get("reason", "")),
+        "status": str(outcome.get("status", "waiting")),
+        "reason": str(outcome.get("reason", "")),
         "epochs": str(result.get("epochs", "")),
         "seconds": f"{result['train_seconds']:.1f}" if finished else "",
         "peak_memory_mib": f"{outcome['peak_memory_mib']:.0f}" if "peak_memory_mib" in outcome else "",

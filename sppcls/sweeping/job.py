@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+
+from sppcls.errors import ConfigError
 
 _PARENT = "SPPCLS_PARENT"
 
@@ -46,6 +46,8 @@ class TrainingProcess:
     def __init__(self, words: list[str], say: Callable[[str], None], note: Callable[[str], None]) -> None:
         self._say, self._note = say, note
         environment = {k: v for k, v in os.environ.items() if k not in _DISTRIBUTED}
+        # In a job of Slurm it is one process, which starts the others of a distributed run itself.
+        environment = {k: v for k, v in environment.items() if not k.startswith("SLURM_")}
         environment[_PARENT] = str(os.getpid())
         environment["PYTHONUNBUFFERED"] = "1"
         self.ended: Ended | None = None
@@ -115,6 +117,8 @@ class TrainingProcess:
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code
         self._reader.join(timeout=5)  # a grandchild may hold the pipe open
+        if not self._reader.is_alive() and self._process.stdout is not None:
+            self._process.stdout.close()
         unit = 1024 if sys.platform != "darwin" else 1024 * 1024
         state, reason = _judge(code, self._last)
         return Ended(state, reason, time.perf_counter() - self._started, usage.ru_maxrss / unit)
@@ -133,25 +137,16 @@ def _judge(code: int, last: str) -> tuple[str, str]:
     return "failed", said or f"exit status {code}"
 
 
-@contextmanager
-def terminated_is_interrupted() -> Iterator[None]:
-    """SIGTERM ends what runs many jobs as Ctrl-C does: the running one saves, and the summary is written."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        sys.exit(128 + signum)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def stop_without_parent() -> None:
-    """In a process that :class:`TrainingProcess` started: save and stop when the parent is gone."""
+    """In a process that :class:`TrainingProcess` started: save and stop when the parent is gone.
+
+    A scheduler's warnings reach every process of a job; there the parent answers them, by SIGTERM.
+    """
     parent = os.environ.pop(_PARENT, None)
     if parent is None:
         return
+    for signum in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == int(parent):
@@ -164,13 +159,19 @@ def stop_without_parent() -> None:
 def remove_dead_attempt(folder: Path) -> None:
     """Make room for a run that begins anew where one has died before its first checkpoint.
 
-    Only what a run writes is removed; with anything else in it the folder stays as it is.
+    Raises:
+        ConfigError: the folder holds something that no run writes; nothing is removed then.
     """
     if not folder.is_dir():
         return
-    entries = list(folder.iterdir())
-    known = ("config.yaml", "metrics.csv", "train.log", ".lock", "bad_images.txt")
-    if all(p.name in known or p.name.startswith(("events.out.tfevents", ".")) for p in entries):
-        for path in entries:
-            path.unlink()
-        folder.rmdir()
+    known = ("config.yaml", "metrics.csv", "train.log", "bad_images.txt")
+    strange = [
+        p.name
+        for p in folder.iterdir()
+        if p.is_dir() or not (p.name in known or p.name.startswith(("events.out.tfevents", ".")))
+    ]
+    if strange:
+        raise ConfigError(f"{folder}: holds {strange[0]}, which no run writes; move it away")
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()

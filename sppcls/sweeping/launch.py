@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,16 @@ from sppcls.sweeping.folder import (
     summary_table,
     write_summary,
 )
-from sppcls.sweeping.job import TrainingProcess, remove_dead_attempt, terminated_is_interrupted
+from sppcls.sweeping.job import Ended, TrainingProcess, remove_dead_attempt
+from sppcls.sweeping.stopping import (
+    LAUNCHER,
+    STOP,
+    Worker,
+    stop_asks_jobs,
+    stop_interrupts,
+    wait_for,
+    wait_until_free,
+)
 
 # Launchers whose jobs see other devices than this process does.
 _ELSEWHERE = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
@@ -45,10 +56,12 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
         ConfigError: anything that makes a job impossible, before the first one starts.
         SppclsError: some jobs have failed; what they said stands in the summary.
     """
+    from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
+
     plan = plan_sweep(words, config_dir)
     configs = job_configs(plan)
     launcher_config = _launcher_config(plan)
-    _check_jobs(plan, configs, here=not str(launcher_config.hydra.launcher._target_).endswith(_ELSEWHERE))
+    _check_jobs(plan, configs, here=_class_of(launcher_config.hydra.launcher) not in _ELSEWHERE)
     epochs = {name: config.trainer.max_epochs for name, config in configs.items()}
     with claim_sweep_folder(plan) as folder:
         states = {job.name: job_state(folder, job.name, epochs[job.name]) for job in plan.jobs}
@@ -56,13 +69,41 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
         counts = [f"{list(states.values()).count(s)} {s}" for s in ("finished", "begun", "new")]
         _print(f"Sweep {folder}: {len(plan.jobs)} runs: {', '.join(counts)}")
         try:
-            with terminated_is_interrupted():
-                if todo:
+            if todo:
+                with _stopping(folder, launcher_config):
                     _launch(plan, todo, folder, launcher_config)
+        except SystemExit as stopped:
+            if stopped.code == 128 + WARNING_SIGNAL:
+                reason = queue_again()
+                _print(
+                    f"Slurm job {slurm_job()} is {f'not queued again: {reason}' if reason else 'queued again'}"
+                )
+            raise
         finally:
+            _remove_empty(folder / LAUNCHER)
             rows = write_summary(folder, epochs)
             _print(f"\n{summary_table(rows)}")
+        _compare(folder)
         return _conclude(folder, rows)
+
+
+def _compare(folder: Path) -> None:
+    """What the finished runs show so far; the report goes to the sweep's folder."""
+    from sppcls.comparison import compare, content
+    from sppcls.comparison.report import check_out, write_report
+
+    try:
+        comparison = compare([folder])
+        page = write_report(comparison, check_out(folder / "comparison"))
+    except SppclsError as error:
+        _print(f"Not compared: {error}")
+        return
+    _print("")
+    for finding in content.headline(comparison):
+        if finding.top == 1:
+            _print(str(finding))
+    _print(f"Report: {page}")
+    _print(f"In TensorBoard: sppcls board {shlex.quote(str(folder))}")
 
 
 def _conclude(folder: Path, rows: list[dict[str, str]]) -> Path:
@@ -101,7 +142,7 @@ def _launcher_config(plan: SweepPlan) -> DictConfig:
     words = [*plan.hydra_words, *searchpath_words(plan.config_dir)]
     with hydra_session() as session:
         try:
-            return session.compose_config(
+            config = session.compose_config(
                 CONFIG_NAME,
                 [*words, hydra_word("runs_dir", plan.runs_dir)],
                 RunMode.MULTIRUN,
@@ -115,9 +156,32 @@ def _launcher_config(plan: SweepPlan) -> DictConfig:
                 ):
                     raise ConfigError(f'hydra/launcher={name}: needs pip install "sppcls[{extra}]"') from None
             raise ConfigError(f"{' '.join(words)}: {text}") from None
+    for key in ("tasks_per_node", "nodes"):
+        if OmegaConf.select(config.hydra.launcher, key, default=1) != 1:
+            raise ConfigError(
+                f"hydra.launcher.{key}={config.hydra.launcher[key]}: a run is one task, which starts its other "
+                "processes itself: hydra.launcher.gpus_per_node=4 trainer=ddp"
+            )
+    return config
 
 
 # --- the jobs
+
+
+def _class_of(launcher: Any) -> str:
+    return str(launcher._target_).rpartition(".")[2]
+
+
+def _stopping(sweep: Path, config: DictConfig) -> AbstractContextManager[None]:
+    """What Ctrl-C and SIGTERM do. Jobs of a cluster's queue are the queue's: it has commands to stop them."""
+    (sweep / LAUNCHER / STOP).unlink(missing_ok=True)
+    here = _class_of(config.hydra.launcher) in ("BasicLauncher", "SlurmLauncher")
+    return stop_interrupts() if here else stop_asks_jobs(sweep, _print)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _launch(plan: SweepPlan, todo: list[Job], folder: Path, config: DictConfig) -> None:
@@ -130,46 +194,79 @@ def _launch(plan: SweepPlan, todo: list[Job], folder: Path, config: DictConfig) 
         ]
         for job in todo
     ]
-    OmegaConf.update(config, "hydra.sweep.dir", str(folder / ".launcher"), force_add=True)
+    OmegaConf.update(config, "hydra.sweep.dir", str((folder / LAUNCHER).resolve()), force_add=True)
     with hydra_session() as session:
         context = HydraContext(config_loader=session.config_loader, callbacks=Callbacks(config))
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=run_job, config=config
         )
-        for ended in launcher.launch(batch, initial_job_idx=0):
-            _ = ended.return_value  # raises what the launcher itself failed with
+        try:
+            for ended in launcher.launch(batch, initial_job_idx=0):
+                _ = ended.return_value  # raises what the launcher itself failed with
+        except Exception as error:
+            if _class_of(config.hydra.launcher) == "BasicLauncher":
+                raise
+            words = " ".join(plan.hydra_words)
+            raise SppclsError(
+                f"{words}: {type(error).__name__}: {' '.join(str(error).split())[-500:]}"
+            ) from error
 
 
 def run_job(config: DictConfig) -> dict[str, Any]:
     """One job, wherever a launcher has put it: ``sppcls train`` in a process of its own. Returns its outcome."""
-    hydra = HydraConfig.get()
-    folder = Path(config.runs_dir) / config.name
-    job = str(config.run_name)
-    words = list(hydra.overrides.task)
-    words += [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
-    names = [known["name"] for known in (read_sweep(folder) or {}).get("jobs", [])]
+    sweep, job = Path(config.runs_dir) / config.name, str(config.run_name)
+    if _class_of(HydraConfig.get().launcher) == "BasicLauncher":
+        print()
+        return _run(config, sweep, job, _print, wait_for)
+
+    def say(line: str) -> None:
+        _print(f"{job}: {line}")
+
+    worker = Worker(sweep, say)
+    with worker.signals():
+        if reason := worker.stopping():
+            say(f"not started: {reason}")
+            return {"job": job, "status": "waiting"}
+        outcome = _run(config, sweep, job, say, worker.wait_for)
+    worker.leave_with_parent()
+    return outcome
+
+
+def _run(
+    config: DictConfig,
+    sweep: Path,
+    job: str,
+    say: Callable[[str], None],
+    wait: Callable[[TrainingProcess], Ended],
+) -> dict[str, Any]:
+    overrides = HydraConfig.get().overrides
+    words = list(overrides.task)
+    words += [word for word in overrides.hydra if word.startswith("hydra.searchpath=")]
+    names = [known["name"] for known in (read_sweep(sweep) or {}).get("jobs", [])]
     number = names.index(job) + 1 if job in names else 0
-    alone = str(hydra.launcher._target_).endswith("BasicLauncher")
-    prefix = "" if alone else f"{job}: "
-    state = job_state(folder, job, config.trainer.max_epochs)
+    if not wait_until_free(sweep / job):
+        say(f"run {job} is left alone: another process trains it")
+        return {"job": job, "status": "running"}
+    state = job_state(sweep, job, config.trainer.max_epochs)
     if state == "finished":  # by another process, since the sweep was planned
         return {"job": job, "status": "finished"}
     if state == "begun":
-        words.append(hydra_word("ckpt_path", folder / job / LAST))
+        words.append(hydra_word("ckpt_path", sweep / job / LAST))
     else:
-        remove_dead_attempt(folder / job)
-    how = "goes on" if state == "begun" else "starts"
-    _print(f"\n{prefix}run {number} of {len(names)} {how}: {folder / job}")
-    process = TrainingProcess(
-        words, say=lambda line: _print(f"{prefix}{line}"), note=lambda line: _print(f"{prefix}{line}")
-    )
+        try:
+            remove_dead_attempt(sweep / job)
+        except ConfigError as error:
+            Outcome(job, "failed", str(error), 0.0, 0.0).save(sweep)
+            return {"job": job, "status": "failed"}
+    say(f"run {number} of {len(names)} {'goes on' if state == 'begun' else 'starts'}: {sweep / job}")
+    process = TrainingProcess(words, say=say, note=say)
     try:
-        ended = process.wait()
+        wait(process)
     finally:
-        if process.ended is not None:
-            ended = process.ended
-            Outcome(job, ended.status, ended.reason, ended.seconds, ended.peak_memory_mib).save(folder)
+        ended = process.ended
+        if ended is not None:
+            Outcome(job, ended.status, ended.reason, ended.seconds, ended.peak_memory_mib).save(sweep)
     assert ended is not None
     if ended.status != "finished":
-        _print(f"{prefix}run {job} {ended.status}: {ended.reason}")
+        say(f"run {job} {ended.status}: {ended.reason}")
     return {"job": job, "status": ended.status}

@@ -194,10 +194,10 @@ def test_what_was_found_is_kept_when_the_rest_cannot_be(checkpoint, tmp_path, mo
     def stop(self, *args, **options):
         raise KeyboardInterrupt
 
-    original = evaluator.resize_whole
-    monkeypatch.setattr(evaluator, "resize_whole", stop)
+    original = evaluator.resize_to_be_seen
+    monkeypatch.setattr(evaluator, "resize_to_be_seen", stop)
     assert main(["evaluate", "last.ckpt", "--protocol", "center,full", "--out", str(out), *QUICK]) == 130
-    monkeypatch.setattr(evaluator, "resize_whole", original)
+    monkeypatch.setattr(evaluator, "resize_to_be_seen", original)
     assert [row["protocol"] for row in rows(out / "errors.csv")] == ["center"]
     assert (out / "center_96.npz").exists()
     monkeypatch.setattr(evaluator, "cut", stop)

@@ -536,6 +536,8 @@ def test_mistakes_from_python(photos: Path, tmp_path: Path) -> None:
         explain(net, tmp_path / "nothing.png")
     with pytest.raises(CheckpointError, match="only in the data: none"):
         labelled_images(photos / "val", [*CLASSES, "stars"])
+    with pytest.raises(DataError, match="xxx: no such folder"):
+        labelled_images("x" * 300, CLASSES)  # a longer name than a file may have
     (tmp_path / "discs").mkdir()
     with pytest.raises(DataError, match="no image in this folder"):
         labelled_images(tmp_path, ["discs"])

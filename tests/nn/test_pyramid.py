@@ -117,6 +117,12 @@ def test_figures_of_the_paper() -> None:
     assert paper.coverage((10, 10)) == [1.0] * 4
 
 
+def test_slices_of_the_levels_counted_by_hand() -> None:
+    # Two channels: 2 * 3 * 4 = 24 numbers, then 2 * 2 * 2 = 8, then 2.
+    assert Pyramid([(3, 4), 2, 1]).level_slices(2) == [slice(0, 24), slice(24, 32), slice(32, 34)]
+    assert Pyramid([6, 3, 2, 1]).level_slices(256)[-1] == slice(12_544, 12_800)
+
+
 def test_is_a_value() -> None:
     pyramid = Pyramid([6, (3, 4), 1])
     assert pyramid.levels == ((6, 6), (3, 4), (1, 1))

@@ -1,0 +1,21 @@
+"""From run folders to an answer: groups, paired differences, tables and pictures. Needs neither torch nor Lightning."""
+
+from sppcls.comparison.answers import Answers, Measure, read_answers
+from sppcls.comparison.find import find_runs
+from sppcls.comparison.groups import Comparison, Group, Pair, Refusal, compare, group_runs
+from sppcls.comparison.runs import Run, read_run
+
+__all__ = [
+    "Answers",
+    "Comparison",
+    "Group",
+    "Measure",
+    "Pair",
+    "Refusal",
+    "Run",
+    "compare",
+    "find_runs",
+    "group_runs",
+    "read_answers",
+    "read_run",
+]

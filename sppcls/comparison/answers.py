@@ -1,0 +1,92 @@
+"""The kept answers of a network, image by image, as ``Predictions.save`` wrote them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sppcls.errors import DataError
+
+
+class Measure(NamedTuple):
+    """Where an error is measured: a test protocol (``center``) at an image size (``224``, ``180x240``)."""
+
+    protocol: str
+    size: str
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.size}"
+
+    @property
+    def side(self) -> int:
+        """Shorter side in pixels; 0 where the size is not known."""
+        return min((int(side) for side in self.size.split("x") if side.isdigit()), default=0)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which images a network got right.
+
+    Attributes:
+        path: the file.
+        measure: protocol and size, as far as the file or its name tells.
+        names, labels: (N,), the images in the order of their names, and their true classes.
+        hit1, hit5: bool (N,), whether the true class is the first, or among the first five, answers.
+    """
+
+    path: Path
+    measure: Measure
+    names: np.ndarray
+    labels: np.ndarray
+    hit1: np.ndarray
+    hit5: np.ndarray
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Top-1 and top-5 error in per cent."""
+        total = len(self.labels)
+        return 100 * int((~self.hit1).sum()) / total, 100 * int((~self.hit5).sum()) / total
+
+    @cached_property
+    def images(self) -> str:
+        """A fingerprint of the images and labels: equal for answers about the same ones, in any order."""
+        digest = hashlib.sha256()
+        for name, label in zip(self.names.tolist(), self.labels.tolist(), strict=True):
+            digest.update(f"{name}\0{label}\n".encode())
+        return digest.hexdigest()
+
+
+def read_answers(path: Path) -> Answers:
+    """Read one file of predictions.
+
+    Raises:
+        DataError: the file cannot be read, or is something else.
+    """
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            found = {key: file[key] for key in ("path", "label", "top_class")}
+            texts = {key: str(file[key]) for key in ("protocol", "size", "window_rule") if key in file}
+    except KeyError as error:
+        raise DataError(f"{path}: has no {error.args[0].split()[0]}, so it holds no predictions") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged or no npz file"
+        raise DataError(f"{path}: cannot be read ({reason})") from None
+    names, labels, top = found["path"], found["label"], found["top_class"]
+    if top.ndim != 2 or names.ndim != 1 or not 0 < len(labels) == len(names) == len(top):
+        raise DataError(f"{path}: path, label and top_class do not have one row for each image")
+    order = np.argsort(names, kind="stable")
+    names, labels, right = names[order], labels[order], (top == labels[:, None])[order]
+    protocol = texts.get("protocol", path.stem)
+    rule = texts.get("window_rule", "appendix")
+    ending = re.fullmatch(r".+_(\d+(x\d+)?)", path.stem)
+    size = texts.get("size") or (ending.group(1) if ending else "")
+    measure = Measure(protocol if rule == "appendix" else f"{protocol}_{rule}", size)
+    return Answers(path, measure, names, labels, right[:, :1].any(1), right[:, :5].any(1))

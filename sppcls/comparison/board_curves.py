@@ -1,0 +1,117 @@
+"""What TensorBoard draws of a run or of the mean of several: figures of every epoch, under tags that name the size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from sppcls.comparison.answers import Measure
+from sppcls.comparison.findings import informative_top5
+from sppcls.comparison.groups import Comparison
+from sppcls.comparison.runs import METRICS, Run
+from sppcls.comparison.statistics import mean_and_std
+
+
+@dataclass
+class Curves:
+    """What is drawn of one run, or of the mean of several.
+
+    Attributes:
+        end: time of the last epoch, in seconds since 1970.
+        epochs, pixels, seconds: one for each epoch done, the latter two from the start; None where not known.
+        values: by tag, one for each epoch, None where it was not validated. ``val/loss`` is as in the run's own events,
+            ``at_224/loss`` the same by the size of the images.
+    """
+
+    end: float
+    epochs: list[int]
+    pixels: list[float | None]
+    seconds: list[float | None]
+    values: dict[str, list[float | None]] = field(default_factory=dict)
+
+    def times(self) -> list[float]:
+        """When each epoch was done, in seconds since 1970; as if the training had never been stopped."""
+        last = self.seconds[-1]
+        return [self.end if s is None or last is None else self.end - last + s for s in self.seconds]
+
+    def by_size(self) -> dict[str, list[float | None]]:
+        """Only the tags that name a size."""
+        return {tag: values for tag, values in self.values.items() if tag.startswith("at_")}
+
+
+def curve_names(comparison: Comparison) -> dict[Measure, str]:
+    """A first part of tags for everything that was validated during training: ``at_224``.
+
+    A run's own ``val`` is its largest training size, which is another one for other runs.
+    """
+    runs = [run for group in comparison.groups for run in group.runs]
+    validated = [measure for measure in comparison.measures if any(run.column(measure) for run in runs)]
+    views = {measure.protocol for measure in validated}
+    return {m: f"at_{m.size}" if len(views) == 1 else f"at_{m.size}_{m.protocol}" for m in validated}
+
+
+def shown_figures(comparison: Comparison) -> dict[str, str]:
+    """Figures of a validation, with the words for each; the top-5 error only if it says anything."""
+    figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %", "loss": "loss"}
+    if not informative_top5(comparison):
+        del figures["top5_error"]
+    return figures
+
+
+def curves_of(run: Run, comparison: Comparison) -> Curves:
+    """Every figure that a run wrote down after its epochs, and those of the validation also by the size."""
+    tags = list(dict.fromkeys(tag for row in run.rows for tag in row if "/" in tag))
+    curves = Curves(
+        end=(run.folder / METRICS).stat().st_mtime,
+        epochs=[int(row["epoch"] or 0) for row in run.rows],
+        pixels=[row.get("pixels_seen") for row in run.rows],
+        seconds=[row.get("train_seconds") for row in run.rows],
+        values={tag: [row.get(tag) for row in run.rows] for tag in tags},
+    )
+    for measure, name in curve_names(comparison).items():
+        column = run.column(measure)
+        for figure in shown_figures(comparison):
+            own = f"{column.partition('/')[0]}/{figure}" if column else ""
+            if own in curves.values:
+                curves.values[f"{name}/{figure}"] = curves.values[own]
+    return curves
+
+
+@dataclass
+class Mean:
+    """Mean of several runs at every epoch that all of them have, and the mean minus and plus one standard deviation."""
+
+    mean: Curves
+    lower: Curves
+    upper: Curves
+
+
+def mean_of(runs: Sequence[Curves]) -> Mean:
+    """Mean and band of runs that differ in their seed; with one run they are all the same."""
+    epochs = [epoch for epoch in runs[0].epochs if all(epoch in run.epochs for run in runs)]
+
+    def across(series: Sequence[list[float | None]]) -> list[list[float] | None]:
+        """Of every epoch the figures of all runs; None where one has none."""
+        found: list[list[float] | None] = []
+        for epoch in epochs:
+            row = [values[run.epochs.index(epoch)] for run, values in zip(runs, series, strict=True)]
+            known = [value for value in row if value is not None]
+            found.append(known if len(known) == len(row) else None)
+        return found
+
+    def means(series: Sequence[list[float | None]]) -> list[float | None]:
+        return [None if row is None else fmean(row) for row in across(series)]
+
+    pixels, seconds = means([run.pixels for run in runs]), means([run.seconds for run in runs])
+    end = max(run.end for run in runs)
+    result = Mean(*(Curves(end, epochs, pixels, seconds) for _ in range(3)))
+    for tag in runs[0].values:
+        if not all(tag in run.values for run in runs):
+            continue
+        rows = [
+            None if row is None else mean_and_std(row) for row in across([run.values[tag] for run in runs])
+        ]
+        for curves, sign in ((result.mean, 0), (result.lower, -1), (result.upper, 1)):
+            curves.values[tag] = [None if row is None else row[0] + sign * (row[1] or 0) for row in rows]
+    return result

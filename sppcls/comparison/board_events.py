@@ -1,0 +1,119 @@
+"""TensorBoard event files, written without torch: scalars, text, pictures, layouts and HParams."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as custom_scalar
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from tensorboard.plugins.hparams import metadata as hparams
+from tensorboard.plugins.text import metadata as text
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+# TensorBoard reads the files of a folder in the order of their names, and takes what describes a tag from the first
+# file that has it. This one comes before those of a training, whose names begin with a time.
+NAME = "events.out.tfevents.0000000000.comparison"
+
+HParam = bool | float | str
+
+
+class EventFile:
+    """The events of one TensorBoard run, as a context manager.
+
+    Args:
+        folder: of the TensorBoard run; made if it is not there.
+        number: place of the run among all. Where runs are not sorted by name, TensorBoard orders them, and gives them
+            colours, by the time of their first event.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._now = time.time()
+        self._records = RecordWriter(open(folder / NAME, "wb"))  # noqa: SIM115 (closed by __exit__)
+        self._write(Event(wall_time=float(1 + number), file_version="brain.Event:2"))
+
+    def __enter__(self) -> EventFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._records.close()
+
+    def scalar(self, tag: str, value: float, step: int, wall_time: float) -> None:
+        """A point of a curve, at a time in seconds since 1970."""
+        self._add(Summary.Value(tag=tag, simple_value=value), step, wall_time)
+
+    def text(self, tag: str, markdown: str) -> None:
+        """Text for the *Text* page, in Markdown."""
+        self._add(_strings(tag, [markdown], text.create_summary_metadata(None, None)))
+
+    def image(self, tag: str, png: bytes) -> None:
+        """A picture for the *Images* page: a PNG file."""
+        width, height = struct.unpack(">II", png[16:24])
+        picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
+        self._add(Summary.Value(tag=tag, image=picture))
+
+    def layout(self, categories: Mapping[str, Sequence[layout_pb2.Chart]]) -> None:
+        """The charts of the *Custom Scalars* page, by category."""
+        layout = layout_pb2.Layout(
+            category=[layout_pb2.Category(title=title, chart=charts) for title, charts in categories.items()]
+        )
+        tag, metadata = custom_scalar.CONFIG_SUMMARY_TAG, custom_scalar.create_summary_metadata()
+        self._add(_strings(tag, [layout.SerializeToString()], metadata))
+
+    def hparams(self, values: Mapping[str, HParam], name: str) -> None:
+        """The row of this TensorBoard run on the *HParams* page; rows of one name would be united."""
+        start = plugin_data_pb2.SessionStartInfo(group_name=name, start_time_secs=self._now)
+        for key, value in values.items():
+            # A bool is a number, too.
+            if isinstance(value, bool):
+                start.hparams[key].bool_value = value
+            elif isinstance(value, str):
+                start.hparams[key].string_value = value
+            else:
+                start.hparams[key].number_value = value
+        self._hparams(
+            hparams.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start)
+        )
+
+    def experiment(self, columns: Sequence[api_pb2.HParamInfo], metrics: Mapping[str, str]) -> None:
+        """The columns of the *HParams* page for all runs: hyperparameters, and scalar tags with the names shown."""
+        experiment = api_pb2.Experiment(
+            hparam_infos=columns,
+            metric_infos=[
+                api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown)
+                for tag, shown in metrics.items()
+            ],
+            time_created_secs=self._now,
+        )
+        self._hparams(hparams.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
+
+    def _hparams(self, tag: str, content: plugin_data_pb2.HParamsPluginData) -> None:
+        metadata = hparams.create_summary_metadata(content)
+        self._add(Summary.Value(tag=tag, metadata=metadata, tensor=hparams.NULL_TENSOR))
+
+    def _add(self, value: Summary.Value, step: int = 0, wall_time: float | None = None) -> None:
+        when = self._now if wall_time is None else wall_time
+        self._write(Event(wall_time=when, step=step, summary=Summary(value=[value])))
+
+    def _write(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())
+
+
+def _strings(tag: str, values: Sequence[str | bytes], metadata: SummaryMetadata) -> Summary.Value:
+    encoded = [value.encode() if isinstance(value, str) else value for value in values]
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(encoded))])
+    tensor = TensorProto(dtype=DT_STRING, string_val=encoded, tensor_shape=shape)
+    return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)

@@ -1,0 +1,125 @@
+"""Find the run folders below the paths that a person names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sppcls.comparison.runs import CONFIG, METRICS, RESULT, Run, read_run
+from sppcls.errors import ConfigError, DataError
+
+SWEEP = "sweep.json"
+
+
+def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Run], list[str]]:
+    """Every run folder among and below ``paths``.
+
+    Args:
+        paths: run folders, sweep folders, or any folders above them.
+
+    Returns:
+        The runs, in the order of the paths, of a sweep's jobs, and else of their names; and one line for each
+        folder that cannot be used, or only in part, and why. Unfinished runs are among the runs.
+
+    Raises:
+        ConfigError: a path is not there or cannot be read, or there is no run in any of them.
+    """
+    search = _Search()
+    for path in map(Path, paths):
+        try:
+            names = os.listdir(path)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        # A run that is named itself belongs to the sweep of the folder above it.
+        search.walk(path, _read_sweep(path.resolve().parent) if CONFIG in names else _Sweep())
+    if not search.runs:
+        reason = f"; {search.problems[0]}" if search.problems else ""
+        raise ConfigError(
+            f"{', '.join(map(str, paths))}: no run that can be compared{reason} (a run folder has {CONFIG} and {METRICS})"
+        )
+    return search.runs, search.problems
+
+
+@dataclass
+class _Sweep:
+    """What ``sweep.json`` says: names of the jobs in their order, and what was varied (the seed left out)."""
+
+    jobs: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def position(self, name: str) -> int:
+        names = list(self.jobs)
+        return names.index(name) if name in self.jobs else len(names)
+
+
+class _Search:
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.problems: list[str] = []
+        self._seen: set[Path] = set()
+
+    def walk(self, folder: Path, sweep: _Sweep) -> None:
+        """Take ``folder`` if it is a run, else look below it."""
+        if folder.resolve() in self._seen:  # named twice, or linked to
+            return
+        self._seen.add(folder.resolve())
+        try:
+            entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        except OSError as error:
+            self.problems.append(f"{folder}: cannot be read ({error.strerror})")
+            return
+        names = {entry.name for entry in entries}
+        if CONFIG in names:
+            self._take(folder, sweep)
+        elif names & {METRICS, RESULT, "last.ckpt", "train.log"}:
+            self.problems.append(f"{folder}: has no {CONFIG}: not a whole run folder")
+        elif not entries:
+            self.problems.append(f"{folder}: is empty")
+        else:
+            if SWEEP in names:
+                sweep = _read_sweep(folder)
+                if not sweep.jobs:
+                    self.problems.append(
+                        f"{folder / SWEEP}: is damaged; groups get their names from the configs"
+                    )
+                missing = [job for job in sweep.jobs if job not in names]
+                self.problems += [f"{folder / job}: has not started" for job in missing]
+            below = [Path(entry.path) for entry in entries if entry.is_dir()]
+            for child in sorted(below, key=lambda path: (sweep.position(path.name), _natural(path.name))):
+                self.walk(child, sweep)
+
+    def _take(self, folder: Path, sweep: _Sweep) -> None:
+        try:
+            run = read_run(folder)
+        except DataError as error:
+            self.problems.append(f"{folder}: {error}")
+            return
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a value of some other shape
+            self.problems.append(f"{folder}: {CONFIG} or {RESULT} is not as this version of sppcls writes it")
+            return
+        run.values = sweep.jobs.get(folder.resolve().name, {})
+        self.problems += [f"{folder}: {note}" for note in run.notes]
+        self.runs.append(run)
+
+
+def _read_sweep(folder: Path) -> _Sweep:
+    """Empty if there is none, or it cannot be read."""
+    try:
+        sweep: Any = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        return _Sweep(
+            {
+                str(job["name"]): {str(k): str(v) for k, v in job["values"].items() if k != "seed"}
+                for job in sweep["jobs"]
+            }
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _Sweep()
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts ``seed10`` after ``seed9``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,292 @@
+"""Runs by what was varied: groups, the factors that tell them apart, and the pairs that may be compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from sppcls.comparison.answers import Measure
+from sppcls.comparison.find import find_runs
+from sppcls.comparison.labels import ABSENT, group_labels, sweep_label
+from sppcls.comparison.runs import METRICS, Run
+from sppcls.errors import ConfigError
+
+# What does not change the weights after an epoch: where a run is written, what is logged, what it runs on.
+_IGNORED = {
+    "name", "run_name", "runs_dir", "ckpt_path", "seed", "sizes.val_sizes",
+    "data.workers", "data.download", "data.check", "data.val_batch_size",
+    "trainer.threads", "trainer.accelerator", "trainer.compile", "trainer.deterministic",
+}  # fmt: skip
+_IGNORED_GROUPS = ("log", "evaluation")
+# What decides which images are tested.
+_IMAGES = ("data.name", "data.root", "data.val_fraction", "data.num_val", "trainer.limit_val_batches")
+
+
+@dataclass
+class Group:
+    """Finished runs that differ in nothing but their seed.
+
+    Attributes:
+        label: short name, one of its own.
+        values: of the keys that differ between groups.
+        runs: one for each seed, by seed.
+    """
+
+    label: str
+    values: dict[str, Any]
+    runs: list[Run]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds, ascending."""
+        return [run.seed for run in self.runs]
+
+    def run(self, seed: int) -> Run:
+        """The run of a seed."""
+        return next(run for run in self.runs if run.seed == seed)
+
+    def errors(self, measure: Measure, top: int = 1) -> dict[int, float]:
+        """Error in per cent by seed, of the runs that have it; ``top`` is 1 or 5."""
+        found = {run.seed: run.errors[measure][top > 1] for run in self.runs if measure in run.errors}
+        return {seed: error for seed, error in found.items() if error == error}
+
+
+@dataclass
+class Pair:
+    """Two groups that differ in one thing, ``second`` judged against ``first``."""
+
+    first: Group
+    second: Group
+    factor: str
+    keys: list[str]
+
+
+@dataclass
+class Refusal:
+    """Two groups that are not compared, and why."""
+
+    first: Group
+    second: Group
+    reason: str
+
+
+@dataclass
+class Comparison:
+    """What was found.
+
+    Attributes:
+        factors: config groups in which the groups differ (``sizes``, ``pyramid``, ...), with the keys.
+        groups: in the order of the runs.
+        pairs: pairs that may be compared.
+        refused: pairs that may not.
+        problems: one line for everything that was there and is not used, or only in part.
+        unfinished: runs that are not in a group for that.
+    """
+
+    factors: dict[str, list[str]]
+    groups: list[Group]
+    pairs: list[Pair]
+    refused: list[Refusal]
+    problems: list[str]
+    unfinished: list[Run]
+
+    @cached_property
+    def main(self) -> Measure:
+        """Where the headline error is measured: the main measure of most runs."""
+        mains = [run.main for group in self.groups for run in group.runs]
+        return max(dict.fromkeys(mains), key=mains.count)
+
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """Everything that any run has an error for: the main one first, then the same view at other sizes."""
+        found = {measure for group in self.groups for run in group.runs for measure in run.errors}
+
+        def order(measure: Measure) -> tuple[bool, bool, str, int, str]:
+            other = measure.protocol != self.main.protocol
+            return measure != self.main, other, measure.protocol if other else "", measure.side, measure.size
+
+        return sorted(found, key=order)
+
+    def group(self, label: str) -> Group:
+        """A group by its label.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        for group in self.groups:
+            if group.label == label:
+                return group
+        raise ConfigError(
+            f"--baseline {label}: no such group; choose from {', '.join(g.label for g in self.groups)}"
+        )
+
+
+def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str | None = None) -> Comparison:
+    """Group runs by what was varied, and say which groups may be compared.
+
+    Args:
+        runs, problems: from :func:`~sppcls.comparison.find.find_runs`.
+        baseline: label of a group that the others are compared with; None: every pair.
+
+    Raises:
+        ConfigError: not one run is finished, or no group is called ``baseline``.
+    """
+    problems = list(problems)
+    unfinished = [run for run in runs if not run.finished]
+    problems += [
+        f"{run.folder}: unfinished, at epoch {run.epochs} of {run.planned_epochs}: left out"
+        if run.epochs < run.planned_epochs
+        else f"{run.folder}: trained for {run.epochs} epochs, its config says {run.planned_epochs}: left out"
+        for run in unfinished
+    ]
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        raise ConfigError(f"no run is finished yet; {problems[-1]}")
+    settings = [_settings(run) for run in finished]
+    problems += _unify_roots(finished, settings)
+    factors, lines = _factors(settings)
+    problems += lines
+    keys = [key for members in factors.values() for key in members]
+    members: dict[str, list[Run]] = {}
+    values: dict[str, dict[str, Any]] = {}
+    for run, setting in zip(finished, settings, strict=True):
+        value = {key: setting.get(key, ABSENT) for key in keys}
+        members.setdefault(repr(value), []).append(run)
+        values[repr(value)] = value
+    groups = []
+    for label, (name, found) in zip(_labels(members, values, factors), members.items(), strict=True):
+        kept, lines = _one_per_seed(found)
+        problems += lines
+        groups.append(Group(label, values[name], kept))
+    comparison = Comparison(factors, groups, [], [], problems, unfinished)
+    first = None if baseline is None else comparison.group(baseline)
+    for one, other in combinations(groups, 2):
+        if first is None or first in (one, other):
+            _judge(comparison, *((other, one) if other is first else (one, other)))
+    return comparison
+
+
+def compare(paths: Sequence[str | os.PathLike[str]], baseline: str | None = None) -> Comparison:
+    """Group the runs below ``paths`` by what was varied.
+
+    Args:
+        paths: run folders, sweep folders, or folders above them.
+        baseline: label of a group that the others are compared with; None: every pair.
+
+    Raises:
+        ConfigError: a path cannot be read, there is no finished run, or no group is called ``baseline``.
+    """
+    return group_runs(*find_runs(paths), baseline)
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def add(values: dict[str, Any], prefix: str) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                add(value, f"{prefix}{name}.")
+            else:
+                flat[f"{prefix}{name}"] = value
+
+    add({key: value for key, value in run.config.items() if key not in _IGNORED_GROUPS}, "")
+    # What a sweep varied on purpose is not ignored, were it the number of threads.
+    kept = {key: value for key, value in flat.items() if key not in _IGNORED or key in run.values}
+    if kept.get("data.root"):
+        kept["data.root"] = os.path.realpath(os.path.expanduser(str(kept["data.root"])))
+    return kept
+
+
+def _unify_roots(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> list[str]:
+    """One data set may lie in another place on another machine: the images tested tell. A line where it does."""
+    tested = {run.answers[run.main].images if run.main in run.answers else None for run in runs}
+    roots = dict.fromkeys(str(setting.get("data.root")) for setting in settings)
+    if len(roots) == 1 or len(tested) > 1 or None in tested or len({Path(root).name for root in roots}) > 1:
+        return []
+    for setting in settings:
+        setting.pop("data.root", None)
+    return [f"taken for one data set, as name and tested images are the same: {', '.join(roots)}"]
+
+
+def _factors(settings: Sequence[dict[str, Any]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Keys that differ by config group, and a line on keys that some versions did not have."""
+    keys = list(dict.fromkeys(key for setting in settings for key in setting))
+    factors: dict[str, list[str]] = {}
+    unknown = []
+    for key in keys:
+        found = {repr(setting[key]) for setting in settings if key in setting}
+        if len(found) > 1:
+            factors.setdefault(key.partition(".")[0], []).append(key)
+        elif any(key not in setting for setting in settings):
+            unknown.append(f"{key}={found.pop()}")
+    line = f"not in the config of every run, and taken to be the same in all: {', '.join(unknown)}"
+    return factors, [line] if unknown else []
+
+
+def _labels(
+    members: dict[str, list[Run]], values: dict[str, dict[str, Any]], factors: dict[str, list[str]]
+) -> list[str]:
+    """Words of the sweep, or names of the experiments, where they tell all groups apart; else the values, in short."""
+    sweep = [sweep_label(runs[0].values) for runs in members.values()]
+    same = all(run.values == runs[0].values for runs in members.values() for run in runs)
+    if same and all(sweep) and len(set(sweep)) == len(sweep):
+        return sweep
+    if len(members) == 1:
+        return [next(iter(members.values()))[0].folder.resolve().parent.name]
+    names = [{str(run.config.get("name")) for run in runs} for runs in members.values()]
+    if all(len(name) == 1 for name in names) and len(set.union(*names)) == len(names):
+        return [name.pop() for name in names]
+    return group_labels([values[name] for name in members], factors)
+
+
+def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    kept: dict[int, Run] = {}
+    lines = []
+    for run in sorted(runs, key=lambda run: ((run.folder / METRICS).stat().st_mtime_ns, run.name)):
+        if run.seed in kept:
+            lines.append(f"{kept[run.seed].folder}: {run.folder} is a newer run of the same seed: left out")
+        kept[run.seed] = run
+    return [kept[seed] for seed in sorted(kept)], lines
+
+
+def _judge(comparison: Comparison, first: Group, second: Group) -> None:
+    keys = [key for key in first.values if repr(first.values[key]) != repr(second.values[key])]
+    factors = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    reason = None
+    if len(factors) > 1:
+        words = ", ".join(factors[:-1]) + f" and {factors[-1]}"
+        reason = f"differ in {words} ({', '.join(keys)})"
+    elif not set(first.seeds) & set(second.seeds):
+        reason = f"have no seed in common ({_list(first.seeds)}; {_list(second.seeds)})"
+    else:
+        reason = _other_images(first, second, keys)
+    if reason is None:
+        comparison.pairs.append(Pair(first, second, factors[0], keys))
+    else:
+        comparison.refused.append(Refusal(first, second, reason))
+
+
+def _other_images(first: Group, second: Group, keys: Sequence[str]) -> str | None:
+    """Why two groups may have been tested on different images; None if they were not."""
+    known = False
+    for seed in sorted({*first.seeds} & {*second.seeds}):
+        one, other = first.run(seed), second.run(seed)
+        for measure in one.answers.keys() & other.answers.keys():
+            known = True
+            if one.answers[measure].images != other.answers[measure].images:
+                return "were tested on different images"
+    deciding = [key for key in keys if key in _IMAGES]
+    return (
+        f"may have been tested on different images ({', '.join(deciding)})"
+        if deciding and not known
+        else None
+    )
+
+
+def _list(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

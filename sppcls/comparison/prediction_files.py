@@ -1,0 +1,80 @@
+"""Two or more files of predictions on the same images, without the runs that they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from sppcls.comparison.answers import Answers, read_answers
+from sppcls.comparison.findings import p_text, signed, span
+from sppcls.comparison.statistics import LEVEL, bootstrap_over_images, holm, mcnemar
+from sppcls.comparison.tables import Cell, Table
+from sppcls.errors import ConfigError
+
+
+def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
+    """Errors of each file, paired differences, and a sentence for each pair.
+
+    Args:
+        paths: npz files, as ``sppcls evaluate`` and training write them.
+
+    Raises:
+        DataError: a file cannot be read.
+        ConfigError: there is one file only, or two are about different images.
+    """
+    if len(paths) < 2:
+        raise ConfigError(f"{paths[0]}: one file of predictions; name another one to compare it with")
+    found = [read_answers(path) for path in paths]
+    for answers in found[1:]:
+        _check_same_images(found[0], answers)
+    rows: list[list[Cell]] = [
+        [str(a.path), str(a.measure), *(f"{e:.2f}" for e in a.errors), str(len(a.labels))] for a in found
+    ]
+    errors = Table("Files", ["file", "measure", "top-1 error %", "top-5 error %", "images"], rows)
+    pairs = list(combinations(found, 2))
+    tests = [mcnemar(first.hit1, second.hit1) for first, second in pairs]
+    corrected = holm([test.p for test in tests])
+    header = [
+        "files",
+        "difference",
+        "95 % over images",
+        "only first right",
+        "only second right",
+        "p",
+        "p, corrected",
+    ]
+    differences = Table("Differences in top-1 error", header)
+    sentences = []
+    for (first, second), test, p in zip(pairs, tests, corrected, strict=True):
+        difference = second.errors[0] - first.errors[0]
+        interval = bootstrap_over_images([first.hit1], [second.hit1])
+        differences.rows.append(
+            [
+                f"{second.path} - {first.path}",
+                signed(difference),
+                span(*interval),
+                str(test.only_first),
+                str(test.only_second),
+                f"{test.p:.4f}",
+                f"{p:.4f}",
+            ]
+        )
+        verdict = "these two networks differ" if p <= LEVEL else "no difference shown"
+        sentences.append(
+            f"{second.path} against {first.path}: {verdict}. {signed(difference)} points, over the {len(first.labels)} "
+            f"images {span(*interval)} (95 %); McNemar: {p_text(test.p)}"
+        )
+    sentences.append(
+        "Nothing is said about other training runs: that takes several seeds, and their run folders."
+    )
+    return errors, differences, sentences
+
+
+def _check_same_images(first: Answers, second: Answers) -> None:
+    if first.images != second.images:
+        common = len({*first.names.tolist()} & {*second.names.tolist()})
+        raise ConfigError(
+            f"{second.path}: is about other images or labels than {first.path} ({len(second.names)} and "
+            f"{len(first.names)} images, {common} of the same name), so they cannot be compared"
+        )

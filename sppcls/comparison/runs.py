@@ -1,0 +1,280 @@
+"""A run folder as a comparison sees it: what was asked for, what came out, and whether it is whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sppcls.comparison.answers import Answers, Measure, read_answers
+from sppcls.errors import DataError
+
+CONFIG, METRICS, RESULT = "config.yaml", "metrics.csv", "result.json"
+
+# An error in metrics.csv and one counted from kept answers agree if they differ by no more, in points: a score that
+# is nearly a tie may fall the other way in another batch or on another device.
+AGREES = 0.1
+
+
+@dataclass
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: where it is.
+        config: nested, as in ``config.yaml``.
+        seed: its seed.
+        rows: a dict for every epoch with the numbers of ``metrics.csv`` (None: blank). ``pixels_seen`` and
+            ``train_seconds`` are filled in for older runs, as far as the sizes and step times tell.
+        result: ``result.json`` of a finished run; empty for older runs.
+        finished: whether the last epoch that was asked for is there.
+        main: where the headline error is measured.
+        errors: top-1 and top-5 error in per cent of the weights after the last epoch.
+        answers: what these weights said to every image, where that was kept.
+        values: what a sweep varied for this run, the seed left out; empty outside a sweep.
+        notes: what was there but could not be used.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    seed: int
+    rows: list[dict[str, float | None]]
+    result: dict[str, Any]
+    finished: bool
+    main: Measure
+    errors: dict[Measure, tuple[float, float]] = field(default_factory=dict)
+    answers: dict[Measure, Answers] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Name of its folder, with the one above it."""
+        return "/".join(self.folder.parts[-2:])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs done."""
+        return int(self.rows[-1]["epoch"] or 0) + 1
+
+    @property
+    def planned_epochs(self) -> int:
+        """Epochs asked for."""
+        return int(self.config["trainer"]["max_epochs"])
+
+    @property
+    def training_view(self) -> str:
+        """Name of the view that training validates with."""
+        side = (self.config.get("augment") or {}).get("shorter_side")
+        return "center" if side is None else f"center_of_{side}"
+
+    def column(self, measure: Measure) -> str | None:
+        """The column of ``metrics.csv`` with the top-1 error of a measure, such as ``val_180/top1_error``."""
+        if measure.protocol != self.training_view:
+            return None
+        name = "val" if measure == self.main else f"val_{measure.size}"
+        return f"{name}/top1_error" if f"{name}/top1_error" in self.rows[-1] else None
+
+    def last(self, key: str) -> float | None:
+        """A figure at the end of the run, such as ``pixels_seen``."""
+        return self.rows[-1].get(key)
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Training images per second over the whole run."""
+        parts = [(row.get("images_per_s"), row.get("epoch_seconds")) for row in self.rows]
+        known = [(speed, seconds) for speed, seconds in parts if speed and seconds]
+        total = sum(seconds for _, seconds in known)
+        return sum(speed * seconds for speed, seconds in known) / total if total else None
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        DataError: it cannot be used; the message says why, without the folder's name.
+    """
+    config = _read_config(folder)
+    rows, notes = _read_rows(folder, config)
+    planned, done = int(config["trainer"]["max_epochs"]), int(rows[-1]["epoch"] or 0) + 1
+    result = _read_result(folder)
+    if result and result.get("epochs") != done:
+        result = {}  # of the same run before it went on to more epochs
+    finished = done == planned
+    run = Run(folder, config, int(config["seed"]), rows, result, finished, Measure("", ""), notes=notes)
+    main = _main_size(config)
+    run.main = Measure(run.training_view, str(result.get("main_size") or main))
+    for key in rows[-1]:
+        prefix, _, figure = key.partition("/")
+        if prefix.startswith("val") and figure == "top1_error":
+            size = run.main.size if prefix == "val" else prefix.removeprefix("val_")
+            top1, top5 = rows[-1][key], rows[-1].get(f"{prefix}/top5_error")
+            if top1 is not None:
+                run.errors[Measure(run.training_view, size)] = (top1, math.nan if top5 is None else top5)
+    if finished:
+        _find_answers(run)
+        if run.main not in run.errors:
+            raise DataError("its last epoch was not validated (trainer.val_every)")
+    return run
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise DataError(f"{CONFIG} is damaged or half-written") from None
+    except OSError as error:
+        raise DataError(f"{CONFIG} cannot be read ({error.strerror})") from None
+    if not config:
+        raise DataError(f"{CONFIG} is empty")
+    kinds = {"seed": int, "trainer.max_epochs": int, "sizes.sizes": list, "sizes.kind": str, "pyramid": dict}
+    for key, kind in kinds.items():
+        value = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise DataError(f"{CONFIG} has no {key}: half-written, or of another version of sppcls")
+    return dict(config)
+
+
+def _read_rows(folder: Path, config: dict[str, Any]) -> tuple[list[dict[str, float | None]], list[str]]:
+    try:
+        with open(folder / METRICS, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            found, columns = list(reader), list(reader.fieldnames or [])
+    except FileNotFoundError:
+        raise DataError("no metrics yet") from None
+    except OSError as error:
+        raise DataError(f"{METRICS} cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(f"{METRICS} is damaged") from None
+    if not found:
+        raise DataError("no metrics yet")
+    for column in ("epoch", "images_seen", "size", "val/top1_error"):
+        if column not in columns:
+            raise DataError(f"{METRICS} has no column {column}: of another version of sppcls")
+    rows, notes = [], []
+    for number, texts in enumerate(found):
+        try:
+            rows.append({key: _number(key, texts[key]) for key in columns if key != "size"})
+            if rows[-1]["epoch"] is None:
+                raise ValueError
+        except (TypeError, ValueError):
+            if number + 1 < len(found):
+                raise DataError(f"{METRICS}, line {number + 2}: damaged") from None
+            del rows[number:]
+            notes.append(f"the last line of {METRICS} is half-written and left out")
+    if not rows:
+        raise DataError("no metrics yet")
+    _fill_in(rows, [str(texts["size"]) for texts in found])
+    return rows, notes
+
+
+def _number(key: str, text: str | None) -> float | None:
+    if text is None:
+        raise TypeError(key)
+    value = float(text) if text else math.nan
+    return value if math.isfinite(value) else None
+
+
+def _fill_in(rows: list[dict[str, float | None]], sizes: list[str]) -> None:
+    """Pixels and seconds of runs that did not count them: from the size of every epoch, and its step times."""
+    pixels: float | None = 0.0
+    seconds: float | None = 0.0
+    before = 0.0
+    for row, size in zip(rows, sizes, strict=False):
+        images = row["images_seen"] or before
+        sides = [int(side) for side in size.split("x") if side.isdigit()]
+        area = sides[0] * sides[-1] if sides else None  # None: the size varied within the epoch
+        pixels = None if pixels is None or area is None else pixels + (images - before) * area
+        took = row.get("epoch_seconds")
+        seconds = None if seconds is None or took is None else seconds + took
+        before = images
+        row.setdefault("pixels_seen", pixels)
+        row.setdefault("train_seconds", seconds)
+
+
+def _read_result(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _main_size(config: dict[str, Any]) -> str:
+    """As :func:`sppcls.building.val_sizes`: the largest training size if it is validated, else the largest."""
+    pairs = [(s, s) if isinstance(s, int) else (s[0], s[1]) for s in config["sizes"]["sizes"]]
+    asked = config["sizes"].get("val_sizes")
+    validated = pairs if asked is None else [(s, s) if isinstance(s, int) else (s[0], s[1]) for s in asked]
+    largest = max(pairs, key=lambda s: s[0] * s[1])
+    height, width = largest if largest in validated else max(validated, key=lambda s: s[0] * s[1])
+    return str(height) if height == width else f"{height}x{width}"
+
+
+# --- answers kept for every image
+
+
+def _find_answers(run: Run) -> None:
+    """Answers of the weights after the last epoch: of the validation, of protocols, of ``sppcls evaluate``."""
+    for answers in _read_all(run, sorted((run.folder / "predictions").glob("val_*.npz"))):
+        measure = Measure(run.training_view, answers.path.stem.removeprefix("val_"))
+        _take(run, measure, answers, "predictions")
+    for answers in _read_all(run, sorted((run.folder / "protocols").glob("*.npz"))):
+        kept = (run.result.get("protocols") or {}).get(answers.measure.protocol)
+        if kept and abs(kept["top1_error"] - answers.errors[0]) > AGREES:
+            run.notes.append(f"{answers.path.name} in protocols/ is of other weights and left out")
+            continue
+        size = answers.measure.size if answers.measure.side else run.main.size
+        _take(run, Measure(answers.measure.protocol, size), answers, "protocols")
+    folders: dict[str, list[Path]] = {}
+    for path in sorted(run.folder.glob("*/**/*.npz")):
+        top = path.relative_to(run.folder).parts[0]
+        if top in ("predictions", "protocols") or top.startswith((".", "evaluation-best")):
+            continue
+        if (path.parent / "errors.csv").is_file() and not path.stem.endswith("_recalibrated"):
+            folders.setdefault(top, []).append(path)
+    for top, paths in folders.items():
+        _take_evaluation(run, top, list(_read_all(run, paths)))
+
+
+def _read_all(run: Run, paths: list[Path]) -> list[Answers]:
+    found = []
+    for path in paths:
+        try:
+            found.append(read_answers(path))
+        except DataError:
+            run.notes.append(f"{path.relative_to(run.folder)} holds no predictions that can be read")
+    return found
+
+
+def _take_evaluation(run: Run, top: str, found: list[Answers]) -> None:
+    """Results of ``sppcls evaluate``, if they are of the last weights: its folder says so, or its centre view does."""
+    checks = [a for a in found if a.measure == run.main]
+    agrees = [abs(a.errors[0] - run.errors[run.main][0]) <= AGREES for a in checks if run.main in run.errors]
+    if not (all(agrees) if top.startswith("evaluation-last") else agrees and all(agrees)):
+        run.notes.append(f"{top}/ is not used: nothing shows that it tested the weights after the last epoch")
+        return
+    known = run.answers.get(run.main) or next(iter(checks), None)
+    for answers in found:
+        if known is not None and answers.images != known.images:
+            run.notes.append(f"{answers.path.relative_to(run.folder)} is about other images and left out")
+        elif answers.measure.side:
+            _take(run, answers.measure, answers, top)
+
+
+def _take(run: Run, measure: Measure, answers: Answers, place: str) -> None:
+    if measure in run.answers:
+        return
+    if measure in run.errors and abs(run.errors[measure][0] - answers.errors[0]) > AGREES:
+        run.notes.append(
+            f"{place}/{answers.path.name} does not fit the last row of {METRICS} and is left out"
+        )
+        return
+    run.errors.setdefault(measure, answers.errors)
+    run.answers[measure] = answers

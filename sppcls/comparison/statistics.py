@@ -1,0 +1,112 @@
+"""Tests for paired results: over seeds, and over images. Errors and differences are in per cent and points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import bdtr, stdtr, stdtrit
+
+RESAMPLES = 10_000
+LEVEL = 0.05
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (divided by n - 1); None for the second with one value."""
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+@dataclass(frozen=True)
+class SeedDifference:
+    """Second minus first over the seeds that both have.
+
+    Attributes:
+        by_seed: the difference of each seed, in points.
+        mean, std: over the seeds; std is None with one.
+        low, high: 95 % t interval of the mean; None with one seed, and where all differences are equal, as no spread
+            can be told from them.
+        p: of the paired t test; None where there is no interval.
+    """
+
+    by_seed: dict[int, float]
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+def interval_half_width(count: int) -> float:
+    """Half the 95 % t interval of a mean of ``count`` values, in standard deviations of these values."""
+    return float(stdtrit(count - 1, 1 - LEVEL / 2)) / math.sqrt(count)
+
+
+def paired_over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -> SeedDifference | None:
+    """Paired t interval and test over the seeds that both have; None if there is no such seed."""
+    by_seed = {seed: second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())}
+    if not by_seed:
+        return None
+    mean, std = mean_and_std(list(by_seed.values()))
+    # Errors are shares of a number of images: differences this close are equal but for rounding.
+    if std is None or std < 1e-9:
+        return SeedDifference(by_seed, mean, std, None, None, None)
+    half = interval_half_width(len(by_seed)) * std
+    p = 2 * float(stdtr(len(by_seed) - 1, -abs(mean) / (std / math.sqrt(len(by_seed)))))
+    return SeedDifference(by_seed, mean, std, mean - half, mean + half, p)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Exact test of McNemar for two networks on the same images.
+
+    Attributes:
+        only_first, only_second: images that only the first, or only the second, got right.
+        p: two-sided.
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
+    """The exact two-sided test; ``first`` and ``second`` are bool (N,), right or wrong, of the same images."""
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    total = only_first + only_second
+    # Half of the images that they disagree on should fall to each, were they equally good.
+    p = 1.0 if not total else min(1.0, 2 * float(bdtr(min(only_first, only_second), total, 0.5)))
+    return McNemar(only_first, only_second, p)
+
+
+def bootstrap_over_images(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of the difference in error, second minus first, over images drawn with replacement.
+
+    Args:
+        first, second: right or wrong, bool (N,) for each seed, in the same order of images.
+        resamples: number of draws.
+        seed: of the draws.
+    """
+    gain = np.mean([a.astype(float) - b for a, b in zip(first, second, strict=True)], axis=0)
+    # Few values occur, so their counts in a resample are drawn at once, which is the same thing.
+    values, counts = np.unique(gain.round(9), return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(gain), counts / len(gain), size=resamples)
+    low, high = np.percentile(100 * (drawn @ values) / len(gain), [100 * LEVEL / 2, 100 - 100 * LEVEL / 2])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for being several (Holm 1979), in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected

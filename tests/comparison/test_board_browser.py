@@ -1,0 +1,180 @@
+"""The pages of ``sppcls board`` in a real browser: what a person sees there, against what the runs wrote down."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+api = pytest.importorskip("playwright.sync_api")
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+RUNS = [
+    "mean/multi_96_72", "mean/single_96",
+    "runs/multi_96_72-seed0", "runs/multi_96_72-seed1", "runs/single_96-seed0", "runs/single_96-seed1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def addresses(trained: Path) -> Iterator[dict[str, str]]:
+    """Address of each page, as the command prints it, while it runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sppcls.cli", "board", str(trained)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    found = {}
+    for line in process.stdout:
+        page, _, address = line.strip().partition("  ")
+        if "http://" in address:
+            found[page] = address.strip()
+        if "Ctrl-C ends it" in line:
+            break
+    yield found
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[api.Browser]:
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: api.Browser) -> Iterator[api.Page]:
+    opened = browser.new_page(viewport={"width": 1900, "height": 1200})
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def final(trained: Path) -> dict[str, dict[str, float]]:
+    """Column of ``metrics.csv`` after the last epoch, by TensorBoard run: of each run, and the mean of two."""
+    found: dict[str, dict[str, float]] = {}
+    for folder, group in (("single", "single_96"), ("multi", "multi_96_72")):
+        for seed in (0, 1):
+            with open(trained / f"{folder}-seed{seed}" / "metrics.csv", newline="") as file:
+                row = list(csv.DictReader(file))[-1]
+            found[f"runs/{group}-seed{seed}"] = {k: float(v) for k, v in row.items() if k.startswith("val")}
+        first, second = (found[f"runs/{group}-seed{seed}"] for seed in (0, 1))
+        found[f"mean/{group}"] = {key: statistics.fmean((first[key], second[key])) for key in first}
+    return found
+
+
+def test_time_series(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
+    page.goto(addresses["Time Series"])
+    for name in RUNS:
+        page.get_by_text(name, exact=True).first.wait_for()
+    # The errors at both sizes are pinned, with a table of the last values; nothing is smoothed.
+    for place, (tag, column) in enumerate(
+        {"at_96/top1_error": "val/top1_error", "at_72/top1_error": "val_72/top1_error"}.items()
+    ):
+        card = page.locator("metrics-pinned-view card-view").nth(place)
+        card.get_by_text(tag, exact=True).first.wait_for()
+        card.get_by_text("Smoothed").wait_for(state="detached")
+        for name in RUNS:
+            row = card.locator("tb-data-table-content-row, .row").filter(has_text=name).first
+            row.wait_for(state="attached")
+            assert f"{final[name][column]:g}" in row.inner_text().split()
+
+
+def test_custom_scalars(
+    page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]
+) -> None:
+    page.goto(addresses["Custom Scalars"])
+    page.get_by_text("Top-1 error, %: means, bands of ± std over the seeds").wait_for()
+    page.get_by_text("Top-1 error, %: every run, and the means").wait_for()
+    # Ours come before those that the runs themselves laid out.
+    titles = page.locator("tf-category-paginated-view .heading").all_inner_texts()
+    assert titles[0].startswith("Top-1 error")
+    assert titles[-1].startswith("validation")
+    for size, column in ((96, "val/top1_error"), (72, "val_72/top1_error")):
+        card = page.locator("tf-custom-scalar-multi-line-chart-card").filter(
+            has_text=f"center {size}, against epochs"
+        )
+        chart = card.first.locator("vz-line-chart2")
+        chart.scroll_into_view_if_needed()
+        page.wait_for_function(
+            "element => element.shadowRoot?.querySelectorAll('path').length > 5"
+            " || element.querySelectorAll('path').length > 5",
+            arg=chart.element_handle(),
+        )
+        box = chart.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] * 0.93, box["y"] + box["height"] * 0.4)
+        for name in RUNS:
+            row = page.locator("tr").filter(has_text=f"at_{size}/top1_error ({name})").first
+            row.wait_for()
+            assert f"{final[name][column]:g}" in row.inner_text().split()
+
+
+def test_hparams(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
+    page.goto(addresses["HParams"])
+    cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
+    for name in RUNS:
+        cells.get_by_text(name[:12]).first.wait_for()
+    rows: dict[int, dict[int, str]] = {}
+    for cell in cells.all():
+        box, text = cell.bounding_box(), cell.inner_text().strip()
+        if box is not None and text:
+            rows.setdefault(round(box["y"] + box["height"] / 2), {})[round(box["x"])] = text
+    table = [[row[x] for x in sorted(row)] for _, row in sorted(rows.items())]
+    # What was varied, then the errors; nothing that is the same for all.
+    assert table[0][:7] == [
+        "Trial ID", "Show Metrics", "seed", "sizes.kind", "sizes.sizes",
+        "top-1 error, %, center 96", "top-1 error, %, center 72",
+    ]  # fmt: skip
+    found = {row[0]: row[1:] for row in table[1:]}
+    assert list(found) == RUNS
+    for name, row in found.items():
+        multi = "multi" in name
+        seed = "mean of 2" if name.startswith("mean") else name[-1]
+        errors = [f"{final[name][column]:#.5g}" for column in ("val/top1_error", "val_72/top1_error")]
+        assert row[:5] == [seed, *(("alternate", "96, 72") if multi else ("single", "96")), *errors]
+
+
+def test_images(page: api.Page, addresses: dict[str, str]) -> None:
+    page.goto(addresses["Images"])
+    for name in ("error_by_group", "error_by_size", "error_by_cost"):
+        card = page.locator("tf-image-loader").filter(has_text=f"comparison/{name}")
+        image = card.locator("img")
+        image.wait_for()
+        page.wait_for_function("image => image.naturalWidth > 700", arg=image.element_handle())
+        assert card.get_by_text("comparison", exact=True).count() == 1  # the run that it is of
+    for name in RUNS:
+        page.get_by_text(name, exact=True).first.wait_for()
+
+
+def test_text(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
+    page.goto(addresses["Text"])
+    page.get_by_text("comparison/1_summary", exact=True).first.wait_for()
+    for name in RUNS:
+        page.get_by_text(name, exact=True).first.wait_for()
+    for group in ("single_96", "multi_96_72"):
+        text = page.locator(f"tr:has(> td:text-is('{group}'))").first.inner_text()
+        for column in ("val/top1_error", "val_72/top1_error"):
+            pair = [final[f"runs/{group}-seed{seed}"][column] for seed in (0, 1)]
+            assert f"{statistics.fmean(pair):.2f} ± {statistics.stdev(pair):.2f} (2)" in text

@@ -1,0 +1,101 @@
+"""Every notebook runs in an empty folder, and what is kept in it is what it says."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+
+from run import execute  # noqa: E402  (notebooks/ is no package)
+
+# What the text states, as patterns that the printed output must have, in this order.
+PROMISED = {
+    "pyramid_and_bins": [
+        r"224 x 224 +-> +64 channels of 13 x 13",
+        r"180 x 180 +-> +64 channels of 10 x 10",
+        r"256 x 256 +-> +64 channels of 15 x 15",
+        r"together: 50",
+        r"the layer agrees: True",
+        r"15 x 22 map +-> +vector of 3,200",
+        r"0 or 1: True",
+        r"13: sec\. 2\.3 +100% +100%",
+        r"10: appendix +100% +100%",
+        r"10: sec\. 2\.3 +49% +100%",
+        r"15: sec\. 2\.3 +75% +100%",
+        r"9 x 9 windows instead of 6 x 6",
+        r"in the pyramid: 0",
+        r"224 .*'spp': \(3200,\)",
+        r"180 .*'spp': \(3200,\)",
+    ],
+    "any_size_inference": [
+        r"trained at \[\[96, 96\], \[80, 80\]\]",
+        r"very wide +440 x 110 ",
+        r"map 27 x +6 +-> +vector of 448",
+        r"96 x 96: logits \(1, 20\)",
+        r"128 x 128: ValueError: .*this network takes 96x96 only, as it has no pyramid",
+        r"128 x 128: RuntimeError: .*cannot be multiplied",
+        r"128 x 128: logits \(1, 20\)",
+        r"110 x 220: logits \(1, 20\)",
+    ],
+}
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def printed(notebook: Any) -> str:
+    """What the code cells printed."""
+    outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    return "\n".join(o.text for o in outputs if o.output_type == "stream")
+
+
+def check_results(name: str, text: str) -> None:
+    """The promised lines in order, and the errors that the text speaks of."""
+    place = 0
+    for pattern in PROMISED[name]:
+        found = re.compile(pattern).search(text, place)
+        assert found, f"{name}: {pattern!r} is not printed after character {place}"
+        place = found.end()
+    if name == "any_size_inference":
+        found_errors = re.findall(r"(\d+) pixels: top-1 error +([\d.]+) %", text)
+        errors = {int(size): float(error) for size, error in found_errors}
+        assert max(errors[80], errors[96]) < 20  # chance: 95
+        assert min(errors[48], errors[160]) > max(errors[80], errors[96]) + 10
+
+
+def test_every_notebook_is_checked() -> None:
+    assert [path.stem for path in NOTEBOOKS] == sorted(PROMISED)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_kept_outputs_are_complete_and_say_nothing_of_the_machine(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 1_000_000
+    for word in ("/home", "/tmp", "/root", "/usr", "/opt", "site-packages", "execution_start", "iopub"):
+        assert word not in text, word
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        kinds = {output.output_type for output in cell.outputs}
+        assert "error" not in kinds
+        assert all(output.get("name") != "stderr" for output in cell.outputs), cell.outputs
+        # The first cell imports, and draws and prints nothing.
+        assert cell.outputs or cell is code[0], cell.source
+    check_results(path.stem, printed(notebook))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs(path: Path) -> None:
+    before = path.read_bytes()
+    notebook = execute(path)
+    assert path.read_bytes() == before
+    assert not re.search(r"warning", printed(notebook), re.IGNORECASE)
+    check_results(path.stem, printed(notebook))

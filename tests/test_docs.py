@@ -160,6 +160,15 @@ def check_words(words: list[str]) -> None:
             assert key in keys.get(group or "run", []), word
 
 
+def check_search_words(words: list[str]) -> None:
+    if "--config-dir" in words:
+        return
+    values = dict(word.split("=", 1) for word in words)
+    assert values.pop("+search") in named_files("search")
+    assert int(values.pop("n_trials", 1)) >= 1
+    check_words([f"{key}={value}" for key, value in values.items()])
+
+
 def check_command(name: str, words: list[str]) -> None:
     """The command exists and takes these arguments; it then stops, as the files named do not exist."""
     assert name in COMMANDS, name
@@ -167,6 +176,9 @@ def check_command(name: str, words: list[str]) -> None:
         return
     if name in ("train", "sizes"):
         check_train_words(tuple(words))
+        return
+    if name == "search":  # would begin: generated images need no files
+        check_search_words(words)
         return
     with pytest.raises(SppclsError) as caught:
         import_module(f"sppcls.commands.{name}").run(words)

@@ -34,6 +34,16 @@ PROMISED = {
         r"224 .*'spp': \(3200,\)",
         r"180 .*'spp': \(3200,\)",
     ],
+    "single_vs_multi": [
+        r"6 runs: 0 finished, 0 begun, 6 new",
+        *(rf"{kind}-seed{seed} +finished +error at 96: " for seed in range(3) for kind in ("single", "multi")),
+        r"single +[\d.]+ ± [\d.]+ %",
+        r"multi +[\d.]+ ± [\d.]+ %",
+        r"multi against single \(sizes\), top-1 error, center 96: no difference shown",
+        # 600 images, 8 epochs at 96 pixels, or 4 at 96 and 4 at 80.
+        r"single +44\.2 million training pixels",
+        r"multi +37\.5 million training pixels",
+    ],
     "any_size_inference": [
         r"trained at \[\[96, 96\], \[80, 80\]\]",
         r"very wide +440 x 110 ",

@@ -174,7 +174,8 @@ def test_text(page: api.Page, addresses: dict[str, str], final: dict[str, dict[s
     for name in RUNS:
         page.get_by_text(name, exact=True).first.wait_for()
     for group in ("single_96", "multi_96_72"):
-        text = page.locator(f"tr:has(> td:text-is('{group}'))").first.inner_text()
+        card = page.locator("tf-text-loader").filter(has_text="comparison/2_errors")
+        text = card.locator(f"tr:has(> td:text-is('{group}'))").inner_text()
         for column in ("val/top1_error", "val_72/top1_error"):
             pair = [final[f"runs/{group}-seed{seed}"][column] for seed in (0, 1)]
             assert f"{statistics.fmean(pair):.2f} ± {statistics.stdev(pair):.2f} (2)" in text

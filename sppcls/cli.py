@@ -14,6 +14,7 @@ from sppcls.errors import SppclsError
 COMMANDS = {
     "train": "train a classifier; the config keys are those of `sppcls train --help`",
     "sizes": "print what a config would train, epoch by epoch, without training",
+    "search": "look for good values of config keys; bad trials are stopped early",
     "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
     "compare": "group finished runs by what was varied, and say what they show",
     "board": "start TensorBoard laid out for a comparison of runs",

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from sppcls.data import CROPS, KINDS, SOURCES, SizeSchedule, as_size, make_schedule
 from sppcls.errors import ConfigError
 from sppcls.nn import BACKBONES, BIN_RULES, HEADS, INITS, NORMS, POOL_MODES
+
+_T = TypeVar("_T")
 
 
 def hydra_word(key: str, value: object) -> str:
@@ -257,15 +259,25 @@ def check_config(config: DictConfig | Mapping[str, Any]) -> Config:
         ConfigError: one line naming the key, its value and what is allowed.
     """
     plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config)
-    _check_keys(Config, plain, "")
+    checked = check_values(Config, cast(dict[str, Any], plain))
+    _check_together(checked)
+    return checked
+
+
+def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
+    """Values as an object of a dataclass of :func:`key` fields: all there, of their type, in their range.
+
+    Raises:
+        ConfigError: one line naming the key, its value and what is allowed.
+    """
+    _check_keys(schema, dict(values), "")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
-        checked = cast(Config, OmegaConf.to_object(merged))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
+        checked = cast(_T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0]
         raise ConfigError(f"{error.full_key or 'config'}: {reason}") from None
     _check_ranges(checked, "")
-    _check_together(checked)
     return checked
 
 

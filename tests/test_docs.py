@@ -136,11 +136,12 @@ def command_lines(page: Path) -> list[list[str]]:
 def check_train_words(given: tuple[str, ...]) -> None:
     """The words compose to a config that passes its checks; with ``-m``, every run's."""
     words = [word for word in given if word not in ("--help", "-h")]
-    if "-m" in words:
-        job_configs(plan_sweep([word for word in words if word != "-m"]))
-        return
     overrides, config_dir = command_line_overrides(words)
-    if config_dir is None:
+    if config_dir is not None:
+        return
+    if "-m" in words:
+        job_configs(plan_sweep(overrides))
+    else:
         compose(overrides)
 
 
@@ -150,6 +151,8 @@ def check_words(words: list[str]) -> None:
     for word in words:
         name, _, value = word.partition("=")
         group, _, key = name.rpartition(".")
+        if name.startswith(("hydra.", "hydra/")):  # Hydra's own and its launchers'
+            continue
         if name in groups:
             assert value in groups[name], word
         else:

@@ -32,6 +32,9 @@ _PROGRESS = {"plateau", "images_seen", "best", "val_results", "bad_images", "tra
 class DivergedError(SppclsError):
     """The loss is no longer a finite number."""
 
+    # In every message of it: a program that started the training knows it by these words.
+    SIGN = "training stopped; try"
+
 
 class ClassificationModule(pl.LightningModule):
     """Train an image classifier at one size or at several in turn.
@@ -159,7 +162,7 @@ class ClassificationModule(pl.LightningModule):
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss is {loss} at epoch {self.current_epoch + 1}, step {self.step + 1}, size {size_label(self.size)}: "
-                f"training stopped; try a lower optimizer.lr (now {self.config.optimizer.lr:g}), "
+                f"{DivergedError.SIGN} a lower optimizer.lr (now {self.config.optimizer.lr:g}), "
                 "scheduler.warmup_epochs or trainer.gradient_clip_norm"
             )
 
@@ -203,8 +206,8 @@ class ClassificationModule(pl.LightningModule):
             )
         if not math.isfinite(main["loss"]):
             raise DivergedError(
-                f"the validation loss is {main['loss']} after epoch {self.current_epoch + 1}: training stopped; "
-                f"try a lower optimizer.lr (now {self.config.optimizer.lr:g})"
+                f"the validation loss is {main['loss']} after epoch {self.current_epoch + 1}: "
+                f"{DivergedError.SIGN} a lower optimizer.lr (now {self.config.optimizer.lr:g})"
             )
         if self.config.scheduler.name == "paper":
             self.plateau.update(main["top1_error"])

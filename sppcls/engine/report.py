@@ -167,7 +167,8 @@ def _line(
     return " | ".join(parts)
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a ``metrics.csv``, as text; none if there is no such file. It is only ever replaced as a whole."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:
@@ -187,11 +188,11 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _append_row(path: Path, row: dict[str, Any]) -> None:
     shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-    _write_rows(path, [*_read_rows(path), shown])
+    _write_rows(path, [*read_metrics(path), shown])
 
 
 def _drop_rows_from(path: Path, epoch: int) -> None:
     """On resuming: forget rows of epochs that will be run again."""
-    rows = _read_rows(path)
+    rows = read_metrics(path)
     if rows:
         _write_rows(path, [row for row in rows if int(row["epoch"]) < epoch] or rows[:0])

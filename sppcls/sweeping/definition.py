@@ -6,18 +6,27 @@ import hashlib
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from sppcls.composition import compose_unchecked, conf_dir, group_choices, hydra_session
-from sppcls.config import Config, as_dict, check_config, suggest
+from sppcls.composition import compose_unchecked, group_choices, hydra_session
+from sppcls.config import Config, as_dict, check_config
 from sppcls.errors import ConfigError
+from sppcls.sweeping.words import (
+    composed,
+    identity,
+    key_of,
+    read_named,
+    refuse_cell_keys,
+    short_key,
+    split_words,
+    value_text,
+)
 
 CELL = "cell"
 
@@ -27,8 +36,9 @@ _RESERVED = {
     "ckpt_path": "the same command again goes on with every unfinished run of a sweep",
 }
 
-# What does not change what a run learns or reports, so a sweep may go on with another value.
-_FREE = ("ckpt_path", "run_name", "runs_dir", "name", "log")
+# What a file of conf/sweep has: words for all jobs, words for each cell, and values to combine with every cell.
+_KEYS = ("fixed", "cells", "params")
+_SHAPE = "must hold fixed: [words], cells: {name: [words]} and params: {key: values}"
 
 
 @dataclass(frozen=True)
@@ -71,15 +81,6 @@ class SweepPlan:
     config_dir: str | None
 
 
-@dataclass
-class _File:
-    """A file of ``conf/sweep``: words for all jobs, words for each cell, and values to combine with every cell."""
-
-    fixed: list[str] = field(default_factory=list)
-    cells: dict[str, list[str]] = field(default_factory=dict)
-    params: dict[str, Any] = field(default_factory=dict)
-
-
 def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan:
     """The jobs of ``python train.py -m <words>``; every job's config is checked.
 
@@ -90,39 +91,32 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
     Raises:
         ConfigError: one line that names the word, and the job if it is one job's fault.
     """
-    hydra_words = [w for w in words if w.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    own = [w for w in words if w not in hydra_words]
-    names = [w.partition("=")[2] for w in own if _key(w) == "sweep"]
-    own = [w for w in own if _key(w) != "sweep"]
-    if len(names) > 1:
-        raise ConfigError(f"+sweep={names[1]}: one sweep at a time; +sweep={names[0]} is given already")
-    file = _read_file(names[0], config_dir) if names else _File()
+    name, own, hydra_words = split_words(words, "sweep")
+    file = (
+        read_named("sweep", name, config_dir, _KEYS, _SHAPE)
+        if name is not None
+        else {"fixed": [], "cells": {}, "params": {}}
+    )
     for word in own:
-        if _key(word) in _RESERVED:
-            raise ConfigError(f"{word}: {_RESERVED[_key(word)]}")
-    in_cells = {_key(w): cell for cell, cell_words in file.cells.items() for w in cell_words}
-    for word in own:
-        if _key(word) in in_cells:
-            raise ConfigError(
-                f"{word}: sweep={names[0]} sets {_key(word)} itself, differently in each of its cells "
-                f"({', '.join(file.cells)}); leave it out"
-            )
-    given = {_key(word) for word in own}
-    combined = [f"{key}={_text(value)}" for key, value in file.params.items() if key not in given]
-    fixed = [word for word in file.fixed if _key(word) not in given]
+        if key_of(word) in _RESERVED:
+            raise ConfigError(f"{word}: {_RESERVED[key_of(word)]}")
+    refuse_cell_keys(own, file["cells"], f"sweep={name}")
+    given = {key_of(word) for word in own}
+    combined = [f"{key}={value_text(value)}" for key, value in file["params"].items() if key not in given]
+    fixed = [word for word in file["fixed"] if key_of(word) not in given]
     constant, choices = _expand([*fixed, *own, *combined])
-    base = _composed(constant, config_dir)
-    jobs = _jobs(constant, file.cells, choices)
-    varied = ([CELL] if file.cells else []) + list(choices)
-    if not any(_key(word) == "name" for word in own):
-        parts = [names[0]] if names else [str(base["name"]), *(_short_key(key) for key in choices)]
+    base = composed(constant, config_dir)
+    jobs = _jobs(constant, file["cells"], choices)
+    varied = ([CELL] if file["cells"] else []) + list(choices)
+    if not any(key_of(word) == "name" for word in own):
+        parts = [name] if name is not None else [str(base["name"]), *(short_key(key) for key in choices)]
         base["name"] = "-".join(dict.fromkeys(parts))
     return SweepPlan(
         name=safe_name(str(base["name"])),
         varied=varied,
         jobs=jobs,
         runs_dir=Path(str(base["runs_dir"])),
-        identity=_identity(base, varied, file.cells),
+        identity=identity(base, varied, file["cells"]),
         words=list(words),
         hydra_words=hydra_words,
         config_dir=config_dir,
@@ -154,12 +148,6 @@ def job_error(job: Job, error: Exception) -> ConfigError:
     return ConfigError(f"job {job.name}: {error}; no job was started")
 
 
-def sweep_choices(config_dir: str | None = None) -> dict[str, Path]:
-    """Sweep files by name: those that are shipped, and those below ``config_dir``."""
-    roots = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
-    return {path.stem: path for root in roots for path in sorted((root / "sweep").glob("*.yaml"))}
-
-
 def safe_name(text: str) -> str:
     """A value as part of a folder name, without characters that a shell or Hydra would mind."""
     return _without_odd(text).strip("._-") or "value"
@@ -169,49 +157,7 @@ def _without_odd(text: str) -> str:
     return re.sub(r"_+", "_", re.sub(r"[^\w.-]", "_", text)).strip("_")
 
 
-# --- the file
-
-
-def _read_file(name: str, config_dir: str | None) -> _File:
-    known = sweep_choices(config_dir)
-    if name not in known:
-        raise ConfigError(f"+sweep={name}: choose from {', '.join(known)}{suggest(name, list(known))}")
-    path = known[name]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-    shape = "must hold fixed: [words], cells: {name: [words]} and params: {key: values}"
-    if not isinstance(content, dict) or set(content) - {"fixed", "cells", "params"}:
-        raise ConfigError(f"{path}: {shape}")
-    file = _File(content.get("fixed") or [], content.get("cells") or {}, content.get("params") or {})
-    lists = [file.fixed, *file.cells.values()] if isinstance(file.cells, dict) else []
-    if not lists or not isinstance(file.params, dict) or not all(_is_words(words) for words in lists):
-        raise ConfigError(f"{path}: {shape}; a word is text such as pyramid=l421")
-    if not file.cells and not file.params:
-        raise ConfigError(f"{path}: {shape}; it has nothing to vary")
-    return file
-
-
-def _is_words(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(word, str) and "=" in word for word in value)
-
-
-def _text(value: Any, inside: bool = False) -> str:
-    """A value of ``params`` as it would stand on the command line: a list is several values, one within it a list."""
-    if isinstance(value, list):
-        joined = ",".join(_text(item, inside=True) for item in value)
-        return f"[{joined}]" if inside else joined
-    if value is None or isinstance(value, bool):
-        return str(yaml.safe_dump(value)).split()[0]
-    return str(value)
-
-
 # --- words and values
-
-
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 def _expand(words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -251,14 +197,6 @@ def _values(override: Override) -> list[str] | None:
 def _plain(value: object) -> str:
     """As it would be written on the command line."""
     return {"True": "true", "False": "false", "None": "null"}.get(str(value), str(value))
-
-
-def _composed(words: list[str], config_dir: str | None) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    composed = OmegaConf.to_container(compose_unchecked(words, config_dir), resolve=True)
-    assert isinstance(composed, dict)
-    return {str(key): value for key, value in composed.items()}
 
 
 def _jobs(constant: list[str], cells: dict[str, list[str]], choices: dict[str, list[str]]) -> list[Job]:
@@ -307,15 +245,7 @@ def value_name(key: str, value: str) -> str:
         alone = sum(value in choices for choices in groups.values()) <= 1
         return safe_name(value if alone else f"{key}_{value}")
     text = _without_odd(value)
-    return f"{_short_key(key)}{'_' if text[:1].isalpha() else ''}{text}"
-
-
-def _short_key(key: str) -> str:
-    """The last part of a key, or all of it where other groups have a key of that name."""
-    last = key.lstrip("+~").rpartition(".")[2]
-    return (
-        last if last not in ("name", "kind", "norm", "weights", "scale") else safe_name(key.replace(".", "_"))
-    )
+    return f"{short_key(key)}{'_' if text[:1].isalpha() else ''}{text}"
 
 
 def _short(name: str) -> str:
@@ -323,18 +253,3 @@ def _short(name: str) -> str:
     if len(name) <= 120:
         return name
     return f"{name[:110].rstrip('-_.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _identity(base: dict[str, Any], varied: list[str], cells: dict[str, list[str]]) -> str:
-    same = {key: value for key, value in base.items() if key not in _FREE}
-    same["data"] = {key: value for key, value in same["data"].items() if key != "workers"}
-    same["trainer"] = {key: value for key, value in same["trainer"].items() if key != "threads"}
-    # A varied key's own value in the base is none of any job.
-    for key in varied:
-        group, _, name = key.partition(".")
-        if name and isinstance(same.get(group), dict):
-            same[group] = {k: v for k, v in same[group].items() if k != name}
-        else:
-            same.pop(group, None)
-    content = yaml.safe_dump([same, sorted(varied), cells], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]

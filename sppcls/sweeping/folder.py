@@ -53,34 +53,60 @@ def claim_sweep_folder(plan: SweepPlan) -> Iterator[Path]:
     Raises:
         ConfigError: this very sweep is running, or the folder cannot be written.
     """
+    with claim_folder(plan.runs_dir, plan.name, SWEEP, plan.identity) as (folder, known):
+        _write_sweep(folder, plan, known)
+        yield folder
+
+
+@contextmanager
+def claim_folder(
+    runs_dir: Path, name: str, file: str, identity: str
+) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """The folder ``runs_dir/name`` of many runs, locked, or ``name-2`` and so on if something else is there.
+
+    Args:
+        runs_dir: made if it is not there.
+        name: of the folder.
+        file: name of the JSON file that tells what a folder is; the caller writes it.
+        identity: what has to stand under ``identity`` in that file for the folder to be the same one.
+
+    Yields:
+        The folder, and what its file says; None if the folder is new.
+
+    Raises:
+        ConfigError: the folder is in use, or cannot be written.
+    """
     for number in range(1, 100_000):
-        folder = plan.runs_dir / (plan.name if number == 1 else f"{plan.name}-{number}")
+        folder = runs_dir / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
-            raise ConfigError(f"runs_dir={plan.runs_dir}: {folder} is not a folder") from None
+            raise ConfigError(f"runs_dir={runs_dir}: {folder} is not a folder") from None
         except OSError as error:
-            raise ConfigError(f"runs_dir={plan.runs_dir}: cannot write there ({error.strerror})") from None
+            raise ConfigError(f"runs_dir={runs_dir}: cannot write there ({error.strerror})") from None
         check_writable(folder)
-        # One that another sweep holds for the moment it takes to look is looked at by its file alone.
-        known = read_sweep(folder)
+        # One that somebody else holds for the moment it takes to look is looked at by its file alone.
+        known = _read(folder / file)
         strangers = [p for p in folder.iterdir() if p.name != ".lock"] if known is None else []
-        if strangers or (known is not None and known.get("identity") != plan.identity):
+        if strangers or (known is not None and known.get("identity") != identity):
             continue
         with lock_folder(folder):
-            known = read_sweep(folder)
-            if known is not None and known.get("identity") != plan.identity:
+            known = _read(folder / file)
+            if known is not None and known.get("identity") != identity:
                 continue
-            _write_sweep(folder, plan, known)
-            yield folder
+            yield folder, known
             return
-    raise ConfigError(f"runs_dir={plan.runs_dir}: {plan.name} exists 100,000 times; choose another name=")
+    raise ConfigError(f"runs_dir={runs_dir}: {name} exists 100,000 times; choose another name=")
 
 
 def read_sweep(folder: Path) -> dict[str, Any] | None:
     """``sweep.json`` of a sweep's folder; None where there is none."""
+    return _read(folder / SWEEP)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -68,11 +68,12 @@ class TrainingProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            text = line.rstrip()
-            self._say(text)
-            if text.strip():
-                self._last = text
+        with self._process.stdout as lines:
+            for line in lines:
+                text = line.rstrip()
+                self._say(text)
+                if text.strip():
+                    self._last = text
 
     def stop(self) -> None:
         """Ask the run to save what it has and stop; asked again, it stops at once."""

@@ -1,4 +1,38 @@
+"""How many looks a difference is corrected for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from scipy.stats import ttest_rel
+from written_runs import write_run
+
+from sppcls.comparison import compare
+from sppcls.comparison.content import elsewhere, headline
+from sppcls.comparison.findings import Verdict
 
 
-def test_other_sizes_are_corrected_for_all_of_them(tmp_path: Path) -> None:
-    """Three pairs' worth of sizes with the same plain p: Holm gives each at least three times it."""
+def test_other_sizes_are_corrected_for_all_of_them_and_the_main_one_is_not(tmp_path: Path) -> None:
+    first, second = [10.0, 20.0, 30.0, 40.0], [9.0, 18.5, 29.8, 38.9]
+    for lr, errors in ((0.01, first), (0.02, second)):
+        for seed, error in enumerate(errors):
+            write_run(
+                tmp_path / f"{lr}-{seed}",
+                seed=seed,
+                error=error,
+                optimizer__lr=lr,
+                sizes__sizes=[96, 80, 72, 64],
+            )
+    comparison = compare([tmp_path])
+    plain = ttest_rel(second, first).pvalue
+    assert 0.05 / 3 < plain < 0.05, "alone it counts, as one of three it does not"
+    (main,) = headline(comparison)[:1]
+    assert (main.corrected, main.verdict) == (pytest.approx(plain), Verdict.SHOWN)
+    # write_run gives every other size the same error plus one, so each has the same p.
+    others = [finding for finding in elsewhere(comparison) if finding.top == 1]
+    assert [finding.measure.size for finding in others] == ["64", "72", "80"]
+    for finding in others:
+        assert finding.p == pytest.approx(plain)
+        assert finding.corrected == pytest.approx(3 * plain)
+        assert finding.verdict == Verdict.NOT_SHOWN

@@ -79,9 +79,7 @@ def test_submitit_warns_a_run_of_two_processes_which_goes_on(
     wait_until(lambda: bool(list(sweep.glob("*/last.ckpt"))), process)
     (run,) = (path.parent for path in sweep.glob("*/last.ckpt"))
     (log,) = (sweep / ".launcher" / ".submitit").glob("*/*_0_log.out")
-    _, *members = family(
-        int(log.name.partition("_")[0])
-    )  # submitit's stand-in for Slurm, and the job
+    _, *members = family(int(log.name.partition("_")[0]))  # submitit's stand-in for Slurm, and the job
     for member in members:
         os.kill(member, signal.SIGUSR2)  # Slurm signals every process of a job
     output = process.communicate(timeout=240)[0]

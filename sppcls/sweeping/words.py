@@ -1,0 +1,147 @@
+"""What sweeps and searches share: their files, the words in them, and when two commands mean the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sppcls.composition import compose_unchecked, conf_dir
+from sppcls.config import suggest
+from sppcls.errors import ConfigError
+
+# What does not change what a run learns or reports, so that another value of it means the same.
+_FREE = ("ckpt_path", "run_name", "runs_dir", "name", "log")
+
+
+def named_files(group: str, config_dir: str | None = None) -> dict[str, Path]:
+    """Files of ``conf/<group>`` by name: those that are shipped, and those below ``config_dir``."""
+    roots = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    return {path.stem: path for root in roots for path in sorted((root / group).glob("*.yaml"))}
+
+
+def split_words(words: Sequence[str], group: str) -> tuple[str | None, list[str], list[str]]:
+    """Take ``+<group>=NAME`` and Hydra's own words out of a command line.
+
+    Returns:
+        The name, or None if there is none; the other words; the words that are Hydra's.
+
+    Raises:
+        ConfigError: two names.
+    """
+    hydra_words = [w for w in words if w.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    own = [w for w in words if w not in hydra_words]
+    names = [w.partition("=")[2] for w in own if key_of(w) == group]
+    own = [w for w in own if key_of(w) != group]
+    if len(names) > 1:
+        raise ConfigError(f"+{group}={names[1]}: one {group} at a time; +{group}={names[0]} is given already")
+    return (names[0] if names else None), own, hydra_words
+
+
+def read_named(
+    group: str, name: str, config_dir: str | None, keys: Sequence[str], shape: str
+) -> dict[str, Any]:
+    """The file ``conf/<group>/<name>.yaml``, a mapping with some of ``keys``.
+
+    The keys ``fixed`` (words), ``cells`` (words by name) and ``params`` (a mapping) are always in the result.
+
+    Args:
+        group: ``sweep`` or ``search``.
+        name: of the file.
+        config_dir: a folder with more configs.
+        keys: what the file may have.
+        shape: what it must hold, in words, for the message.
+
+    Raises:
+        ConfigError: no such file, or it holds something else.
+    """
+    known = named_files(group, config_dir)
+    if name not in known:
+        raise ConfigError(f"+{group}={name}: choose from {', '.join(known)}{suggest(name, list(known))}")
+    path = known[name]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: {shape}")
+    for key in content:
+        if key not in keys:
+            raise ConfigError(f"{path}: {key}: unknown key{suggest(str(key), list(keys))}; {shape}")
+    content = {**content, "fixed": content.get("fixed") or []}
+    content |= {key: content.get(key) or {} for key in ("cells", "params")}
+    lists = [content["fixed"], *content["cells"].values()] if isinstance(content["cells"], dict) else []
+    if not lists or not isinstance(content["params"], dict) or not all(map(_is_words, lists)):
+        raise ConfigError(f"{path}: {shape}; a word is text such as pyramid=l421")
+    if not content["cells"] and not content["params"]:
+        raise ConfigError(f"{path}: {shape}; it has nothing to vary")
+    return content
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) and "=" in word for word in value)
+
+
+def refuse_cell_keys(own: Sequence[str], cells: dict[str, list[str]], where: str) -> None:
+    """Raise ConfigError for a word of the command line whose key every cell sets differently."""
+    in_cells = {key_of(word) for words in cells.values() for word in words}
+    for word in own:
+        if key_of(word) in in_cells:
+            raise ConfigError(
+                f"{word}: {where} sets {key_of(word)} itself, differently in each of its cells "
+                f"({', '.join(cells)}); leave it out"
+            )
+
+
+def value_text(value: Any, inside: bool = False) -> str:
+    """A value of ``params`` as it would stand on the command line: a list is several values, one within it a list."""
+    if isinstance(value, list):
+        joined = ",".join(value_text(item, inside=True) for item in value)
+        return f"[{joined}]" if inside else joined
+    if value is None or isinstance(value, bool):
+        return str(yaml.safe_dump(value)).split()[0]
+    return str(value)
+
+
+def key_of(word: str) -> str:
+    """The key that a ``key=value`` word sets."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def short_key(key: str) -> str:
+    """The last part of a key, or all of it where other groups have a key of that name."""
+    last = key.lstrip("+~").rpartition(".")[2]
+    return last if last not in ("name", "kind", "norm", "weights", "scale") else key.replace(".", "_")
+
+
+def composed(words: Sequence[str], config_dir: str | None) -> dict[str, Any]:
+    """The resolved, unchecked config of some words as plain dicts."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(compose_unchecked(words, config_dir), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def identity(base: dict[str, Any], varied: Sequence[str], more: object) -> str:
+    """Equal for commands whose runs share their folder.
+
+    Args:
+        base: the config of the words that all runs have in common.
+        varied: keys whose value in ``base`` is none of any run.
+        more: anything else that has to agree, as plain data.
+    """
+    same = {key: value for key, value in base.items() if key not in _FREE}
+    same["data"] = {key: value for key, value in same["data"].items() if key != "workers"}
+    same["trainer"] = {key: value for key, value in same["trainer"].items() if key != "threads"}
+    for key in varied:
+        group, _, name = key.partition(".")
+        if name and isinstance(same.get(group), dict):
+            same[group] = {k: v for k, v in same[group].items() if k != name}
+        else:
+            same.pop(group, None)
+    content = yaml.safe_dump([same, sorted(varied), more], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from sppcls.composition import compose_unchecked, group_choices
 from sppcls.config import Config
-from sppcls.sweeping.definition import sweep_choices
+from sppcls.sweeping.words import named_files
 
 _WIDTH = 110
 
@@ -45,7 +45,7 @@ def train_help() -> str:
     for group, choices in group_choices().items():
         marked = ", ".join(f"{c}*" if c == chosen.get(group) else c for c in choices)
         lines += _wrap(f"  {group:<11}", marked)
-    lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(sweep_choices()))]
+    lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")))]
     lines.append("\nkeys, with the value of the default run:")
     lines += _keys(Config, OmegaConf.to_container(defaults, resolve=True), "")
     return "\n".join(lines) + "\n" + _TAIL

@@ -34,7 +34,8 @@ from sppcls.evaluation.curve import parse_sizes
 from sppcls.evaluation.mapping import WINDOW_RULES
 from sppcls.evaluation.protocols import PLACES, load_protocol, protocol_names
 from sppcls.nn import Pyramid
-from sppcls.sweeping.definition import job_configs, plan_sweep, sweep_choices
+from sppcls.sweeping.definition import job_configs, plan_sweep
+from sppcls.sweeping.words import named_files
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -397,4 +398,4 @@ def test_the_papers_two_rules_differ_where_the_page_says() -> None:
 
 def test_the_sweeps_are_those_that_there_are() -> None:
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    assert {words_in(row[0])[0] for row in rows(section(text, "8. A sweep"))} == set(sweep_choices())
+    assert {words_in(row[0])[0] for row in rows(section(text, "8. A sweep"))} == set(named_files("sweep"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -102,6 +103,7 @@ def _compare(folder: Path) -> None:
         if finding.top == 1:
             _print(str(finding))
     _print(f"Report: {page}")
+    _print(f"In TensorBoard: sppcls board {shlex.quote(str(folder))}")
 
 
 def _conclude(folder: Path, rows: list[dict[str, str]]) -> Path:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sppcls.errors import ConfigError
-from sppcls.sweeping.definition import job_configs, plan_sweep, sweep_choices
+from sppcls.sweeping.definition import job_configs, plan_sweep
 from sppcls.sweeping.folder import claim_sweep_folder
+from sppcls.sweeping.words import named_files
 
 
 def names(*words: str) -> list[str]:
@@ -77,7 +78,7 @@ def test_the_sweep_of_the_papers_table_2() -> None:
 def test_every_shipped_sweep_has_possible_jobs(name: str, jobs: int) -> None:
     plan = plan_sweep([f"+sweep={name}"])
     assert len(job_configs(plan)) == len(plan.jobs) == jobs
-    assert name in sweep_choices()
+    assert name in named_files("sweep")
 
 
 def test_the_command_line_wins_over_the_file() -> None:

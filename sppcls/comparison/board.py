@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -118,10 +119,13 @@ def _pictures(comparison: Comparison) -> dict[str, bytes]:
     from sppcls.comparison.pictures import pictures
 
     found = {}
-    for name, (_, figure) in pictures(comparison).items():
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=100)
-        found[f"{COMPARISON}/{name}"] = file.getvalue()
+    with warnings.catch_warnings():
+        # A label that is as long as a path leaves no room, or has characters that the font has not.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
+        for name, (_, figure) in pictures(comparison).items():
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=100)
+            found[f"{COMPARISON}/{name}"] = file.getvalue()
     return found
 
 

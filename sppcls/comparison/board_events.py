@@ -65,11 +65,9 @@ class EventFile:
         picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
         self._add(Summary.Value(tag=tag, image=picture))
 
-    def layout(self, categories: Mapping[str, Sequence[layout_pb2.Chart]]) -> None:
-        """The charts of the *Custom Scalars* page, by category."""
-        layout = layout_pb2.Layout(
-            category=[layout_pb2.Category(title=title, chart=charts) for title, charts in categories.items()]
-        )
+    def layout(self, categories: Sequence[layout_pb2.Category]) -> None:
+        """The charts of the *Custom Scalars* page."""
+        layout = layout_pb2.Layout(category=categories)
         tag, metadata = custom_scalar.CONFIG_SUMMARY_TAG, custom_scalar.create_summary_metadata()
         self._add(_strings(tag, [layout.SerializeToString()], metadata))
 

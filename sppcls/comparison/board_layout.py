@@ -16,20 +16,26 @@ from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
 
 
-def categories(comparison: Comparison) -> dict[str, list[layout_pb2.Chart]]:
-    """Charts that overlay all groups, by category: the figures, and the axes that they are drawn against."""
+def categories(comparison: Comparison) -> list[layout_pb2.Category]:
+    """Charts that overlay all groups: each figure at each size, and the axes that it is drawn against.
+
+    Those of the top-1 error are open at first; all at once would take a browser long to draw.
+    """
     names = {str(measure): name for measure, name in curve_names(comparison).items()}
-    found: dict[str, list[layout_pb2.Chart]] = {}
-    for figure, words in shown_figures(comparison).items():
-        title = words[0].upper() + words[1:]
-        found[f"{title}: means, bands of ± std over the seeds"] = [
-            _band(measure, f"seeds_{name}/{figure}") for measure, name in names.items()
-        ]
-        found[f"{title}: every run, and the means"] = [
+    found = []
+    for number, (figure, words) in enumerate(shown_figures(comparison).items()):
+        bands = [_band(measure, f"seeds_{name}/{figure}") for measure, name in names.items()]
+        lines = [
             _lines(f"{measure}, against {axis}", f"{name}{ending}/{figure}")
             for ending, axis in _AXES.items()
             for measure, name in names.items()
         ]
+        title = words[0].upper() + words[1:]
+        for what, charts in (
+            ("means, bands of ± std over the seeds", bands),
+            ("every run, and the means", lines),
+        ):
+            found.append(layout_pb2.Category(title=f"{title}: {what}", chart=charts, closed=number > 0))
     return found
 
 

@@ -107,6 +107,7 @@ def test_custom_scalars(
     page.goto(addresses["Custom Scalars"])
     page.get_by_text("Top-1 error, %: means, bands of ± std over the seeds").wait_for()
     page.get_by_text("Top-1 error, %: every run, and the means").wait_for()
+    page.get_by_text("Ignore outliers in chart scaling").click()
     # Ours come before those that the runs themselves laid out.
     titles = page.locator("tf-category-paginated-view .heading").all_inner_texts()
     assert titles[0].startswith("Top-1 error")
@@ -115,20 +116,34 @@ def test_custom_scalars(
         card = page.locator("tf-custom-scalar-multi-line-chart-card").filter(
             has_text=f"center {size}, against epochs"
         )
-        chart = card.first.locator("vz-line-chart2")
-        chart.scroll_into_view_if_needed()
-        page.wait_for_function(
-            "element => element.shadowRoot?.querySelectorAll('path').length > 5"
-            " || element.querySelectorAll('path').length > 5",
-            arg=chart.element_handle(),
-        )
-        box = chart.bounding_box()
-        assert box is not None
-        page.mouse.move(box["x"] + box["width"] * 0.93, box["y"] + box["height"] * 0.4)
+        values = hovered(page, card.first.locator("vz-line-chart2"))
         for name in RUNS:
-            row = page.locator("tr").filter(has_text=f"at_{size}/top1_error ({name})").first
-            row.wait_for()
-            assert f"{final[name][column]:g}" in row.inner_text().split()
+            assert f"{final[name][column]:g}" in values[f"at_{size}/top1_error ({name})"]
+
+
+def test_scalars(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
+    base = addresses["Text"].partition("#")[0]
+    page.goto(f"{base}#scalars&_smoothingWeight=0&tagFilter=^at_72/top1_error$")
+    page.get_by_text("Ignore outliers in chart scaling").click()
+    values = hovered(page, page.locator("tf-scalar-card vz-line-chart2").first)
+    for name in RUNS:
+        assert f"{final[name]['val_72/top1_error']:g}" in values[name]
+
+
+def hovered(page: api.Page, chart: api.Locator) -> dict[str, list[str]]:
+    """What a chart says under the mouse at its right end: the words of each line, by name."""
+    chart.scroll_into_view_if_needed()
+    page.wait_for_function(
+        "chart => chart.querySelectorAll('path').length > 5 || chart.shadowRoot?.querySelectorAll('path').length > 5",
+        arg=chart.element_handle(),
+    )
+    page.wait_for_timeout(1000)  # until the axes have stopped moving
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.93, box["y"] + box["height"] * 0.4)
+    page.locator("tr").filter(has_text=RUNS[0]).locator("visible=true").first.wait_for()
+    rows = [row.inner_text().strip().split("\t") for row in page.locator("tr").locator("visible=true").all()]
+    return {row[0]: row[1:] for row in rows}
 
 
 def test_hparams(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
@@ -174,7 +189,8 @@ def test_text(page: api.Page, addresses: dict[str, str], final: dict[str, dict[s
     for name in RUNS:
         page.get_by_text(name, exact=True).first.wait_for()
     for group in ("single_96", "multi_96_72"):
-        text = page.locator(f"tr:has(> td:text-is('{group}'))").first.inner_text()
+        card = page.locator("tf-text-loader").filter(has_text="comparison/2_errors")
+        text = card.locator(f"tr:has(> td:text-is('{group}'))").inner_text()
         for column in ("val/top1_error", "val_72/top1_error"):
             pair = [final[f"runs/{group}-seed{seed}"][column] for seed in (0, 1)]
             assert f"{statistics.fmean(pair):.2f} ± {statistics.stdev(pair):.2f} (2)" in text

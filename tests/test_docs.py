@@ -154,6 +154,8 @@ def check_words(words: list[str]) -> None:
         group, _, key = name.rpartition(".")
         if name.startswith(("hydra.", "hydra/")):  # Hydra's own and its launchers'
             continue
+        if name in ("n_trials", "pruner", "sampler.seed"):  # of a search
+            continue
         if name in groups:
             assert value in groups[name], word
         else:
@@ -164,7 +166,7 @@ def check_search_words(words: list[str]) -> None:
     if "--config-dir" in words:
         return
     values = dict(word.split("=", 1) for word in words)
-    assert values.pop("+search") in named_files("search")
+    assert values.pop("+search", "small") in named_files("search")
     assert int(values.pop("n_trials", 1)) >= 1
     check_words([f"{key}={value}" for key, value in values.items()])
 

@@ -168,7 +168,7 @@ def _expand(words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
         parser = OverridesParser.create(config_loader=session.config_loader)
         for word in words:
             try:
-                override = parser.parse_override(word)
+                (override,) = parser.parse_overrides([word])
                 values = _values(override)
             except HydraException as error:
                 reason = str(error).splitlines()[0]

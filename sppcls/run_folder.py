@@ -157,6 +157,17 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def has_finished(folder: Path, epochs: int) -> bool:
+    """Whether the run in ``folder`` has been trained for all its epochs, and nothing of it is missing."""
+    result = read_result(folder)
+    return result is not None and int(result.get("epochs", 0)) >= epochs
+
+
+def lacks_result(folder: Path, epochs: int) -> bool:
+    """Whether a run that is trained for all its epochs was killed before it could say what came out."""
+    return (folder / LAST).is_file() and not has_finished(folder, epochs)
+
+
 def own_last_checkpoint(config: Config) -> Path | None:
     """The newest ``last.ckpt`` among the folders of this very configuration, or None (``ckpt_path=auto``).
 

@@ -13,7 +13,7 @@ from typing import Any
 from sppcls.console import table
 from sppcls.errors import ConfigError
 from sppcls.files import replacing
-from sppcls.run_folder import LAST, check_writable, in_use, lock_folder, read_result
+from sppcls.run_folder import LAST, check_writable, has_finished, in_use, lock_folder, read_result
 from sppcls.sweeping.definition import SweepPlan
 
 SWEEP = "sweep.json"
@@ -127,15 +127,9 @@ def _write_sweep(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) ->
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def job_finished(folder: Path, epochs: int) -> bool:
-    """Whether the run in ``folder`` has been trained for all its epochs."""
-    result = read_result(folder)
-    return result is not None and int(result.get("epochs", 0)) >= epochs
-
-
 def job_state(sweep: Path, name: str, epochs: int) -> str:
     """``finished``, ``begun`` (has a checkpoint to go on from) or ``new``."""
-    if job_finished(sweep / name, epochs):
+    if has_finished(sweep / name, epochs):
         return "finished"
     return "begun" if (sweep / name / LAST).is_file() else "new"
 
@@ -164,7 +158,7 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
     except (OSError, ValueError):
         outcome = {}
     result = read_result(sweep / name) or {}
-    finished = job_finished(sweep / name, epochs)
+    finished = has_finished(sweep / name, epochs)
     if finished:
         outcome.update(status="finished", reason="")
     elif in_use(sweep / name):  # a cluster goes on with it, whatever became of the process that waited

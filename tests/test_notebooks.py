@@ -36,7 +36,11 @@ PROMISED = {
     ],
     "single_vs_multi": [
         r"6 runs: 0 finished, 0 begun, 6 new",
-        *(rf"{kind}-seed{seed} +finished +error at 96: " for seed in range(3) for kind in ("single", "multi")),
+        *(
+            rf"{kind}-seed{seed} +finished +error at 96: "
+            for seed in range(3)
+            for kind in ("single", "multi")
+        ),
         r"single +[\d.]+ ± [\d.]+ %",
         r"multi +[\d.]+ ± [\d.]+ %",
         r"multi against single \(sizes\), top-1 error, center 96: no difference shown",

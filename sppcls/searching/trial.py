@@ -123,8 +123,6 @@ class TrialRun:
         if (self.folder / LAST).is_file():
             return [*words, hydra_word("ckpt_path", self.folder / LAST)]
         remove_dead_attempt(self.folder)
-        if self.folder.exists():
-            raise ConfigError(f"{self.folder}: has files that are none of this trial; move the folder away")
         return words
 
     def _wait_for_orphan(self) -> None:

@@ -121,8 +121,10 @@ def _flock(file: IO[str]) -> bool:
         except BlockingIOError:
             file.seek(0)
             process, _, host = file.read().partition(" ")
-            # Loader processes outlive a killed run by some seconds, and share its lock.
-            if time.monotonic() < deadline and host == os.uname().nodename and not _alive(process):
+            # Loader processes outlive a killed run by some seconds, and share its lock. Where no name stands, somebody
+            # looks whether it is in use, or has just taken it.
+            gone = host == os.uname().nodename and not _alive(process)
+            if time.monotonic() < deadline and (gone or not host):
                 time.sleep(0.1)
                 continue
             folder = Path(file.name).parent

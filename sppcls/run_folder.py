@@ -121,8 +121,10 @@ def _flock(file: IO[str]) -> bool:
         except BlockingIOError:
             file.seek(0)
             process, _, host = file.read().partition(" ")
-            # Loader processes outlive a killed run by some seconds, and share its lock.
-            if time.monotonic() < deadline and host == os.uname().nodename and not _alive(process):
+            # Loader processes outlive a killed run by some seconds, and share its lock. Where no name stands, somebody
+            # looks whether it is in use, or has just taken it.
+            gone = host == os.uname().nodename and not _alive(process)
+            if time.monotonic() < deadline and (gone or not host):
                 time.sleep(0.1)
                 continue
             folder = Path(file.name).parent
@@ -155,6 +157,17 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def has_finished(folder: Path, epochs: int) -> bool:
+    """Whether the run in ``folder`` has been trained for all its epochs, and nothing of it is missing."""
+    result = read_result(folder)
+    return result is not None and int(result.get("epochs", 0)) >= epochs
+
+
+def lacks_result(folder: Path, epochs: int) -> bool:
+    """Whether a run that is trained for all its epochs was killed before it could say what came out."""
+    return (folder / LAST).is_file() and not has_finished(folder, epochs)
 
 
 def own_last_checkpoint(config: Config) -> Path | None:

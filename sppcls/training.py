@@ -51,6 +51,7 @@ from sppcls.run_folder import (
     base_folder,
     check_writable,
     claim_run_folder,
+    lacks_result,
     lock_folder,
     own_last_checkpoint,
     write_result,
@@ -222,7 +223,7 @@ class _Run:
                     for found in callback.results
                 }
         if first:
-            if module.started:
+            if module.started or lacks_result(folder, trainer.current_epoch):
                 write_result(folder, self._summary(module, result, trainer.current_epoch))
             say(closing_lines(module, folder, time.perf_counter() - started))
         return result

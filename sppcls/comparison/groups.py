@@ -264,7 +264,7 @@ def _judge(comparison: Comparison, first: Group, second: Group) -> None:
     elif not set(first.seeds) & set(second.seeds):
         reason = f"have no seed in common ({_list(first.seeds)}; {_list(second.seeds)})"
     else:
-        reason = _other_images(first, second, keys)
+        reason = _other_images(first, second, keys) or _nothing_in_common(comparison, first, second)
     if reason is None:
         comparison.pairs.append(Pair(first, second, factors[0], keys))
     else:
@@ -286,6 +286,19 @@ def _other_images(first: Group, second: Group, keys: Sequence[str]) -> str | Non
         if deciding and not known
         else None
     )
+
+
+def _nothing_in_common(comparison: Comparison, first: Group, second: Group) -> str | None:
+    """Why no error of one group stands against one of the other; None if some do. A line if the main ones do not."""
+    common = {m for m in comparison.measures if first.errors(m).keys() & second.errors(m).keys()}
+    if not common:
+        return f"have no size and protocol in common ({first.runs[0].main}; {second.runs[0].main})"
+    if comparison.main not in common:
+        comparison.problems.append(
+            f"{first.label} / {second.label}: not both tested at {comparison.main}, so they are compared at other sizes "
+            "and protocols only; sizes.val_sizes sets the sizes"
+        )
+    return None
 
 
 def _list(seeds: Sequence[int]) -> str:

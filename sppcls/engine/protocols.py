@@ -11,11 +11,13 @@ from pytorch_lightning.callbacks import Callback
 
 from sppcls.console import say
 from sppcls.data.datamodule import ImageDataModule
+from sppcls.engine.checkpoint import read_checkpoint
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
 from sppcls.nn import SPPClassifier
+from sppcls.run_folder import LAST, lacks_result
 
 
 class ProtocolErrors(Callback):
@@ -46,7 +48,10 @@ class ProtocolErrors(Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # After every on_train_end, so that the averaged weights are in place.
         if not cast(ClassificationModule, pl_module).started:
-            return  # a finished run was resumed
+            if not trainer.strategy.broadcast(lacks_result(self.folder, trainer.current_epoch)):
+                return  # a finished run was resumed
+            # Killed after its last checkpoint, whose weights are those to test: the averaged ones, if any.
+            pl_module.load_state_dict(read_checkpoint(self.folder / LAST, pl_module.device)["state_dict"])
         self.results = self._test(trainer, pl_module, trainer.current_epoch - 1)
         if trainer.is_global_zero and self.results:
             place = self.folder / "protocols"

@@ -16,9 +16,8 @@ from sppcls.config import Config, hydra_word
 from sppcls.engine.module import DivergedError
 from sppcls.engine.report import read_metrics
 from sppcls.errors import ConfigError, SppclsError
-from sppcls.run_folder import LAST, lock_folder
+from sppcls.run_folder import LAST, has_finished, lock_folder
 from sppcls.searching.space import SearchPlan
-from sppcls.sweeping.folder import job_finished
 from sppcls.sweeping.job import TrainingProcess, remove_dead_attempt
 
 # Seconds between two looks at a run's metrics.csv.
@@ -80,7 +79,7 @@ class TrialRun:
             SppclsError: somebody else has stopped the run; the trial is as good as not ended.
         """
         self._wait_for_orphan()
-        if job_finished(self.folder, self.epochs):
+        if has_finished(self.folder, self.epochs):
             self._report()
             return self._finished()
         if (
@@ -124,8 +123,6 @@ class TrialRun:
         if (self.folder / LAST).is_file():
             return [*words, hydra_word("ckpt_path", self.folder / LAST)]
         remove_dead_attempt(self.folder)
-        if self.folder.exists():
-            raise ConfigError(f"{self.folder}: has files that are none of this trial; move the folder away")
         return words
 
     def _wait_for_orphan(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from sppcls.console import table
 from sppcls.errors import ConfigError
 from sppcls.files import replacing
-from sppcls.run_folder import LAST, check_writable, in_use, lock_folder, read_result
+from sppcls.run_folder import LAST, check_writable, has_finished, in_use, lock_folder, read_result
 from sppcls.sweeping.definition import SweepPlan
 
 SWEEP = "sweep.json"
@@ -51,9 +52,10 @@ def claim_sweep_folder(plan: SweepPlan) -> Iterator[Path]:
     """The folder of this sweep, locked: that of the same command before, or a new one.
 
     Raises:
-        ConfigError: this very sweep is running, or the folder cannot be written.
+        ConfigError: this very sweep is running, the folder cannot be written, or has another run of a job's name.
     """
     with claim_folder(plan.runs_dir, plan.name, SWEEP, plan.identity) as (folder, known):
+        _check_names(folder, plan, known)
         _write_sweep(folder, plan, known)
         yield folder
 
@@ -87,10 +89,17 @@ def claim_folder(
         check_writable(folder)
         # One that somebody else holds for the moment it takes to look is looked at by its file alone.
         known = _read(folder / file)
-        strangers = [p for p in folder.iterdir() if p.name != ".lock"] if known is None else []
+        strangers = [p for p in folder.iterdir() if not p.name.startswith(".")] if known is None else []
         if strangers or (known is not None and known.get("identity") != identity):
             continue
-        with lock_folder(folder):
+        with ExitStack() as held:
+            try:
+                held.enter_context(lock_folder(folder))
+            except ConfigError:
+                known = _read_soon(folder / file)
+                if known is None or known.get("identity") == identity:
+                    raise
+                continue
             known = _read(folder / file)
             if known is not None and known.get("identity") != identity:
                 continue
@@ -112,6 +121,25 @@ def _read(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def _read_soon(path: Path) -> dict[str, Any] | None:
+    """What the process that has just locked a folder writes there."""
+    deadline = time.monotonic() + 5
+    while (found := _read(path)) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _check_names(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) -> None:
+    """Values that differ only in characters that a folder name cannot have are not taken for each other."""
+    before = {job["name"]: job["values"] for job in (known or {}).get("jobs", [])}
+    for job in plan.jobs:
+        if before.get(job.name, job.values) != job.values:
+            values = " ".join(f"{key}={value}" for key, value in before[job.name].items())
+            raise ConfigError(
+                f"job {job.name}: {folder / job.name} is of {values}; name=... makes another sweep of this one"
+            )
+
+
 def _write_sweep(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) -> None:
     """Jobs of earlier commands of the same sweep stay: one may give more seeds than the next."""
     jobs = {job["name"]: job for job in (known or {}).get("jobs", [])}
@@ -127,27 +155,26 @@ def _write_sweep(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) ->
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def job_finished(folder: Path, epochs: int) -> bool:
-    """Whether the run in ``folder`` has been trained for all its epochs."""
-    result = read_result(folder)
-    return result is not None and int(result.get("epochs", 0)) >= epochs
-
-
 def job_state(sweep: Path, name: str, epochs: int) -> str:
     """``finished``, ``begun`` (has a checkpoint to go on from) or ``new``."""
-    if job_finished(sweep / name, epochs):
+    if has_finished(sweep / name, epochs):
         return "finished"
     return "begun" if (sweep / name / LAST).is_file() else "new"
 
 
 def write_summary(sweep: Path, epochs: dict[str, int]) -> list[dict[str, str]]:
-    """``summary.csv``: a row per job with what became of it; returns the rows.
+    """``summary.csv``: a row per job of the sweep with what became of it.
 
     Args:
         sweep: the sweep's folder.
-        epochs: the epochs that each job is to be trained for, in the order of the rows.
+        epochs: the epochs that each job of this command is to be trained for.
+
+    Returns:
+        The rows of the jobs in ``epochs``.
     """
-    rows = [_row(sweep, name, wanted) for name, wanted in epochs.items()]
+    names = dict.fromkeys([job["name"] for job in (read_sweep(sweep) or {}).get("jobs", [])] + [*epochs])
+    # One of an earlier command was trained for as many epochs as it was to be, if it has a result.
+    rows = [_row(sweep, name, epochs.get(name, 0)) for name in names]
     with (
         replacing(sweep / "summary.csv") as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
@@ -155,7 +182,7 @@ def write_summary(sweep: Path, epochs: dict[str, int]) -> list[dict[str, str]]:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
         writer.writeheader()
         writer.writerows(rows)
-    return rows
+    return [row for row in rows if row["job"] in epochs]
 
 
 def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
@@ -164,11 +191,13 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
     except (OSError, ValueError):
         outcome = {}
     result = read_result(sweep / name) or {}
-    finished = job_finished(sweep / name, epochs)
+    finished = has_finished(sweep / name, epochs)
     if finished:
         outcome.update(status="finished", reason="")
     elif in_use(sweep / name):  # a cluster goes on with it, whatever became of the process that waited
         outcome.update(status="running", reason="")
+    elif outcome.get("status") == "finished":  # and its folder was removed since
+        outcome = {}
     row = {
         "job": name,
         "status": str(outcome.get("status", "waiting")),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +104,7 @@ class TrainingProcess:
                 self._process.send_signal(signal.SIGKILL if attempt == 2 else signal.SIGTERM)
                 self.ended = self._wait(None)
                 return
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 continue
 
     def _wait(self, seconds: float | None) -> Ended | None:
@@ -116,7 +118,10 @@ class TrainingProcess:
             time.sleep(0.05)
         code = os.waitstatus_to_exitcode(status)
         self._process.returncode = code
-        self._reader.join(timeout=5)  # a grandchild may hold the pipe open
+        # What a run that was killed leaves behind: loader processes, the other processes of a distributed run.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._reader.join(timeout=5)  # whoever has left the session may hold the pipe open
         if not self._reader.is_alive() and self._process.stdout is not None:
             self._process.stdout.close()
         unit = 1024 if sys.platform != "darwin" else 1024 * 1024
@@ -132,6 +137,8 @@ def _judge(code: int, last: str) -> tuple[str, str]:
         return "stopped", said
     if code < 0:
         name = signal.Signals(-code).name
+        if -code in (signal.SIGINT, signal.SIGTERM):
+            return "stopped", f"ended by {name} outside of training"
         hint = " (out of memory?)" if -code == signal.SIGKILL else ""
         return "failed", f"killed by {name}{hint}"
     return "failed", said or f"exit status {code}"
@@ -156,6 +163,11 @@ def stop_without_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+# What a run may have written before its first checkpoint; its answers, if it has one epoch only.
+_WRITTEN_FIRST = ("config.yaml", "metrics.csv", "train.log", "bad_images.txt", "events.out.tfevents*", ".*",
+                  "predictions", "predictions/val_*.npz", "predictions/.*")  # fmt: skip
+
+
 def remove_dead_attempt(folder: Path) -> None:
     """Make room for a run that begins anew where one has died before its first checkpoint.
 
@@ -164,14 +176,8 @@ def remove_dead_attempt(folder: Path) -> None:
     """
     if not folder.is_dir():
         return
-    known = ("config.yaml", "metrics.csv", "train.log", "bad_images.txt")
-    strange = [
-        p.name
-        for p in folder.iterdir()
-        if p.is_dir() or not (p.name in known or p.name.startswith(("events.out.tfevents", ".")))
-    ]
+    found = [path.relative_to(folder) for path in folder.rglob("*")]
+    strange = [path for path in found if not any(map(path.match, _WRITTEN_FIRST))]
     if strange:
         raise ConfigError(f"{folder}: holds {strange[0]}, which no run writes; move it away")
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)

@@ -135,6 +135,22 @@ def test_no_seed_in_common_is_refused(tmp_path: Path) -> None:
     assert refusal.reason == "have no seed in common (seed 0; seed 1)"
 
 
+def test_groups_without_a_measure_in_common_are_named_and_not_passed_over(tmp_path: Path) -> None:
+    write_run(tmp_path / "large", error=20)
+    write_run(tmp_path / "large1", seed=1, error=20)
+    write_run(tmp_path / "small", error=20, sizes__sizes=[72])
+    write_run(tmp_path / "both", error=20, sizes__sizes=[96, 72], sizes__kind="alternate")
+    comparison = compare([tmp_path])
+    assert comparison.main == Measure("center", "96")
+    (refusal,) = comparison.refused
+    assert {refusal.first.label, refusal.second.label} == {"single_96", "single_72"}
+    assert refusal.reason == "have no size and protocol in common (center 96; center 72)"
+    (line,) = comparison.problems
+    assert line.startswith("multi_96_72 / single_72: not both tested at center 96, so")
+    assert len(findings(comparison)) == 1  # multi_96_72 and single_96
+    assert len(findings(comparison, Measure("center", "72"))) == 1
+
+
 def test_unfinished_runs_are_left_out_and_named(tmp_path: Path) -> None:
     write_run(tmp_path / "a", error=20, trainer__max_epochs=20)
     half = write_run(tmp_path / "b", seed=1, error=20, epochs=7, trainer__max_epochs=20)

@@ -111,3 +111,19 @@ def test_a_lock_of_a_dead_process_is_no_lock(tmp_path: Path) -> None:
         pass
     with lock_folder(tmp_path):
         pass
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_result_gets_it(tiny, tmp_path: Path) -> None:
+    words = tiny("ema.enabled=true", "evaluation.protocols=[full]", "trainer.max_epochs=1")
+    folder = Path(train(compose(words))["folder"])
+    whole = json.loads((folder / "result.json").read_text())
+    answers = np.load(folder / "protocols" / "full.npz")["top_score"]
+    (folder / "result.json").unlink()
+    (folder / "protocols" / "full.npz").unlink()
+    for _ in range(2):  # the second time it has finished
+        train(compose([*words, f"ckpt_path={folder / 'last.ckpt'}"]))
+        assert json.loads((folder / "result.json").read_text()) == whole
+        np.testing.assert_array_equal(np.load(folder / "protocols" / "full.npz")["top_score"], answers)
+    written = (folder / "result.json").stat().st_mtime_ns
+    train(compose([*words, f"ckpt_path={folder / 'last.ckpt'}"]))
+    assert (folder / "result.json").stat().st_mtime_ns == written

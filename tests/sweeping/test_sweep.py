@@ -163,6 +163,8 @@ def test_what_died_before_its_first_checkpoint_begins_anew_in_its_place(
         (sweep / name).mkdir()
         (sweep / name / "config.yaml").write_text("half")
         (sweep / name / "events.out.tfevents.1").write_bytes(b"x")
+    (sweep / "seed0" / "predictions").mkdir()
+    (sweep / "seed0" / "predictions" / "val_96.npz").write_bytes(b"x")
     (sweep / "seed1" / "notes.txt").write_text("somebody's own")
     with pytest.raises(SppclsError, match="1 of 2"):
         run_sweep(words)

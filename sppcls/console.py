@@ -21,6 +21,12 @@ class _TqdmHandler(logging.Handler):
         sys.stdout.flush()
 
 
+def train_command() -> str:
+    """How training is started here, for commands that a person may paste: a checkout has ``train.py``."""
+    installed = (Path(__file__).resolve().parent / "conf").is_dir()
+    return "sppcls train" if installed or Path(sys.argv[0]).stem == "sppcls" else "python train.py"
+
+
 def start_console(folder: Path | None) -> None:
     """Print messages of this process; with a folder also append them to ``folder/train.log``."""
     for handler in list(_LOG.handlers):

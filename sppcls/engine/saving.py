@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -17,6 +16,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from sppcls.config import hydra_word
+from sppcls.console import train_command
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 from sppcls.errors import SppclsError
@@ -138,8 +138,9 @@ class Saving(Checkpoint):
             if not reason:
                 raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)
             stopped += f" Slurm job {slurm_job()} is not queued again: {reason}."
-        program = "sppcls train" if Path(sys.argv[0]).stem == "sppcls" else "python train.py"
-        raise Interrupted(f"{stopped} Go on with: {program} {resume_word(self.folder / LAST)}", signum)
+        raise Interrupted(
+            f"{stopped} Go on with: {train_command()} {resume_word(self.folder / LAST)}", signum
+        )
 
 
 _NOT_REPEATABLE = "without ckpt_path=auto its command would begin a new run"

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sppcls.config import hydra_word
-from sppcls.console import table
+from sppcls.console import table, train_command
 from sppcls.files import replacing
 from sppcls.searching.space import SearchPlan
 from sppcls.searching.trial import Outcome, trial_name
@@ -90,7 +90,7 @@ class Report:
         fresh = [str(number) for number in range(1, 5) if str(number) != seed][:3]
         sweep = [w for w in words if key_of(w) != "seed"]
         sweep += [f"seed={','.join(fresh)}", hydra_word("name", f"{self.folder.name}-best")]
-        program = "sppcls train" if Path(sys.argv[0]).stem == "sppcls" else "python train.py"
+        program = train_command()
         if self.plan.config_dir is not None:
             program += f" --config-dir {shlex.quote(self.plan.config_dir)}"
         self.say(f"The best, {trial_name(best.number)}, again:\n  {program} {shlex.join(words)}")

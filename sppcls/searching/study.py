@@ -164,6 +164,8 @@ class Search:
     def _outcome(self, trial: optuna.Trial) -> Outcome:
         self.study.pruner = self._pruner()
         for other in self._trials():
+            if not other.state.is_finished():  # itself, if it was killed while its outcome was written down
+                continue
             if other.params == trial.params and other.user_attrs.get("outcome") in _DONE:
                 return Outcome("repeated", reason=f"the values of {trial_name(other.number)}")
         try:

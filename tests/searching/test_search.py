@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -185,6 +186,21 @@ def test_a_damaged_study_is_one_line(search: Path, tmp_path: Path) -> None:
     (folder / "trial-0000").mkdir()
     with pytest.raises(SppclsError, match=r"study.db: is empty, but .* has trials"):
         run_search(words)
+
+
+def test_killed_while_its_outcome_was_written_down_a_finished_trial_is_not_lost(
+    search: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rates"
+    shutil.copytree(search, folder)
+    with sqlite3.connect(folder / "study.db") as database:
+        database.execute("update trials set state = 'RUNNING', datetime_complete = null where number = 0")
+        database.execute(
+            "delete from trial_values where trial_id in (select trial_id from trials where number = 0)"
+        )
+    database.close()
+    run_search([*_WORDS, "n_trials=2", f"runs_dir={tmp_path}"])
+    assert _rows(folder) == _rows(search)
 
 
 @pytest.fixture

@@ -108,7 +108,9 @@ def _parser() -> Parser:
         help="where the report goes (PATH/comparison, or ./comparison for several); an older report is replaced",
     )
     parser.add_argument(
-        "--baseline", metavar="GROUP", help="compare every group with this one (each pair of groups)"
+        "--baseline",
+        metavar="GROUP",
+        help="compare groups with this one only, where they differ in one thing (default: each such pair)",
     )
     parser.add_argument(
         "--format",

@@ -188,6 +188,12 @@ def reading_notes(comparison: Comparison) -> list[str]:
     counts = sorted({len(run.answers[run.main].labels) for run in runs if run.main in run.answers})
     if len(counts) == 1:
         notes.append(f"Tested on {counts[0]:,} images: one image is {100 / counts[0]:.3g} points.")
+    limited = [run for run in runs if (run.config.get("trainer") or {}).get("limit_val_batches")]
+    if limited:
+        notes.append(
+            f"{len(limited)} of {len(runs)} runs were tested with trainer.limit_val_batches: on the first images only, "
+            "which are not of every class."
+        )
     if not informative_top5(comparison):
         notes.append("Every top-5 error is 0, as it is with at most five classes, and left out.")
     if comparison.pairs:

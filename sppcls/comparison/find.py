@@ -34,7 +34,11 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Run], list[
         try:
             names = os.listdir(path)
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+            reason = {
+                FileNotFoundError: "no such folder",
+                NotADirectoryError: "a file; name run folders, or .npz files of predictions",
+            }.get(type(error), f"cannot be read ({error.strerror})")
+            raise ConfigError(f"{path}: {reason}") from None
         # A run that is named itself belongs to the sweep of the folder above it.
         search.walk(path, _read_sweep(path.resolve().parent) if CONFIG in names else _Sweep())
     if not search.runs:

@@ -70,12 +70,18 @@ class Finding:
         return f"{names}, top-{self.top} error, {self.measure}"
 
     @property
+    def _change(self) -> str:
+        mean = self.seeds.mean
+        better = f" (lower for {(self.pair.first if mean > 0 else self.pair.second).label})" if mean else ""
+        return f"{signed(mean)} points{better}"
+
+    @property
     def grounds(self) -> str:
         """What the verdict rests on."""
         seeds = list(self.seeds.by_seed)
         if len(seeds) == 1:
             return self._one_seed(seeds[0])
-        text = f"{signed(self.seeds.mean)} points over {len(seeds)} seeds"
+        text = f"{self._change} over {len(seeds)} seeds"
         if self.seeds.low is None or self.seeds.high is None:
             return f"{text}, the same for each, so there is no spread to judge it by"
         text += f", 95 % interval {span(self.seeds.low, self.seeds.high)}"
@@ -86,7 +92,7 @@ class Finding:
         return text
 
     def _one_seed(self, seed: int) -> str:
-        text = f"{signed(self.seeds.mean)} points with one seed ({seed}), so there is no interval over seeds"
+        text = f"{self._change} with one seed ({seed}), so there is no interval over seeds"
         test = self.tests.get(seed)
         if test is None:
             return f"{text}, and no answers were kept for both: nothing can be said of this difference"

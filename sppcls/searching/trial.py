@@ -86,7 +86,7 @@ class TrialRun:
             self._reported and self.trial.should_prune()
         ):  # decided, and not yet written down, when it was killed
             return self._outcome("pruned")
-        process = TrainingProcess(self._words(), say=lambda line: None, note=self.say)
+        process = TrainingProcess(self._words(), say=self._epoch_line, note=self.say)
         pruned = False
         try:
             while (ended := process.wait(_POLL)) is None:
@@ -138,6 +138,10 @@ class TrialRun:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
+
+    def _epoch_line(self, line: str) -> None:
+        if line.startswith("epoch"):
+            self.say(line)
 
     def _report(self) -> bool:
         """Hand new rows of metrics.csv to Optuna; whether the trial should be pruned."""

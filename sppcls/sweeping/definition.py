@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from sppcls.composition import compose_unchecked, group_choices, hydra_session
+from sppcls.composition import compose_unchecked, group_choices, hydra_session, searchpath_words
 from sppcls.config import Config, as_dict, check_config
 from sppcls.errors import ConfigError
 from sppcls.sweeping.words import (
@@ -91,6 +91,7 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
     Raises:
         ConfigError: one line that names the word, and the job if it is one job's fault.
     """
+    searchpath_words(config_dir)  # is there such a folder?
     name, own, hydra_words = split_words(words, "sweep")
     file = (
         read_named("sweep", name, config_dir, _KEYS, _SHAPE)
@@ -104,7 +105,12 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
     given = {key_of(word) for word in own}
     combined = [f"{key}={value_text(value)}" for key, value in file["params"].items() if key not in given]
     fixed = [word for word in file["fixed"] if key_of(word) not in given]
-    constant, choices = _expand([*fixed, *own, *combined])
+    # What may be given more values later is varied with one, too, so that the runs keep their names.
+    constant, choices = _expand([*fixed, *own, *combined], varied={"seed", *file["params"]})
+    if not choices and not file["cells"]:
+        raise ConfigError(
+            "-m: nothing varies; give a key several values, such as seed=0,1,2, or leave out -m"
+        )
     base = composed(constant, config_dir)
     jobs = _jobs(constant, file["cells"], choices)
     varied = ([CELL] if file["cells"] else []) + list(choices)
@@ -160,8 +166,8 @@ def _without_odd(text: str) -> str:
 # --- words and values
 
 
-def _expand(words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Words with one value, and the values of every key that has several."""
+def _expand(words: list[str], varied: set[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Words with one value, and the values of every key that has several or is one of ``varied``."""
     constant: list[str] = []
     choices: dict[str, list[str]] = {}
     with hydra_session() as session:
@@ -174,6 +180,8 @@ def _expand(words: list[str]) -> tuple[list[str], dict[str, list[str]]]:
                 reason = str(error).splitlines()[0]
                 raise ConfigError(f"{word}: {reason}; a value with blanks or = , [ ] needs quotes") from None
             key = override.get_key_element()
+            if values is None and key in varied:
+                values = [override.get_value_element_as_str()]
             if values is None:
                 constant.append(word)
             elif key in choices:

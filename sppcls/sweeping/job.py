@@ -134,7 +134,7 @@ def _judge(code: int, last: str) -> tuple[str, str]:
         return "finished", ""
     said = last.removeprefix("sppcls: error: ").removeprefix("sppcls: ")
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        return "stopped", said
+        return "stopped", said.partition(" Go on with:")[0]  # the whole sweep is gone on with, not this run
     if code < 0:
         name = signal.Signals(-code).name
         if -code in (signal.SIGINT, signal.SIGTERM):

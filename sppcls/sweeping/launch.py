@@ -59,6 +59,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
     from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 
     plan = plan_sweep(words, config_dir)
+    _print(f"Checking {len(plan.jobs)} runs ...")
     configs = job_configs(plan)
     launcher_config = _launcher_config(plan)
     _check_jobs(plan, configs, here=_class_of(launcher_config.hydra.launcher) not in _ELSEWHERE)
@@ -67,12 +68,19 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
         states = {job.name: job_state(folder, job.name, epochs[job.name]) for job in plan.jobs}
         todo = [job for job in plan.jobs if states[job.name] != "finished"]
         counts = [f"{list(states.values()).count(s)} {s}" for s in ("finished", "begun", "new")]
+        if folder.name != plan.name:
+            other = (read_sweep(folder.with_name(plan.name)) or {}).get("words")
+            what = f"another sweep: {' '.join(other)}" if other else "something else"
+            _print(f"{folder.with_name(plan.name)} is {what}")
         _print(f"Sweep {folder}: {len(plan.jobs)} runs: {', '.join(counts)}")
         try:
             with _summarized(folder, epochs):
                 if todo:
                     with _stopping(folder, launcher_config):
                         _launch(plan, todo, folder, launcher_config)
+        except KeyboardInterrupt:
+            _print("Stopped; the same command again goes on.")
+            raise
         except SystemExit as stopped:
             if stopped.code == 128 + WARNING_SIGNAL:
                 reason = queue_again()
@@ -273,6 +281,7 @@ def _run(
         ended = process.ended
         if ended is not None:
             Outcome(job, ended.status, ended.reason, ended.seconds, ended.peak_memory_mib).save(sweep)
+            write_summary(sweep, {job: config.trainer.max_epochs})
     assert ended is not None
     if ended.status != "finished":
         say(f"run {job} {ended.status}: {ended.reason}")

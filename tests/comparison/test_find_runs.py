@@ -116,7 +116,7 @@ def test_a_run_that_goes_on_to_more_epochs_is_unfinished(tmp_path: Path) -> None
 
 
 def test_no_path_no_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gone: cannot be read \(No such file"):
+    with pytest.raises(ConfigError, match=r"gone: no such folder"):
         find_runs([tmp_path / "gone"])
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match=r"file: cannot be read \(Not a directory"):

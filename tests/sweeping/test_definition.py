@@ -83,7 +83,7 @@ def test_every_shipped_sweep_has_possible_jobs(name: str, jobs: int) -> None:
 
 
 def test_the_command_line_wins_over_the_file() -> None:
-    assert names("+sweep=pyramid_levels", "seed=7", "pyramid=l1,l421") == ["l1", "l421"]
+    assert names("+sweep=pyramid_levels", "seed=7", "pyramid=l1,l421") == ["l1-seed7", "l421-seed7"]
     plan = plan_sweep(["+sweep=pyramid_levels", "seed=7", "pyramid=l1,l421", "sizes=single_180"])
     assert {config.sizes.sizes[0] for config in job_configs(plan).values()} == {180}
     assert {config.seed for config in job_configs(plan).values()} == {7}
@@ -111,6 +111,7 @@ def test_a_sweep_of_ones_own(tmp_path: Path) -> None:
         ),
         (["+sweep=input_sizes", "+sweep=pyramid_levels"], "one sweep at a time"),
         (["+sweep=single_vs_multi", "pyramid=l421"], "sets pyramid itself, differently in each of its cells"),
+        (["pyramid=l1"], "-m: nothing varies; give a key several values"),
         (["seed=0,1", "run_name=x"], "run_name=x: a sweep names its runs"),
         (["seed=0,1", "ckpt_path=auto"], "ckpt_path=auto: the same command again goes on"),
         (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): a sweep needs single values"),
@@ -152,6 +153,7 @@ def test_the_same_sweep_finds_its_folder_and_another_one_gets_its_own(
     assert folder("seed=0,1") == "s"
     assert folder("seed=0,1,2") == "s", "more seeds are the same sweep"
     assert folder("seed=0,1", "data.workers=0", "log.images=false", "trainer.threads=1") == "s"
+    assert folder("seed=5") == "s", "and so is one"
     assert folder("seed=0,1", "optimizer.lr=0.5") == "s-2"
     assert folder("seed=0,1", "pyramid=l1,l421") == "s-3"
     assert folder("seed=0,1", "trainer.max_epochs=3") == "s-4"

@@ -44,6 +44,7 @@ from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.evaluation import Protocol, load_protocols
+from sppcls.files import replacing
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 from sppcls.run_folder import (
     BEST,
@@ -182,7 +183,8 @@ class _Run:
         first = _rank() == 0
         start_console(folder if first else None)
         if first:
-            (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+            with replacing(folder / "config.yaml") as temporary:
+                temporary.write_text(to_yaml(config), encoding="utf-8")
             say(
                 start_table(
                     config,

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from sppcls.comparison.answers import Answers, read_answers
-from sppcls.comparison.findings import p_text, signed, span
+from sppcls.comparison.findings import Verdict, p_text, signed, span
 from sppcls.comparison.statistics import LEVEL, bootstrap_over_images, holm, mcnemar
 from sppcls.comparison.tables import Cell, Table
 from sppcls.errors import ConfigError
@@ -60,7 +60,7 @@ def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
                 f"{p:.4f}",
             ]
         )
-        verdict = "these two networks differ" if p <= LEVEL else "no difference shown"
+        verdict = Verdict.NETWORKS if p <= LEVEL else Verdict.NOT_SHOWN
         sentences.append(
             f"{second.path} against {first.path}: {verdict}. {signed(difference)} points, over the {len(first.labels)} "
             f"images {span(*interval)} (95 %); McNemar: {p_text(test.p)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from sppcls.data.sizes import size_label
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import DataError
+from sppcls.files import replacing
 
 
 class Report(Callback):
@@ -178,12 +178,10 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """All rows anew, in columns that hold every row: a resumed run may validate at other sizes."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)), restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def _append_row(path: Path, row: dict[str, Any]) -> None:
@@ -195,4 +193,4 @@ def _drop_rows_from(path: Path, epoch: int) -> None:
     """On resuming: forget rows of epochs that will be run again."""
     rows = read_metrics(path)
     if rows:
-        _write_rows(path, [row for row in rows if int(row["epoch"]) < epoch] or rows[:0])
+        _write_rows(path, [row for row in rows if int(row["epoch"]) < epoch])

@@ -168,7 +168,10 @@ def check_search_words(words: list[str]) -> None:
     values = dict(word.split("=", 1) for word in words)
     assert values.pop("+search", "small") in named_files("search")
     assert int(values.pop("n_trials", 1)) >= 1
-    check_words([f"{key}={value}" for key, value in values.items()])
+    groups = group_choices()
+    for key, value in values.items():
+        for one in value.split(",") if key in groups else [value]:
+            check_words([f"{key}={one}"])
 
 
 def check_command(name: str, words: list[str]) -> None:

@@ -22,6 +22,10 @@ PORT = 6006  # TensorBoard's own
 _TRIED = 100
 
 
+class _PortTakenError(Exception):
+    """TensorBoard could not have its port."""
+
+
 def run(words: list[str]) -> int:
     """Start TensorBoard; 0 when it is ended by Ctrl-C."""
     args = _parser().parse_args(words)
@@ -36,9 +40,19 @@ def run(words: list[str]) -> int:
         print(content.introduction(comparison))
         for problem in comparison.problems:
             print(f"sppcls: {problem}", file=sys.stderr)
-        if args.port is None and port != PORT:
-            print(f"Port {PORT} is taken; using {port}.")
-        _serve(folder, Path(temporary) / "tensorboard.log", args.host, port, links(comparison))
+        while True:
+            try:
+                _serve(
+                    folder,
+                    Path(temporary) / "tensorboard.log",
+                    args.host,
+                    port,
+                    args.port is not None,
+                    links(comparison),
+                )
+                break
+            except _PortTakenError:  # by somebody who was faster
+                port = _port(args.host, args.port)
     return 0
 
 
@@ -66,11 +80,12 @@ def _port(host: str, asked: int | None) -> int:
     raise ConfigError(f"no free port from {PORT} to {PORT + _TRIED - 1}; name one with --port")
 
 
-def _serve(folder: Path, log: Path, host: str, port: int, links: Mapping[str, str]) -> None:
+def _serve(folder: Path, log: Path, host: str, port: int, asked: bool, links: Mapping[str, str]) -> None:
     """Run TensorBoard until it is stopped.
 
     Raises:
         ConfigError: TensorBoard ended by itself.
+        _PortTakenError: somebody else has taken the port meanwhile.
     """
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", ".", "--host", host, "--port", str(port)]
     # Its other way of loading reads files in another order. The data do not change, so they are loaded once, and
@@ -82,8 +97,10 @@ def _serve(folder: Path, log: Path, host: str, port: int, links: Mapping[str, st
             command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        _wait_until_open(process, host, port)
+        _wait_until_open(process, log)
         if process.poll() is None:
+            if port != PORT and not asked:
+                print(f"Port {PORT} is taken; using {port}.")
             shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
             base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
             for page, link in links.items():
@@ -93,7 +110,10 @@ def _serve(folder: Path, log: Path, host: str, port: int, links: Mapping[str, st
                 flush=True,
             )
             process.wait()
-        lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        said = log.read_text(errors="replace")
+        if "already in use" in said:
+            raise _PortTakenError
+        lines = said.strip().splitlines() or ["it said nothing"]
         raise ConfigError(f"TensorBoard ended with status {process.returncode}: {lines[-1]}")
     except KeyboardInterrupt:
         print("\nTensorBoard has ended.")
@@ -106,15 +126,10 @@ def _serve(folder: Path, log: Path, host: str, port: int, links: Mapping[str, st
             process.wait()
 
 
-def _wait_until_open(process: subprocess.Popen[bytes], host: str, port: int) -> None:
-    """Return when TensorBoard listens, or has ended."""
-    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    while process.poll() is None:
-        try:
-            socket.create_connection((target, port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
+def _wait_until_open(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when TensorBoard says that it listens, or has ended. (Whoever answers at its port may be another one.)"""
+    while process.poll() is None and " at http" not in log.read_text(errors="replace"):
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -181,6 +181,8 @@ def test_the_next_free_port_is_taken_and_said_and_nothing_is_left_at_the_end(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # As in a terminal, however the tests were started.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         assert process.stdout is not None
         lines = []

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from joblib.externals.loky import get_reusable_executor
 from tiny_runs import wait_until
 
 from sppcls.errors import ConfigError
 from sppcls.run_folder import in_use
 from sppcls.sweeping.launch import _EXTRAS, run_sweep
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def summary(sweep: Path) -> dict[str, dict[str, str]]:

@@ -59,7 +59,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
     from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 
     plan = plan_sweep(words, config_dir)
-    _print(f"Checking {len(plan.jobs)} runs ...")
+    _print(f"Checking {len(plan.jobs)} run{'s' if len(plan.jobs) > 1 else ''} ...")
     configs = job_configs(plan)
     launcher_config = _launcher_config(plan)
     _check_jobs(plan, configs, here=_class_of(launcher_config.hydra.launcher) not in _ELSEWHERE)

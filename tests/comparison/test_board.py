@@ -143,8 +143,8 @@ def test_folders_without_runs_are_one_line(tmp_path: Path, capsys: pytest.Captur
     for path, reason in (
         (empty, "is empty"),
         (other, "no run that can be compared"),
-        (file, "cannot be read"),
-        (tmp_path / "nowhere", "cannot be read"),
+        (file, "a file; name run folders"),
+        (tmp_path / "nowhere", "no such folder"),
     ):
         err = one_line(capsys, ["board", str(path)])
         assert str(path) in err

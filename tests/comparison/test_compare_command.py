@@ -104,7 +104,7 @@ def test_two_files_of_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[
     ("words", "message"),
     [
         ([], "the following arguments are required: PATH"),
-        (["{tmp}/gone"], "gone: cannot be read (No such file or directory)"),
+        (["{tmp}/gone"], "gone: no such folder"),
         (["{tmp}/empty"], "no run that can be compared; {tmp}/empty: is empty"),
         (["{tmp}/runs", "--baseline", "x"], "--baseline x: no such group; choose from runs"),
         (["{tmp}/runs", "--format", "word"], "invalid choice: 'word'"),

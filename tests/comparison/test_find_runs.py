@@ -119,7 +119,7 @@ def test_no_path_no_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone: no such folder"):
         find_runs([tmp_path / "gone"])
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigError, match=r"file: cannot be read \(Not a directory"):
+    with pytest.raises(ConfigError, match="file: a file; name run folders"):
         find_runs([tmp_path / "file"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"no run that can be compared.*is empty"):

@@ -75,7 +75,7 @@ def test_submitit_warns_a_run_of_two_processes_which_goes_on(
     monkeypatch.setenv("SLURM_NTASKS", "1")
     words = ["-m", *tiny("seed=0", "data.num_train=160", "data.batch_size=2", "trainer.devices=2",
                          "trainer.strategy=ddp", "hydra/launcher=submitit_local")]  # fmt: skip
-    sweep = tmp_path / "runs" / "shapes"
+    sweep = tmp_path / "runs" / "shapes-seed"
     process = program(words)
     wait_until(lambda: bool(list(sweep.glob("*/last.ckpt"))), process)
     (run,) = (path.parent for path in sweep.glob("*/last.ckpt"))

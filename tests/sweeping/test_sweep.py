@@ -120,7 +120,7 @@ def test_a_stopped_sweep_saves_its_running_job_and_says_what_is_done(
     assert not Path(f"/proc/{job}").exists()
     rows = summary(sweep)
     assert [row["status"] for row in rows.values()] == ["stopped", "waiting"]
-    assert "saved. Go on with" in rows["seed0"]["reason"]
+    assert rows["seed0"]["reason"].endswith("; saved.")
     outcome = json.loads((sweep / "jobs" / "seed0.json").read_text())
     assert outcome["status"] == "stopped"
 

@@ -8,14 +8,12 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.errors import HydraException
 
-from sppcls.composition import compose_unchecked, group_choices, hydra_session
+from sppcls.composition import compose_unchecked, group_choices
 from sppcls.config import Config, hydra_word, suggest
 from sppcls.errors import ConfigError
-from sppcls.sweeping.words import value_text
+from sppcls.sweeping.words import separate, single_values, value_text
 
 
 @dataclass(frozen=True)
@@ -36,30 +34,13 @@ class Range:
     whole: bool = False
 
 
-def draws(words: list[str], config_dir: str | None) -> tuple[list[str], dict[str, Choices | Range]]:
+def draws(words: list[str]) -> tuple[list[str], dict[str, Choices | Range]]:
     """Words with one value, and what the others draw from: several values, or one of Hydra's ranges.
 
     Raises:
         ConfigError: one line that names the word.
     """
-    constant: list[str] = []
-    space: dict[str, Choices | Range] = {}
-    with hydra_session() as session:
-        parser = OverridesParser.create(config_loader=session.config_loader)
-        for word in words:
-            try:
-                override = parser.parse_override(word)
-                what = _sweep(override)
-            except HydraException:
-                compose_unchecked([word], config_dir)  # says what is wrong with it
-                raise ConfigError(f"{word}: not a key=value word") from None
-            if what is None:
-                constant.append(word)
-            elif override.get_key_element() in space:
-                raise ConfigError(f"{word}: {override.get_key_element()} is given twice")
-            else:
-                space[override.get_key_element()] = what
-    return constant, space
+    return separate(words, _sweep)
 
 
 def _sweep(override: Override) -> Choices | Range | None:
@@ -73,7 +54,7 @@ def _sweep(override: Override) -> Choices | Range | None:
         if unknown:
             raise ConfigError(f"{override.input_line}: tag {unknown[0]!r}: the only tag is log")
         return Range(value.start, value.end, "log" in value.tags)
-    return Choices(tuple(dict.fromkeys(str(text) for text in override.sweep_string_iterator())))
+    return Choices(tuple(single_values(override)))
 
 
 def read_parameter(name: str, value: Any) -> Choices | Range:

@@ -143,7 +143,7 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
             raise ConfigError(f"{word}: {_RESERVED[key_of(word)]}")
     refuse_cell_keys(own, cells, f"search={name}")
     given = {key_of(word) for word in own}
-    constant, space = draws([*(w for w in fixed if key_of(w) not in given), *own], config_dir)
+    constant, space = draws([*(w for w in fixed if key_of(w) not in given), *own])
     if cells:
         space[CELL] = Choices(tuple(cells))
     for key_name, values in params.items():

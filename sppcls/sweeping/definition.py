@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 
-from sppcls.composition import compose_unchecked, group_choices, hydra_session, searchpath_words
+from sppcls.composition import compose_unchecked, group_choices, searchpath_words
 from sppcls.config import Config, as_dict, check_config
 from sppcls.errors import ConfigError
 from sppcls.sweeping.words import (
@@ -23,7 +21,9 @@ from sppcls.sweeping.words import (
     key_of,
     read_named,
     refuse_cell_keys,
+    separate,
     short_key,
+    single_values,
     split_words,
     value_text,
 )
@@ -106,7 +106,8 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
     combined = [f"{key}={value_text(value)}" for key, value in file["params"].items() if key not in given]
     fixed = [word for word in file["fixed"] if key_of(word) not in given]
     # What may be given more values later is varied with one, too, so that the runs keep their names.
-    constant, choices = _expand([*fixed, *own, *combined], varied={"seed", *file["params"]})
+    several = {"seed", *file["params"]}
+    constant, choices = separate([*fixed, *own, *combined], lambda override: _values(override, several))
     if not choices and not file["cells"]:
         raise ConfigError(
             "-m: nothing varies; give a key several values, such as seed=0,1,2, or leave out -m"
@@ -166,45 +167,16 @@ def _without_odd(text: str) -> str:
 # --- words and values
 
 
-def _expand(words: list[str], varied: set[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Words with one value, and the values of every key that has several or is one of ``varied``."""
-    constant: list[str] = []
-    choices: dict[str, list[str]] = {}
-    with hydra_session() as session:
-        parser = OverridesParser.create(config_loader=session.config_loader)
-        for word in words:
-            try:
-                (override,) = parser.parse_overrides([word])
-                values = _values(override)
-            except HydraException as error:
-                reason = str(error).splitlines()[0]
-                raise ConfigError(f"{word}: {reason}; a value with blanks or = , [ ] needs quotes") from None
-            key = override.get_key_element()
-            if values is None and key in varied:
-                values = [override.get_value_element_as_str()]
-            if values is None:
-                constant.append(word)
-            elif key in choices:
-                raise ConfigError(f"{word}: {key} is given twice")
-            else:
-                choices[key] = values
-    return constant, choices
-
-
-def _values(override: Override) -> list[str] | None:
+def _values(override: Override, varied: set[str]) -> list[str] | None:
+    """The values of a word that has several or whose key is one of ``varied``."""
     if not override.is_sweep_override():
-        return None
+        return [override.get_value_element_as_str()] if override.get_key_element() in varied else None
     if not override.is_discrete_sweep():
         raise ConfigError(
             f"{override.input_line}: a sweep needs single values, such as {override.key_or_group}=1,2,3; "
             "`sppcls search` draws from ranges"
         )
-    return list(dict.fromkeys(_plain(value) for value in override.sweep_string_iterator()))
-
-
-def _plain(value: object) -> str:
-    """As it would be written on the command line."""
-    return {"True": "true", "False": "false", "None": "null"}.get(str(value), str(value))
+    return single_values(override)
 
 
 def _jobs(constant: list[str], cells: dict[str, list[str]], choices: dict[str, list[str]]) -> list[Job]:

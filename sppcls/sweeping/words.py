@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 
-from sppcls.composition import compose_unchecked, conf_dir
+from sppcls.composition import compose_unchecked, conf_dir, hydra_session
 from sppcls.config import suggest
 from sppcls.errors import ConfigError
+
+T = TypeVar("T")
 
 # What does not change what a run learns or reports, so that another value of it means the same.
 _FREE = ("ckpt_path", "run_name", "runs_dir", "name", "log")
@@ -115,6 +120,43 @@ def short_key(key: str) -> str:
     """The last part of a key, or all of it where other groups have a key of that name."""
     last = key.lstrip("+~").rpartition(".")[2]
     return last if last not in ("name", "kind", "norm", "weights", "scale") else key.replace(".", "_")
+
+
+def separate(words: Sequence[str], read: Callable[[Override], T | None]) -> tuple[list[str], dict[str, T]]:
+    """Words with one value, and by key what the others are.
+
+    Args:
+        words: ``key=value`` words.
+        read: what a word varies; None if it has one value.
+
+    Raises:
+        ConfigError: one line that names the word.
+    """
+    constant: list[str] = []
+    varied: dict[str, T] = {}
+    with hydra_session() as session:
+        parser = OverridesParser.create(config_loader=session.config_loader)
+        for word in words:
+            try:
+                (override,) = parser.parse_overrides([word])
+                found = read(override)
+            except HydraException as error:
+                reason = str(error).splitlines()[0]
+                raise ConfigError(f"{word}: {reason}; a value with blanks or = , [ ] needs quotes") from None
+            key = override.get_key_element()
+            if found is None:
+                constant.append(word)
+            elif key in varied:
+                raise ConfigError(f"{word}: {key} is given twice")
+            else:
+                varied[key] = found
+    return constant, varied
+
+
+def single_values(override: Override) -> list[str]:
+    """The values of a word that has several, as each would be written on the command line."""
+    plain = {"True": "true", "False": "false", "None": "null"}
+    return list(dict.fromkeys(plain.get(str(v), str(v)) for v in override.sweep_string_iterator()))
 
 
 def composed(words: Sequence[str], config_dir: str | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import optuna
 from sppcls.cli import main
 from sppcls.errors import SppclsError
 from sppcls.searching.check import SpaceCheck
-from sppcls.searching.parameters import Choices, Range
+from sppcls.searching.parameters import Choices, Range, draws
 from sppcls.searching.space import plan_search
 from sppcls.searching.study import Search
 
@@ -239,3 +239,13 @@ def test_the_command_line_helps_and_complains_in_one_line(
     monkeypatch.setitem(sys.modules, "optuna", None)  # as if it were not installed
     assert main(["search", "+search=small", "n_trials=1"]) == 1
     assert capsys.readouterr().err == 'sppcls: error: sppcls search: needs pip install "sppcls[search]"\n'
+
+
+def test_values_are_separated_as_in_a_sweep() -> None:
+    constant, space = draws(
+        ["seed=1", "pyramid=glob([l*21])", "ema.enabled=true,false", "backbone.width=null,0.5"]
+    )
+    assert constant == ["seed=1"]
+    assert space["pyramid"] == Choices(("l321", "l421", "l4321", "l6321"))
+    assert space["ema.enabled"] == Choices(("true", "false"))
+    assert space["backbone.width"] == Choices(("null", "0.5"))

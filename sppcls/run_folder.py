@@ -19,7 +19,7 @@ import yaml
 
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.errors import ConfigError
-from sppcls.files import replacing
+from sppcls.files import read_json, replacing
 from sppcls.nn import Pyramid
 
 LAST = "last.ckpt"
@@ -152,11 +152,7 @@ def write_result(folder: Path, result: dict[str, Any]) -> None:
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What :func:`write_result` wrote; None if training has not finished there."""
-    try:
-        found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    return read_json(folder / RESULT)
 
 
 def has_finished(folder: Path, epochs: int) -> bool:

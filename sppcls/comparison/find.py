@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from sppcls.comparison.runs import CONFIG, METRICS, RESULT, Run, read_run
 from sppcls.errors import ConfigError, DataError
+from sppcls.files import read_json
 
 SWEEP = "sweep.json"
 
@@ -113,14 +113,14 @@ class _Search:
 def _read_sweep(folder: Path) -> _Sweep:
     """Empty if there is none, or it cannot be read."""
     try:
-        sweep: Any = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+        sweep: Any = read_json(folder / SWEEP) or {}
         return _Sweep(
             {
                 str(job["name"]): {str(k): str(v) for k, v in job["values"].items() if k != "seed"}
                 for job in sweep["jobs"]
             }
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return _Sweep()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from sppcls.comparison.answers import Answers, Measure, read_answers
 from sppcls.errors import DataError
+from sppcls.files import read_json
 
 CONFIG, METRICS, RESULT = "config.yaml", "metrics.csv", "result.json"
 
@@ -102,7 +102,7 @@ def read_run(folder: Path) -> Run:
     config = _read_config(folder)
     rows, notes = _read_rows(folder, config)
     planned, done = int(config["trainer"]["max_epochs"]), int(rows[-1]["epoch"] or 0) + 1
-    result = _read_result(folder)
+    result = read_json(folder / RESULT) or {}
     if result and result.get("epochs") != done:
         result = {}  # of the same run before it went on to more epochs
     finished = done == planned
@@ -197,14 +197,6 @@ def _fill_in(rows: list[dict[str, float | None]], sizes: list[str]) -> None:
         before = images
         row.setdefault("pixels_seen", pixels)
         row.setdefault("train_seconds", seconds)
-
-
-def _read_result(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _main_size(config: dict[str, Any]) -> str:

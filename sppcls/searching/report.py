@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """One line, or several."""
-        clear = f"\r{'':<70}\r" if sys.stdout.isatty() else ""
-        print(f"{clear}{text}", flush=True)
+        print(text, flush=True)
 
     def opening(self, done: int, begun: int) -> None:
         """Where the search stands before it goes on."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,10 @@ from sppcls.config import Config, hydra_word
 from sppcls.engine.module import DivergedError
 from sppcls.engine.report import read_metrics
 from sppcls.errors import ConfigError, SppclsError
-from sppcls.run_folder import LAST, has_finished, lock_folder
+from sppcls.run_folder import LAST, has_finished
 from sppcls.searching.space import SearchPlan
 from sppcls.sweeping.job import TrainingProcess, remove_dead_attempt
+from sppcls.sweeping.stopping import wait_until_free
 
 # Seconds between two looks at a run's metrics.csv.
 _POLL = 0.25
@@ -78,13 +77,15 @@ class TrialRun:
         Raises:
             SppclsError: somebody else has stopped the run; the trial is as good as not ended.
         """
-        self._wait_for_orphan()
+        if not wait_until_free(self.folder, _ORPHAN):  # the run of a search that was killed, until it notices
+            raise ConfigError(
+                f"{self.folder}: still in use by a run of a search that has ended; stop it first"
+            )
         if has_finished(self.folder, self.epochs):
             self._report()
             return self._finished()
-        if (
-            self._reported and self.trial.should_prune()
-        ):  # decided, and not yet written down, when it was killed
+        # Decided, and not yet written down, when it was killed.
+        if self._reported and self.trial.should_prune():
             return self._outcome("pruned")
         process = TrainingProcess(self._words(), say=self._epoch_line, note=self.say)
         pruned = False
@@ -125,20 +126,6 @@ class TrialRun:
         remove_dead_attempt(self.folder)
         return words
 
-    def _wait_for_orphan(self) -> None:
-        """A run whose search was killed goes on until it notices."""
-        if not self.folder.is_dir():
-            return
-        deadline = time.monotonic() + _ORPHAN
-        while True:
-            try:
-                with lock_folder(self.folder):
-                    return
-            except ConfigError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
-
     def _epoch_line(self, line: str) -> None:
         if line.startswith("epoch"):
             self.say(line)
@@ -151,15 +138,9 @@ class TrialRun:
                 continue
             self.trial.report(float(value), epoch)
             self._reported.add(epoch)
-            self._show(f"  {self.folder.name}: epoch {epoch + 1}/{self.epochs}: {float(value):.4g}")
             if epoch + 1 < self.epochs and self.trial.should_prune():
                 return True
         return False
-
-    def _show(self, text: str) -> None:
-        """A line that the next one replaces, where somebody is watching."""
-        if sys.stdout.isatty():
-            print(f"\r{text:<70}\r", end="", flush=True)
 
     def _finished(self) -> Outcome:
         last = self._last_row()

@@ -13,7 +13,7 @@ from typing import Any
 
 from sppcls.console import table
 from sppcls.errors import ConfigError
-from sppcls.files import replacing
+from sppcls.files import read_json, replacing
 from sppcls.run_folder import LAST, check_writable, has_finished, in_use, lock_folder, read_result
 from sppcls.sweeping.definition import SweepPlan
 
@@ -88,7 +88,7 @@ def claim_folder(
             raise ConfigError(f"runs_dir={runs_dir}: cannot write there ({error.strerror})") from None
         check_writable(folder)
         # One that somebody else holds for the moment it takes to look is looked at by its file alone.
-        known = _read(folder / file)
+        known = read_json(folder / file)
         strangers = [p for p in folder.iterdir() if not p.name.startswith(".")] if known is None else []
         if strangers or (known is not None and known.get("identity") != identity):
             continue
@@ -100,7 +100,7 @@ def claim_folder(
                 if known is None or known.get("identity") == identity:
                     raise
                 continue
-            known = _read(folder / file)
+            known = read_json(folder / file)
             if known is not None and known.get("identity") != identity:
                 continue
             yield folder, known
@@ -110,21 +110,13 @@ def claim_folder(
 
 def read_sweep(folder: Path) -> dict[str, Any] | None:
     """``sweep.json`` of a sweep's folder; None where there is none."""
-    return _read(folder / SWEEP)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    return read_json(folder / SWEEP)
 
 
 def _read_soon(path: Path) -> dict[str, Any] | None:
     """What the process that has just locked a folder writes there."""
     deadline = time.monotonic() + 5
-    while (found := _read(path)) is None and time.monotonic() < deadline:
+    while (found := read_json(path)) is None and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
 
@@ -186,10 +178,7 @@ def write_summary(sweep: Path, epochs: dict[str, int]) -> list[dict[str, str]]:
 
 
 def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
-    try:
-        outcome = json.loads((sweep / OUTCOMES / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        outcome = {}
+    outcome = read_json(sweep / OUTCOMES / f"{name}.json") or {}
     result = read_result(sweep / name) or {}
     finished = has_finished(sweep / name, epochs)
     if finished:

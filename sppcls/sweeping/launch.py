@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,14 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
             _print(f"{folder.with_name(plan.name)} is {what}")
         _print(f"Sweep {folder}: {len(plan.jobs)} runs: {', '.join(counts)}")
         try:
-            with _summarized(folder, epochs):
+            try:
                 if todo:
                     with _stopping(folder, launcher_config):
                         _launch(plan, todo, folder, launcher_config)
+            finally:  # however the jobs end, what became of them is written and told
+                _remove_empty(folder / LAUNCHER)
+                rows = write_summary(folder, epochs)
+                _print(f"\n{summary_table(rows)}")
         except KeyboardInterrupt:
             _print("Stopped; the same command again goes on.")
             raise
@@ -89,17 +93,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
                 )
             raise
         _compare(folder)
-        return _conclude(folder, write_summary(folder, epochs))
-
-
-@contextmanager
-def _summarized(folder: Path, epochs: dict[str, int]) -> Iterator[None]:
-    """However the jobs end, what became of them is written and told."""
-    try:
-        yield
-    finally:
-        _remove_empty(folder / LAUNCHER)
-        _print(f"\n{summary_table(write_summary(folder, epochs))}")
+        return _conclude(folder, rows)
 
 
 def _compare(folder: Path) -> None:

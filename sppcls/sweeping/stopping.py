@@ -55,7 +55,6 @@ def stop_asks_jobs(sweep: Path, say: Callable[[str], None]) -> Iterator[None]:
     """
     note = sweep / LAUNCHER / STOP
     note.parent.mkdir(exist_ok=True)
-    note.unlink(missing_ok=True)
     asked: list[int] = []
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -152,9 +151,8 @@ class Worker:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # and it stays so while the process waits for the next job
+        # And it stays so while the process waits for the next job.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         before: dict[int, Any] = {s: signal.getsignal(s) for s in _WARNINGS if callable(signal.getsignal(s))}
         for signum in before:
             signal.signal(signum, lambda signum, frame: self._warned.append(signum))

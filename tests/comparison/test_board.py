@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
@@ -170,11 +171,9 @@ def test_the_next_free_port_is_taken_and_said_and_nothing_is_left_at_the_end(
 ) -> None:
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with contextlib.suppress(OSError):  # taken already
             holder.bind(("127.0.0.1", 6006))
             holder.listen()
-        except OSError:
-            pass  # taken already
         process = subprocess.Popen(
             [sys.executable, "-m", "sppcls.cli", "board", str(trained)],
             env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},

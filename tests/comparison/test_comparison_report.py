@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from written_runs import save_answers, write_run
+from written_runs import misses, save_answers, write_run
 
 from sppcls.comparison import Comparison, compare
 from sppcls.comparison.content import groups_table, reading_notes
@@ -183,3 +183,12 @@ def test_top5_errors_that_are_0_by_definition_are_left_out(tmp_path: Path) -> No
     comparison = compare([tmp_path])
     assert not any("top-5" in name for name in groups_table(comparison).header)
     assert yaml.safe_load((folder / "config.yaml").read_text())["seed"] == 0
+
+
+def test_runs_that_were_tested_on_a_part_of_the_images_are_said(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", right=misses(40, 1), trainer__limit_val_batches=5)
+    write_run(tmp_path / "b", right=misses(40, 2), trainer__limit_val_batches=5, pyramid__levels=None)
+    notes = reading_notes(compare([tmp_path]))
+    assert any("2 of 2 runs were tested with trainer.limit_val_batches" in note for note in notes)
+    write_run(tmp_path / "whole" / "a", right=misses(40, 1))
+    assert not any("limit_val_batches" in note for note in reading_notes(compare([tmp_path / "whole"])))

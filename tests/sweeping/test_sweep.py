@@ -91,6 +91,7 @@ def test_killed_in_the_middle_and_run_again_it_ends_as_if_undisturbed(
     process.stdout.close()
     wait_for_end(job)  # it notices that its sweep is gone, saves and stops
     assert not (sweep / "seed1" / "result.json").exists()
+    assert summary(sweep)["seed0"]["status"] == "finished", "written after every job"
 
     again = program(["-m", *words, "name=killed", "seed=0,1"])
     output = again.communicate(timeout=300)[0]
@@ -173,3 +174,20 @@ def test_what_died_before_its_first_checkpoint_begins_anew_in_its_place(
     assert (sweep / "seed1" / "notes.txt").read_text() == "somebody's own"
     assert "seed1: holds notes.txt, which no run writes" in summary(sweep)["seed1"]["reason"]
     assert sorted(p.name for p in sweep.iterdir() if p.name.startswith("seed")) == ["seed0", "seed1"]
+
+
+def test_a_folder_of_its_own_is_said_and_why(
+    tiny: Callable[..., list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words, others = [*tiny("name=s"), "seed=0"], [*tiny("name=s"), "seed=0", "optimizer.lr=0.5"]
+    for one in (others, words):
+        with claim_sweep_folder(plan_sweep(one)):
+            pass
+    folder = tmp_path / "runs" / "s-2"
+    (folder / "seed0").mkdir()
+    (folder / "seed0" / "notes.txt").write_text("so that nothing is trained")
+    with pytest.raises(SppclsError, match="1 of 1"):
+        run_sweep(words)
+    said = capfd.readouterr().out
+    assert f"{folder.with_name('s')} is another sweep: {' '.join(others)}" in said
+    assert f"Sweep {folder}: 1 runs: 0 finished, 0 begun, 1 new" in said

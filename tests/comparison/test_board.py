@@ -25,6 +25,8 @@ from sppcls.comparison.board import write_board
 from sppcls.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
+# Never through a proxy that the environment names.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +171,7 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, capsys: pytest.Capt
 def test_the_next_free_port_is_taken_and_said_and_nothing_is_left_at_the_end(
     trained: Path, tmp_path: Path, end: signal.Signals
 ) -> None:
-    with socket.socket() as holder:
+    with socket.socket() as holder, contextlib.ExitStack() as stop:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # taken already
             holder.bind(("127.0.0.1", 6006))
@@ -183,6 +185,7 @@ def test_the_next_free_port_is_taken_and_said_and_nothing_is_left_at_the_end(
             # As in a terminal, however the tests were started.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
+        stop.callback(process.kill)  # whatever fails below
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
@@ -192,7 +195,7 @@ def test_the_next_free_port_is_taken_and_said_and_nothing_is_left_at_the_end(
         said = "".join(lines)
         assert "Port 6006 is taken; using " in said, said
         port = int(said.split("using ")[1].split(".")[0])
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/runs", timeout=10) as answer:
+        with DIRECT.open(f"http://127.0.0.1:{port}/data/runs", timeout=60) as answer:
             assert b'"mean/multi_96_72"' in answer.read()
         assert list(tmp_path.glob("sppcls-*"))
         process.send_signal(end)
@@ -201,4 +204,4 @@ def test_the_next_free_port_is_taken_and_said_and_nothing_is_left_at_the_end(
     assert "TensorBoard has ended" in rest
     assert not list(tmp_path.glob("sppcls-*"))
     with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+        DIRECT.open(f"http://127.0.0.1:{port}/", timeout=5)

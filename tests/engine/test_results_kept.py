@@ -61,7 +61,7 @@ def test_result_json_says_what_was_trained_and_what_came_out(finished) -> None:
     assert result["last"]["72"]["top1_error"] == pytest.approx(float(row["val_72/top1_error"]), rel=1e-5)
     assert "pixels" not in result["last"]["72"]
     assert result["last"]["72"]["images"] == 41
-    assert float(row["train_seconds"]) == pytest.approx(result["train_seconds"], rel=1e-3)
+    assert float(row["train_seconds"]) == pytest.approx(result["train_seconds"], abs=1e-3)  # kept to 1 ms
     assert result["train_seconds"] > 0
     weights = finished_weights(folder)
     assert result["parameters"] == weights

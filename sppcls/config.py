@@ -12,14 +12,26 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sppcls.data import CROPS, KINDS, SOURCES, SizeSchedule, as_size, make_schedule
+from sppcls.choices import (
+    BACKBONES,
+    BIN_RULES,
+    CROPS,
+    HEADS,
+    INITS,
+    NORMS,
+    POOL_MODES,
+    SCHEDULES,
+    SOURCES,
+)
 from sppcls.errors import ConfigError
-from sppcls.nn import BACKBONES, BIN_RULES, HEADS, INITS, NORMS, POOL_MODES
+
+if TYPE_CHECKING:
+    from sppcls.data import SizeSchedule
 
 _T = TypeVar("_T")
 
@@ -72,7 +84,7 @@ class DataConfig:
 class SizesConfig:
     """Which input size is trained on when (He et al. 2015, sec. 2.3)."""
 
-    kind: str = key("schedule of the input size", choices=KINDS)
+    kind: str = key("schedule of the input size", choices=SCHEDULES)
     sizes: list[Any] = key(
         "single: [size]; alternate: any list; random and progressive: [low, high]; N or [h, w]"
     )
@@ -288,6 +300,8 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 def size_schedule(config: Config) -> SizeSchedule:
     """The size schedule that the config asks for."""
+    from sppcls.data import make_schedule
+
     return make_schedule(
         config.sizes.kind,
         config.sizes.sizes,
@@ -361,6 +375,8 @@ def _check_together(config: Config) -> None:
     if config.sizes.val_sizes is not None:
         if not config.sizes.val_sizes:
             raise ConfigError("sizes.val_sizes=[]: name at least one size, or null for all training sizes")
+        from sppcls.data import as_size
+
         for size in config.sizes.val_sizes:
             as_size(size, "sizes.val_sizes")
     for name, low, high in (("scale", 0.0, 1.0), ("ratio", 0.0, math.inf)):

@@ -74,10 +74,11 @@ def _sweep(words: list[str], overrides: list[str], config_dir: str | None) -> in
 
 
 def _train(given: DictConfig, overrides: list[str]) -> None:
+    config = _resumed_config(given, overrides) or check_config(given)
     # Imported here: it takes seconds, and a wrong config should be told at once.
     from sppcls.training import train
 
-    train(_resumed_config(given, overrides) or check_config(given))
+    train(config)
 
 
 def _resumed_config(given: DictConfig, overrides: list[str]) -> Config | None:

@@ -117,3 +117,22 @@ def test_the_installed_package_works_from_any_folder(tmp_path: Path) -> None:
     done = sppcls("sizes", "experiment=paper/zf5_single_30bins", "data=shapes", cwd=empty, path=installed)
     assert done.returncode == 0, done.stderr
     assert "4 x 4" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["data.batch_sise=4"], ["trainer.max_epochs=0"]])
+def test_help_and_wrong_words_are_answered_without_loading_torch(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from sppcls.cli import main; status = main(['train', *sys.argv[1:]]);"
+        "print('torch' in sys.modules, file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == (0 if words == ["--help"] else 1)
+    assert done.stderr.splitlines()[-1] == "False", done.stderr

@@ -3,19 +3,20 @@
 ``ImageDataModule`` (the only part that needs Lightning) is in :mod:`sppcls.data.datamodule`.
 """
 
+from sppcls.choices import CROPS, SCHEDULES, SOURCES
 from sppcls.data.dataset import Batch, ImageDataset, collate
 from sppcls.data.decode import MAX_PIXELS, decode, read_image
 from sppcls.data.files import FileSource, JoinedSource, Source, check_headers
 from sppcls.data.folder import image_files, labelled_images
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
-from sppcls.data.sizes import KINDS, Size, SizeSchedule, as_size, batch_size_at, make_schedule, size_label
-from sppcls.data.sources import SOURCES, build_sources
-from sppcls.data.transforms import CROPS, EvalTransform, TrainTransform, prepare_batch
+from sppcls.data.sizes import Size, SizeSchedule, as_size, batch_size_at, make_schedule, size_label
+from sppcls.data.sources import build_sources
+from sppcls.data.transforms import EvalTransform, TrainTransform, prepare_batch
 
 __all__ = [
     "CROPS",
-    "KINDS",
     "MAX_PIXELS",
+    "SCHEDULES",
     "SOURCES",
     "Batch",
     "EvalSampler",

@@ -21,7 +21,6 @@ _FOLDERS = {
     "cifar10": "cifar-10-batches-py",
     "pets": "oxford-iiit-pet",
 }
-DOWNLOADS = tuple(_FOLDERS)
 
 
 def download_sources(

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sppcls.choices import SCHEDULES
 from sppcls.data.keys import derive
 from sppcls.errors import ConfigError
 
 Size = tuple[int, int]
 
-KINDS = ("single", "alternate", "random_epoch", "random_batch", "progressive")
 _RANGES = ("random_epoch", "random_batch", "progressive")
 _LABELS = {
     "single": "single",
@@ -151,8 +151,8 @@ def make_schedule(
         ConfigError: an argument is impossible; the message names its key (``sizes.kind``, ``sizes.sizes``,
             ...).
     """
-    if kind not in KINDS:
-        raise ConfigError(f"sizes.kind={kind!r}: choose from {', '.join(KINDS)}")
+    if kind not in SCHEDULES:
+        raise ConfigError(f"sizes.kind={kind!r}: choose from {', '.join(SCHEDULES)}")
     given = [sizes] if isinstance(sizes, int) else sizes
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise ConfigError(f"sizes.sizes={sizes!r}: give a list of sizes, such as [224, 180] or [[224, 320]]")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 
+from sppcls.choices import SOURCES
 from sppcls.data.decode import MAX_PIXELS
-from sppcls.data.downloads import DOWNLOADS, download_sources
+from sppcls.data.downloads import download_sources
 from sppcls.data.files import Source, check_headers
 from sppcls.data.folder import folder_sources, split_sources
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import ConfigError
 
 __all__ = ["SOURCES", "Source", "build_sources", "check_headers"]
-
-SOURCES = ("shapes", "folder", "imagenet", *DOWNLOADS)
 
 
 def build_sources(

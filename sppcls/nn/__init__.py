@@ -1,8 +1,16 @@
 """The network: backbones, pyramid pooling and heads (He et al. 2015). Plain torch, usable on its own."""
 
-from sppcls.nn.backbones import (
+from sppcls.choices import (
+    BACKBONES,
+    BIN_RULES,
+    HEADS,
+    INITS,
     NORMS,
     PAPER_BACKBONES,
+    POOL_MODES,
+    TORCHVISION_TRUNKS,
+)
+from sppcls.nn.backbones import (
     Backbone,
     convnet_star5,
     overfeat5,
@@ -10,19 +18,17 @@ from sppcls.nn.backbones import (
     paper_backbone,
     zf5,
 )
-from sppcls.nn.build import BACKBONES, build_classifier
+from sppcls.nn.build import build_classifier
 from sppcls.nn.classifier import SPPClassifier
-from sppcls.nn.heads import HEADS, ConvHead, FCHead, Head
-from sppcls.nn.init import INITS
+from sppcls.nn.heads import ConvHead, FCHead, Head
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
-from sppcls.nn.pooling import POOL_MODES
-from sppcls.nn.pyramid import BIN_RULES, Pyramid
+from sppcls.nn.pyramid import Pyramid
 from sppcls.nn.spp import (
     LevelLargerThanMapWarning,
     SpatialPyramidPooling2d,
     spatial_pyramid_pool2d,
 )
-from sppcls.nn.trunks import TORCHVISION_TRUNKS, timm_trunk, torchvision_trunk
+from sppcls.nn.trunks import timm_trunk, torchvision_trunk
 from sppcls.nn.windows import pool_windows
 
 __all__ = [

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sppcls.choices import NORMS, PAPER_BACKBONES
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
-
-NORMS = ("lrn_within", "lrn_across", "batch", "none")
 
 
 class Backbone(nn.Module):
@@ -168,7 +167,6 @@ _PLANS = {
     "overfeat5": _overfeat(3),
     "overfeat7": _overfeat(5),
 }
-PAPER_BACKBONES = tuple(_PLANS)
 
 
 def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Backbone:

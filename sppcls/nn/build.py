@@ -7,17 +7,22 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from sppcls.nn.backbones import PAPER_BACKBONES, Backbone, paper_backbone
+from sppcls.choices import (
+    BACKBONES,
+    BIN_RULES,
+    HEADS,
+    INITS,
+    PAPER_BACKBONES,
+    POOL_MODES,
+)
+from sppcls.nn.backbones import Backbone, paper_backbone
 from sppcls.nn.classifier import SPPClassifier
-from sppcls.nn.heads import HEADS, ConvHead, FCHead, Head
-from sppcls.nn.init import INITS, init_backbone, init_head
-from sppcls.nn.pooling import POOL_MODES
-from sppcls.nn.pyramid import BIN_RULES, Pyramid
+from sppcls.nn.heads import ConvHead, FCHead, Head
+from sppcls.nn.init import init_backbone, init_head
+from sppcls.nn.pyramid import Pyramid
 from sppcls.nn.spp import SpatialPyramidPooling2d
-from sppcls.nn.trunks import TORCHVISION_TRUNKS, timm_trunk, torchvision_trunk
+from sppcls.nn.trunks import timm_trunk, torchvision_trunk
 from sppcls.nn.weights import load_file, load_into
-
-BACKBONES = (*PAPER_BACKBONES, *TORCHVISION_TRUNKS, "timm")
 
 T = TypeVar("T")
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-HEADS = ("fc", "linear", "conv")
-
 
 class Head(nn.Module):
     """Named layers in order, hidden ones first.

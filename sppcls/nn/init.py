@@ -6,8 +6,6 @@ from torch import nn
 
 from sppcls.nn.heads import Head
 
-INITS = ("paper", "modern")
-
 # Convolutions (counted from 1) whose bias starts at 1 instead of 0: in ZF-5 as in the authors' released
 # model, in the other networks as in AlexNet, whose training the paper follows.
 _ONES = (2, 4, 5)

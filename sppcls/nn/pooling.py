@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sppcls.choices import POOL_MODES
 from sppcls.nn.pyramid import Level, bin_bounds
-
-POOL_MODES = ("max", "avg", "sum")
 
 
 def check_pool_mode(mode: str) -> None:

@@ -28,13 +28,13 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from sppcls.choices import BIN_RULES
+
 Level: TypeAlias = tuple[int, int]
 """Number of bins of a level: (rows, columns)."""
 
 CellRange: TypeAlias = tuple[int, int]
 """Cells of one axis that a bin covers: (first, one past the last)."""
-
-BIN_RULES = ("adaptive", "sliding", "padded")
 
 
 def bin_bounds(size: int, n: int, rule: str, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -14,21 +14,9 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
+from sppcls.choices import TORCHVISION_TRUNKS
 from sppcls.nn.backbones import Backbone, on_meta, output_shape
 from sppcls.nn.weights import load_file, load_into, one_line
-
-TORCHVISION_TRUNKS = (
-    "alexnet",
-    "vgg11",
-    "vgg16",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "efficientnet_b0",
-    "convnext_tiny",
-)
 
 
 def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from sppcls.data.downloads import DOWNLOADS
+from sppcls.choices import DOWNLOADS
 from sppcls.data.sources import build_sources
 from sppcls.errors import DataError
 

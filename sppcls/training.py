@@ -30,6 +30,7 @@ from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
 from sppcls.data import Size, SizeSchedule, Source, size_label
+from sppcls.engine.allocator import keep_freed_memory
 from sppcls.engine.answers import Answers
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card, read_checkpoint
 from sppcls.engine.ema import ema_with_warmup
@@ -83,6 +84,8 @@ def train(config: Config) -> dict[str, Any]:
     checkpoint_path = resume_path(config)
     checkpoint = read_checkpoint(checkpoint_path) if checkpoint_path else None
     run = _Run(config)
+    if run.accelerator == "cpu":
+        keep_freed_memory()
     if checkpoint is not None:
         assert checkpoint_path is not None
         check_resume(checkpoint, run.card, checkpoint_path)

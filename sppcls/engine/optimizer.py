@@ -11,6 +11,7 @@ from sppcls.config import OptimizerConfig
 def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Build SGD or AdamW over at most two groups: weights, and biases with normalisation parameters.
 
+    On the CPU it is torch's fused form, which goes through memory once: the same weights, several times as fast.
     Every group carries ``lr_scale``, its rate over the base rate (``optimizer.bias_lr_factor`` for the second).
     """
     weights: list[nn.Parameter] = []
@@ -30,6 +31,10 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
         },
     ]
     groups = [group for group in groups if group["params"]]
+    # Elsewhere torch chooses; with 16-mixed precision a fused step would leave no place for gradient clipping.
+    fused = True if all(p.device.type == "cpu" for p in [*weights, *others]) else None
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]))
+        return torch.optim.SGD(
+            groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
+        )
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)

@@ -1,0 +1,147 @@
+"""Training steps of the full ZF-5 with SPP beside the same network built the obvious way, and beside one without LRN.
+
+    python benchmarks/net_step.py [--rounds 5] [--batch-size 16] [--sizes 224,180]
+
+A step is forward, loss, backward and SGD with momentum. The peer has ``nn.LocalResponseNorm`` (or, within channels, the
+formula with ``avg_pool2d``), torch's default layout and four ``AdaptiveMaxPool2d`` that are concatenated. The ceiling is
+our own network without normalisation. All have the same weights, images and number of threads. Ours keep freed memory and
+take torch's fused SGD, as ``sppcls train`` does on a CPU; the peer has torch's defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from common import Row, finish, parser, ratio_row, take_turns
+from torch import Tensor, nn
+
+from sppcls.engine.allocator import keep_freed_memory
+from sppcls.nn import LRNAcrossChannels, LRNWithinChannel, SPPClassifier, build_classifier
+
+NORMS = ("lrn_within", "lrn_across")
+WARM_UP = 2
+
+
+class ObviousLRNWithin(nn.Module):
+    """The formula, written down with a pooling."""
+
+    def __init__(self, size: int, alpha: float, k: float) -> None:
+        super().__init__()
+        self.size, self.alpha, self.k = size, alpha, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = F.avg_pool2d(x * x, self.size, 1, self.size // 2)
+        return x / (self.k + self.alpha * mean) ** 0.75
+
+
+class ObviousPyramid(nn.Module):
+    """Four of torch's own poolings and a concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pools = nn.ModuleList(nn.AdaptiveMaxPool2d(n) for n in (6, 3, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([pool(x).flatten(1) for pool in self.pools], dim=1)
+
+
+def network(norm: str) -> SPPClassifier:
+    torch.manual_seed(0)
+    return build_classifier(
+        backbone={"name": "zf5", "norm": norm},
+        pyramid={"levels": [6, 3, 2, 1]},
+        head={"name": "fc", "hidden": [4096, 4096], "dropout": 0.5},
+        num_classes=1000,
+        input_size=(224, 224),
+        init="paper",
+    )
+
+
+def obvious(norm: str) -> nn.Module:
+    """The same layers and weights with nothing of ours in them."""
+    net = network(norm)
+    layers: list[nn.Module] = []
+    for layer in net.backbone.layers:
+        if isinstance(layer, LRNAcrossChannels):
+            layers.append(nn.LocalResponseNorm(layer.size, layer.alpha, 0.75, layer.k))
+        elif isinstance(layer, LRNWithinChannel):
+            layers.append(ObviousLRNWithin(layer.size, layer.alpha, layer.k))
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers, ObviousPyramid(), net.head)
+
+
+def seconds_per_step(
+    net: nn.Module, size: int, batch_size: int, layout: torch.memory_format, fused: bool
+) -> float:
+    net = net.to(memory_format=layout).train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=fused)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch_size, 3, size, size, generator=generator).contiguous(memory_format=layout)
+    target = torch.randint(0, 1000, (batch_size,), generator=generator)
+    seconds = []
+    for _ in range(WARM_UP + 3):
+        started = time.perf_counter()
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), target).backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[WARM_UP:])
+
+
+def measure(side: str, norm: str, size: int, batch_size: int) -> float:
+    if side == "obvious":
+        return seconds_per_step(obvious(norm), size, batch_size, torch.contiguous_format, fused=False)
+    keep_freed_memory()
+    net = network(norm if side == "sppcls" else "none")
+    return seconds_per_step(net, size, batch_size, torch.channels_last, fused=True)
+
+
+def in_a_process(*words: object) -> Callable[[], float]:
+    """A measurement in a process of its own, as memory that one side keeps would help the next."""
+
+    def run() -> float:
+        command = [sys.executable, __file__, "--side", *map(str, words)]
+        return float(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+
+    return run
+
+
+def rows(args: argparse.Namespace) -> list[Row]:
+    found: list[Row] = []
+    for norm in NORMS:
+        for size in args.sizes:
+            sides = {
+                s: in_a_process(s, norm, size, args.batch_size) for s in ("sppcls", "obvious", "ceiling")
+            }
+            seconds = take_turns(sides, args.rounds)
+            what = f"training step, ZF-5 + SPP, {norm}, {size}"
+            rate = args.batch_size / min(seconds["sppcls"])
+            print(f"{what}: at best {rate:.1f} images/s", flush=True)
+            found.append(ratio_row(what, "built the obvious way", seconds["obvious"], seconds["sppcls"], 2.5))
+            found.append(ratio_row(what, "without LRN", seconds["ceiling"], seconds["sppcls"], 0.85))
+    return found
+
+
+def main() -> None:
+    arguments = parser(__doc__, 5)
+    arguments.add_argument("--batch-size", type=int, default=16)
+    arguments.add_argument("--sizes", type=lambda text: [int(s) for s in text.split(",")], default=[224, 180])
+    arguments.add_argument("--side", nargs=4, help=argparse.SUPPRESS)
+    args = arguments.parse_args()
+    if args.side:
+        side, norm, size, batch_size = args.side
+        print(json.dumps(measure(side, norm, int(size), int(batch_size))))
+    else:
+        finish(rows(args), args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The pyramid layer, forward and backward, beside torch's own adaptive poolings and a concatenation.
+
+    python benchmarks/spp_layer.py [--rounds 7] [--device cpu]
+
+Levels 6, 3, 2, 1 on the maps of the paper's networks, in both memory layouts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from common import Row, finish, parser, ratio_row, take_turns
+from torch import Tensor
+
+from sppcls.nn import spatial_pyramid_pool2d
+
+LEVELS = (6, 3, 2, 1)
+MAPS = {(64, 256, 13, 13): 1.5, (64, 256, 10, 10): 1.5, (64, 512, 18, 18): 2.0}
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def stock(x: Tensor) -> Tensor:
+    """The peer."""
+    return torch.cat([F.adaptive_max_pool2d(x, n).flatten(1) for n in LEVELS], dim=1)
+
+
+def ours(x: Tensor) -> Tensor:
+    return spatial_pyramid_pool2d(x, LEVELS)
+
+
+def timed(pool: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor, repeats: int) -> Callable[[], float]:
+    """Seconds of ``repeats`` forward and backward passes."""
+
+    def run() -> float:
+        _synchronize(x)
+        started = time.perf_counter()
+        for _ in range(repeats):
+            x.grad = None
+            pool(x).backward(grad)
+        _synchronize(x)
+        return time.perf_counter() - started
+
+    return run
+
+
+def _synchronize(x: Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize()
+
+
+def rows(args: argparse.Namespace) -> list[Row]:
+    found = []
+    generator = torch.Generator().manual_seed(0)
+    for shape, bar in MAPS.items():
+        for name, layout in LAYOUTS.items():
+            # Behind a ReLU, as in the networks.
+            x = (
+                torch.randn(shape, generator=generator)
+                .relu_()
+                .to(args.device)
+                .contiguous(memory_format=layout)
+            )
+            x.requires_grad_()
+            grad = torch.randn(shape[0], 50 * shape[1], generator=generator).to(args.device)
+            sides = {"ours": timed(ours, x, grad, args.repeats), "stock": timed(stock, x, grad, args.repeats)}
+            take_turns(sides, 1)
+            seconds = take_turns(sides, args.rounds)
+            what = f"SPP 6-3-2-1 on {shape}, {name}, forward and backward"
+            found.append(ratio_row(what, "4 adaptive poolings", seconds["stock"], seconds["ours"], bar))
+    return found
+
+
+def main() -> None:
+    arguments = parser(__doc__, 7)
+    arguments.add_argument("--repeats", type=int, default=5, help="passes in a turn (5)")
+    arguments.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    args = arguments.parse_args()
+    finish(rows(args), args)
+
+
+if __name__ == "__main__":
+    main()

@@ -115,19 +115,7 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path 
             return f"{name}={value}: choose from {', '.join(known[name])}{suggest(value, known[name])}"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        full = unknown.group(1)
-        parent, _, last = full.rpartition(".")
-        shipped = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
-        if parent:
-            siblings = list(OmegaConf.select(compose_unchecked([]), parent) or {})
-        else:
-            siblings = [k for k in known if k != "experiment"] + [
-                k for k in shipped if k not in ("defaults", "hydra")
-            ]
-            siblings = sorted({str(s) for s in siblings})
-        where = f"; known in {parent}: " if parent else "; known: "
-        meant = suggest(last, siblings) or _suggest_anywhere(last)
-        return f"{full}: unknown key{meant}{where}{', '.join(siblings)}"
+        return _unknown_key(unknown.group(1), known)
     if any(
         sign in text
         for sign in (
@@ -141,6 +129,26 @@ def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path 
         reason = text.splitlines()[0]
         return f"{reason}: give key=value words; a value with blanks or = , [ ] {{ }} needs quotes: 'key=\"value\"'"
     return " ".join(text.split())
+
+
+def _unknown_key(full: str, known: Mapping[str, Sequence[str]]) -> str:
+    """What to say of a key that is not there; ``known`` are the choices of the groups."""
+    parent, _, last = full.rpartition(".")
+    composed = compose_unchecked([])
+    if not parent:
+        shipped = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
+        siblings = sorted({*known, *map(str, shipped)} - {"experiment", "defaults", "hydra"})
+    elif isinstance(inside := OmegaConf.select(composed, parent), DictConfig):
+        siblings = list(map(str, inside))
+    else:
+        groups = [str(k) for k, value in composed.items() if isinstance(value, DictConfig)]
+        root = full.partition(".")[0]
+        if root in groups:
+            return f"{full}: {parent} has no keys of its own"
+        return f"{full}: unknown group {root}{suggest(root, groups)}; groups: {', '.join(sorted(groups))}"
+    meant = suggest(last, siblings) or _suggest_anywhere(last)
+    where = f"; known in {parent}: " if parent else "; known: "
+    return f"{full}: unknown key{meant}{where}{', '.join(siblings)}"
 
 
 def _suggest_anywhere(word: str) -> str:

@@ -11,6 +11,7 @@ from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
 from sppcls.engine.learning_rate import lr_factor
 from sppcls.nn import Pyramid
+from sppcls.summary import unused_sizes_line
 
 
 def plan(config: Config) -> str:
@@ -53,6 +54,8 @@ def plan(config: Config) -> str:
             f"\n\nThe rate is multiplied by {config.scheduler.factor:g} when val/top1_error has not fallen for more "
             f"than {config.scheduler.patience} epochs, {config.scheduler.max_drops} times."
         )
+    if warning := unused_sizes_line(config, schedule):
+        text += f"\n\n{warning}"
     return text + "\n\n" + _bins(config, len(train_source.classes))
 
 

@@ -67,6 +67,21 @@ def start_table(
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
 
 
+def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
+    """A warning that names the sizes which the run ends too early to be trained on; None if it is trained on all."""
+    if not schedule.never_used:
+        return None
+    keys = (
+        "trainer.max_epochs",
+        "sizes.kind",
+        "sizes.sizes",
+        *(["sizes.period"] if schedule.period > 1 else []),
+    )
+    values = (config.trainer.max_epochs, schedule.kind, config.sizes.sizes, schedule.period)
+    words = " ".join(f"{key}={value}" for key, value in zip(keys, values, strict=False))
+    return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
+
+
 def closing_lines(module: ClassificationModule, folder: Path, seconds: float) -> str:
     """Best errors, images left out, and where to look."""
     epochs = module.config.trainer.max_epochs

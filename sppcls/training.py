@@ -58,7 +58,13 @@ from sppcls.run_folder import (
     own_last_checkpoint,
     write_result,
 )
-from sppcls.summary import closing_lines, device_label, hyperparameters, start_table
+from sppcls.summary import (
+    closing_lines,
+    device_label,
+    hyperparameters,
+    start_table,
+    unused_sizes_line,
+)
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
@@ -188,6 +194,8 @@ class _Run:
         if first:
             with replacing(folder / "config.yaml") as temporary:
                 temporary.write_text(to_yaml(config), encoding="utf-8")
+            if warning := unused_sizes_line(config, self.schedule):
+                say(warning)
             say(
                 start_table(
                     config,

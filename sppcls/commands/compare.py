@@ -39,9 +39,7 @@ def run(words: list[str]) -> int:
         if measures is not None:
             print(f"\n{measures.text()}")
         lines = [str(finding) for finding in headline if finding.top == 1]
-        lines += [
-            f"{r.first.label} / {r.second.label}: not compared: they {r.reason}" for r in comparison.refused
-        ]
+        lines += [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
         if lines:
             print()
         print("\n".join(_shortened(lines)))
@@ -51,7 +49,7 @@ def run(words: list[str]) -> int:
         print(f"Report: {page}")
     else:
         print(f"sppcls: report: {page}", file=sys.stderr)
-    for problem in comparison.problems:
+    for problem in _shortened(comparison.problems):
         print(f"sppcls: {problem}", file=sys.stderr)
     return 0
 
@@ -75,11 +73,7 @@ def _compare_files(paths: list[Path], form: str, args: object) -> int:
 
 
 def _default_out(paths: list[Path]) -> Path:
-    from sppcls.comparison.runs import CONFIG
-
-    if len(paths) == 1 and not (paths[0] / CONFIG).is_file():
-        return paths[0] / "comparison"
-    return Path("comparison")
+    return (paths[0] if len(paths) == 1 else Path()) / "comparison"
 
 
 def _shortened(lines: list[str]) -> list[str]:

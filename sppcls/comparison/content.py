@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from sppcls.comparison.answers import Measure
+from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, informative_top5, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
@@ -15,6 +17,10 @@ VERDICT_RULE = (
     "A difference is shown if the 95 % interval over seeds excludes 0 after correction for the number of pairs, and the "
     "one over images does too."
 )
+
+
+# Pairs that are not compared are named one by one, if they are no more.
+_EACH = 6
 
 
 def headline(comparison: Comparison) -> list[Finding]:
@@ -143,12 +149,25 @@ def differences_table(title: str, found: list[Finding]) -> Table:
     return Table(title, header, rows).used()
 
 
+def refusals(comparison: Comparison) -> list[tuple[str, str]]:
+    """What is not compared, and why: every pair, or of many how often there is each reason."""
+    refused = comparison.refused
+    if len(refused) <= _EACH:
+        return [(f"{r.first.label} / {r.second.label}", r.reason) for r in refused]
+    reasons = [r.reason for r in refused]
+    if all(TRIAL in run.values for group in comparison.groups for run in group.runs):
+        # Trials differ in whatever was drawn differently: one reason, with nearly as many lists of keys as pairs.
+        drawn = ", ".join(dict.fromkeys(key for r in refused for key in r.keys))
+        reasons = [f"differ in several of {drawn}" if r.keys else r.reason for r in refused]
+    counts = Counter(reasons)
+    return [(f"{count} pair{'s' * (count > 1)}", reason) for reason, count in counts.items()]
+
+
 def refusals_table(comparison: Comparison) -> Table | None:
     """Pairs that are not compared, and why."""
     if not comparison.refused:
         return None
-    rows: list[list[Cell]] = [[r.first.label, r.second.label, r.reason] for r in comparison.refused]
-    return Table("Not compared", ["group", "group", "because they"], rows)
+    return Table("Not compared", ["groups", "because they"], [list(row) for row in refusals(comparison)])
 
 
 def runs_table(comparison: Comparison) -> Table:

@@ -13,7 +13,10 @@ from sppcls.comparison.runs import CONFIG, METRICS, RESULT, Run, read_run
 from sppcls.errors import ConfigError, DataError
 from sppcls.files import read_json
 
-SWEEP = "sweep.json"
+SWEEP, SEARCH = "sweep.json", "search.json"
+
+# What the runs of a search differ in, as :attr:`Run.values` says it.
+TRIAL = "trial"
 
 
 def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Run], list[str]]:
@@ -39,8 +42,8 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Run], list[
                 NotADirectoryError: "a file; name run folders, or .npz files of predictions",
             }.get(type(error), f"cannot be read ({error.strerror})")
             raise ConfigError(f"{path}: {reason}") from None
-        # A run that is named itself belongs to the sweep of the folder above it.
-        search.walk(path, _read_sweep(path.resolve().parent) if CONFIG in names else _Sweep())
+        # A run that is named itself belongs to the sweep or search of the folder above it.
+        search.walk(path, _above(path.resolve().parent) if CONFIG in names else _Sweep())
     if not search.runs:
         reason = f"; {search.problems[0]}" if search.problems else ""
         raise ConfigError(
@@ -92,6 +95,8 @@ class _Search:
                     )
                 missing = [job for job in sweep.jobs if job not in names]
                 self.problems += [f"{folder / job}: has not started" for job in missing]
+            elif SEARCH in names:
+                sweep = _trials(folder)
             below = [Path(entry.path) for entry in entries if entry.is_dir()]
             for child in sorted(below, key=lambda path: (sweep.position(path.name), _natural(path.name))):
                 self.walk(child, sweep)
@@ -122,6 +127,16 @@ def _read_sweep(folder: Path) -> _Sweep:
         )
     except (KeyError, TypeError, AttributeError):
         return _Sweep()
+
+
+def _trials(search: Path) -> _Sweep:
+    """The runs of a search differ in all that was drawn, so each goes by its name."""
+    names = sorted(path.parent.name for path in search.glob(f"*/{CONFIG}"))
+    return _Sweep({name: {TRIAL: name} for name in names})
+
+
+def _above(folder: Path) -> _Sweep:
+    return _trials(folder) if (folder / SEARCH).is_file() else _read_sweep(folder)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -85,7 +85,11 @@ class Finding:
         if self.seeds.low is None or self.seeds.high is None:
             return f"{text}, the same for each, so there is no spread to judge it by"
         text += f", 95 % interval {span(self.seeds.low, self.seeds.high)}"
-        if self.interval is not None:
+        if self.interval is None:
+            text += (
+                "; the answers for each image were not kept for all of these runs, so the seeds alone decide"
+            )
+        else:
             text += f"; over the {self.images} images {span(*self.interval)}"
         if self.p is not None and self.p <= LEVEL and (self.corrected or 0) > LEVEL:
             text += f"; p = {self.p:.3f}, but {self.corrected:.3f} as one of several comparisons"

@@ -13,12 +13,14 @@ from typing import Any
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.find import find_runs
 from sppcls.comparison.labels import ABSENT, group_labels, sweep_label
-from sppcls.comparison.runs import METRICS, Run
+from sppcls.comparison.runs import METRICS, Run, flatten
 from sppcls.errors import ConfigError
 
-# What does not change the weights after an epoch: where a run is written, what is logged, what it runs on.
+# Which run it is, and where it is written.
+_NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed")
+# What does not change the weights after an epoch: the names, what is logged, what it runs on.
 _IGNORED = {
-    "name", "run_name", "runs_dir", "ckpt_path", "seed", "sizes.val_sizes",
+    *_NAMES, "sizes.val_sizes",
     "data.workers", "data.download", "data.check", "data.val_batch_size",
     "trainer.threads", "trainer.accelerator", "trainer.compile", "trainer.deterministic",
 }  # fmt: skip
@@ -68,11 +70,12 @@ class Pair:
 
 @dataclass
 class Refusal:
-    """Two groups that are not compared, and why."""
+    """Two groups that are not compared, and why; ``keys`` are those in which they differ, if they are too many."""
 
     first: Group
     second: Group
     reason: str
+    keys: list[str]
 
 
 @dataclass
@@ -161,7 +164,7 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
     groups = []
     for label, (name, found) in zip(_labels(members, values, factors), members.items(), strict=True):
         kept, lines = _one_per_seed(found)
-        problems += lines
+        problems += _taken_for_one(found) + lines
         groups.append(Group(label, values[name], kept))
     comparison = Comparison(factors, groups, [], [], problems, unfinished)
     first = None if baseline is None else comparison.group(baseline)
@@ -185,16 +188,7 @@ def compare(paths: Sequence[str | os.PathLike[str]], baseline: str | None = None
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-
-    def add(values: dict[str, Any], prefix: str) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                add(value, f"{prefix}{name}.")
-            else:
-                flat[f"{prefix}{name}"] = value
-
-    add({key: value for key, value in run.config.items() if key not in _IGNORED_GROUPS}, "")
+    flat = flatten({key: value for key, value in run.config.items() if key not in _IGNORED_GROUPS})
     # What a sweep varied on purpose is not ignored, were it the number of threads.
     kept = {key: value for key, value in flat.items() if key not in _IGNORED or key in run.values}
     if kept.get("data.root"):
@@ -244,6 +238,19 @@ def _labels(
     return group_labels([values[name] for name in members], factors)
 
 
+def _taken_for_one(runs: Sequence[Run]) -> list[str]:
+    """A line if a sweep told runs of one group apart, such as two cells that differ in the number of threads."""
+    names = list(dict.fromkeys(sweep_label(run.values) for run in runs if run.values))
+    if len(names) < 2:
+        return []
+    flat = [flatten(run.config) for run in runs]
+    keys = [key for key in flat[0] if len({repr(setting.get(key)) for setting in flat}) > 1]
+    differ = ", ".join(key for key in keys if key not in _NAMES)
+    return [
+        f"{', '.join(names)}: taken for one group, as nothing differs{f' but {differ}' if differ else ''}"
+    ]
+
+
 def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     kept: dict[int, Run] = {}
     lines = []
@@ -268,7 +275,7 @@ def _judge(comparison: Comparison, first: Group, second: Group) -> None:
     if reason is None:
         comparison.pairs.append(Pair(first, second, factors[0], keys))
     else:
-        comparison.refused.append(Refusal(first, second, reason))
+        comparison.refused.append(Refusal(first, second, reason, keys if len(factors) > 1 else []))
 
 
 def _other_images(first: Group, second: Group, keys: Sequence[str]) -> str | None:

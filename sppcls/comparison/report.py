@@ -133,11 +133,13 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1280px; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 .lead { color: #555; margin-top: 0; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; background: linear-gradient(to left, #fff 40%, #fff0) right / 40px 100% no-repeat local,
+  linear-gradient(to left, #0004, #0000) right / 12px 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; vertical-align: top; }
 th { border-bottom: 2px solid #999; font-weight: 600; } td { white-space: nowrap; }
 th:first-child, td:first-child, .words th, .words td { text-align: left; }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
 .words td { white-space: normal; overflow-wrap: anywhere; }
 .wide { font-size: 12.5px; } .wide th, .wide td { padding: .25rem .45rem; }
 .wide td:first-child { white-space: normal; min-width: 9rem; }
@@ -195,7 +197,8 @@ def _html_table(table: Table, kind: str = "") -> str:
         "<tr>" + "".join(f"<td>{html.escape('' if c is None else str(c))}</td>" for c in row) + "</tr>"
         for row in table.rows
     )
-    return f'<div class="scroll"><table class="{kind}"><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
+    # With a tabindex the arrow keys scroll what does not fit.
+    return f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
 
 
 def _list(lines: list[str], kind: str = "") -> str:

@@ -97,6 +97,14 @@ class SizeSchedule:
         return tuple(dict.fromkeys(self.sizes))
 
     @property
+    def never_used(self) -> tuple[Size, ...]:
+        """Those of :attr:`training_sizes` that so few epochs do not come to; sizes drawn at random are not foreseen."""
+        if self.kind not in ("alternate", "progressive"):
+            return ()
+        used = {self.at(epoch) for epoch in range(self.epochs)}
+        return tuple(size for size in self.training_sizes if size not in used)
+
+    @property
     def changes_within_epoch(self) -> bool:
         """Whether two steps of one epoch can differ in size."""
         return self.kind == "random_batch"

@@ -45,7 +45,7 @@ class SpaceCheck:
             self._measured_at = size
         elif size != self._measured_at:
             raise ConfigError(
-                f"objective={objective}: would be measured at {size} here and at {self._measured_at} in other trials; "
+                f"{objective} would be measured at {size} here and at {self._measured_at} in other trials; "
                 f"add sizes.val_sizes=[{self._measured_at}]"
             )
         return config

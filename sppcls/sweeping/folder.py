@@ -154,6 +154,18 @@ def job_state(sweep: Path, name: str, epochs: int) -> str:
     return "begun" if (sweep / name / LAST).is_file() else "new"
 
 
+def seconds_taken(sweep: Path) -> list[float]:
+    """How long each finished job of the sweep took; of one that went on, its training if that was longer than its last
+    process."""
+    taken = []
+    for job in (read_sweep(sweep) or {}).get("jobs", []):
+        result = read_result(sweep / job["name"])
+        if result is not None:
+            outcome = read_json(sweep / OUTCOMES / f"{job['name']}.json") or {}
+            taken.append(max(float(result.get("train_seconds", 0)), float(outcome.get("seconds", 0))))
+    return taken
+
+
 def write_summary(sweep: Path, epochs: dict[str, int]) -> list[dict[str, str]]:
     """``summary.csv``: a row per job of the sweep with what became of it.
 

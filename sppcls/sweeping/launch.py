@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sppcls.sweeping.folder import (
     write_summary,
 )
 from sppcls.sweeping.job import Ended, TrainingProcess, remove_dead_attempt
+from sppcls.sweeping.progress import Progress
 from sppcls.sweeping.stopping import (
     LAUNCHER,
     STOP,
@@ -203,17 +205,19 @@ def _launch(plan: SweepPlan, todo: list[Job], folder: Path, config: DictConfig) 
         ]
         for job in todo
     ]
+    in_turn = _class_of(config.hydra.launcher) == "BasicLauncher"
+    job = partial(run_job, progress=Progress(folder, [job.name for job in todo])) if in_turn else run_job
     OmegaConf.update(config, "hydra.sweep.dir", str((folder / LAUNCHER).resolve()), force_add=True)
     with hydra_session() as session:
         context = HydraContext(config_loader=session.config_loader, callbacks=Callbacks(config))
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=run_job, config=config
+            hydra_context=context, task_function=job, config=config
         )
         try:
             for ended in launcher.launch(batch, initial_job_idx=0):
                 _ = ended.return_value  # raises what the launcher itself failed with
         except Exception as error:
-            if _class_of(config.hydra.launcher) == "BasicLauncher":
+            if in_turn:
                 raise
             words = " ".join(plan.hydra_words)
             raise SppclsError(
@@ -221,12 +225,15 @@ def _launch(plan: SweepPlan, todo: list[Job], folder: Path, config: DictConfig) 
             ) from error
 
 
-def run_job(config: DictConfig) -> dict[str, Any]:
-    """One job, wherever a launcher has put it: ``sppcls train`` in a process of its own. Returns its outcome."""
+def run_job(config: DictConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """One job, wherever a launcher has put it: ``sppcls train`` in a process of its own. Returns its outcome.
+
+    ``progress`` is that of jobs which run here, one after the other.
+    """
     sweep, job = Path(config.runs_dir) / config.name, str(config.run_name)
-    if _class_of(HydraConfig.get().launcher) == "BasicLauncher":
+    if progress is not None:
         print()
-        return _run(config, sweep, job, _print, wait_for)
+        return _run(config, sweep, job, _print, wait_for, progress)
 
     def say(line: str) -> None:
         _print(f"{job}: {line}")
@@ -247,6 +254,7 @@ def _run(
     job: str,
     say: Callable[[str], None],
     wait: Callable[[TrainingProcess], Ended],
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     overrides = HydraConfig.get().overrides
     words = list(overrides.task)
@@ -267,8 +275,9 @@ def _run(
         except ConfigError as error:
             Outcome(job, "failed", str(error), 0.0, 0.0).save(sweep)
             return {"job": job, "status": "failed"}
-    say(f"run {number} of {len(names)} {'goes on' if state == 'begun' else 'starts'}: {sweep / job}")
-    process = TrainingProcess(words, say=say, note=say)
+    left = progress.time_left(job) if progress else ""
+    say(f"[{number}/{len(names)}] {job}{' goes on' if state == 'begun' else ''}{left}")
+    process = TrainingProcess(words, say=progress.shortened(say) if progress else say, note=say)
     try:
         wait(process)
     finally:

@@ -78,16 +78,21 @@ def read_named(
             raise ConfigError(f"{path}: {key}: unknown key{suggest(str(key), list(keys))}; {shape}")
     content = {**content, "fixed": content.get("fixed") or []}
     content |= {key: content.get(key) or {} for key in ("cells", "params")}
-    lists = [content["fixed"], *content["cells"].values()] if isinstance(content["cells"], dict) else []
-    if not lists or not isinstance(content["params"], dict) or not all(map(_is_words, lists)):
-        raise ConfigError(f"{path}: {shape}; a word is text such as pyramid=l421")
+    for key in ("cells", "params"):
+        if not isinstance(content[key], dict):
+            raise ConfigError(f"{path}: {key}: {content[key]!r}: must be a mapping; {shape}")
+    for key, words in [
+        ("fixed", content["fixed"]),
+        *((f"cells.{name}", w) for name, w in content["cells"].items()),
+    ]:
+        if not isinstance(words, list):
+            raise ConfigError(f"{path}: {key}: {words!r}: must be a list of words, such as [pyramid=l421]")
+        for word in words:
+            if not isinstance(word, str) or "=" not in word:
+                raise ConfigError(f"{path}: {key}: {word!r}: is no word such as pyramid=l421")
     if not content["cells"] and not content["params"]:
         raise ConfigError(f"{path}: {shape}; it has nothing to vary")
     return content
-
-
-def _is_words(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(word, str) and "=" in word for word in value)
 
 
 def refuse_cell_keys(own: Sequence[str], cells: dict[str, list[str]], where: str) -> None:

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from written_runs import write_run
+
+from sppcls.comparison import compare
+from sppcls.comparison.report import write_report
 
 api = pytest.importorskip("playwright.sync_api")
 
@@ -194,3 +198,26 @@ def test_text(page: api.Page, addresses: dict[str, str], final: dict[str, dict[s
         for column in ("val/top1_error", "val_72/top1_error"):
             pair = [final[f"runs/{group}-seed{seed}"][column] for seed in (0, 1)]
             assert f"{statistics.fmean(pair):.2f} ± {statistics.stdev(pair):.2f} (2)" in text
+
+
+def test_a_wide_table_of_the_report_scrolls_in_its_own_box(browser: api.Browser, tmp_path: Path) -> None:
+    for number in range(2):
+        name = f"an_experiment_with_a_long_name_{number}"
+        sizes = [224, 192, 160, 128, 96]
+        write_run(tmp_path / name, error=20, name=name, optimizer__lr=number + 1.0, sizes__sizes=sizes)
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.goto(write_report(compare([tmp_path]), tmp_path / "out").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 1300, "the page itself does not scroll"
+    box = page.locator(".scroll").first
+    assert box.evaluate("box => box.scrollWidth - box.clientWidth") > 50, "wide enough for this test"
+    box.focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "(box => box.scrollLeft + box.clientWidth >= box.scrollWidth - 1)(document.querySelector('.scroll'))"
+    )
+    name, last = box.locator("tbody tr").first.locator("td:first-child, td:last-child").all()
+    # Whose row it is stays in sight, and the last column has come into it.
+    assert name.bounding_box()["x"] == box.bounding_box()["x"]
+    assert last.bounding_box()["x"] + last.bounding_box()["width"] <= 1300
+    page.close()

@@ -135,3 +135,29 @@ def test_bad_input_is_one_line(
 def test_it_starts_without_torch() -> None:
     code = "import sys, sppcls.comparison.report, sppcls.commands.compare; assert not {'torch', 'hydra'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_report_of_one_run_is_in_its_folder_and_of_several_in_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    one, other = (write_run(tmp_path / "runs" / name, error=20, name=name) for name in ("one", "other"))
+    assert main(["compare", str(one)]) == 0
+    assert list((tmp_path / "here").iterdir()) == []
+    assert (one / "comparison" / "comparison.html").is_file()
+    assert main(["compare", str(one), str(other)]) == 0
+    assert (tmp_path / "here" / "comparison" / "comparison.html").is_file()
+
+
+def test_only_the_first_of_many_problems_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", error=20)
+    for number in range(14):
+        write_run(tmp_path / f"half{number}", error=20, epochs=1, seed=number)
+    assert main(["compare", str(tmp_path)]) == 0
+    _, err = capsys.readouterr()
+    assert err.count("unfinished, at epoch 1 of 2: left out") == 12
+    assert err.endswith("sppcls: ... and 2 more in the report\n")
+    assert (tmp_path / "comparison" / "comparison.md").read_text().count("unfinished") == 14

@@ -13,6 +13,7 @@ from scipy import stats
 from written_runs import misses, save_answers, write_run, write_sweep
 
 from sppcls.comparison import Comparison, Measure, compare
+from sppcls.comparison.content import refusals
 from sppcls.comparison.findings import Finding, Verdict, findings
 from sppcls.errors import ConfigError
 
@@ -237,7 +238,9 @@ def test_several_pairs_are_corrected(tmp_path: Path) -> None:
     assert found[0].corrected == pytest.approx(3 * plain[0])
     assert plain[0] < 0.05 < 3 * plain[0]
     assert found[0].verdict == Verdict.NOT_SHOWN
-    assert str(found[0]).endswith("p = 0.026, but 0.078 as one of several comparisons")
+    assert str(found[0]).endswith(
+        "so the seeds alone decide; p = 0.026, but 0.078 as one of several comparisons"
+    )
 
 
 def test_the_same_difference_for_every_seed_has_no_interval(tmp_path: Path) -> None:
@@ -273,3 +276,67 @@ def test_other_measures_are_compared_where_both_have_them(tmp_path: Path) -> Non
     assert full.images == 40
     assert findings(comparison)[0].images == 0
     assert findings(comparison, Measure("full", "7")) == []
+
+
+def test_cells_that_differ_in_nothing_that_counts_are_said_to_be_one_group(tmp_path: Path) -> None:
+    cells = {"one": 1, "two": 2, "other": 1}
+    write_sweep(tmp_path, {f"{cell}-seed0": {"cell": cell, "seed": "0"} for cell in cells})
+    for cell, threads in cells.items():
+        levels = None if cell == "other" else [3, 2, 1]
+        write_run(
+            tmp_path / f"{cell}-seed0",
+            error=20,
+            trainer__threads=threads,
+            run_name=cell,
+            pyramid__levels=levels,
+        )
+    comparison = compare([tmp_path])
+    assert len(comparison.groups) == 2
+    assert comparison.problems[0] == "one, two: taken for one group, as nothing differs but trainer.threads"
+    assert len(comparison.problems) == 2  # and that the older of the two is left out
+
+
+def test_trials_of_a_search_go_by_their_names(tmp_path: Path) -> None:
+    search = tmp_path / "small"
+    for number in range(3):
+        write_run(
+            search / f"trial-000{number}",
+            error=20,
+            optimizer__lr=0.1 * number + 0.1,
+            pyramid__levels=[number + 1],
+        )
+    (search / "search.json").write_text("{}")
+    assert labels(compare([search])) == ["trial-0000", "trial-0001", "trial-0002"]
+    assert labels(compare([search / "trial-0002", search / "trial-0001"])) == ["trial-0002", "trial-0001"]
+
+
+def test_many_pairs_that_are_not_compared_are_counted_by_what_differs(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    for number in range(4):
+        write_run(
+            folder / f"a{number}", error=20, optimizer__lr=0.1 * number + 0.1, pyramid__levels=[number + 1]
+        )
+    comparison = compare([folder])
+    pyramid_and_rate = "differ in pyramid and optimizer (pyramid.levels, optimizer.lr)"
+    assert [reason for _, reason in refusals(comparison)] == [pyramid_and_rate] * 6
+    # With its own batch size a fifth run differs from the others in three.
+    write_run(folder / "b", error=20, optimizer__lr=9.0, pyramid__levels=None, data__batch_size=2)
+    assert refusals(compare([folder])) == [
+        ("6 pairs", pyramid_and_rate),
+        ("4 pairs", "differ in data, pyramid and optimizer (data.batch_size, pyramid.levels, optimizer.lr)"),
+    ]
+    # Trials of a search draw every key, so that all that differs stands in one line.
+    (folder / "search.json").write_text("{}")
+    assert refusals(compare([folder])) == [
+        ("10 pairs", "differ in several of pyramid.levels, optimizer.lr, data.batch_size")
+    ]
+
+
+def test_what_the_seeds_alone_decide_says_so(tmp_path: Path) -> None:
+    alone = "the answers for each image were not kept for all of these runs, so the seeds alone decide"
+    assert alone in str(only(write_groups(tmp_path / "errors", 2, a=[20.0, 22.0], b=[21.0, 26.0])))
+    right = [some_right(seed, 20) for seed in range(4)]
+    assert alone not in str(only(write_groups(tmp_path / "kept", 2, a=right[:2], b=right[2:])))
+    for path in (tmp_path / "kept").glob("b-1/predictions/*.npz"):
+        path.unlink()
+    assert alone in str(only(compare([tmp_path / "kept"])))

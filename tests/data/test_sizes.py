@@ -155,3 +155,22 @@ def test_bad_schedules_are_refused_by_key(kind, sizes, more, message):
     with pytest.raises(ConfigError, match=message) as caught:
         make_schedule(kind, sizes, **{"seed": 0, "epochs": 10, **more})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "epochs", "period", "missing"),
+    [
+        ("alternate", [224, 180], 1, 1, ((180, 180),)),
+        ("alternate", [224, 180], 2, 1, ()),
+        ("alternate", [224, 180, 128], 4, 2, ((128, 128),)),
+        ("alternate", [224, 180, 128], 5, 2, ()),
+        ("progressive", [128, 224], 1, 1, ((128, 128),)),
+        ("progressive", [128, 224], 4, 1, ()),
+        ("random_epoch", [180, 224], 1, 1, ()),
+        ("single", [224], 1, 1, ()),
+    ],
+)
+def test_sizes_that_a_short_run_does_not_come_to(
+    kind: str, sizes: list[int], epochs: int, period: int, missing: tuple[tuple[int, int], ...]
+) -> None:
+    assert make_schedule(kind, sizes, seed=0, epochs=epochs, period=period).never_used == missing

@@ -139,7 +139,8 @@ def test_a_mistake_is_one_line_that_names_it(words: list[str], message: str) -> 
         ("params: {optimizer.lr: {low: much, high: 1}}", "optimizer.lr.low=much: must be a number"),
         ("params: {optimizer.lr: {low: 0.1, high: 1, step: 2}}", "step=2 must be above 0 and no larger"),
         ("params: {optimizer.lr: {low: 0.1, high: 1, step: 0.1, log: true}}", "exclude each other"),
-        ("params: [1]", "must hold params"),
+        ("params: [1]", "params: [1]: must be a mapping; must hold params"),
+        ("cells: {a: [pyramid=l1], b: pyramid=l1}", "cells.b: 'pyramid=l1': must be a list of words"),
         ("parms: {}", "parms: unknown key (did you mean 'params'?)"),
         ("{}", "it has nothing to vary"),
     ],
@@ -163,7 +164,7 @@ def test_a_mistake_in_a_file_is_one_line_that_names_it(text: str, message: str, 
         ),
         (
             [LR, "sizes.kind=single", "sizes.sizes=[96],[72]"],
-            "sizes.sizes=[72]: objective=val/top1_error: would be measured at 72 here and at 96 in other trials; "
+            "sizes.sizes=[72]: val/top1_error would be measured at 72 here and at 96 in other trials; "
             "add sizes.val_sizes=[96]",
         ),
         ([LR, "data=folder", "data.root=nowhere"], "nowhere"),

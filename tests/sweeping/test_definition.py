@@ -130,16 +130,28 @@ def test_a_sweep_that_cannot_be_is_one_line(words: list[str], message: str) -> N
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["[]", "cells: {a: pyramid=l1}", "params: [1]", "others: {}", "fixed: [seed=1]", "cells: {a: [x]}", "{"],
+    ("content", "message"),
+    [
+        ("[]", "must hold fixed: "),
+        ("cells: {b: [pyramid=l421], a: pyramid=l1}", "cells.a: 'pyramid=l1': must be a list of words"),
+        ("cells: {b: [pyramid=l421], a: [x]}", "cells.a: 'x': is no word such as pyramid=l421"),
+        ("cells: {b: [pyramid=l421], a: [{seed: 1}]}", "cells.a: {'seed': 1}: is no word"),
+        ("cells: {a: }", "cells.a: None: must be a list of words"),
+        ("cells: [a, b]", "cells: ['a', 'b']: must be a mapping"),
+        ("fixed: seed=1", "fixed: 'seed=1': must be a list of words"),
+        ("params: [1]", "params: [1]: must be a mapping"),
+        ("others: {}", "others: unknown key"),
+        ("fixed: [seed=1]", "must hold fixed: "),
+        ("{", "cannot be read"),
+    ],
 )
-def test_a_malformed_sweep_file_is_named(tmp_path: Path, content: str) -> None:
+def test_a_malformed_sweep_file_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "sweep").mkdir()
     file = tmp_path / "sweep" / "mine.yaml"
     file.write_text(content)
     with pytest.raises(ConfigError) as caught:
         plan_sweep(["+sweep=mine"], str(tmp_path))
-    assert str(file) in str(caught.value)
+    assert str(caught.value).startswith(f"{file}: {message}")
     assert "\n" not in str(caught.value)
 
 

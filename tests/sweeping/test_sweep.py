@@ -55,6 +55,13 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(
     with pytest.raises(SppclsError, match="1 of 3 runs did not finish; the same command again goes on"):
         run_sweep(words)
     sweep = tmp_path / "runs" / "lrs"
+    said = capfd.readouterr().out
+    places = [line for line in said.splitlines() if line.startswith("[")]
+    assert places == ["[1/3] lr1e_30", "[2/3] lr0.1", "[3/3] lr0.2 (less than 1 min left)"]
+    # What the header of every job says is printed once; each job's log has all of it.
+    assert said.count("\nbackbone  ") == said.count("\ndevice  ") == 1
+    assert said.count("\ntraining  ") == said.count("\nfolder  ") == 3
+    assert "backbone  " in (sweep / "lr0.2" / "train.log").read_text()
     rows = summary(sweep)
     assert list(rows) == ["lr1e_30", "lr0.1", "lr0.2"]
     assert [row["status"] for row in rows.values()] == ["failed", "finished", "finished"]
@@ -72,8 +79,8 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(
         run_sweep(words)
     said = capfd.readouterr().out
     assert "2 finished, 0 begun, 1 new" in said
-    assert "run 1 of 3 starts" in said
-    assert "run 2 of 3" not in said
+    assert "[1/3] lr1e_30 (less than 1 min left)" in said
+    assert "[2/3]" not in said
     assert (sweep / "lr0.2" / "last.ckpt").stat().st_mtime_ns == kept
 
 
@@ -97,7 +104,7 @@ def test_killed_in_the_middle_and_run_again_it_ends_as_if_undisturbed(
     output = again.communicate(timeout=300)[0]
     assert again.returncode == 0, output
     assert "2 runs: 1 finished, 1 begun, 0 new" in output
-    assert "run 2 of 2 goes on" in output
+    assert "[2/2] seed1 goes on (" in output
     assert (sweep / "seed0" / "last.ckpt").stat().st_mtime_ns == first
     assert {row["status"] for row in summary(sweep).values()} == {"finished"}
     undisturbed = train(compose([*words, "seed=1", "run_name=whole"]))

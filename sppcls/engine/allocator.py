@@ -25,5 +25,5 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
     if mallopt is None:
         return False
-    set_ones = [mallopt(parameter, _LARGER_THAN_ANY_MAP) for parameter in _PARAMETERS.values()]
-    return all(set_ones)
+    taken = [mallopt(parameter, _LARGER_THAN_ANY_MAP) for parameter in _PARAMETERS.values()]
+    return all(taken)

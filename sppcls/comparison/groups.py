@@ -19,7 +19,7 @@ from sppcls.errors import ConfigError
 # What does not change the weights after an epoch: where a run is written, what is logged, what it runs on.
 _IGNORED = {
     "name", "run_name", "runs_dir", "ckpt_path", "seed", "sizes.val_sizes",
-    "data.workers", "data.download", "data.check", "data.val_batch_size",
+    "data.workers", "data.download", "data.check", "data.val_batch_size", "data.cache_dir",
     "trainer.threads", "trainer.accelerator", "trainer.compile", "trainer.deterministic",
 }  # fmt: skip
 _IGNORED_GROUPS = ("log", "evaluation")

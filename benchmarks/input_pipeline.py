@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -49,7 +49,13 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def of_sppcls(root: Path, augment: str, cache: str | None) -> tuple[Callable[[], Iterable], Config]:
-    words = ["data=folder", f"data.root={root}", "data.workers=0", f"data.batch_size={BATCH}", "sizes=single_224"]
+    words = [
+        "data=folder",
+        f"data.root={root}",
+        "data.workers=0",
+        f"data.batch_size={BATCH}",
+        "sizes=single_224",
+    ]
     words += [f"augment={augment}", *(["data.cache=disk", f"data.cache_dir={cache}"] if cache else [])]
     config = compose(words)
     sources, schedule = load_sources(config), size_schedule(config)

@@ -12,7 +12,7 @@ from sppcls.building import parameter_count
 from sppcls.config import Config
 from sppcls.console import table
 from sppcls.data import Size, SizeSchedule, Source, size_label
-from sppcls.data.cache import ImageCache
+from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.run_folder import BEST, LAST, pyramid_label
@@ -176,7 +176,7 @@ def _cache_label(caches: tuple[ImageCache, ImageCache]) -> str:
     unreadable = train.unreadable + val.unreadable
     left_out = f"; {unreadable} unreadable images" if unreadable else ""
     return (
-        f"{train.bytes / 1e9:.2f} GB for training, {val.bytes / 1e9:.2f} GB for validation in {train.path.parent}"
+        f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation in {train.path.parent}"
         + left_out
     )
 

@@ -144,6 +144,11 @@ def cache_folders(cache_dir: str | os.PathLike[str] | None, root: str | os.PathL
     return [beside, Path(home).expanduser() / "sppcls"]
 
 
+def amount(count: float) -> str:
+    """A number of bytes in words."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def _reduced(
     source: FileSource, transform: TrainTransform | EvalTransform, index: int
 ) -> tuple[torch.Tensor, Size]:
@@ -189,7 +194,7 @@ def _check_space(source: FileSource, transform: TrainTransform | EvalTransform, 
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise ConfigError(
-            f"{_KEY} {path.parent}: about {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
+            f"{_KEY} {path.parent}: about {amount(needed)} are needed and {amount(free)} are free; "
             "set data.cache_dir to a folder on another disk, or data.cache=none"
         )
 

@@ -202,27 +202,27 @@ def test_built_once_and_again_when_an_image_changes(tmp_path):
     place, transform = tmp_path / "cache", TrainTransform(REGION)
     _, said = open_in(place, source_of(tmp_path / "all"), transform)
     assert len(said) == 1
-    files = sorted(place.glob("*.images"))
+    files = sorted(place.glob("train-*.images"))
     cache, said = open_in(place, source_of(tmp_path / "all"), transform)
     assert said == []
     before = cache.read(0)[0]
     Image.fromarray(photo(*SHAPES[0], 99)).save(tmp_path / "all" / "0.jpg", quality=92)
     again, said = open_in(place, source_of(tmp_path / "all"), transform)
     assert len(said) == 1
-    assert sorted(place.glob("*.images")) == files  # the old one is replaced ...
+    assert sorted(place.glob("train-*.images")) == files  # the old one is replaced ...
     assert not torch.equal(again.read(0)[0], before)
     assert torch.equal(cache.read(0)[0], before)  # ... and whoever reads it goes on reading
     (tmp_path / "all" / "7.jpg").unlink()
     _, said = open_in(place, source_of(tmp_path / "all"), transform)
     assert len(said) == 1
-    assert sorted(place.glob("*.images")) == files
+    assert sorted(place.glob("train-*.images")) == files
 
 
 def test_another_shorter_side_is_another_cache(photos, tmp_path):
     open_in(tmp_path, source_of(photos), TrainTransform(REGION))
     _, said = open_in(tmp_path, source_of(photos), TrainTransform(REGION, shorter_side=100))
     assert len(said) == 1
-    assert len(list(tmp_path.glob("*.images"))) == 2
+    assert len(list(tmp_path.glob("train-*.images"))) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "other", "empty"])
@@ -238,13 +238,11 @@ def test_a_file_that_is_no_cache_is_built_anew(photos, tmp_path, damage):
 BUILD = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import torch
-torch.set_num_threads(1)
-from test_cache import source_of
 from sppcls.data.cache import open_cache
+from sppcls.data.files import FileSource
 from sppcls.data.transforms import TrainTransform
-source = source_of(Path(sys.argv[2]))
+names = sorted(path.name for path in Path(sys.argv[1]).glob("*.jpg"))
+source = FileSource(sys.argv[1], names, [0] * len(names), ["a"])
 image = source.image
 def slowly(index):
     time.sleep(0.2)
@@ -252,7 +250,7 @@ def slowly(index):
 source.image = slowly
 print("ready", flush=True)
 sys.stdin.readline()
-cache = open_cache(source, TrainTransform((64, 64)), [Path(sys.argv[3])], "folder/train",
+cache = open_cache(source, TrainTransform((64, 64)), [Path(sys.argv[2])], "folder/train",
                    say=lambda line: print(line, flush=True))
 print("bytes", cache.bytes, flush=True)
 """
@@ -265,7 +263,7 @@ def builder(photos):
 
     def start(place):
         process = subprocess.Popen(
-            [sys.executable, "-c", BUILD, str(Path(__file__).parent), str(photos), str(place)],
+            [sys.executable, "-c", BUILD, str(photos), str(place)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
@@ -289,7 +287,7 @@ def test_two_at_once_one_builds_and_a_killed_build_is_no_cache(builder, tmp_path
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert not list(tmp_path.glob("*.images"))
+    assert not list(tmp_path.glob("train-*.images"))
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
@@ -300,30 +298,33 @@ def test_two_at_once_one_builds_and_a_killed_build_is_no_cache(builder, tmp_path
     assert [path.suffix for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == [".images"]
 
 
-def test_too_little_room_is_said_before_and_while_building(photos, tmp_path):
+def test_too_little_room_is_said_before_and_while_building(photos, tmp_path, monkeypatch):
     source, transform = source_of(photos), TrainTransform(REGION)
-    free = shutil.disk_usage(tmp_path).free
-    many = FileSource(photos, ["7.jpg"] * 1000, [0] * 1000, ["a"])
-    huge = TrainTransform((240, 240), shorter_side=240)
-    many.__class__ = type("Endless", (FileSource,), {"__len__": lambda self: free // 100_000})
-    many._names = ["7.jpg"] * (free // 100_000)
-    with pytest.raises(
-        ConfigError, match=r"^data\.cache=disk: .*: about \d+\.\d GB are needed and .* are free; set"
-    ):
-        open_in(tmp_path, many, huge)
+    room = shutil._ntuple_diskusage(10**9, 10**9 - 100_000, 100_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: room)
+        with pytest.raises(ConfigError) as error:
+            open_in(tmp_path, source, transform)
+    readable = [shape for index, shape in enumerate(SHAPES) if index != BAD]
+    scales = [min(1, 73 / min(shape)) for shape in readable]
+    stored = [3 * round(h * s) * round(w * s) for (h, w), s in zip(readable, scales, strict=True)]
+    estimate = sum(stored) / len(stored) * len(SHAPES) / 1e6
+    assert f"{tmp_path}: about {estimate:.1f} MB are needed and 0.1 MB are free; set data.cache_dir" in str(
+        error.value
+    )
     # A limit on the size of files, as a full disk would.
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
     ) + BUILD.replace("    time.sleep(0.2)\n", "")
     done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent), str(photos), str(tmp_path)],
+        [sys.executable, "-c", code, str(photos), str(tmp_path)],
         input="\n", capture_output=True, text=True, check=False,
     )  # fmt: skip
     last = done.stderr.strip().splitlines()[-1]
     assert "ConfigError: data.cache=disk:" in last
     assert "cannot be written (File too large)" in last
-    assert not list(tmp_path.glob("*.images"))
+    assert not list(tmp_path.glob("train-*.images"))
     assert not list(tmp_path.glob(".*.tmp.images"))
     assert open_in(tmp_path, source, transform)[0].unreadable == 1
 
@@ -365,7 +366,7 @@ def test_a_run_with_a_cache_is_the_run_without_where_nothing_is_reduced(class_fo
     output = capfd.readouterr().out
     assert output.count("Building the image cache") == 2  # training and validation images, once
     assert "1 unreadable images" in output
-    assert len(list((class_folders / ".sppcls-cache").glob("*.images"))) == 2
+    assert len(list((class_folders / ".sppcls-cache").glob("[!.]*.images"))) == 2
 
 
 @pytest.mark.parametrize(

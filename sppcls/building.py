@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from sppcls.config import Config, as_dict, size_schedule
+from sppcls.console import say
 from sppcls.data import (
     EvalTransform,
+    FileSource,
     Size,
     SizeSchedule,
     Source,
@@ -15,6 +19,7 @@ from sppcls.data import (
     build_sources,
     check_headers,
 )
+from sppcls.data.cache import ImageCache, cache_folders, open_cache
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import area
 from sppcls.errors import ConfigError, DataError
@@ -73,12 +78,58 @@ def build_network(config: Config, num_classes: int) -> SPPClassifier:
         raise ConfigError(" ".join(str(error).split())) from None
 
 
-def make_datamodule(
+def make_transforms(config: Config, schedule: SizeSchedule) -> tuple[TrainTransform, EvalTransform]:
+    """What becomes of a training and of a validation image."""
+    augment, region = config.augment, schedule.largest
+    train = TrainTransform(
+        region,
+        crop=augment.crop,
+        flip=augment.flip,
+        lighting=augment.lighting,
+        shorter_side=augment.shorter_side,
+        scale=(augment.scale[0], augment.scale[1]),
+        ratio=(augment.ratio[0], augment.ratio[1]),
+        trivial_augment=augment.trivial_augment,
+        erasing=augment.erasing,
+        cache_side=config.data.cache_shorter_side,
+    )
+    # The largest of all sizes: a validation size above the training sizes must not be an enlarged image.
+    largest = max([region, *val_sizes(config, schedule)], key=area)
+    return train, EvalTransform(largest, augment.shorter_side)
+
+
+def make_caches(
     config: Config, schedule: SizeSchedule, train_source: Source, val_source: Source
+) -> tuple[ImageCache, ImageCache] | None:
+    """The caches that ``data.cache`` asks for, built if need be; None without.
+
+    Raises:
+        ConfigError: they do not fit on the disk, or cannot be written.
+    """
+    data = config.data
+    if data.cache == "none":
+        return None
+    folders = cache_folders(data.cache_dir, str(data.root))
+
+    def build(split: str, source: Source, transform: TrainTransform | EvalTransform) -> ImageCache:
+        name = f"{data.name}/{os.path.realpath(str(data.root))}/{data.val_fraction}/{data.max_pixels}/{split}"
+        assert isinstance(source, FileSource)
+        return open_cache(source, transform, folders, name, workers=data.workers, say=say)
+
+    train_transform, eval_transform = make_transforms(config, schedule)
+    return build("train", train_source, train_transform), build("val", val_source, eval_transform)
+
+
+def make_datamodule(
+    config: Config,
+    schedule: SizeSchedule,
+    train_source: Source,
+    val_source: Source,
+    caches: tuple[ImageCache, ImageCache] | None = None,
 ) -> ImageDataModule:
     """Loaders that the config asks for."""
-    data, augment = config.data, config.augment
-    region = schedule.largest
+    data = config.data
+    train_transform, eval_transform = make_transforms(config, schedule)
     return ImageDataModule(
         train_source,
         val_source,
@@ -87,24 +138,12 @@ def make_datamodule(
         val_batch_size=data.val_batch_size or data.batch_size,
         workers=data.workers,
         seed=config.seed,
-        train_transform=TrainTransform(
-            region,
-            crop=augment.crop,
-            flip=augment.flip,
-            lighting=augment.lighting,
-            shorter_side=augment.shorter_side,
-            scale=(augment.scale[0], augment.scale[1]),
-            ratio=(augment.ratio[0], augment.ratio[1]),
-            trivial_augment=augment.trivial_augment,
-            erasing=augment.erasing,
-        ),
-        # The largest of all sizes: a validation size above the training sizes must not be an enlarged image.
-        eval_transform=EvalTransform(
-            max([region, *val_sizes(config, schedule)], key=area), augment.shorter_side
-        ),
+        train_transform=train_transform,
+        eval_transform=eval_transform,
         drop_last=data.drop_last,
         pixel_budget=config.sizes.pixel_budget,
         on_error=data.on_error,
+        caches=caches or (None, None),
     )
 
 

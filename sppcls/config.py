@@ -76,6 +76,11 @@ class DataConfig:
     check: bool = key("look at the header of every image file before training")
     on_error: str = key("an image that cannot be decoded in training", choices=("skip", "raise"))
     max_pixels: int = key("largest image accepted, in pixels", low=1)
+    cache: str = key("disk: decode and reduce the images once, before training", choices=("none", "disk"))
+    cache_dir: str | None = key("folder of the cache; null: .sppcls-cache in root, or ~/.cache/sppcls")
+    cache_shorter_side: int | None = key(
+        "shorter side of cached training images (augment.crop=resized); null: no detail is lost", low=1
+    )
     mean: list[float] = key("RGB mean, in 0..1")
     std: list[float] = key("RGB standard deviation, in 0..1")
 
@@ -402,6 +407,7 @@ def _check_together(config: Config) -> None:
     numbers = isinstance(devices, list) and len(devices) > 0 and config.trainer.accelerator != "cpu"
     if not (devices == "auto" or number or numbers):
         raise ConfigError(f"trainer.devices={devices}: must be a number >= 1, a list of GPU numbers, or auto")
+    _check_cache(config)
     if config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
@@ -413,3 +419,27 @@ def _check_together(config: Config) -> None:
             f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
             f"{config.trainer.max_epochs}, so that the last epoch is validated"
         )
+
+
+def _check_cache(config: Config) -> None:
+    data, side = config.data, config.data.cache_shorter_side
+    if data.cache == "none":
+        for name in ("cache_dir", "cache_shorter_side"):
+            if getattr(data, name) is not None:
+                raise ConfigError(
+                    f"data.{name}={getattr(data, name)}: there is no cache; add data.cache=disk"
+                )
+        return
+    if data.name in ("shapes", "cifar10"):
+        raise ConfigError(f"data.cache={data.cache}: data={data.name} has no image files; choose none")
+    if side is not None:
+        if config.augment.crop != "resized":
+            raise ConfigError(
+                f"data.cache_shorter_side={side}: only for augment.crop=resized; with crop={config.augment.crop} "
+                "the images are reduced to the side that it cuts from"
+            )
+        region = size_schedule(config).largest
+        if side < min(region):
+            raise ConfigError(
+                f"data.cache_shorter_side={side}: at least the region's {min(region)} are needed"
+            )

@@ -189,7 +189,7 @@ def _same_run(folder: Path, config: Config) -> bool:
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
     same = {k: v for k, v in config.items() if k not in ("ckpt_path", "runs_dir", "log", "evaluation")}
-    same["data"] = {k: v for k, v in config["data"].items() if k != "workers"}
+    same["data"] = {k: v for k, v in config["data"].items() if k not in ("workers", "cache_dir")}
     same["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("max_epochs", "threads")}
     return same
 

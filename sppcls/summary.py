@@ -12,6 +12,7 @@ from sppcls.building import parameter_count
 from sppcls.config import Config
 from sppcls.console import table
 from sppcls.data import Size, SizeSchedule, Source, size_label
+from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.run_folder import BEST, LAST, pyramid_label
@@ -23,6 +24,7 @@ def start_table(
     schedule: SizeSchedule,
     val_sizes: list[Size],
     sources: tuple[Source, Source],
+    caches: tuple[ImageCache, ImageCache] | None,
     device: tuple[str, int],
     folder: Path,
     checkpoint_path: Path | None,
@@ -46,6 +48,8 @@ def start_table(
             f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
         ),
     ]
+    if caches is not None:
+        rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
     rows += [
         ("head", f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()),
@@ -180,6 +184,16 @@ def _backbone_label(config: Config) -> str:
     name = str(config.backbone.model if config.backbone.name == "timm" else config.backbone.name)
     width = "" if config.backbone.width in (None, 1) else f" x{config.backbone.width:g}"
     return name + width
+
+
+def _cache_label(caches: tuple[ImageCache, ImageCache]) -> str:
+    train, val = caches
+    unreadable = train.unreadable + val.unreadable
+    left_out = f"; {unreadable} unreadable images" if unreadable else ""
+    return (
+        f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation in {train.path.parent}"
+        + left_out
+    )
 
 
 def _ignored(sources: tuple[Source, Source]) -> str:

@@ -22,6 +22,7 @@ from sppcls.building import (
     check_batch,
     check_size,
     load_sources,
+    make_caches,
     make_datamodule,
     parameter_count,
     val_sizes,
@@ -85,6 +86,7 @@ def train(config: Config) -> dict[str, Any]:
         SppclsError: one line on what is wrong; before any training where that is possible.
     """
     _quiet_lightning()
+    start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     checkpoint_path = resume_path(config)
@@ -186,6 +188,7 @@ class _Run:
             val_sizes=self.val_sizes,
             config=as_dict(config),
         )
+        self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
 
     def fit(self, folder: Path, checkpoint_path: Path | None) -> dict[str, Any]:
         config = self.config
@@ -203,6 +206,7 @@ class _Run:
                     self.schedule,
                     self.val_sizes,
                     (self.train_source, self.val_source),
+                    self.caches,
                     (self.accelerator, self.devices),
                     folder,
                     checkpoint_path,
@@ -216,7 +220,7 @@ class _Run:
             # A graph for every size, batch size (the last two may differ by one image) and training or not.
             torch._dynamo.config.recompile_limit = 256
             net.compile(dynamic=False)
-        datamodule = make_datamodule(config, self.schedule, self.train_source, self.val_source)
+        datamodule = make_datamodule(config, self.schedule, self.train_source, self.val_source, self.caches)
         trainer = self._trainer(folder)
         started = time.perf_counter()
         # weights_only: a checkpoint to resume from may have come from anywhere.

@@ -21,7 +21,7 @@ _NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed")
 # What does not change the weights after an epoch: the names, what is logged, what it runs on.
 _IGNORED = {
     *_NAMES, "sizes.val_sizes",
-    "data.workers", "data.download", "data.check", "data.val_batch_size",
+    "data.workers", "data.download", "data.check", "data.val_batch_size", "data.cache_dir",
     "trainer.threads", "trainer.accelerator", "trainer.compile", "trainer.deterministic",
 }  # fmt: skip
 _IGNORED_GROUPS = ("log", "evaluation")

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from sppcls.data.cache import ImageCache
 from sppcls.data.dataset import Batch, ImageDataset, Sample, collate
 from sppcls.data.files import Source
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
@@ -38,6 +39,7 @@ class ImageDataModule(pl.LightningDataModule):
         drop_last: full training batches only.
         pixel_budget: larger training batches at smaller sizes.
         on_error: what an unreadable image does: ``skip`` (left out and named in ``Batch.bad``) or ``raise``.
+        caches: of the training and of the validation images, made for their transforms.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -59,6 +61,7 @@ class ImageDataModule(pl.LightningDataModule):
         drop_last: bool = False,
         pixel_budget: bool = False,
         on_error: str = "skip",
+        caches: tuple[ImageCache | None, ImageCache | None] = (None, None),
     ) -> None:
         super().__init__()
         val_batch_size = batch_size if val_batch_size is None else val_batch_size
@@ -74,6 +77,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.workers, self.seed = workers, seed
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.drop_last, self.pixel_budget, self.on_error = drop_last, pixel_budget, on_error
+        self.train_cache, self.val_cache = caches
         # A validation set smaller than the number of processes is fine.
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
@@ -96,12 +100,12 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         rank, world = self._place()
         steps = len(self.batch_sampler(rank=rank, world=world))
-        dataset = ImageDataset(self.train, self.train_transform, self.seed)
+        dataset = ImageDataset(self.train, self.train_transform, self.seed, self.train_cache)
         sampler = self.batch_sampler(rank=rank, world=world, start=self._start(steps))
         return self._loader(dataset, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        dataset = ImageDataset(self.val, self.eval_transform, self.seed)
+        dataset = ImageDataset(self.val, self.eval_transform, self.seed, self.val_cache)
         sampler = EvalSampler(len(dataset), *self._place())
         return self._loader(dataset, sampler=sampler, batch_size=self.val_batch_size)
 

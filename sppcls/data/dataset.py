@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from sppcls.data.cache import ImageCache
 from sppcls.data.files import Source
 from sppcls.data.keys import derive
 from sppcls.data.sampler import Key
@@ -53,10 +54,22 @@ class ImageDataset(Dataset[Sample]):
 
     The augmentation of an image depends on (seed, pass, index) only. An unreadable image gives a sample
     without one, because an exception in a worker process would reach the user as a page of traceback.
+
+    Args:
+        source: images and their classes.
+        transform: what becomes of an image.
+        seed: run seed.
+        cache: where the images are read instead, if there is one; it was made for this source and transform.
     """
 
-    def __init__(self, source: Source, transform: TrainTransform | EvalTransform, seed: int) -> None:
-        self.source, self.transform, self.seed = source, transform, seed
+    def __init__(
+        self,
+        source: Source,
+        transform: TrainTransform | EvalTransform,
+        seed: int,
+        cache: ImageCache | None = None,
+    ) -> None:
+        self.source, self.transform, self.seed, self.cache = source, transform, seed, cache
         self._targets = torch.tensor(source.targets, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -67,12 +80,12 @@ class ImageDataset(Dataset[Sample]):
         target = int(self._targets[index])
         lighting = torch.zeros(3)
         try:
-            image = self.source.image(index)
+            image, size = self.cache.read(index) if self.cache else (self.source.image(index), None)
         except ImageError as error:
             return Sample(None, target, index, lighting, epoch, step, str(error))
         if isinstance(self.transform, TrainTransform):
-            image, lighting = self.transform(image, derive(self.seed, "augment", number, index))
-        else:
+            image, lighting = self.transform(image, derive(self.seed, "augment", number, index), size)
+        elif size is None:  # what a cache holds for validation are the regions
             image = self.transform(image)
         return Sample(image, target, index, lighting, epoch, step, "")
 

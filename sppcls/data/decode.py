@@ -82,6 +82,16 @@ def check_header(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> 
     return None
 
 
+def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """(height, width) by an image file's header, before any rotation; None if it is unreadable."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            return image.height, image.width
+    except Exception:  # Pillow raises nearly any type on damaged files
+        return None
+
+
 def _open(file: IO[bytes], max_pixels: int) -> Image.Image:
     """Read an image's header."""
     if not file.read(1):

@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as F
 
+from sppcls.data.geometry import resize
 from sppcls.data.sizes import Size
 from sppcls.errors import DataError, ImageError
 
@@ -128,8 +128,8 @@ def resize_whole(image: torch.Tensor, shorter_side: int | None) -> torch.Tensor:
     scale = 1.0 if shorter_side is None else shorter_side / min(height, width)
     if height * width * scale * scale > MAX_RESIZED_PIXELS:
         scale = (MAX_RESIZED_PIXELS / (height * width)) ** 0.5
-    size = [max(1, round(height * scale)), max(1, round(width * scale))]
-    return image if size == [height, width] else F.resize(image, size, antialias=True)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return resize(image, size)
 
 
 def resize_to_be_seen(image: torch.Tensor, shorter_side: int, smallest: int) -> torch.Tensor:

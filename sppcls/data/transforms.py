@@ -7,10 +7,12 @@ a smaller crop).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -18,10 +20,13 @@ from torchvision.transforms.v2 import functional as F
 from sppcls.choices import CROPS
 from sppcls.data.geometry import (
     POSITIONS,
+    box_in_reduced,
     cut,
     default_shorter_side,
     offset_at,
     random_resized_box,
+    reduced_size,
+    resize,
     resized_size,
 )
 from sppcls.data.sizes import Size
@@ -54,6 +59,8 @@ class TrainTransform:
         scale, ratio: range of the box's share of the image and of its relative aspect, for ``resized``.
         trivial_augment: one random operation of TrivialAugment (Müller and Hutter 2021).
         erasing: probability of painting a random rectangle grey (Zhong et al. 2020).
+        cache_side: shorter side that a cache reduces images to for ``resized``, in pixels; ``None``: so large that
+            the smallest box has as many pixels as the region. For other crops it is always ``shorter_side``.
 
     Raises:
         ConfigError: an argument is out of range; the message names its key.
@@ -70,6 +77,7 @@ class TrainTransform:
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         trivial_augment: bool = False,
         erasing: float = 0.0,
+        cache_side: int | None = None,
     ) -> None:
         if crop not in CROPS:
             raise ConfigError(f"augment.crop={crop!r}: choose from {', '.join(CROPS)}")
@@ -84,6 +92,9 @@ class TrainTransform:
         self.region, self.crop, self.flip, self.lighting = region, crop, flip, lighting
         self.shorter_side = _checked_shorter_side(shorter_side, region)
         self.scale, self.ratio = scale, ratio
+        self.cache_side = self.shorter_side
+        if crop == "resized":
+            self.cache_side = cache_side or math.ceil(math.sqrt(region[0] * region[1] / scale[0]))
         extras: list[torch.nn.Module] = []
         if trivial_augment:
             extras.append(v2.TrivialAugmentWide())
@@ -91,10 +102,16 @@ class TrainTransform:
             extras.append(v2.RandomErasing(erasing, value=[124, 116, 104]))  # about the mean of photos
         self._extras = extras
 
-    def __call__(self, image: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 (3, H, W) -> uint8 (3, *region) and the lighting offset, float32 (3,) in units of 0..1."""
+    def __call__(
+        self, image: torch.Tensor, seed: int, size: Size | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 (3, H, W) -> uint8 (3, *region) and the lighting offset, float32 (3,) in units of 0..1.
+
+        ``size`` is the (height, width) that the image had before :meth:`reduced`, by default its own: the region is
+        the one that would be chosen there.
+        """
         rng = random.Random(seed)
-        result = self._region_of(image, rng)
+        result = self._region_of(image, rng, size or (image.shape[-2], image.shape[-1]))
         if self.flip and rng.random() < 0.5:
             result = result.flip(-1)
         offset = lighting_offset([rng.gauss(0.0, self.lighting) for _ in range(3)])
@@ -106,15 +123,25 @@ class TrainTransform:
                     result = extra(result)
         return result, offset
 
-    def _region_of(self, image: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    @property
+    def reduction(self) -> str:
+        """What :meth:`reduced` does, in words; equal words, equal pixels."""
+        return f"shorter side {self.cache_side}, region {self.region}"
+
+    def reduced_size(self, height: int, width: int) -> Size:
+        """Height and width of :meth:`reduced` of an image."""
+        return reduced_size(height, width, self.cache_side, self.region)
+
+    def reduced(self, image: torch.Tensor) -> torch.Tensor:
+        """uint8 (3, H, W) -> uint8 (3, h, w), the whole image with no more pixels than are needed."""
+        return resize(image, self.reduced_size(*image.shape[-2:]))
+
+    def _region_of(self, image: torch.Tensor, rng: random.Random, size: Size) -> torch.Tensor:
         height, width = image.shape[-2:]
         if self.crop == "resized":
-            top, left, box_h, box_w = random_resized_box(
-                height, width, self.region, self.scale, self.ratio, rng
-            )
-            return F.resize(
-                image[:, top : top + box_h, left : left + box_w], list(self.region), antialias=True
-            )
+            box = random_resized_box(*size, self.region, self.scale, self.ratio, rng)
+            top, left, box_h, box_w = box_in_reduced(box, size, (height, width))
+            return resize(image[:, top : top + box_h, left : left + box_w], self.region)
         whole = resized_size(height, width, self.shorter_side, self.region)
         if self.crop == "anywhere":
             top, left = rng.randint(0, whole[0] - self.region[0]), rng.randint(0, whole[1] - self.region[1])
@@ -135,6 +162,19 @@ class EvalTransform:
         """uint8 (3, H, W) -> uint8 (3, *region)."""
         whole = resized_size(image.shape[-2], image.shape[-1], self.shorter_side, self.region)
         return cut(image, whole, *offset_at("center", whole, self.region), self.region)
+
+    @property
+    def reduction(self) -> str:
+        """What :meth:`reduced` does, in words; equal words, equal pixels."""
+        return f"centre {self.region} of {self.shorter_side}"
+
+    def reduced_size(self, height: int, width: int) -> Size:
+        """Height and width of :meth:`reduced` of an image."""
+        return self.region
+
+    def reduced(self, image: torch.Tensor) -> torch.Tensor:
+        """The region itself: nothing about it is random."""
+        return self(image)
 
 
 def _checked_shorter_side(shorter_side: int | None, region: Size) -> int:
@@ -175,11 +215,20 @@ def prepare_batch(
     shift = -_on_device(tuple(mean), image.device).view(1, 1, 3)
     if lighting is not None:
         shift = shift + lighting.to(image.device, torch.float32).view(-1, 1, 3)
-    result = image.to(torch.float32, memory_format=torch.channels_last)
+    result = _empty_like(image).copy_(image)
     # Whole rows of RGB triples at a time: with the three channels innermost, broadcasting over them is slow.
     rows = result.permute(0, 2, 3, 1).flatten(2)
     rows = rows.mul_((scale / 255).repeat(size[1])).add_((shift * scale).repeat(1, 1, size[1]))
     return rows.unflatten(2, (size[1], 3)).permute(0, 3, 1, 2)
+
+
+def _empty_like(image: torch.Tensor) -> torch.Tensor:
+    """Uninitialised float32 of the shape and layout of a channels_last batch."""
+    if image.device.type != "cpu":
+        return torch.empty_like(image, dtype=torch.float32)
+    # NumPy asks the kernel for large pages: torch's own take twice as long as all of the arithmetic to come by.
+    rows = np.empty(tuple(image.permute(0, 2, 3, 1).shape), np.float32)
+    return torch.from_numpy(rows).permute(0, 3, 1, 2)
 
 
 def _cut_to_aspect(image: torch.Tensor, size: Size) -> torch.Tensor:

@@ -13,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as V
 
-from sppcls.data.geometry import cut, offset_at, random_resized_box, resized_size
+from sppcls.data.geometry import cut, offset_at, random_resized_box, resize, resized_size
 from sppcls.data.transforms import EvalTransform, TrainTransform, lighting_offset, prepare_batch
 from sppcls.errors import ConfigError
 
@@ -237,6 +238,23 @@ def test_images_smaller_than_the_region_are_enlarged():
     )
 
 
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)), size=st.tuples(st.integers(2, 90), st.integers(2, 90)),
+    margin=st.integers(0, 3),
+)  # fmt: skip
+@settings(deadline=None, max_examples=60)
+def test_resize_is_torchvisions_in_any_layout(shape, size, margin):
+    channels_first = noise(shape[0] + margin, shape[1] + margin)
+    channels_last = channels_first.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert channels_last.stride(0) == 1
+    expected = V.resize(channels_first[:, margin:, margin:], list(size), antialias=True)
+    assert torch.equal(resize(channels_first[:, margin:, margin:], size), expected)
+    got = resize(channels_last[:, margin:, margin:], size)
+    assert torch.equal(got, expected)
+    if min(shape) > 1:  # else layouts cannot be told apart
+        assert got.permute(1, 2, 0).is_contiguous()  # so that a batch is a copy of bytes
+
+
 # --- RandomResizedCrop
 
 
@@ -359,8 +377,6 @@ def test_prepare_batch_against_numpy():
 
 
 def test_prepare_batch_resizes_like_each_image_alone():
-    from torchvision.transforms.v2 import functional as V
-
     image = torch.stack([noise(224, 224, seed) for seed in range(2)])
     got = prepare_batch(image, (180, 180), (0.0,) * 3, (1 / 255,) * 3)
     expected = torch.stack([V.resize(one, [180, 180], antialias=True) for one in image])

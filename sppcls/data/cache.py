@@ -1,0 +1,258 @@
+"""The images of a split in one file, decoded and reduced once.
+
+Every image is stored as uint8 (H, W, 3) rows, reduced to what the transform needs of it. The file is written beside
+its place and moved there when it is whole; it ends with an index and says what it was made of.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import struct
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+import torchvision
+
+from sppcls.data.decode import header_size
+from sppcls.data.files import FileSource
+from sppcls.data.sizes import Size
+from sppcls.data.stream import load_each
+from sppcls.data.transforms import EvalTransform, TrainTransform
+from sppcls.errors import ConfigError, ImageError
+from sppcls.files import replacing
+
+_FOOTER = struct.Struct("<8sQ16s")  # mark, where the index begins, what the images were
+_MARK = b"sppcls 1"
+_KEY = "data.cache=disk:"
+_SAMPLE = 100  # image headers that the size of a cache is estimated from
+_SECONDS = 10  # between lines of progress
+
+
+class ImageCache:
+    """The reduced images of a split, from a file of :func:`open_cache`.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        unreadable: number of images that are not in it.
+    """
+
+    def __init__(self, path: Path, source: FileSource, transform: TrainTransform | EvalTransform) -> None:
+        self.path, self._source, self._transform = path, source, transform
+        self._file = os.open(path, os.O_RDONLY)  # a file that takes the place of this one is not read
+        weakref.finalize(self, os.close, self._file)
+        self.bytes = os.fstat(self._file).st_size
+        _, start, _ = _FOOTER.unpack(os.pread(self._file, _FOOTER.size, self.bytes - _FOOTER.size))
+        with np.load(io.BytesIO(os.pread(self._file, self.bytes - _FOOTER.size - start, start))) as index:
+            # (N, 4): stored height and width, those of the image itself; zeros: unreadable.
+            self._sizes = index["sizes"]
+        lengths = self._sizes[:, :2].astype(np.int64).prod(1) * 3
+        self._begins = np.cumsum(lengths) - lengths
+        self.unreadable = int((lengths == 0).sum())
+
+    def __reduce__(self) -> tuple[type[ImageCache], tuple[object, ...]]:
+        return ImageCache, (
+            self.path,
+            self._source,
+            self._transform,
+        )  # for loader processes that are not forked
+
+    def read(self, index: int) -> tuple[torch.Tensor, Size]:
+        """uint8 (3, h, w), the reduced image, and the height and width of the image itself.
+
+        Raises:
+            ImageError: the image is unreadable, or the file of the cache is.
+        """
+        h, w, height, width = map(int, self._sizes[index])
+        if not h:
+            return _reduced(self._source, self._transform, index)  # says what is wrong with the image
+        pixels = np.empty((h, w, 3), np.uint8)
+        try:
+            # Without a shared position, as loader processes share the open file.
+            count = os.preadv(self._file, [pixels.reshape(-1).data], int(self._begins[index]))
+        except OSError as error:
+            raise ImageError(f"{self.path}: cannot be read ({error.strerror})") from error
+        if count < pixels.size:
+            raise ImageError(f"{self.path}: cut short since it was opened; remove it")
+        return torch.from_numpy(pixels).permute(2, 0, 1), (height, width)
+
+
+def open_cache(
+    source: FileSource,
+    transform: TrainTransform | EvalTransform,
+    folders: list[Path],
+    name: str,
+    *,
+    workers: int = 0,
+    say: Callable[[str], None] = print,
+) -> ImageCache:
+    """The cache of a split; it is built if there is none, or if its images have changed since.
+
+    Any number of processes may ask at once: one builds, the others wait for it.
+
+    Args:
+        source: images in files.
+        transform: what is to become of them.
+        folders: where a finished cache may lie; a new one is built in the last.
+        name: what tells this split and its way of being held out from others in the folders.
+        workers: processes that decode; 0: this one.
+        say: takes a line of progress.
+
+    Raises:
+        ConfigError: it does not fit on the disk, or cannot be written.
+    """
+    digest = hashlib.blake2b(
+        f"{name}/{transform.reduction}".encode("utf-8", "surrogateescape"), digest_size=6
+    )
+    file = f"{name.rpartition('/')[2]}-{digest.hexdigest()}.images"
+    made_of = _made_of(source)
+    for folder in folders:
+        if _is_cache(folder / file, made_of):
+            return ImageCache(folder / file, source, transform)
+    path = folders[-1] / file
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{_KEY} {path.parent}: cannot be made ({error.strerror}); set data.cache_dir"
+        ) from None
+    with _lock(path, say):
+        if not _is_cache(path, made_of):
+            _check_space(source, transform, path)
+            _build(source, transform, path, made_of, workers, say)
+    return ImageCache(path, source, transform)
+
+
+def cache_folders(cache_dir: str | os.PathLike[str] | None, root: str | os.PathLike[str]) -> list[Path]:
+    """Where caches are looked for; the last may be written. By default beside the data, or in ~/.cache."""
+    if cache_dir is not None:
+        return [Path(cache_dir).expanduser()]
+    beside = Path(root) / ".sppcls-cache"
+    if os.access(beside if beside.is_dir() else root, os.W_OK):
+        return [beside]
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return [beside, Path(home).expanduser() / "sppcls"]
+
+
+def amount(count: float) -> str:
+    """A number of bytes in words."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _reduced(
+    source: FileSource, transform: TrainTransform | EvalTransform, index: int
+) -> tuple[torch.Tensor, Size]:
+    image = source.image(index)
+    return transform.reduced(image), (image.shape[-2], image.shape[-1])
+
+
+def _made_of(source: FileSource) -> bytes:
+    """A hash of all that decides the pixels: the files' names, sizes and times, and the decoders."""
+    digest = hashlib.blake2b(digest_size=16)
+    versions = (PIL.__version__, torchvision.__version__, torch.__version__, source.max_pixels)
+    digest.update(repr(versions).encode())
+    for index in range(len(source)):
+        name = source.name(index)
+        try:
+            status = os.stat(source.root / name)
+            facts = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError as error:
+            facts = str(error.errno)
+        digest.update(f"{name}\0{facts}\0".encode("utf-8", "surrogateescape"))
+    return digest.digest()
+
+
+def _is_cache(path: Path, made_of: bytes) -> bool:
+    """Whether a file is a whole cache of these very images."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-_FOOTER.size, os.SEEK_END)
+            mark, _, of = _FOOTER.unpack(file.read())
+    except OSError:
+        return False
+    return (mark, of) == (_MARK, made_of)
+
+
+def _check_space(source: FileSource, transform: TrainTransform | EvalTransform, path: Path) -> None:
+    """Compare an estimate from some image headers with the room on the disk."""
+    step = max(1, len(source) // _SAMPLE)
+    found = [header_size(source.root / source.name(index)) for index in range(0, len(source), step)]
+    sizes = [transform.reduced_size(*size) for size in found if size is not None]
+    if not sizes:
+        return
+    needed = 3 * sum(h * w for h, w in sizes) / len(sizes) * len(source)
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise ConfigError(
+            f"{_KEY} {path.parent}: about {amount(needed)} are needed and {amount(free)} are free; "
+            "set data.cache_dir to a folder on another disk, or data.cache=none"
+        )
+
+
+def _build(
+    source: FileSource,
+    transform: TrainTransform | EvalTransform,
+    path: Path,
+    made_of: bytes,
+    workers: int,
+    say: Callable[[str], None],
+) -> None:
+    count, started = len(source), time.monotonic()
+    said = started
+    sizes = np.zeros((count, 4), np.int32)
+    say(f"Building the image cache {path} ({count:,} images) ...")
+    with replacing(path, _KEY) as temporary, open(temporary, "wb") as file:
+        for done, item in enumerate(load_each(lambda i: _reduced(source, transform, i), count, workers), 1):
+            if item.value is not None:
+                image, size = item.value
+                sizes[item.index] = (*image.shape[-2:], *size)
+                file.write(image.permute(1, 2, 0).contiguous().numpy().reshape(-1).data)
+            if time.monotonic() - said > _SECONDS:
+                said = time.monotonic()
+                left = (said - started) * (count - done) / done
+                say(f"Building the image cache: {done:,} of {count:,} images, about {left:.0f} s left")
+        start = file.tell()
+        index = io.BytesIO()
+        np.savez(index, sizes=sizes)
+        file.write(index.getvalue() + _FOOTER.pack(_MARK, start, made_of))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Let one process at a time build ``path``; the lock ends with the process, however it ends."""
+    try:
+        file = open(path.with_name(f".{path.name}.lock"), "a+b")  # noqa: SIM115
+    except OSError as error:
+        raise ConfigError(
+            f"{_KEY} {path.parent}: cannot be written ({error.strerror}); set data.cache_dir"
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Waiting for another process that builds the image cache {path}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: each builds a file of its own, and the last one stays
+            yield
+            return
+        try:
+            for leftover in path.parent.glob(
+                f".{path.stem}.*.tmp{path.suffix}"
+            ):  # of a build that was killed
+                leftover.unlink(missing_ok=True)
+            yield
+        finally:
+            # Not left to closing, as loader processes may still hold the file.
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -19,7 +19,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sppcls.config import Config, as_dict, check_config, suggest
+from sppcls.config import Config, as_dict
+from sppcls.config_checks import check_config, suggest
 from sppcls.errors import ConfigError
 
 CONFIG_NAME = "train"

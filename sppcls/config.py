@@ -1,21 +1,17 @@
 """The configuration: every key, its type, what it means and what it may be.
 
 The values live in ``conf/``; this schema only checks them, so a key without a value in ``conf/`` is an error and not
-a silent default. :func:`check_config` turns any config into a :class:`Config` or into one line that names the key.
+a silent default. :mod:`sppcls.config_checks` turns any values into a :class:`Config`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
 from sppcls.choices import (
     BACKBONES,
@@ -28,7 +24,6 @@ from sppcls.choices import (
     SCHEDULES,
     SOURCES,
 )
-from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
     from sppcls.data import SizeSchedule
@@ -269,35 +264,6 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
 
-def check_config(config: DictConfig | Mapping[str, Any]) -> Config:
-    """Check a composed config: known keys, types, ranges, and values that must go together.
-
-    Raises:
-        ConfigError: one line naming the key, its value and what is allowed.
-    """
-    plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config)
-    checked = check_values(Config, cast(dict[str, Any], plain))
-    _check_together(checked)
-    return checked
-
-
-def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
-    """Values as an object of a dataclass of :func:`key` fields: all there, of their type, in their range.
-
-    Raises:
-        ConfigError: one line naming the key, its value and what is allowed.
-    """
-    _check_keys(schema, dict(values), "")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
-        checked = cast(_T, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        reason = str(error.msg or error).splitlines()[0]
-        raise ConfigError(f"{error.full_key or 'config'}: {reason}") from None
-    _check_ranges(checked, "")
-    return checked
-
-
 def as_dict(config: Config) -> dict[str, Any]:
     """The config as plain dicts and lists, as it is kept in checkpoints and ``config.yaml``."""
     return dataclasses.asdict(config)
@@ -315,131 +281,3 @@ def size_schedule(config: Config) -> SizeSchedule:
         period=config.sizes.period,
         step=config.sizes.step,
     )
-
-
-def suggest(word: str, choices: list[str]) -> str:
-    """``" (did you mean 'levels'?)"`` or nothing."""
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _check_keys(schema: type, values: Any, prefix: str) -> None:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{prefix.rstrip('.')}: {values!r} is not a group of keys")
-    fields = {f.name: f for f in dataclasses.fields(schema)}
-    for name in values:
-        if name not in fields:
-            raise ConfigError(
-                f"{prefix}{name}: unknown key{suggest(str(name), list(fields))}; known: {', '.join(fields)}"
-            )
-    for name, spec in fields.items():
-        if name not in values:
-            raise ConfigError(
-                f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a group of keys')}"
-            )
-        nested = spec.default_factory
-        if nested is not dataclasses.MISSING:
-            _check_keys(cast(type, nested), values[name], f"{prefix}{name}.")
-
-
-def _check_ranges(group: Any, prefix: str) -> None:
-    for spec in dataclasses.fields(group):
-        value = getattr(group, spec.name)
-        name = f"{prefix}{spec.name}"
-        if dataclasses.is_dataclass(value):
-            _check_ranges(value, f"{name}.")
-            continue
-        choices, low, high, above = (spec.metadata[k] for k in ("choices", "low", "high", "above"))
-        if choices is not None and value not in choices:
-            known = ["null" if c is None else str(c) for c in choices]
-            raise ConfigError(f"{name}={value}: choose from {', '.join(known)}{suggest(str(value), known)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{name}={value}: must be a finite number")
-        if value is None or (low is None and high is None and above is None):
-            continue
-        bounds = [f">= {low:g}"] if low is not None else []
-        bounds += [f"> {above:g}"] if above is not None else []
-        bounds += [f"<= {high:g}"] if high is not None else []
-        fits = (
-            (low is None or value >= low)
-            and (high is None or value <= high)
-            and (above is None or value > above)
-        )
-        if not fits:
-            raise ConfigError(f"{name}={value}: must be {' and '.join(bounds)}")
-
-
-def _check_together(config: Config) -> None:
-    """Values that are fine alone and impossible together; anything that can be said before data is touched."""
-    size_schedule(config)  # raises on impossible sizes
-    every, val_every = config.evaluation.every, config.trainer.val_every
-    if every is not None and every % val_every:
-        raise ConfigError(
-            f"evaluation.every={every}: must be a multiple of trainer.val_every={val_every}, when weights are tested"
-        )
-    if config.sizes.val_sizes is not None:
-        if not config.sizes.val_sizes:
-            raise ConfigError("sizes.val_sizes=[]: name at least one size, or null for all training sizes")
-        from sppcls.data import as_size
-
-        for size in config.sizes.val_sizes:
-            as_size(size, "sizes.val_sizes")
-    for name, low, high in (("scale", 0.0, 1.0), ("ratio", 0.0, math.inf)):
-        pair = getattr(config.augment, name)
-        if len(pair) != 2 or not low < pair[0] <= pair[1] <= high:
-            raise ConfigError(
-                f"augment.{name}={pair}: must be [low, high] with {low:g} < low <= high <= {high:g}"
-            )
-    for name in ("mean", "std"):
-        values = getattr(config.data, name)
-        if len(values) != 3 or not all(0 <= v <= 1 for v in values) or (name == "std" and 0 in values):
-            raise ConfigError(f"data.{name}={values}: must be three numbers in 0..1, for R, G and B")
-    if len(config.optimizer.betas) != 2 or not all(0 <= b < 1 for b in config.optimizer.betas):
-        raise ConfigError(f"optimizer.betas={config.optimizer.betas}: must be two numbers in [0, 1)")
-    if config.optimizer.nesterov and config.optimizer.momentum == 0:
-        raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum > 0")
-    if not all(0 < m < 1 for m in config.scheduler.milestones):
-        raise ConfigError(
-            f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1"
-        )
-    devices = config.trainer.devices
-    number = isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1
-    numbers = isinstance(devices, list) and len(devices) > 0 and config.trainer.accelerator != "cpu"
-    if not (devices == "auto" or number or numbers):
-        raise ConfigError(f"trainer.devices={devices}: must be a number >= 1, a list of GPU numbers, or auto")
-    _check_cache(config)
-    if config.data.name == "shapes" and config.data.root:
-        raise ConfigError(
-            f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
-        )
-    if config.data.name != "shapes" and not config.data.root:
-        raise ConfigError(f"data.root: missing; data={config.data.name} needs the folder of its images")
-    if config.trainer.max_epochs % config.trainer.val_every:
-        raise ConfigError(
-            f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
-            f"{config.trainer.max_epochs}, so that the last epoch is validated"
-        )
-
-
-def _check_cache(config: Config) -> None:
-    data, side = config.data, config.data.cache_shorter_side
-    if data.cache == "none":
-        for name in ("cache_dir", "cache_shorter_side"):
-            if getattr(data, name) is not None:
-                raise ConfigError(
-                    f"data.{name}={getattr(data, name)}: there is no cache; add data.cache=disk"
-                )
-        return
-    if data.name in ("shapes", "cifar10"):
-        raise ConfigError(f"data.cache={data.cache}: data={data.name} has no image files; choose none")
-    if side is not None:
-        if config.augment.crop != "resized":
-            raise ConfigError(
-                f"data.cache_shorter_side={side}: only for augment.crop=resized; with crop={config.augment.crop} "
-                "the images are reduced to the side that it cuts from"
-            )
-        region = size_schedule(config).largest
-        if side < min(region):
-            raise ConfigError(
-                f"data.cache_shorter_side={side}: at least the region's {min(region)} are needed"
-            )

@@ -18,7 +18,8 @@ from sppcls.composition import (
     conf_dir,
     restore,
 )
-from sppcls.config import Config, check_config
+from sppcls.config import Config
+from sppcls.config_checks import check_config
 from sppcls.errors import ConfigError, SppclsError
 
 # Hydra's own flags that print something instead of running.

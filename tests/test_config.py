@@ -8,7 +8,8 @@ import torch
 from sppcls import compose
 from sppcls.building import build_network, parameter_count
 from sppcls.composition import command_line_overrides, compose_unchecked, group_choices, restore
-from sppcls.config import as_dict, check_config
+from sppcls.config import as_dict
+from sppcls.config_checks import check_config
 from sppcls.errors import ConfigError
 
 CHOICES = [(g, c) for g, choices in group_choices().items() for c in choices]

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from sppcls.composition import conf_dir
-from sppcls.config import suggest
+from sppcls.config_checks import suggest
 from sppcls.data import Size, size_label
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError

@@ -11,7 +11,8 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from sppcls.composition import compose_unchecked, group_choices
-from sppcls.config import Config, hydra_word, suggest
+from sppcls.config import Config, hydra_word
+from sppcls.config_checks import suggest
 from sppcls.errors import ConfigError
 from sppcls.sweeping.words import separate, single_values, value_text
 

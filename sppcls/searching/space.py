@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from sppcls.config import check_values, hydra_word, key
+from sppcls.config import hydra_word, key
+from sppcls.config_checks import check_values
 from sppcls.errors import ConfigError
 from sppcls.searching.parameters import Choices, Range, check_parameter, draws, read_parameter
 from sppcls.sweeping.definition import CELL, safe_name

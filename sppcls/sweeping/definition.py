@@ -13,7 +13,8 @@ import yaml
 from hydra.core.override_parser.types import Override
 
 from sppcls.composition import compose_unchecked, group_choices, searchpath_words
-from sppcls.config import Config, as_dict, check_config
+from sppcls.config import Config, as_dict
+from sppcls.config_checks import check_config
 from sppcls.errors import ConfigError
 from sppcls.sweeping.words import (
     composed,

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from sppcls.composition import compose_unchecked, conf_dir, hydra_session
-from sppcls.config import suggest
+from sppcls.config_checks import suggest
 from sppcls.errors import ConfigError
 
 T = TypeVar("T")

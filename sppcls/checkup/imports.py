@@ -13,7 +13,7 @@ from typing import Any
 
 from sppcls.checkup.finding import Finding
 
-_SECONDS = 90
+_SECONDS = 180  # a minute on a busy machine with a slow disk is nothing rare
 
 TORCH = """
 import json, torch

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from sppcls import __version__
+from sppcls.console import one_line
 from sppcls.errors import SppclsError
 
 # Each is a module of sppcls.commands with a function ``run``.
 COMMANDS = {
     "train": "train a classifier; the config keys are those of `sppcls train --help`",
     "sizes": "print what a config would train, epoch by epoch, without training",
+    "doctor": "look at the installation, the machine and the images for what could go wrong",
     "search": "look for good values of config keys; bad trials are stopped early",
     "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
     "compare": "group finished runs by what was varied, and say what they show",
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] not in COMMANDS:
         print(
-            f"sppcls: error: {words[0]}: unknown command; choose from {', '.join(COMMANDS)}", file=sys.stderr
+            f"sppcls: error: {one_line(words[0])}: unknown command; choose from {', '.join(COMMANDS)}",
+            file=sys.stderr,
         )
         return 2
     return run_safely(lambda: _command(words[0])(words[1:]))
@@ -88,7 +91,7 @@ def report_error(error: SppclsError) -> int:
     """Print an error as one line; returns the exit status."""
     exit_code = getattr(error, "exit_code", None)  # of a run that was stopped, which is no error
     if str(error):
-        print(f"sppcls: {'error: ' if exit_code is None else ''}{error}", file=sys.stderr)
+        print(f"sppcls: {'error: ' if exit_code is None else ''}{one_line(str(error))}", file=sys.stderr)
     return 1 if exit_code is None else int(exit_code)
 
 

@@ -173,10 +173,15 @@ def restore(saved: Mapping[str, Any], given: DictConfig, overrides: Sequence[str
         saved: the config in the checkpoint.
         given: the config composed from the whole command line.
         overrides: the command line's ``key=value`` words.
+
+    Raises:
+        ConfigError: a value is impossible, or the saved config asks for a variable of this machine.
     """
     names = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
     if any(name.startswith("experiment") for name in names):
         return check_config(given)  # an experiment says everything
+    if "${" in str(saved):  # it was saved resolved, so somebody else put it there, to read what is here
+        raise ConfigError("the config in the checkpoint holds ${...}, which a saved config never does")
     # Keys that the program has learnt since have no value there.
     config = cast(DictConfig, OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(given)), dict(saved)))
     for name in names:

@@ -23,10 +23,23 @@ def check_config(config: DictConfig | Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: one line naming the key, its value and what is allowed.
     """
-    plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config)
+    plain = resolved(config) if isinstance(config, DictConfig) else dict(config)
     checked = check_values(Config, cast(dict[str, Any], plain))
     _check_together(checked)
     return checked
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """A composed config as plain values, every ``${...}`` looked up.
+
+    Raises:
+        ConfigError: one line naming the key whose ``${...}`` stands for nothing.
+    """
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    except OmegaConfBaseException as error:
+        reason = str(error.msg or error).splitlines()[0]
+        raise ConfigError(f"{error.full_key or 'config'}: {reason}") from None
 
 
 def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 _LOG = logging.getLogger("sppcls")
 
 
@@ -17,6 +15,8 @@ class _TqdmHandler(logging.Handler):
     """Prints above a progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm  # not at the top: `sppcls doctor` starts without any package
+
         tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
 
@@ -45,18 +45,39 @@ def start_console(folder: Path | None) -> None:
 
 
 def say(message: str) -> None:
-    """One message to the person who watches."""
-    _LOG.info(message)
+    """One message to the person who watches, of one line or several."""
+    _LOG.info(visible(message))
 
 
 def printable(name: str | Path) -> str:
     """A file or class name as text that can be encoded: bytes that are no characters become escapes like ``\\xff``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, which no file name can hold but a checkpoint can
+        return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def one_line(name: str | Path) -> str:
+    """A name for a terminal: line ends and control characters, which could move the cursor or hide text, as escapes."""
+    return _escaped(printable(name), "")
+
+
+def visible(text: str) -> str:
+    """A message for a terminal: as :func:`one_line`, but its lines stay lines."""
+    return _escaped(printable(text), "\n\t")
+
+
+def _escaped(text: str, kept: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None) -> str:
-    """Rows as aligned text columns; columns of numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    """Rows as aligned text columns, each row a line; columns of numbers to the right."""
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
     numeric = [
         all(row[i].replace(".", "", 1).replace("-", "", 1).isdigit() for row in cells)
         for i in range(len(cells[0]))

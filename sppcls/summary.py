@@ -10,7 +10,7 @@ import torch
 
 from sppcls.building import parameter_count
 from sppcls.config import Config
-from sppcls.console import table
+from sppcls.console import one_line, table
 from sppcls.data import Size, SizeSchedule, Source, size_label
 from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
@@ -106,7 +106,7 @@ def closing_lines(module: ClassificationModule, folder: Path, seconds: float) ->
     if module.bad_images:
         names = list(module.bad_images)
         lines.append(f"{len(names)} images could not be read and were left out:")
-        lines += [f"  {name}" for name in names[:10]]
+        lines += [f"  {one_line(name)}" for name in names[:10]]
         if len(names) > 10:
             everything = folder / "bad_images.txt"
             everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
@@ -203,5 +203,5 @@ def _ignored(sources: tuple[Source, Source]) -> str:
 
 
 def _shorten(classes: list[str], most: int = 8) -> str:
-    text = ", ".join(classes[:most])
+    text = ", ".join(map(one_line, classes[:most]))
     return f"{len(classes)}: {text}" + (", ..." if len(classes) > most else "")

@@ -138,7 +138,7 @@ class RunChecks:
     def check(self, config: Config) -> None:
         """Raise the SppclsError that :func:`train` would raise before it trains."""
         schedule = size_schedule(config)
-        devices = _device_count(config, _accelerator(config)) if self.here else 1
+        devices = device_count(config) if self.here else 1
         data = {k: v for k, v in as_dict(config)["data"].items() if k not in ("batch_size", "val_batch_size")}
         key = str(data)
         if key not in self._sources:
@@ -164,7 +164,7 @@ class _Run:
         self.accelerator = _accelerator(config)
         self.val_sizes = val_sizes(config, self.schedule)
         self.train_source, self.val_source = load_sources(config)
-        self.devices = _device_count(config, self.accelerator)
+        self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)
         nodes = config.trainer.num_nodes
         self.slurm = slurm_environment(self.devices // nodes, nodes)
@@ -365,7 +365,13 @@ def _fitting_protocols(
     return protocols
 
 
-def _device_count(config: Config, accelerator: str) -> int:
+def device_count(config: Config) -> int:
+    """Devices that a run would use here, on all machines together.
+
+    Raises:
+        ConfigError: it asks for a GPU, and there is none.
+    """
+    accelerator = _accelerator(config)
     devices = config.trainer.devices
     if isinstance(devices, Sequence) and not isinstance(devices, str):
         count = len(devices)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from sppcls.commands.common import Parser, positive
+from sppcls.console import one_line, visible
 from sppcls.errors import ConfigError
 
 PORT = 6006  # TensorBoard's own
@@ -37,9 +38,9 @@ def run(words: list[str]) -> int:
     comparison = compare(args.paths, args.baseline)
     with tempfile.TemporaryDirectory(prefix="sppcls-board-") as temporary, _every_end_is_ctrl_c():
         folder = write_board(comparison, args.out or Path(temporary) / "data")
-        print(content.introduction(comparison))
+        print(visible(content.introduction(comparison)))
         for problem in comparison.problems:
-            print(f"sppcls: {problem}", file=sys.stderr)
+            print(one_line(f"sppcls: {problem}"), file=sys.stderr)
         while True:
             try:
                 _serve(

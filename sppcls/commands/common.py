@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING, NoReturn
 
+from sppcls.console import one_line
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def not_negative(text: str) -> int:
 def report_bad(fate: str, lines: Collection[str]) -> int:
     """Name the images that were ``fate`` ("left out") on stderr; the exit status: 1 if there are any, else 0."""
     for line in lines:
-        print(f"sppcls: {fate}: {line}", file=sys.stderr)
+        print(one_line(f"sppcls: {fate}: {line}"), file=sys.stderr)
     return 1 if lines else 0
 
 

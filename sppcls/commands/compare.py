@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from sppcls.commands.common import Parser
+from sppcls.console import one_line, visible
 from sppcls.errors import ConfigError
 
 _SHOWN = 12  # lines of one kind on the terminal; the report has all
@@ -32,25 +33,25 @@ def run(words: list[str]) -> int:
     if measures is not None:
         tables.append(measures)
     if args.format != "text":
-        print("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables))
+        print(visible("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables)))
     else:
-        print(content.introduction(comparison))
-        print(f"\n{tables[0].text()}")
+        print(visible(content.introduction(comparison)))
+        print(visible(f"\n{tables[0].text()}"))
         if measures is not None:
-            print(f"\n{measures.text()}")
+            print(visible(f"\n{measures.text()}"))
         lines = [str(finding) for finding in headline if finding.top == 1]
         lines += [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
         if lines:
             print()
-        print("\n".join(_shortened(lines)))
-        print(f"\n{content.VERDICT_RULE}\nErrors are of the last epoch, mean ± std (seeds).")
+        print(visible("\n".join(_shortened(lines))))
+        print(visible(f"\n{content.VERDICT_RULE}\nErrors are of the last epoch, mean ± std (seeds)."))
     page = write_report(comparison, out)
     if args.format == "text":
-        print(f"Report: {page}")
+        print(visible(f"Report: {page}"))
     else:
-        print(f"sppcls: report: {page}", file=sys.stderr)
+        print(one_line(f"sppcls: report: {page}"), file=sys.stderr)
     for problem in _shortened(comparison.problems):
-        print(f"sppcls: {problem}", file=sys.stderr)
+        print(one_line(f"sppcls: {problem}"), file=sys.stderr)
     return 0
 
 
@@ -65,10 +66,10 @@ def _compare_files(paths: list[Path], form: str, args: object) -> int:
             raise ConfigError(f"--{option}: is for run folders; files of predictions are only printed")
     errors, differences, sentences = compare_files(paths)
     if form != "text":
-        print("\n\n".join(getattr(table, form)().rstrip("\n") for table in (errors, differences)))
+        print(visible("\n\n".join(getattr(table, form)().rstrip("\n") for table in (errors, differences))))
         return 0
-    print(f"{errors.text()}\n")
-    print("\n".join(sentences))
+    print(visible(f"{errors.text()}\n"))
+    print(visible("\n".join(sentences)))
     return 0
 
 

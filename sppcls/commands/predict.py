@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
+from sppcls.console import one_line
 from sppcls.errors import DataError
 from sppcls.files import check_new_file
 
@@ -152,6 +153,4 @@ def _with_progress(predictions: Iterable[Prediction], total: int, out: TextIO) -
 def _report(prediction: Prediction) -> None:
     from tqdm import tqdm
 
-    from sppcls.inference.predict_text import one_line
-
-    tqdm.write(f"sppcls: {one_line(prediction.path)}: {prediction.error}", file=sys.stderr)
+    tqdm.write(one_line(f"sppcls: {prediction.path}: {prediction.error}"), file=sys.stderr)

@@ -80,6 +80,11 @@ def read_answers(path: Path) -> Answers:
         reason = getattr(error, "strerror", None) or "it is damaged or no npz file"
         raise DataError(f"{path}: cannot be read ({reason})") from None
     names, labels, top = found["path"], found["label"], found["top_class"]
+    if not all(isinstance(values, np.ndarray) for values in found.values()) or {
+        labels.dtype.kind,
+        top.dtype.kind,
+    } - {"i", "u"}:
+        raise DataError(f"{path}: path, label and top_class are not arrays of names and of class numbers")
     if top.ndim != 2 or names.ndim != 1 or not 0 < len(labels) == len(names) == len(top):
         raise DataError(f"{path}: path, label and top_class do not have one row for each image")
     order = np.argsort(names, kind="stable")

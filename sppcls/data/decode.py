@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import warnings
 from pathlib import Path
 from typing import IO
@@ -59,7 +60,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-    """:func:`decode` a file: uint8 (3, height, width); the ImageError names the file."""
+    """:func:`decode` a file or a pipe: uint8 (3, height, width); the ImageError names the file."""
+    if reason := odd_file(path, pipes=True):
+        raise ImageError(f"{path}: {reason}")
     try:
         return decode(Path(path).read_bytes(), max_pixels)
     except OSError as error:
@@ -68,8 +71,21 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> to
         raise ImageError(f"{path}: {error}") from error
 
 
+def odd_file(path: str | os.PathLike[str], pipes: bool = False) -> str | None:
+    """What is wrong with a device or, unless ``pipes`` are welcome, a pipe: reading it may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return None  # whoever opens it says why it cannot be read
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (pipes and stat.S_ISFIFO(mode)):
+        return None
+    return "not a regular file"
+
+
 def check_header(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> str | None:
     """What is wrong with a file as far as its first bytes tell (``None``: nothing); no pixel is decoded."""
+    if reason := odd_file(path):
+        return reason
     try:
         with open(path, "rb") as file:
             _open(file, max_pixels)

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from sppcls.data.decode import MAX_PIXELS, check_header, read_image
+from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
+from sppcls.errors import ImageError
 
 
 class Source(Protocol):
@@ -61,7 +62,10 @@ class FileSource:
         return self._names[index]
 
     def image(self, index: int) -> torch.Tensor:
-        return read_image(self.root / self._names[index], self.max_pixels)
+        path = self.root / self._names[index]
+        if reason := odd_file(path):
+            raise ImageError(f"{path}: {reason}")
+        return read_image(path, self.max_pixels)
 
 
 class ArraySource:

@@ -208,14 +208,13 @@ def _files(folder: Path, relative: str, above: tuple[str, ...]) -> Iterator[str]
     here = os.path.realpath(folder)
     if here in above:
         return
-    for entry in os.scandir(folder):
-        name = f"{relative}/{entry.name}"
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _files(Path(entry.path), name, (*above, here))
+    with os.scandir(folder) as found:
+        entries = [(entry.name, entry.is_dir()) for entry in found if not entry.name.startswith(".")]
+    for name, is_folder in entries:
+        if is_folder:
+            yield from _files(folder / name, f"{relative}/{name}", (*above, here))
         else:
-            yield name
+            yield f"{relative}/{name}"
 
 
 def _some(names: list[str]) -> str:

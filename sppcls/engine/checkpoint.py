@@ -20,6 +20,7 @@ import sppcls
 from sppcls.classes import check_classes
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier, build_classifier
+from sppcls.nn.weights import load_data_only
 
 FORMAT = 1
 
@@ -58,7 +59,7 @@ def make_card(
     }
 
 
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint without running any code that it may contain (``weights_only=True``).
 
     Raises:
@@ -70,7 +71,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     if path.is_dir():
         raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        checkpoint = load_data_only(path)
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path}: not a checkpoint that can be read safely: it is another kind of file, or holds code"

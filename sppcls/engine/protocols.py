@@ -51,7 +51,7 @@ class ProtocolErrors(Callback):
             if not trainer.strategy.broadcast(lacks_result(self.folder, trainer.current_epoch)):
                 return  # a finished run was resumed
             # Killed after its last checkpoint, whose weights are those to test: the averaged ones, if any.
-            pl_module.load_state_dict(read_checkpoint(self.folder / LAST, pl_module.device)["state_dict"])
+            pl_module.load_state_dict(read_checkpoint(self.folder / LAST)["state_dict"])
         self.results = self._test(trainer, pl_module, trainer.current_epoch - 1)
         if trainer.is_global_zero and self.results:
             place = self.folder / "protocols"

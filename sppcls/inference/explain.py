@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sppcls.console import printable, table
+from sppcls.console import one_line, table
 from sppcls.data.decode import read_image
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.sizes import Size
@@ -135,12 +135,12 @@ class Explanation:
     def __str__(self) -> str:
         """The figures of all levels as a table."""
         height, width = self.image.shape[1:]
-        top = ", ".join(f"{printable(name)} {100 * probability:.1f} %" for name, probability in self.top)
+        top = ", ".join(f"{one_line(name)} {100 * probability:.1f} %" for name, probability in self.top)
         lines = [
-            f"{printable(self.name)}: {width} x {height} pixels (width x height), feature map {self.map_size[1]} x {self.map_size[0]}",
+            f"{one_line(self.name)}: {width} x {height} pixels (width x height), feature map {self.map_size[1]} x {self.map_size[0]}",
             top,
             "",
-            f"Score (logit) of {printable(self.class_name)}: {self.score:.3f}, of which {self.score_of_zeros:+.3f} without any activation and",
+            f"Score (logit) of {one_line(self.class_name)}: {self.score:.3f}, of which {self.score_of_zeros:+.3f} without any activation and",
             "",
         ]
         rows = [

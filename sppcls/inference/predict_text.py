@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sppcls.console import printable
+from sppcls.console import one_line, printable
 from sppcls.inference.predict import Prediction
 
 
@@ -74,14 +74,6 @@ def as_table(
             yield "".join([f"{one_line(p.path)}\n", *(f"    {cell}\n" for cell in cells)])
         else:
             yield "  ".join([_padded(one_line(p.path), path_width), *cells]) + "\n"
-
-
-def one_line(text: str | Path) -> str:
-    """Text that is safe to print: line ends and other control characters become escapes such as ``\\n``."""
-    text = printable(text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _width(text: str) -> int:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+def load_data_only(path: str | os.PathLike[str]) -> Any:
+    """What ``torch.save`` wrote, on the CPU; a file that would run code is refused, with one of many exceptions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # of unusual files torch asks to be told; whoever calls says what is wrong
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_file(path: str) -> dict[str, Tensor]:
@@ -18,7 +30,7 @@ def load_file(path: str) -> dict[str, Tensor]:
             refused.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_data_only(path)
     except FileNotFoundError as error:
         raise ValueError(f"weights={path!r}: no such file") from error
     except Exception as error:  # what a damaged file raises depends on where the damage is

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sppcls.config import hydra_word
-from sppcls.console import table, train_command
+from sppcls.console import table, train_command, visible
 from sppcls.files import replacing
 from sppcls.searching.space import SearchPlan
 from sppcls.searching.trial import Outcome, trial_name
@@ -30,7 +30,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """One line, or several."""
-        print(text, flush=True)
+        print(visible(text), flush=True)
 
     def opening(self, done: int, begun: int) -> None:
         """Where the search stands before it goes on."""

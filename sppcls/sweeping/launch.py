@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls.composition import CONFIG_NAME, hydra_session, searchpath_words
 from sppcls.config import Config, as_dict, hydra_word
+from sppcls.console import visible
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.run_folder import LAST
 from sppcls.sweeping.definition import Job, SweepPlan, job_configs, job_error, plan_sweep
@@ -130,7 +131,7 @@ def _conclude(folder: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)
+    print(visible(text), flush=True)
 
 
 # --- before the first job

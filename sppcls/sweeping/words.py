@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from sppcls.composition import compose_unchecked, conf_dir, hydra_session
-from sppcls.config_checks import suggest
+from sppcls.config_checks import resolved, suggest
 from sppcls.errors import ConfigError
 
 T = TypeVar("T")
@@ -166,9 +166,8 @@ def single_values(override: Override) -> list[str]:
 
 def composed(words: Sequence[str], config_dir: str | None) -> dict[str, Any]:
     """The resolved, unchecked config of some words as plain dicts."""
-    from omegaconf import OmegaConf
 
-    plain = OmegaConf.to_container(compose_unchecked(words, config_dir), resolve=True)
+    plain = resolved(compose_unchecked(words, config_dir))
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

@@ -31,7 +31,7 @@ from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
 from sppcls.data import Size, SizeSchedule, Source, size_label
 from sppcls.engine.answers import Answers
-from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card, read_checkpoint
+from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card
 from sppcls.engine.ema import ema_with_warmup
 from sppcls.engine.explanation import Explanation
 from sppcls.engine.logger import RunLogger
@@ -40,6 +40,7 @@ from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
 from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
+from sppcls.engine.resuming import find_resume, repair
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
 from sppcls.errors import ConfigError, SppclsError
@@ -49,12 +50,12 @@ from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 from sppcls.run_folder import (
     BEST,
     LAST,
+    PREVIOUS,
     base_folder,
     check_writable,
     claim_run_folder,
     lacks_result,
     lock_folder,
-    own_last_checkpoint,
     write_result,
 )
 from sppcls.summary import closing_lines, device_label, hyperparameters, start_table
@@ -80,16 +81,19 @@ def train(config: Config) -> dict[str, Any]:
     _quiet_lightning()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    checkpoint_path = resume_path(config)
-    checkpoint = read_checkpoint(checkpoint_path) if checkpoint_path else None
+    resume = find_resume(config)
     run = _Run(config)
-    if checkpoint is not None:
-        assert checkpoint_path is not None
-        check_resume(checkpoint, run.card, checkpoint_path)
-    del checkpoint
-    folder = _run_folder(config, checkpoint_path)
+    if resume is not None:
+        check_resume(resume.checkpoint, run.card, resume.path)
+    folder = _run_folder(config, resume.path if resume else None)
     try:
         with lock_folder(folder) if _rank() == 0 else nullcontext():
+            start_console(folder if _rank() == 0 else None)
+            if resume and resume.path.parent.resolve() == folder.resolve() and _rank() == 0:
+                for line in repair(folder, resume):
+                    say(line)
+            checkpoint_path = resume.path if resume else None
+            del resume  # its tensors
             return run.fit(folder, checkpoint_path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
@@ -100,13 +104,6 @@ def train(config: Config) -> dict[str, Any]:
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
         start_console(None)
-
-
-def resume_path(config: Config) -> Path | None:
-    """The checkpoint that ``ckpt_path`` stands for; None to start afresh."""
-    if config.ckpt_path is None:
-        return None
-    return own_last_checkpoint(config) if config.ckpt_path == "auto" else Path(config.ckpt_path)
 
 
 class RunChecks:
@@ -181,7 +178,6 @@ class _Run:
     def fit(self, folder: Path, checkpoint_path: Path | None) -> dict[str, Any]:
         config = self.config
         first = _rank() == 0
-        start_console(folder if first else None)
         if first:
             with replacing(folder / "config.yaml") as temporary:
                 temporary.write_text(to_yaml(config), encoding="utf-8")
@@ -227,6 +223,7 @@ class _Run:
         if first:
             if module.started or lacks_result(folder, trainer.current_epoch):
                 write_result(folder, self._summary(module, result, trainer.current_epoch))
+                (folder / PREVIOUS).unlink(missing_ok=True)
             say(closing_lines(module, folder, time.perf_counter() - started))
         return result
 
@@ -298,7 +295,7 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
         return Path(inherited)
     if _rank() != 0:
         return base_folder(config)  # started beside the first process, not by it; only that one writes
-    if checkpoint_path is not None and checkpoint_path.name == LAST:
+    if checkpoint_path is not None and (checkpoint_path.name == LAST or config.ckpt_path == "auto"):
         folder = checkpoint_path.resolve().parent
         if (folder / "config.yaml").is_file():
             check_writable(folder)

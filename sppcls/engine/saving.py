@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from sppcls.console import train_command
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 from sppcls.errors import SppclsError
+from sppcls.files import link_or_copy
 from sppcls.run_folder import BEST, LAST
 
 
@@ -107,7 +107,7 @@ class Saving(Checkpoint):
         new_best = self._is_new_best(trainer, pl_module)
         self._save_last(trainer)
         if new_best and trainer.is_global_zero:
-            _copy_atomically(self.folder / LAST, self.folder / BEST)
+            link_or_copy(self.folder / LAST, self.folder / BEST)
         signum = _agreed(trainer, self._signum)
         if signum and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self._stop(trainer, signum, f"the end of epoch {trainer.current_epoch + 1}")
@@ -157,14 +157,3 @@ def _agreed(trainer: pl.Trainer, value: int) -> int:
         return int(value)
     own = torch.tensor(int(value), device=trainer.strategy.root_device)
     return int(trainer.strategy.reduce(own, reduce_op="max"))
-
-
-def _copy_atomically(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source`` is now; ``source`` is only ever replaced, so a link is a copy."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)

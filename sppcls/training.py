@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -34,7 +33,9 @@ from sppcls.engine.answers import Answers
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card
 from sppcls.engine.ema import ema_with_warmup
 from sppcls.engine.explanation import Explanation
+from sppcls.engine.faults import explain, quiet_event_writer
 from sppcls.engine.logger import RunLogger
+from sppcls.engine.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
@@ -87,7 +88,7 @@ def train(config: Config) -> dict[str, Any]:
         check_resume(resume.checkpoint, run.card, resume.path)
     folder = _run_folder(config, resume.path if resume else None)
     try:
-        with lock_folder(folder) if _rank() == 0 else nullcontext():
+        with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():
             start_console(folder if _rank() == 0 else None)
             if resume and resume.path.parent.resolve() == folder.resolve() and _rank() == 0:
                 for line in repair(folder, resume):
@@ -95,12 +96,11 @@ def train(config: Config) -> dict[str, Any]:
             checkpoint_path = resume.path if resume else None
             del resume  # its tensors
             return run.fit(folder, checkpoint_path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-            raise SppclsError(
-                f"{folder}: {os.strerror(error.errno)}; the last checkpoint written is intact"
-            ) from None
-        raise
+    except (SppclsError, OSError, RuntimeError) as error:
+        told = explain(error, folder)
+        if told is None:
+            raise
+        raise told from None
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
         start_console(None)
@@ -146,6 +146,7 @@ class _Run:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = _accelerator(config)
         self.val_sizes = val_sizes(config, self.schedule)
@@ -205,7 +206,12 @@ class _Run:
         trainer = self._trainer(folder)
         started = time.perf_counter()
         # weights_only: a checkpoint to resume from may have come from anywhere.
-        trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
+        try:
+            trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
+        except (RuntimeError, MemoryError):
+            if not self.memory.told:
+                raise
+            raise OutOfMemoryError(self.memory.told) from None
         result = {
             "folder": str(folder),
             "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
@@ -251,6 +257,7 @@ class _Run:
         options = self.config.trainer
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
+            self.memory,
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
             Answers(folder),
             Saving(folder, self.config.log.save_every_minutes, repeatable=_repeatable(self.config, folder)),

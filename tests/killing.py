@@ -1,18 +1,23 @@
 """Training runs that are killed at chosen moments, hundreds of them: the program is loaded once and forked for each.
 
-``with Runs() as runs: runs.start(words, moment)``; a fork does what ``python train.py <words>`` does.
+``with Runs() as runs: runs.start(words, moment)``; a fork does what ``python train.py <words>`` does, and may be given
+other troubles than being killed.
 """
 
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
 import os
+import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Everything that has a state of its own: dropout, mixup and cutmix, averaged weights, accumulation, a plateau rule.
 STATEFUL = ["head.dropout=0.5", "mix.mixup=0.2", "mix.cutmix=1.0", "ema.enabled=true", "ema.decay=0.9",
             "trainer.accumulate_grad_batches=2", "scheduler=paper", "scheduler.patience=0", "data.batch_size=8",
-            "data.num_train=48"]  # fmt: skip
+            "data.num_train=48", "data.num_val=20"]  # fmt: skip
 
 # One of each kind of size schedule.
 SCHEDULES = {
@@ -70,24 +75,57 @@ class Runs:
         self._server.terminate()
         self._server.wait(30)
 
-    def start(
-        self, words: list[str], moment: dict[str, Any] | None = None, loaders_too: bool = False
-    ) -> Ended:
-        """Run to the end, or to its death by SIGKILL.
+    def begin(
+        self,
+        words: list[str],
+        moment: dict[str, Any] | None = None,
+        loaders_too: bool = False,
+        **others: Any,
+    ) -> int:
+        """Start a run, one at a time; returns its process number.
 
         Args:
             words: of the command line.
-            moment: ``{"seconds": s}`` after the start; ``{"operation": n}``, before the n-th time that the run makes,
-                opens for writing, renames, links or removes a file; ``{"call": name, "number": n}``, at the n-th call
-                of a function of that name; None: never.
+            moment: when it dies by SIGKILL: ``{"seconds": s}`` after the start; ``{"operation": n}``, before the n-th
+                time that it makes, opens for writing, renames, links or removes a file; ``{"call": name, "number":
+                n}``, at the n-th call of a function of that name; None: never.
             loaders_too: kill its loader processes at the same moment, as a machine that fails would.
+            others: ``limits``, numbers by the names of resource limits; ``powerless``, to have a root that file
+                permissions bind.
         """
+        self._send({"words": words, "moment": moment or {}, "loaders_too": loaders_too, **others})
+        return int(self._answer()["process"])
+
+    def end(self) -> Ended:
+        """Wait for the run to end."""
+        return Ended(**self._answer())
+
+    def start(self, words: list[str], *arguments: Any, **others: Any) -> Ended:
+        """Run to the end; the arguments are those of :meth:`begin`."""
+        self.begin(words, *arguments, **others)
+        return self.end()
+
+    def wait_for(self, happened: Callable[[], bool], process: int) -> None:
+        """Until something that a begun run does has happened."""
+        deadline = time.monotonic() + 120
+        while not happened():
+            assert not _gone(process), self.end().output
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+    def _send(self, request: dict[str, Any]) -> None:
         assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        request = {"words": words, "moment": moment or {}, "loaders_too": loaders_too}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        return Ended(**json.loads(self._server.stdout.readline()))
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._server.stdout is not None
+        answer: dict[str, Any] = json.loads(self._server.stdout.readline())
+        return answer
+
+
+def _gone(process: int) -> bool:
+    return not Path(f"/proc/{process}").exists()
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -191,6 +229,11 @@ def _run(request: dict[str, Any], output: str, report: int) -> None:
     with open(output, "wb") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
+    for name, most in request.get("limits", {}).items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+    if request.get("powerless"):
+        header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)
+        assert ctypes.CDLL(None).capset(header, none) == 0
     moment, group = request["moment"], request["loaders_too"]
     runs_dir = next(w.partition("=")[2] for w in request["words"] if w.startswith("runs_dir="))
     if "call" in moment:
@@ -221,6 +264,7 @@ def _serve() -> None:
             except BaseException as error:
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
                 os._exit(70)
+        print(json.dumps({"process": child}), flush=True)
         killer = None
         if "seconds" in request["moment"]:
             kill = os.killpg if request["loaders_too"] else os.kill

@@ -226,6 +226,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             # torch.save reports a full disk as a RuntimeError of its zip writer.
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            if "DataLoader worker" in str(
+                error
+            ):  # whose death is told wherever the program is at that moment
+                raise
             kept = "; the one written before it is intact" if path.exists() else ""
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             reason = " ".join(reason.split())[:120]

@@ -32,13 +32,7 @@ def find_resume(config: Config) -> Resume | None:
         return None
     if config.ckpt_path != "auto":
         path = Path(config.ckpt_path)
-        try:
-            return Resume(path, read_checkpoint(path), [])
-        except DamagedError as error:
-            before = path.with_name(PREVIOUS)
-            if path.name != LAST or not before.is_file():
-                raise
-            raise DamagedError(f"{error}; ckpt_path=auto goes on from the one before it") from None
+        return Resume(path, read_named(path), [])
     damaged: list[DamagedError] = []
     for path in own_checkpoints(config):
         try:
@@ -48,6 +42,16 @@ def find_resume(config: Config) -> Resume | None:
     if damaged:
         raise damaged[0]
     return None
+
+
+def read_named(path: Path) -> dict[str, Any]:
+    """A checkpoint that ``ckpt_path`` names; of a damaged one the error says what else there is."""
+    try:
+        return read_checkpoint(path)
+    except DamagedError as error:
+        if path.name != LAST or not path.with_name(PREVIOUS).is_file():
+            raise
+        raise DamagedError(f"{error}; ckpt_path=auto goes on from the one before it") from None
 
 
 def repair(folder: Path, resume: Resume) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,7 +70,8 @@ class Saving(Checkpoint):
             self._restore()
             raise KeyboardInterrupt
         self._signum = signum
-        os.write(2, b"\nStopping after this step (or validation); the same again stops at once.\n")
+        with suppress(OSError):  # a terminal that is gone
+            os.write(2, b"\nStopping after this step (or validation); the same again stops at once.\n")
 
     def _restore(self) -> None:
         for signum, handler in self._replaced.items():

@@ -212,6 +212,8 @@ class _Run:
             if not self.memory.told:
                 raise
             raise OutOfMemoryError(self.memory.told) from None
+        finally:
+            self.saving.restore_signals()
         result = {
             "folder": str(folder),
             "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
@@ -255,12 +257,14 @@ class _Run:
 
     def _trainer(self, folder: Path) -> pl.Trainer:
         options = self.config.trainer
+        repeatable = _repeatable(self.config, folder)
+        self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
             self.memory,
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
             Answers(folder),
-            Saving(folder, self.config.log.save_every_minutes, repeatable=_repeatable(self.config, folder)),
+            self.saving,
             progress,
         ]
         if self.config.log.images:

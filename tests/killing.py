@@ -90,7 +90,7 @@ class Runs:
                 time that it makes, opens for writing, renames, links or removes a file; ``{"call": name, "number":
                 n}``, at the n-th call of a function of that name; None: never.
             loaders_too: kill its loader processes at the same moment, as a machine that fails would.
-            others: ``limits``, numbers by the names of resource limits; ``powerless``, to have a root that file
+            others: ``memory``, bytes that it can have; ``powerless``, to have a root that file
                 permissions bind.
         """
         self._send({"words": words, "moment": moment or {}, "loaders_too": loaders_too, **others})
@@ -134,10 +134,10 @@ def differences(one: Path, other: Path) -> list[str]:
     for name in ("last.ckpt", "best.ckpt"):
         a, b = (torch.load(folder / name, weights_only=True) for folder in (one, other))
         for part in ("state_dict", "optimizer_states", "averaging_state", "epoch", "global_step"):
-            if not _equal(a.get(part), b.get(part)):
+            if not equal(a.get(part), b.get(part)):
                 found.append(f"{name}: {part}")
         for part, value in a["sppcls_progress"].items():
-            if part != "train_seconds" and not _equal(value, b["sppcls_progress"][part]):
+            if part != "train_seconds" and not equal(value, b["sppcls_progress"][part]):
                 found.append(f"{name}: {part}")
     rows = []
     for folder in (one, other):
@@ -166,13 +166,14 @@ def _timed(name: str) -> bool:
     return "second" in name or name == "images_per_s"
 
 
-def _equal(a: Any, b: Any) -> bool:
+def equal(a: Any, b: Any) -> bool:
+    """Whether two values are the same, tensors in them bit for bit."""
     if torch.is_tensor(a):
         return torch.is_tensor(b) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
+        return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_equal, a, b))
+        return len(a) == len(b) and all(map(equal, a, b))
     return bool(a == b)
 
 
@@ -229,8 +230,9 @@ def _run(request: dict[str, Any], output: str, report: int) -> None:
     with open(output, "wb") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
-    for name, most in request.get("limits", {}).items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
+    if "memory" in request:
+        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + request["memory"],) * 2)
     if request.get("powerless"):
         header, none = struct.pack("Ii", 0x20080522, 0), bytes(24)
         assert ctypes.CDLL(None).capset(header, none) == 0

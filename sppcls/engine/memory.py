@@ -22,7 +22,9 @@ from sppcls.errors import SppclsError
 # The check costs one step. On a CPU, where memory seldom runs out, it is left out of trainings of fewer.
 CPU_STEPS = 100
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED")
+# Messages of torch's CPU allocator, of C++, cuBLAS, and oneDNN, whose scratch memory is its own.
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED",
+          "could not create a primitive")  # fmt: skip
 
 
 class OutOfMemoryError(SppclsError):

@@ -54,6 +54,7 @@ class Saving(Checkpoint):
         self.every_minutes = every_minutes
         self.repeatable = repeatable
         self._signum = 0
+        self._stopping = False
         self._saved_at = time.monotonic()
         self._replaced: dict[int, Any] = {}
 
@@ -66,25 +67,25 @@ class Saving(Checkpoint):
             self._replaced[signum] = signal.signal(signum, self._on_signal)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._stopping:
+            return
         if self._signum:
-            self._restore()
-            raise KeyboardInterrupt
+            self._stopping = True
+            kept = (
+                f"go on with: {self._how_to_go_on()}"
+                if (self.folder / LAST).exists()
+                else "nothing is saved yet"
+            )
+            raise Interrupted(f"stopped by {signal.Signals(signum).name} at once; {kept}", signum)
         self._signum = signum
         with suppress(OSError):  # a terminal that is gone
             os.write(2, b"\nStopping after this step (or validation); the same again stops at once.\n")
 
-    def _restore(self) -> None:
+    def restore_signals(self) -> None:
+        """Give the signals back to whoever had them before training."""
         for signum, handler in self._replaced.items():
             signal.signal(signum, handler)
         self._replaced = {}
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._restore()
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        self._restore()
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
@@ -131,7 +132,7 @@ class Saving(Checkpoint):
         self._saved_at = time.monotonic()
 
     def _stop(self, trainer: pl.Trainer, signum: int, where: str) -> None:
-        self._restore()
+        self._stopping = True
         if not trainer.is_global_zero:
             raise Interrupted("", signum)
         stopped = f"stopped by {signal.Signals(signum).name} at {where}; saved."
@@ -140,9 +141,10 @@ class Saving(Checkpoint):
             if not reason:
                 raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)
             stopped += f" Slurm job {slurm_job()} is not queued again: {reason}."
-        raise Interrupted(
-            f"{stopped} Go on with: {train_command()} {resume_word(self.folder / LAST)}", signum
-        )
+        raise Interrupted(f"{stopped} Go on with: {self._how_to_go_on()}", signum)
+
+    def _how_to_go_on(self) -> str:
+        return f"{train_command()} {resume_word(self.folder / LAST)}"
 
 
 _NOT_REPEATABLE = "without ckpt_path=auto its command would begin a new run"

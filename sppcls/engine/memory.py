@@ -134,7 +134,7 @@ def _step(trainer: pl.Trainer, module: ClassificationModule, size: Size, images:
     # What the optimiser allocates at its first step, beside the gradients.
     slots = 0 if trainer.optimizers[0].state else (2 if config.optimizer.name == "adamw" else 1)
     held = [torch.zeros_like(p) for p in parameters for _ in range(slots)]
-    float(loss)  # waits for a GPU, which reports late
+    float(loss.detach())  # waits for a GPU, which reports late
     del gradients, held
 
 

@@ -115,4 +115,4 @@ def test_auto_goes_on_from_the_checkpoint_before_a_damaged_one(runs: Runs, whole
         path.write_bytes(b"")
     ended = runs.start(words)
     assert ended.status == 1
-    assert f"{folder / 'last.ckpt'}: not a checkpoint" in ended.output
+    assert f"{folder / 'last.ckpt'}: damaged, cut short or not a checkpoint" in ended.output

@@ -92,7 +92,7 @@ def test_killed_before_each_operation_on_a_file(tiny, tmp_path: Path) -> None:
                 wrong[number] = [last.output[-300:]]
                 continue
             found = differences(tmp_path / "runs/shapes/whole", folder_of(tmp_path / "runs", name))
+            print(f"killed before operation {number} of {whole.operations} on files: {found or 'same'}")
             if found:
                 wrong[number] = found
-        print(f"killed before each of {whole.operations} operations on files: {wrong or 'all the same'}")
         assert not wrong

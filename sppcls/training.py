@@ -231,7 +231,7 @@ class _Run:
         if first:
             if module.started or lacks_result(folder, trainer.current_epoch):
                 write_result(folder, self._summary(module, result, trainer.current_epoch))
-                (folder / PREVIOUS).unlink(missing_ok=True)
+            (folder / PREVIOUS).unlink(missing_ok=True)
             say(closing_lines(module, folder, time.perf_counter() - started))
         return result
 
@@ -310,7 +310,7 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
         folder = checkpoint_path.resolve().parent
         if (folder / "config.yaml").is_file():
             check_writable(folder)
-            for leftover in folder.glob(".*.tmp"):  # of a process killed while it was saving
+            for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
                 leftover.unlink(missing_ok=True)
             os.environ[_FOLDER_VARIABLE] = str(folder)
             return folder

@@ -17,8 +17,21 @@ class _TqdmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm  # not at the top: `sppcls doctor` starts without any package
 
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError:
+            # Nobody reads any more, as with `| head`; train.log has it all, and the training goes on.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
+class _LogFile(logging.FileHandler):
+    """``train.log``; a disk that is full is told of by what cannot do without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
 
 
 def train_command() -> str:
@@ -39,7 +52,7 @@ def start_console(folder: Path | None) -> None:
     _LOG.propagate = False
     _LOG.addHandler(_TqdmHandler())
     if folder is not None:
-        file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        file = _LogFile(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         _LOG.addHandler(file)
 

@@ -24,6 +24,7 @@ from sppcls.nn import Pyramid
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+PREVIOUS = "previous.ckpt"
 RESULT = "result.json"
 
 
@@ -166,8 +167,8 @@ def lacks_result(folder: Path, epochs: int) -> bool:
     return (folder / LAST).is_file() and not has_finished(folder, epochs)
 
 
-def own_last_checkpoint(config: Config) -> Path | None:
-    """The newest ``last.ckpt`` among the folders of this very configuration, or None (``ckpt_path=auto``).
+def own_checkpoints(config: Config) -> list[Path]:
+    """The checkpoints in the newest folder of this very configuration, the newest first (``ckpt_path=auto``).
 
     The same configuration may differ in what does not change the weights of an epoch: where it is written, how much
     is logged, how many loader processes or threads there are; and in the number of epochs.
@@ -175,8 +176,13 @@ def own_last_checkpoint(config: Config) -> Path | None:
     base = base_folder(config)
     pattern = re.compile(re.escape(base.name) + r"(-\d+)?")
     folders = [p for p in base.parent.glob("*") if pattern.fullmatch(p.name)] if base.parent.is_dir() else []
-    found = [p / LAST for p in folders if (p / LAST).is_file() and _same_run(p, config)]
-    return max(found, key=lambda p: p.stat().st_mtime_ns, default=None)
+    found = [_checkpoints(folder) for folder in folders if _same_run(folder, config)]
+    return max(filter(None, found), key=lambda paths: paths[0].stat().st_mtime_ns, default=[])
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """What a run can go on from, the newest first."""
+    return [path for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file()]
 
 
 def _same_run(folder: Path, config: Config) -> bool:

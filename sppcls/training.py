@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -33,15 +32,18 @@ from sppcls.console import say, start_console
 from sppcls.data import Size, SizeSchedule, Source, size_label
 from sppcls.engine.allocator import keep_freed_memory
 from sppcls.engine.answers import Answers
-from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card, read_checkpoint
+from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card
 from sppcls.engine.ema import ema_with_warmup
 from sppcls.engine.explanation import Explanation
+from sppcls.engine.faults import explain, quiet_event_writer
 from sppcls.engine.logger import RunLogger
+from sppcls.engine.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
 from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
+from sppcls.engine.resuming import find_resume, repair
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
 from sppcls.errors import ConfigError, SppclsError
@@ -51,12 +53,12 @@ from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 from sppcls.run_folder import (
     BEST,
     LAST,
+    PREVIOUS,
     base_folder,
     check_writable,
     claim_run_folder,
     lacks_result,
     lock_folder,
-    own_last_checkpoint,
     write_result,
 )
 from sppcls.summary import (
@@ -89,35 +91,30 @@ def train(config: Config) -> dict[str, Any]:
     start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    checkpoint_path = resume_path(config)
-    checkpoint = read_checkpoint(checkpoint_path) if checkpoint_path else None
+    resume = find_resume(config)
     run = _Run(config)
     if run.accelerator == "cpu":
         keep_freed_memory()
-    if checkpoint is not None:
-        assert checkpoint_path is not None
-        check_resume(checkpoint, run.card, checkpoint_path)
-    del checkpoint
-    folder = _run_folder(config, checkpoint_path)
+    if resume is not None:
+        check_resume(resume.checkpoint, run.card, resume.path)
+    folder = _run_folder(config, resume.path if resume else None)
     try:
-        with lock_folder(folder) if _rank() == 0 else nullcontext():
+        with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():
+            start_console(folder if _rank() == 0 else None)
+            if resume and resume.path.parent.resolve() == folder.resolve() and _rank() == 0:
+                for line in repair(folder, resume):
+                    say(line)
+            checkpoint_path = resume.path if resume else None
+            del resume  # its tensors
             return run.fit(folder, checkpoint_path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-            raise SppclsError(
-                f"{folder}: {os.strerror(error.errno)}; the last checkpoint written is intact"
-            ) from None
-        raise
+    except (SppclsError, OSError, RuntimeError) as error:
+        told = explain(error, folder)
+        if told is None:
+            raise
+        raise told from None
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
         start_console(None)
-
-
-def resume_path(config: Config) -> Path | None:
-    """The checkpoint that ``ckpt_path`` stands for; None to start afresh."""
-    if config.ckpt_path is None:
-        return None
-    return own_last_checkpoint(config) if config.ckpt_path == "auto" else Path(config.ckpt_path)
 
 
 class RunChecks:
@@ -160,6 +157,7 @@ class _Run:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = _accelerator(config)
         self.val_sizes = val_sizes(config, self.schedule)
@@ -193,7 +191,6 @@ class _Run:
     def fit(self, folder: Path, checkpoint_path: Path | None) -> dict[str, Any]:
         config = self.config
         first = _rank() == 0
-        start_console(folder if first else None)
         if first:
             with replacing(folder / "config.yaml") as temporary:
                 temporary.write_text(to_yaml(config), encoding="utf-8")
@@ -224,7 +221,14 @@ class _Run:
         trainer = self._trainer(folder)
         started = time.perf_counter()
         # weights_only: a checkpoint to resume from may have come from anywhere.
-        trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
+        try:
+            trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
+        except (RuntimeError, MemoryError):
+            if not self.memory.told:
+                raise
+            raise OutOfMemoryError(self.memory.told) from None
+        finally:
+            self.saving.restore_signals()
         result = {
             "folder": str(folder),
             "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
@@ -242,6 +246,7 @@ class _Run:
         if first:
             if module.started or lacks_result(folder, trainer.current_epoch):
                 write_result(folder, self._summary(module, result, trainer.current_epoch))
+            (folder / PREVIOUS).unlink(missing_ok=True)
             say(closing_lines(module, folder, time.perf_counter() - started))
         return result
 
@@ -267,11 +272,14 @@ class _Run:
 
     def _trainer(self, folder: Path) -> pl.Trainer:
         options = self.config.trainer
+        repeatable = _repeatable(self.config, folder)
+        self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
+            self.memory,
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
             Answers(folder),
-            Saving(folder, self.config.log.save_every_minutes, repeatable=_repeatable(self.config, folder)),
+            self.saving,
             progress,
         ]
         if self.config.log.images:
@@ -313,11 +321,11 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
         return Path(inherited)
     if _rank() != 0:
         return base_folder(config)  # started beside the first process, not by it; only that one writes
-    if checkpoint_path is not None and checkpoint_path.name == LAST:
+    if checkpoint_path is not None and (checkpoint_path.name == LAST or config.ckpt_path == "auto"):
         folder = checkpoint_path.resolve().parent
         if (folder / "config.yaml").is_file():
             check_writable(folder)
-            for leftover in folder.glob(".*.tmp"):  # of a process killed while it was saving
+            for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
                 leftover.unlink(missing_ok=True)
             os.environ[_FOLDER_VARIABLE] = str(folder)
             return folder

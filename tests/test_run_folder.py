@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sppcls import compose
 from sppcls.composition import to_yaml
-from sppcls.run_folder import claim_run_folder, own_last_checkpoint, run_name
+from sppcls.run_folder import claim_run_folder, own_checkpoints, run_name
 
 
 def test_names_say_what_was_trained() -> None:
@@ -32,14 +32,14 @@ def test_runs_started_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
 
 def test_auto_takes_the_newest_checkpoint_of_this_very_configuration(tmp_path: Path) -> None:
     config = compose([f"runs_dir={tmp_path}"])
-    assert own_last_checkpoint(config) is None
+    assert own_checkpoints(config) == []
     first, second = claim_run_folder(config), claim_run_folder(config)
     other = claim_run_folder(compose([f"runs_dir={tmp_path}", "seed=1"]))
-    assert own_last_checkpoint(config) is None
+    assert own_checkpoints(config) == []
     for folder in (second, first, other):
         (folder / "last.ckpt").write_bytes(b"x")
         (folder / "config.yaml").write_text(to_yaml(config))
     os.utime(second / "last.ckpt", (1, 1))
-    assert own_last_checkpoint(config) == first / "last.ckpt"
-    assert own_last_checkpoint(compose([f"runs_dir={tmp_path}", "optimizer.lr=0.5"])) is None
-    assert own_last_checkpoint(compose([f"runs_dir={tmp_path}", "trainer.max_epochs=99"])) is not None
+    assert own_checkpoints(config) == [first / "last.ckpt"]
+    assert own_checkpoints(compose([f"runs_dir={tmp_path}", "optimizer.lr=0.5"])) == []
+    assert own_checkpoints(compose([f"runs_dir={tmp_path}", "trainer.max_epochs=99"])) != []

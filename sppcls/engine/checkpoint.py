@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,16 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 import sppcls
 from sppcls.classes import check_classes
 from sppcls.errors import CheckpointError
+from sppcls.files import link_or_copy
 from sppcls.nn import SPPClassifier, build_classifier
 from sppcls.nn.weights import load_data_only
+from sppcls.run_folder import LAST, PREVIOUS
 
 FORMAT = 1
+
+
+class DamagedError(CheckpointError):
+    """A file that is no whole checkpoint (any more); one beside it may be."""
 
 
 def make_card(
@@ -63,22 +70,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint without running any code that it may contain (``weights_only=True``).
 
     Raises:
-        CheckpointError: missing, damaged, not a checkpoint, or not one of sppcls.
+        DamagedError: cut short, changed since it was written, or another kind of file.
+        CheckpointError: missing, holding code, or not one of sppcls.
     """
     path = Path(path)
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint")
     if path.is_dir():
         raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
+    whole = False
     try:
+        whole = _checksums_agree(path)
         checkpoint = load_data_only(path)
     except pickle.UnpicklingError:
-        raise CheckpointError(
+        kind = CheckpointError if whole else DamagedError
+        raise kind(
             f"{path}: not a checkpoint that can be read safely: it is another kind of file, or holds code"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{path}: damaged, cut short or not a checkpoint ({reason})") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DamagedError(f"{path}: damaged, cut short or not a checkpoint ({reason})") from None
     if not isinstance(checkpoint, dict) or "sppcls" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
     card = checkpoint["sppcls"]
@@ -93,6 +106,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if missing:
         raise CheckpointError(f"{path}: incomplete; it lacks {', '.join(sorted(missing))}")
     return checkpoint
+
+
+# What torch and zipfile raise on a damaged file.
+_UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error,
+               zipfile.BadZipFile)  # fmt: skip
+
+
+def _checksums_agree(path: Path) -> bool:
+    """Whether a file is a whole archive; False where it is none.
+
+    torch itself takes weights whose bytes have changed, and a network that is silently wrong is worse than none.
+
+    Raises:
+        zipfile.BadZipFile: a part is not what was written (or another of ``_UNREADABLE``).
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        changed = archive.testzip()
+    if changed is not None:
+        raise zipfile.BadZipFile(f"{changed} has changed since it was written")
+    return True
 
 
 def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifier:
@@ -172,22 +207,30 @@ def _show(value: Any) -> str:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a neighbour and renames it, so a checkpoint is either the old one or the new one, never half of one."""
+    """Writes to a neighbour and renames it, so a checkpoint is either the old one or the new one, never half of one.
+
+    The old one of ``last.ckpt`` stays as ``previous.ckpt``: a disk may lose what it has taken.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+            if path.name == LAST and path.exists():
+                link_or_copy(path, path.with_name(PREVIOUS))
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError of its zip writer.
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            if "DataLoader worker" in str(
+                error
+            ):  # whose death is told wherever the program is at that moment
+                raise
             kept = "; the one written before it is intact" if path.exists() else ""
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             reason = " ".join(reason.split())[:120]

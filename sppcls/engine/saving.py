@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ from sppcls.console import train_command
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 from sppcls.errors import SppclsError
+from sppcls.files import link_or_copy
 from sppcls.run_folder import BEST, LAST
 
 
@@ -53,6 +54,7 @@ class Saving(Checkpoint):
         self.every_minutes = every_minutes
         self.repeatable = repeatable
         self._signum = 0
+        self._stopping = False
         self._saved_at = time.monotonic()
         self._replaced: dict[int, Any] = {}
 
@@ -65,24 +67,25 @@ class Saving(Checkpoint):
             self._replaced[signum] = signal.signal(signum, self._on_signal)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._stopping:
+            return
         if self._signum:
-            self._restore()
-            raise KeyboardInterrupt
+            self._stopping = True
+            kept = (
+                f"go on with: {self._how_to_go_on()}"
+                if (self.folder / LAST).exists()
+                else "nothing is saved yet"
+            )
+            raise Interrupted(f"stopped by {signal.Signals(signum).name} at once; {kept}", signum)
         self._signum = signum
-        os.write(2, b"\nStopping after this step (or validation); the same again stops at once.\n")
+        with suppress(OSError):  # a terminal that is gone
+            os.write(2, b"\nStopping after this step (or validation); the same again stops at once.\n")
 
-    def _restore(self) -> None:
+    def restore_signals(self) -> None:
+        """Give the signals back to whoever had them before training."""
         for signum, handler in self._replaced.items():
             signal.signal(signum, handler)
         self._replaced = {}
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._restore()
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        self._restore()
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
@@ -107,7 +110,7 @@ class Saving(Checkpoint):
         new_best = self._is_new_best(trainer, pl_module)
         self._save_last(trainer)
         if new_best and trainer.is_global_zero:
-            _copy_atomically(self.folder / LAST, self.folder / BEST)
+            link_or_copy(self.folder / LAST, self.folder / BEST)
         signum = _agreed(trainer, self._signum)
         if signum and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             self._stop(trainer, signum, f"the end of epoch {trainer.current_epoch + 1}")
@@ -129,7 +132,7 @@ class Saving(Checkpoint):
         self._saved_at = time.monotonic()
 
     def _stop(self, trainer: pl.Trainer, signum: int, where: str) -> None:
-        self._restore()
+        self._stopping = True
         if not trainer.is_global_zero:
             raise Interrupted("", signum)
         stopped = f"stopped by {signal.Signals(signum).name} at {where}; saved."
@@ -138,9 +141,10 @@ class Saving(Checkpoint):
             if not reason:
                 raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)
             stopped += f" Slurm job {slurm_job()} is not queued again: {reason}."
-        raise Interrupted(
-            f"{stopped} Go on with: {train_command()} {resume_word(self.folder / LAST)}", signum
-        )
+        raise Interrupted(f"{stopped} Go on with: {self._how_to_go_on()}", signum)
+
+    def _how_to_go_on(self) -> str:
+        return f"{train_command()} {resume_word(self.folder / LAST)}"
 
 
 _NOT_REPEATABLE = "without ckpt_path=auto its command would begin a new run"
@@ -157,14 +161,3 @@ def _agreed(trainer: pl.Trainer, value: int) -> int:
         return int(value)
     own = torch.tensor(int(value), device=trainer.strategy.root_device)
     return int(trainer.strategy.reduce(own, reduce_op="max"))
-
-
-def _copy_atomically(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source`` is now; ``source`` is only ever replaced, so a link is a copy."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, target)

@@ -1,0 +1,170 @@
+"""Whether a training step fits into memory: looked at before the first one, told in one line."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable
+from typing import cast
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import Callback
+
+from sppcls.data.datamodule import ImageDataModule
+from sppcls.data.sampler import batch_size_at
+from sppcls.data.sizes import Size, size_label
+from sppcls.data.transforms import prepare_batch
+from sppcls.engine.module import ClassificationModule
+from sppcls.errors import SppclsError
+
+# The check costs one step. On a CPU, where memory seldom runs out, it is left out of trainings of fewer.
+CPU_STEPS = 100
+
+# Messages of torch's CPU allocator, of C++, cuBLAS, and oneDNN, whose scratch memory is its own.
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED",
+          "could not create a primitive")  # fmt: skip
+
+
+class OutOfMemoryError(SppclsError):
+    """A step needs more memory than there is."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out: Python's own, torch's on a GPU, or that of its CPU allocator."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+class MemoryCheck(Callback):
+    """Does one step at the largest size and batch before the first real one, and leaves no trace of it.
+
+    A run whose sizes grow would else find out hours later. Weights, statistics of normalisation layers and random
+    numbers are afterwards what they were: a checked run and an unchecked one are the same bit for bit.
+
+    Attributes:
+        told: what to say when memory has run out all the same.
+    """
+
+    def __init__(self) -> None:
+        self.told = ""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = cast(ClassificationModule, pl_module)
+        epochs = (trainer.max_epochs or 0) - trainer.current_epoch
+        if module.device.type == "cpu" and epochs * int(trainer.num_training_batches) < CPU_STEPS:
+            return
+        for size, images in _largest_steps(trainer, module):
+            if not _fits(trainer, module, size, images):
+                raise OutOfMemoryError(_advice(trainer, module, size, images))
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if not is_out_of_memory(exception):
+            return
+        module = cast(ClassificationModule, pl_module)
+        if "DataLoader worker" in str(exception):
+            self.told = (
+                "a loader process is out of memory: choose fewer data.workers or a smaller data.batch_size"
+            )
+        elif not trainer.training:
+            images = cast(ImageDataModule, trainer.datamodule).val_batch_size  # type: ignore[attr-defined]
+            sizes = ", ".join(map(size_label, module.val_sizes))
+            self.told = (
+                f"data.val_batch_size={images}: out of memory in validation at {sizes}: choose a smaller one"
+            )
+        else:
+            traceback.clear_frames(exception.__traceback__)  # they hold what the step had computed
+            images = dict(_largest_steps(trainer, module)).get(module.size, module.config.data.batch_size)
+            self.told = _advice(trainer, module, module.size, images)
+
+
+def _largest_steps(trainer: pl.Trainer, module: ClassificationModule) -> list[tuple[Size, int]]:
+    """(size, images) of the steps that need most memory, on this process."""
+    data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+    world, largest = trainer.world_size, module.schedule.largest
+    if data.pixel_budget:
+        smallest = min(module.schedule.training_sizes, key=lambda size: size[0] * size[1])
+        together = {
+            size: batch_size_at(data.batch_size * world, size, largest) for size in (largest, smallest)
+        }
+        return [(size, math.ceil(images / world)) for size, images in together.items()]
+    steps = len(data.batch_sampler(world=world))
+    return [(largest, min(data.batch_size, math.ceil(len(data.train) / steps / world)))]
+
+
+def _fits(trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int) -> bool:
+    """Whether a forward and backward pass of so many images fits."""
+    training = module.net.training
+    buffers = {name: buffer.clone() for name, buffer in module.net.named_buffers()}
+    cuda = [module.device] if module.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=cuda), torch.enable_grad():
+            module.net.train()
+            _step(trainer, module, size, images)
+            return True
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    finally:
+        module.net.train(training)
+        with torch.no_grad():
+            for name, buffer in module.net.named_buffers():
+                buffer.copy_(buffers[name])
+    if cuda:
+        torch.cuda.empty_cache()
+    return False
+
+
+def _step(trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int) -> None:
+    config, device, region = module.config, module.device, module.schedule.largest
+    parameters = [p for p in module.net.parameters() if p.requires_grad]
+    image = torch.zeros(images, 3, *region, dtype=torch.uint8, device=device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    with trainer.precision_plugin.train_step_context():
+        lighting = torch.zeros(images, 3, device=device)
+        x = prepare_batch(image, size, config.data.mean, config.data.std, lighting=lighting)
+        target = torch.zeros(images, dtype=torch.int64, device=device)
+        loss = F.cross_entropy(module.net(x), target)
+    # Not backward(): it would fill .grad, and in a distributed run set off the exchange of gradients.
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    # What the optimiser allocates at its first step, beside the gradients.
+    slots = 0 if trainer.optimizers[0].state else (2 if config.optimizer.name == "adamw" else 1)
+    held = [torch.zeros_like(p) for p in parameters for _ in range(slots)]
+    float(loss.detach())  # waits for a GPU, which reports late
+    del gradients, held
+
+
+def _advice(trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int) -> str:
+    data = module.config.data
+    line = f"data.batch_size={data.batch_size}: out of memory in a training step of {images} images at size {size_label(size)}"
+    if trainer.world_size > 1:  # the other processes would wait for this one's attempts
+        return f"{line}: choose a smaller batch or smaller sizes"
+    most = _largest(images, lambda n: _fits(trainer, module, size, n))
+    if not most:
+        return f"{line}, and of 1 image: choose smaller sizes or a smaller network"
+    share = (
+        (size[0] * size[1]) / math.prod(module.schedule.largest) if module.config.sizes.pixel_budget else 1.0
+    )
+    choice = max(1, int(most * share))
+    accumulate = math.ceil(data.batch_size * module.config.trainer.accumulate_grad_batches / choice)
+    return (
+        f"{line}; the largest that fits is {most}: choose data.batch_size={choice} or smaller sizes "
+        f"(trainer.accumulate_grad_batches={accumulate} keeps the images per update)"
+    )
+
+
+def _largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest number below ``limit`` that fits, 0 if none does."""
+    low, high = 0, limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            fitting = fits(middle)
+        except ValueError:  # batch norm cannot do with a single value
+            fitting = middle == 1
+        low, high = (middle, high) if fitting else (low, middle)
+    return low

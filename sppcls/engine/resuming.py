@@ -1,0 +1,74 @@
+"""From which checkpoint a run goes on, and what a crash has left undone beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sppcls.config import Config
+from sppcls.engine.checkpoint import DamagedError, read_checkpoint
+from sppcls.files import link_or_copy
+from sppcls.run_folder import BEST, LAST, PREVIOUS, own_checkpoints
+
+
+class Resume(NamedTuple):
+    """A checkpoint that a run goes on from."""
+
+    path: Path
+    checkpoint: dict[str, Any]
+    damaged: list[str]
+    """A line on each newer checkpoint that cannot be read."""
+
+
+def find_resume(config: Config) -> Resume | None:
+    """What ``ckpt_path`` stands for; None to start afresh.
+
+    ``auto`` takes the newest checkpoint of this run that can be read: ``last.ckpt``, the one before it, or the best.
+
+    Raises:
+        CheckpointError: the file that is named cannot be read, or none of the run's own can be.
+    """
+    if config.ckpt_path is None:
+        return None
+    if config.ckpt_path != "auto":
+        path = Path(config.ckpt_path)
+        return Resume(path, read_named(path), [])
+    damaged: list[DamagedError] = []
+    for path in own_checkpoints(config):
+        try:
+            return Resume(path, read_checkpoint(path), [str(error) for error in damaged])
+        except DamagedError as error:
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def read_named(path: Path) -> dict[str, Any]:
+    """A checkpoint that ``ckpt_path`` names; of a damaged one the error says what else there is."""
+    try:
+        return read_checkpoint(path)
+    except DamagedError as error:
+        if path.name != LAST or not path.with_name(PREVIOUS).is_file():
+            raise
+        raise DamagedError(f"{error}; ckpt_path=auto goes on from the one before it") from None
+
+
+def repair(folder: Path, resume: Resume) -> list[str]:
+    """Bring the checkpoints of a run that goes on in its folder into order, and say what was wrong with them.
+
+    A damaged ``last.ckpt`` gives way to the one gone on from. A run killed at a new best, after ``last.ckpt`` and
+    before ``best.ckpt``, gets the latter.
+    """
+    path = resume.path
+    lines = [f"{line}; going on from {path.name}, {_where(resume.checkpoint)}" for line in resume.damaged]
+    if path.name != LAST:
+        link_or_copy(path, folder / LAST)
+    best = resume.checkpoint.get("sppcls_progress", {}).get("best")
+    if best and best["epoch"] == resume.checkpoint["epoch"]:
+        link_or_copy(path, folder / BEST)
+    return lines
+
+
+def _where(checkpoint: dict[str, Any]) -> str:
+    return f"written in epoch {checkpoint['epoch'] + 1}"

@@ -1,0 +1,182 @@
+"""Disks, files, loaders and memory that fail in the middle of a run: one clear line, and the run can be gone on with."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killing import STATEFUL, Runs, differences
+from PIL import Image
+from tiny_runs import TINY
+
+from sppcls import load_classifier
+
+WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    with Runs() as runs:
+        yield runs
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run without trouble."""
+    place = tmp_path_factory.mktemp("whole")
+    ended = runs.start([*WORDS, f"runs_dir={place}", "run_name=run"])
+    assert ended.status == 0, ended.output
+    return place / "shapes" / "run"
+
+
+def error_of(output: str) -> str:
+    """The line of the error; nothing of a traceback is in the output."""
+    assert "Traceback" not in output
+    assert "Error:" not in output
+    lines = [line for line in output.splitlines() if line.startswith("sppcls: error: ")]
+    assert len(lines) == 1, output
+    assert output.rstrip().endswith(lines[0]), output
+    return lines[0]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of one MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_costs_nothing_that_was_written(runs: Runs, whole: Path, small_disk: Path) -> None:
+    words = [*WORDS, f"runs_dir={small_disk}", "run_name=run"]
+    folder = small_disk / "shapes" / "run"
+    for left in (0, 20_000):  # full to the last byte, and full in the middle of a checkpoint
+        process = runs.begin(words)
+        runs.wait_for((folder / ("metrics.csv" if left else "last.ckpt")).exists, process)
+        with open(small_disk / "filler", "wb", buffering=0) as filler:
+            try:
+                while filler.write(bytes(4096)):
+                    pass
+            except OSError:
+                filler.truncate(filler.tell() - left // 4096 * 4096)
+        ended = runs.end()
+        assert ended.status == 1, ended.output
+        assert "No space left on device" in error_of(ended.output) or "written" in error_of(ended.output)
+        assert str(folder) in error_of(ended.output)
+        load_classifier(folder / "last.ckpt")
+        (small_disk / "filler").unlink()
+    ended = runs.start(words)
+    assert ended.status == 0, ended.output
+    assert differences(whole, folder) == []
+
+
+def test_a_folder_that_becomes_read_only(runs: Runs, whole: Path, tmp_path: Path) -> None:
+    words = [*WORDS, f"runs_dir={tmp_path / 'runs'}", "run_name=run"]
+    folder = tmp_path / "runs" / "shapes" / "run"
+    process = runs.begin(words, powerless=True)
+    runs.wait_for((folder / "last.ckpt").exists, process)
+    folder.chmod(0o555)
+    try:
+        ended = runs.end()
+        assert ended.status == 1, ended.output
+        assert "Permission denied" in error_of(ended.output)
+        assert str(folder) in error_of(ended.output)
+        again = runs.start(words, powerless=True)
+        assert again.status == 1, again.output
+        assert error_of(again.output) == f"sppcls: error: {folder}: cannot write there (Permission denied)"
+    finally:
+        folder.chmod(0o755)
+    ended = runs.start(words, powerless=True)
+    assert ended.status == 0, ended.output
+    assert differences(whole, folder) == []
+
+
+def test_a_run_folder_that_is_deleted_is_one_line(runs: Runs, tmp_path: Path) -> None:
+    folder = tmp_path / "shapes" / "run"
+    process = runs.begin([*WORDS, f"runs_dir={tmp_path}", "run_name=run"])
+    runs.wait_for((folder / "last.ckpt").exists, process)
+    folder.rename(tmp_path / "gone")
+    ended = runs.end()
+    assert ended.status == 1, ended.output
+    assert error_of(ended.output) == (
+        f"sppcls: error: {folder}: the run folder was removed or renamed while it was in use; training stopped"
+    )
+    assert not folder.exists()
+
+
+def test_the_event_file_may_be_deleted(runs: Runs, whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shapes" / "run"
+    process = runs.begin([*WORDS, f"runs_dir={tmp_path}", "run_name=run"])
+    runs.wait_for((folder / "last.ckpt").exists, process)
+    for path in folder.glob("events.*"):
+        path.unlink()
+    ended = runs.end()
+    assert ended.status == 0, ended.output
+    assert differences(whole, folder) == []
+
+
+def children(process: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def test_a_loader_that_is_killed_ends_the_run_in_one_line(runs: Runs, whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shapes" / "run"
+    words = [*WORDS, f"runs_dir={tmp_path}", "run_name=run", "data.workers=2"]
+    process = runs.begin(words)
+    runs.wait_for((folder / "last.ckpt").exists, process)
+    os.kill(children(process)[0], 9)
+    ended = runs.end()
+    assert ended.status == 1, ended.output
+    assert "a loader process died" in error_of(ended.output)
+    ended = runs.start(words)
+    assert ended.status == 0, ended.output
+    assert differences(whole, folder) == []
+
+
+def make_photos(root: Path) -> None:
+    rng = np.random.default_rng(1)
+    for split, count in (("train", 24), ("val", 8)):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 255, (80, 90, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.jpg")
+
+
+@pytest.mark.parametrize("on_error", ["skip", "raise"])
+def test_images_that_vanish_and_change_in_a_run(runs: Runs, tmp_path: Path, on_error: str) -> None:
+    make_photos(tmp_path / "photos")
+    words = [word for word in WORDS if not word.startswith(("data.num", "data=", "trainer.max_epochs"))]
+    words += ["data=folder", f"data.root={tmp_path / 'photos'}", f"data.on_error={on_error}", "trainer.max_epochs=8",
+              f"runs_dir={tmp_path}", "run_name=run", "data.workers=1"]  # fmt: skip
+    folder = tmp_path / "folder" / "run"
+    process = runs.begin(words)
+    runs.wait_for((folder / "last.ckpt").exists, process)
+    cat, dog = (tmp_path / "photos" / "train" / name for name in ("cat", "dog"))
+    (cat / "3.jpg").unlink()
+    (dog / "5.jpg").write_bytes((dog / "5.jpg").read_bytes()[:500])
+    (dog / "7.jpg").write_bytes(b"")
+    Image.new("RGB", (200, 120)).save(dog / "8.jpg")  # another picture is no error
+    ended = runs.end()
+    if on_error == "raise":
+        assert ended.status == 1, ended.output
+        assert any(name in error_of(ended.output) for name in ("3.jpg", "5.jpg", "7.jpg"))
+        return
+    assert ended.status == 0, ended.output
+    assert "3 images could not be read and were left out" in ended.output
+    assert f"{cat / '3.jpg'}: cannot be read (No such file or directory)" in ended.output
+    assert f"{dog / '5.jpg'}: damaged image" in ended.output
+    assert f"{dog / '7.jpg'}: empty file" in ended.output
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        seen = [int(row["images_seen"]) for row in csv.DictReader(file)]
+    assert seen[-1] - seen[-2] == 48 - 3

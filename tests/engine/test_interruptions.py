@@ -1,0 +1,162 @@
+"""Impatient signals, a reader that leaves, a clock that jumps, and memory that runs out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from killing import ROOT, STATEFUL, Runs, differences, equal
+from tiny_runs import TINY
+
+WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    with Runs() as runs:
+        yield runs
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run without trouble."""
+    place = tmp_path_factory.mktemp("whole")
+    ended = runs.start([*WORDS, f"runs_dir={place}", "run_name=run"])
+    assert ended.status == 0, ended.output
+    return place / "shapes" / "run"
+
+
+@pytest.mark.parametrize(
+    ("signum", "times"), [(signal.SIGTERM, 2), (signal.SIGINT, 3)], ids=["SIGTERM twice", "SIGINT 3 times"]
+)
+def test_a_signal_repeated_stops_at_once_and_costs_no_checkpoint(
+    runs: Runs, whole: Path, tmp_path: Path, signum: int, times: int
+) -> None:
+    words = [*WORDS, f"runs_dir={tmp_path}", "run_name=run", "data.workers=1"]
+    folder = tmp_path / "shapes" / "run"
+    process = runs.begin(words)
+    runs.wait_for((folder / "last.ckpt").exists, process)
+    for _ in range(times):
+        try:
+            os.killpg(process, signum)  # as a terminal does
+        except ProcessLookupError:
+            break
+        time.sleep(0.02)
+    ended = runs.end()
+    # The first one may have been obeyed before the second one came; a third may come before Python can hear it.
+    assert ended.status in (128 + signum, 130, -signum), ended.output
+    assert "Traceback" not in ended.output
+    ended = runs.start(words)
+    assert ended.status == 0, ended.output
+    assert differences(whole, folder) == []
+
+
+def test_a_reader_that_leaves_does_not_end_the_training(whole: Path, tmp_path: Path) -> None:
+    """``python train.py | head -1``, in a shell."""
+    words = [*WORDS, f"runs_dir={tmp_path}", "run_name=run"]
+    command = f'{sys.executable} {ROOT / "train.py"} "$@" 2>{tmp_path / "stderr"} | head -1; exit ${{PIPESTATUS[0]}}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", "-c", command, "bash", *words], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert (tmp_path / "stderr").read_text() == ""
+    assert done.returncode == 0
+    assert done.stdout.count("\n") == 1
+    folder = tmp_path / "shapes" / "run"
+    assert differences(whole, folder) == []
+    assert "Trained to epoch 3 of 3" in (folder / "train.log").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("faketime"), reason="needs the program faketime")
+def test_a_clock_that_jumps(whole: Path, tmp_path: Path) -> None:
+    """Two days back in the middle of the run, then a year ahead: durations are those of a clock that does not jump."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    clock = tmp_path / "clock"
+    clock.write_text("+0\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "LD_PRELOAD": str(library),
+                   "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
+                   "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+    words = [*WORDS, f"runs_dir={tmp_path}", "run_name=run", "log.save_every_minutes=0.0001"]
+    folder = tmp_path / "shapes" / "run"
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        for epochs, jump in ((1, "-2d"), (2, "+1y")):
+            while process.poll() is None and _rows(folder) < epochs:
+                time.sleep(0.005)
+            clock.write_text(f"{jump}\n")
+        output = process.communicate(timeout=300)[0]
+    passed = time.monotonic() - started
+    assert process.returncode == 0, output
+    days = re.findall(r"^(\d{4}-\d\d-\d\d) ", (folder / "train.log").read_text(), re.MULTILINE)
+    assert len(set(days)) == 3, "the log shows that the clock has jumped"
+    assert differences(whole, folder) == []
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for name in ("epoch_seconds", "train_seconds"):
+        assert all(0 < float(row[name]) < passed for row in rows)
+    assert 0 < json.loads((folder / "result.json").read_text())["train_seconds"] < passed
+
+
+def _rows(folder: Path) -> int:
+    path = folder / "metrics.csv"
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+# 48 steps in an epoch: on a CPU, memory is looked at before 3 epochs of it, but not before 2.
+CHECKED = [*TINY, *STATEFUL, "data.batch_size=1", "data.val_batch_size=20", "scheduler=constant", "mix.mixup=0",
+           "trainer.accumulate_grad_batches=1", "mix.cutmix=0"]  # fmt: skip
+
+
+def test_the_look_at_memory_leaves_no_trace(runs: Runs, tmp_path: Path) -> None:
+    words = [*CHECKED, f"runs_dir={tmp_path}"]
+    ended = runs.start([*words, "run_name=unchecked"], {"call": "_fits", "number": 1})
+    assert ended.status == 0, ended.output
+    three = [*words, "trainer.max_epochs=3"]
+    assert runs.start([*three, "run_name=looks"], {"call": "_fits", "number": 1}).status == -9
+    # A validation step is two calls, one is before training: killed in the third epoch's.
+    ended = runs.start([*three, "run_name=checked"], {"call": "validation_step", "number": 7})
+    assert ended.status == -9, ended.output
+    folders = (tmp_path / "shapes" / "unchecked", tmp_path / "shapes" / "checked")
+    one, other = (torch.load(folder / "last.ckpt", weights_only=True) for folder in folders)
+    assert one["epoch"] == other["epoch"] == 1
+    for part in ("state_dict", "optimizer_states", "averaging_state"):
+        assert equal(one.get(part), other.get(part)), part
+
+
+@pytest.mark.parametrize("epochs", [2, 60], ids=["in the first step", "before it"])
+def test_too_large_a_batch_is_told_with_one_that_fits(runs: Runs, tmp_path: Path, epochs: int) -> None:
+    def attempt(batch: int) -> str:
+        words = [*TINY, "backbone.width=0.25", f"data.num_train={2 * batch}", f"data.batch_size={batch}",
+                 "data.val_batch_size=8", f"trainer.max_epochs={epochs}", f"runs_dir={tmp_path}"]  # fmt: skip
+        ended = runs.start(words, {"call": "on_train_batch_end", "number": 1}, memory=300 << 20)
+        assert ended.status in (1, -9), ended.output
+        assert "Traceback" not in ended.output
+        assert ended.status == -9 or "images/s" not in ended.output
+        return ended.output if ended.status == 1 else ""
+
+    pattern = r"data.batch_size=400: out of memory in a training step of 400 images at size 96; the largest that fits is (\d+): choose data.batch_size=\1 or smaller sizes \(trainer.accumulate_grad_batches=(\d+) keeps"
+    output = attempt(400)
+    told = re.search(pattern, output)
+    assert told, output
+    most, accumulate = int(told[1]), int(told[2])
+    assert most * accumulate >= 400 > most * (accumulate - 1)
+    assert attempt(most // 2) == ""
+    assert "out of memory" in attempt(3 * most)

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from sppcls import __version__
 from sppcls.building import (
     build_network,
     check_batch,
-    check_size,
     load_sources,
     make_caches,
     make_datamodule,
@@ -29,7 +27,7 @@ from sppcls.building import (
 from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
-from sppcls.data import Size, SizeSchedule, Source, size_label
+from sppcls.data import size_label
 from sppcls.engine.allocator import keep_freed_memory
 from sppcls.engine.answers import Answers
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card
@@ -46,10 +44,10 @@ from sppcls.engine.report import Report
 from sppcls.engine.resuming import find_resume, repair
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
-from sppcls.errors import ConfigError, SppclsError
-from sppcls.evaluation import Protocol, load_protocols
+from sppcls.errors import SppclsError
 from sppcls.files import replacing
-from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
+from sppcls.nn import LevelLargerThanMapWarning
+from sppcls.run_checks import accelerator_of, device_count, fitting_protocols
 from sppcls.run_folder import (
     BEST,
     LAST,
@@ -117,41 +115,6 @@ def train(config: Config) -> dict[str, Any]:
         start_console(None)
 
 
-class RunChecks:
-    """What training would refuse at its start, for one config after another.
-
-    Images are looked at once for all configs that take the same, and a network is built once for neighbours that
-    share it.
-
-    Args:
-        here: whether the runs will be on this machine, so that its devices are what they will have.
-    """
-
-    def __init__(self, here: bool = True) -> None:
-        self.here = here
-        self._sources: dict[str, tuple[Source, Source]] = {}
-        self._net: tuple[str, SPPClassifier] | None = None
-
-    def check(self, config: Config) -> None:
-        """Raise the SppclsError that :func:`train` would raise before it trains."""
-        schedule = size_schedule(config)
-        devices = device_count(config) if self.here else 1
-        data = {k: v for k, v in as_dict(config)["data"].items() if k not in ("batch_size", "val_batch_size")}
-        key = str(data)
-        if key not in self._sources:
-            self._sources[key] = load_sources(config)
-        train_source, _ = self._sources[key]
-        check_batch(config, len(train_source), devices)
-        sizes = val_sizes(config, schedule)
-        parts = as_dict(config)
-        key = str(
-            [parts["backbone"], parts["pyramid"], parts["head"], schedule.largest, train_source.classes]
-        )
-        if self._net is None or self._net[0] != key:
-            self._net = (key, build_network(config, len(train_source.classes)))
-        _fitting_protocols(config, self._net[1], schedule, sizes)
-
-
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
@@ -159,7 +122,7 @@ class _Run:
         self.config = config
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
-        self.accelerator = _accelerator(config)
+        self.accelerator = accelerator_of(config)
         self.val_sizes = val_sizes(config, self.schedule)
         self.train_source, self.val_source = load_sources(config)
         self.devices = device_count(config)
@@ -176,7 +139,7 @@ class _Run:
         }
         pl.seed_everything(config.seed, verbose=False)
         self.net = build_network(config, len(self.train_source.classes))
-        self.protocols = _fitting_protocols(config, self.net, self.schedule, self.val_sizes)
+        self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
         self.card = make_card(
             architecture=self.architecture,
             classes=self.train_source.classes,
@@ -348,46 +311,6 @@ def _rank() -> int:
         return int(os.environ["NODE_RANK"])
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
-
-
-def _accelerator(config: Config) -> str:
-    name = config.trainer.accelerator
-    if name == "auto":
-        name = "gpu" if torch.cuda.is_available() else "cpu"
-    if name == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator=gpu: torch sees no GPU here; choose cpu or auto")
-    if config.trainer.precision == "16-mixed" and name == "cpu":
-        raise ConfigError("trainer.precision=16-mixed: needs a GPU; on a CPU choose bf16-mixed or 32-true")
-    return name
-
-
-def _fitting_protocols(
-    config: Config, net: SPPClassifier, schedule: SizeSchedule, sizes: list[Size]
-) -> list[Protocol]:
-    """The protocols asked for, after a look at whether the network can see all that the config wants to show it."""
-    for size in {*schedule.training_sizes, *sizes}:
-        check_size(net, size)
-    protocols = [protocol.at(sizes[0]) for protocol in load_protocols(config.evaluation.protocols or [])]
-    for protocol in protocols:
-        protocol.check_fits(net)
-    return protocols
-
-
-def device_count(config: Config) -> int:
-    """Devices that a run would use here, on all machines together.
-
-    Raises:
-        ConfigError: it asks for a GPU, and there is none.
-    """
-    accelerator = _accelerator(config)
-    devices = config.trainer.devices
-    if isinstance(devices, Sequence) and not isinstance(devices, str):
-        count = len(devices)
-    elif devices == "auto":
-        count = torch.cuda.device_count() if accelerator == "gpu" else 1
-    else:
-        count = int(devices)
-    return count * config.trainer.num_nodes
 
 
 def _quiet_lightning() -> None:

@@ -17,7 +17,7 @@ from sppcls.data import Source, build_sources, check_headers, size_label
 from sppcls.data.files import FileSource
 from sppcls.data.sizes import area
 from sppcls.errors import SppclsError
-from sppcls.training import RunChecks, device_count
+from sppcls.run_checks import RunChecks, device_count
 
 _FEW = 10  # training images of a class, below which its error is a matter of luck
 _SHOWN = 3  # names in a line

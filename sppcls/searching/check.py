@@ -11,9 +11,9 @@ from sppcls.composition import compose
 from sppcls.config import Config, size_schedule
 from sppcls.data import size_label
 from sppcls.errors import ConfigError, DataError, SppclsError
+from sppcls.run_checks import RunChecks
 from sppcls.searching.parameters import Choices
 from sppcls.searching.space import SearchPlan
-from sppcls.training import RunChecks
 
 # How many draws of the other values a value is tried with before it is called impossible.
 _TRIES = 20

@@ -139,7 +139,7 @@ def _print(text: str) -> None:
 
 def _check_jobs(plan: SweepPlan, configs: dict[str, Config], here: bool) -> None:
     """What building a run would refuse, for every job; networks and folders that several jobs share are built once."""
-    from sppcls.training import RunChecks
+    from sppcls.run_checks import RunChecks
 
     checks = RunChecks(here)
     for job in sorted(plan.jobs, key=lambda job: str(as_dict(configs[job.name])["backbone"])):

@@ -12,7 +12,6 @@ programs on the machine disturb less, and by the clock. Building the caches is t
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import Row, finish, ratio_row
+from common import parser as arguments
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -107,7 +108,7 @@ def epoch(batches: Callable[[], Iterable]) -> tuple[float, float]:
     return (time.process_time() - cpu) / count, (time.perf_counter() - clock) / count
 
 
-def measure(label: str, root: Path, rounds: int, place: str) -> None:
+def measure(label: str, root: Path, rounds: int, place: str) -> list[Row]:
     plain, config = of_sppcls(root, "resized", None)
     started = time.process_time()
     cached, _ = of_sppcls(root, "resized", place)
@@ -128,30 +129,41 @@ def measure(label: str, root: Path, rounds: int, place: str) -> None:
                 seconds[name].append(found)
     cpu = {name: statistics.median(c for c, _ in values) for name, values in seconds.items()}
     clock = {name: statistics.median(w for _, w in values) for name, values in seconds.items()}
-    rows = []
+    lines = []
     for name, values in seconds.items():
         each = [1 / c for c, _ in values]
         ratios = [cpu[peer] / cpu[name] for peer in ("torchvision preset", "timm loader")]
-        rows.append([name, f"{1 / cpu[name]:.0f}", f"{min(each):.0f} to {max(each):.0f}", f"{1 / clock[name]:.0f}",
+        lines.append([name, f"{1 / cpu[name]:.0f}", f"{min(each):.0f} to {max(each):.0f}", f"{1 / clock[name]:.0f}",
                      *(f"{ratio:.2f}" for ratio in ratios)])  # fmt: skip
     print(f"\n{label}; caches of augment=resized built in {built:.1f} s")
-    print(table(rows, ["images/s/core", "median", "rounds", "by the clock", "over torchvision", "over timm"]))
+    print(
+        table(lines, ["images/s/core", "median", "rounds", "by the clock", "over torchvision", "over timm"])
+    )
+    return as_rows(label, seconds)
+
+
+def as_rows(label: str, seconds: dict[str, list[tuple[float, float]]]) -> list[Row]:
+    """Ours beside each peer, by processor time."""
+    work = {name: [cpu for cpu, _ in values] for name, values in seconds.items()}
+    return [
+        ratio_row(f"{name}: images/s per core, {label}", peer, work[peer], work[name], bar)
+        for peer in ("torchvision preset", "timm loader")
+        for name, bar in (("sppcls", 1.5), ("sppcls, cache", 4.0))
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, 5)
     parser.add_argument("--data-root", type=Path, help="a folder with train/ and val/ to measure as well")
     parser.add_argument("--images", type=int, default=500, help="generated JPEG files (500)")
-    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         write_photos(Path(folder) / "photos", args.images)
-        measure("generated, 500 x 375", Path(folder) / "photos", args.rounds, f"{folder}/cache")
+        rows = measure("generated, 500 x 375", Path(folder) / "photos", args.rounds, f"{folder}/cache")
         if args.data_root:
-            measure(str(args.data_root), args.data_root, args.rounds, f"{folder}/cache")
+            rows += measure(args.data_root.name, args.data_root, args.rounds, f"{folder}/cache")
+    finish(rows, args)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import finish, ratio_row
+from common import parser as arguments
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -92,13 +94,10 @@ def cpu_seconds() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, 3)
     parser.add_argument("checkpoint", metavar="CKPT")
     parser.add_argument("folder", metavar="FOLDER")
     parser.add_argument("--limit", type=int, default=300, help="images (300)")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="processes that read images for sppcls (2)")
     parser.add_argument(
         "--threads", type=int, help="CPU threads of the network on both sides (torch's choice)"
@@ -134,6 +133,15 @@ def main() -> None:
     ours, peer = (runs[side][0]["answers"] for side in SIDES)
     agree = sum(a == b for a, b in zip(ours, peer, strict=True))
     print(f"same top-1 class: {agree} of {len(ours)} images")
+    clock, work = ([[r[key] for r in runs[side]] for side in SIDES] for key in ("seconds", "cpu"))
+    what, peer_name = f"predict, {len(ours)} photos of mixed shapes", "a loop, one at a time"
+    finish(
+        [
+            ratio_row(f"{what}, {args.workers} readers", peer_name, clock[1], clock[0], 2.0),
+            ratio_row(f"{what}, processor time", peer_name, work[1], work[0]),
+        ],
+        args,
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ memory of the runs' processes goes from the first to the last. Generated images,
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import signal
@@ -19,6 +18,8 @@ import time
 from pathlib import Path
 
 import torch
+from common import Row, finish
+from common import parser as arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = ["data.num_train=96", "data.num_val=40", "data.batch_size=16", "data.workers=0", "backbone.width=0.0625",
@@ -48,9 +49,7 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, 1)
     parser.add_argument("--kill-after", type=int, default=5, help="finished runs before the kill (5)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +76,10 @@ def main() -> None:
         print(f"runs with the same final weights    {equal} of {len(names)}")
         memory = [int(row["peak_memory_mib"]) for row in rows]
         print(f"peak memory of the runs, MiB        {', '.join(map(str, memory))}")
-        print(f"last over first                     {memory[-1] / memory[0]:.3f}")
+    ratio = memory[-1] / memory[0]
+    finish(
+        [Row("peak memory, job 12 of a sweep", "job 1", ratio, ratio, ratio, 1, 1.05, at_most=True)], options
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Images per second of ``sppcls train`` over a bare PyTorch loop with the same network, images and batches; and the
 time of a 180 epoch over that of a 224 epoch.
 
-    python benchmarks/train_loop.py [--data-root FOLDER] [--rounds 3]
+    python benchmarks/train_loop.py [--data-root FOLDER [--cache]] [--rounds 3]
 
 Both sides train the default small ZF-5 with the default loader settings; they take turns, an epoch at 224 and one at 180
 each, and the medians over the rounds are reported. The peer is the loop that one would write by hand around a torch
@@ -10,7 +10,6 @@ DataLoader with torchvision transforms that decode, cut and resize per image, in
 
 from __future__ import annotations
 
-import argparse
 import csv
 import statistics
 import tempfile
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from common import finish, ratio_row
+from common import parser as arguments
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -83,15 +84,17 @@ def with_sppcls(config: Config) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, 3)
     parser.add_argument("--data-root", help="folder with train/ and val/; default: the generated images")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cache", action="store_true", help="with data.cache=disk (needs --data-root)")
     args = parser.parse_args()
     data = ["data=folder", f"data.root={args.data_root}"] if args.data_root else []
+    label = Path(args.data_root).name if args.data_root else "generated images"
     figures: dict[str, list[float]] = {"sppcls 224": [], "sppcls 180": [], "bare 224": [], "bare 180": []}
     with tempfile.TemporaryDirectory() as folder:
+        if args.cache:
+            data += ["data.cache=disk", f"data.cache_dir={folder}/cache"]
+            label += ", data.cache=disk"
         for _ in range(args.rounds):
             config = compose([*data, "augment=anywhere", "trainer.max_epochs=2", "trainer.val_every=2",
                               "trainer.limit_val_batches=1", f"runs_dir={folder}", "log.images=false"])  # fmt: skip
@@ -106,11 +109,19 @@ def main() -> None:
         print(
             f"{name}: {1 / median[name]:.1f} images/s (rounds: {', '.join(f'{1 / v:.1f}' for v in values)})"
         )
-    for size in ("224", "180"):
-        print(
-            f"sppcls over bare loop at {size}: {median[f'bare {size}'] / median[f'sppcls {size}']:.2f} x images/s"
+    rows = [
+        ratio_row(
+            f"sppcls train, images/s at {size}, {label}",
+            "a bare loop",
+            figures[f"bare {size}"],
+            figures[f"sppcls {size}"],
+            0.97,
         )
-    print(f"180 epoch over 224 epoch: {median['sppcls 180'] / median['sppcls 224']:.2f} of the time")
+        for size in ("224", "180")
+    ]
+    both = figures["sppcls 180"], figures["sppcls 224"]
+    rows.append(ratio_row(f"time of an epoch at 180, {label}", "at 224 (pixels: 0.646)", *both, 0.70, True))
+    finish(rows, args)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ views is the usual way to do it: every view is cut, resized to 224 and sent thro
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from common import Row, finish, ratio_row
+from common import parser as arguments
 
 import sppcls
 from sppcls.building import load_sources
@@ -24,6 +25,8 @@ from sppcls.console import table
 from sppcls.data import FileSource, Source
 from sppcls.data.sizes import as_size
 from sppcls.evaluation import Predictions, evaluate_protocol, load_protocol
+
+BARS = {"96 windows + 2 full": 5.0}
 
 
 @dataclass
@@ -51,13 +54,10 @@ def some_of(source: Source, limit: int) -> Source:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, 3)
     parser.add_argument("checkpoint")
     parser.add_argument("--data", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--limit", type=int, default=100, help="validation images (100)")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--what", default="ten,96,full", help="rows, with commas between (all)")
     args = parser.parse_args()
@@ -75,7 +75,8 @@ def main() -> None:
             label, lambda: evaluate_protocol(net, source, views, batch_size=batch_size, keep_scores=True), []
         )
 
-    rows: list[tuple[str, ...]] = []
+    lines: list[tuple[str, ...]] = []
+    rows: list[Row] = []
     pairs = {
         "ten": [
             side("ten crops", "ten_view"),
@@ -101,7 +102,10 @@ def main() -> None:
             assert each.found is not None
             score = np.abs(each.found.scores - first.found.scores)
             other = each.found.scores.argmax(1) != first.found.scores.argmax(1)
-            rows.append(
+            if each is not first:
+                what = f"{each.label}, of {len(source)} images"
+                rows.append(ratio_row(what, first.label, first.seconds, each.seconds, BARS.get(each.label)))
+            lines.append(
                 (
                     each.label,
                     f"{statistics.median(each.seconds) / len(source) * 1000:.1f}",
@@ -126,7 +130,8 @@ def main() -> None:
     print(
         f"{len(source)} images, {args.rounds} rounds, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
     )
-    print(table(rows, head))
+    print(table(lines, head))
+    finish(rows, args)
 
 
 if __name__ == "__main__":

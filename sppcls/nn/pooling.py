@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sppcls.choices import POOL_MODES
+from sppcls.nn.nested import max_pool_levels, nested_sources
 from sppcls.nn.pyramid import Level, bin_bounds
 
 
@@ -33,6 +34,8 @@ def check_map(x: Tensor) -> None:
 
 def pool_levels(x: Tensor, levels: Sequence[Level], mode: str, rule: str) -> Tensor:
     """Pool a map (N, C, H, W) to every level and concatenate the results: (N, C * bins)."""
+    if rule == "adaptive" and mode == "max" and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return max_pool_levels(x, levels)
     if rule == "adaptive" and mode == "max":
         pooled = adaptive_max_levels(x, levels)
     elif rule == "adaptive" and mode == "avg" and not _needs_deterministic_backward(x):
@@ -58,17 +61,14 @@ def _needs_deterministic_backward(x: Tensor) -> bool:
 def adaptive_max_levels(x: Tensor, levels: Sequence[Level]) -> list[Tensor]:
     """Max-pool a map (N, C, H, W) over the adaptive bins of every level: (N, C, rows, columns) for each.
 
-    Appendix bins nest: a bin of a level is exactly the union of the bins of any level whose rows and columns
-    are multiples of its own. So such a level is pooled from that level's small output instead of from the
-    map, and 6-3-2-1 reads the map once. Values are those of ``adaptive_max_pool2d``. So are gradients, as
-    long as the maximum of a bin is unique; where several cells of a bin hold exactly the maximum, the whole
-    gradient goes to one of them, not always the one that ``adaptive_max_pool2d`` picks.
+    Nested levels are pooled from each other, as in :mod:`sppcls.nn.nested`. Values are those of
+    ``adaptive_max_pool2d``. So are gradients, as long as the maximum of a bin is unique; where several cells of a bin
+    hold exactly the maximum, the whole gradient goes to one of them, not always the one that ``adaptive_max_pool2d``
+    picks.
     """
     outputs: dict[Level, Tensor] = {}
-    for level in sorted(set(levels), key=lambda level: level[0] * level[1], reverse=True):
-        sources = [m for m in outputs if m[0] % level[0] == 0 and m[1] % level[1] == 0]
-        if sources:
-            source = min(sources, key=lambda m: m[0] * m[1])
+    for level, source in nested_sources(levels).items():
+        if source is not None:
             kernel = (source[0] // level[0], source[1] // level[1])
             outputs[level] = F.max_pool2d(outputs[source], kernel)
         else:

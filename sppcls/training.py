@@ -28,7 +28,6 @@ from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
 from sppcls.data import size_label
-from sppcls.engine.allocator import keep_freed_memory
 from sppcls.engine.answers import Answers
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card
 from sppcls.engine.ema import ema_with_warmup
@@ -91,8 +90,6 @@ def train(config: Config) -> dict[str, Any]:
         torch.set_num_threads(config.trainer.threads)
     resume = find_resume(config)
     run = _Run(config)
-    if run.accelerator == "cpu":
-        keep_freed_memory()
     if resume is not None:
         check_resume(resume.checkpoint, run.card, resume.path)
     folder = _run_folder(config, resume.path if resume else None)

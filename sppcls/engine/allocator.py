@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import Any
 
 # Parameters of mallopt (malloc.h) and the variables by which a user sets them.
 _PARAMETERS = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
 _LARGER_THAN_ANY_MAP = 1 << 30
+_BY_DEFAULT = 128 << 10
 
 
 def keep_freed_memory() -> bool:
@@ -20,10 +22,22 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it does; not where the user's environment already tunes the allocator, nor on other systems.
     """
-    if not sys.platform.startswith("linux") or any(name in os.environ for name in _PARAMETERS):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
-    if mallopt is None:
+    mallopt = _function("mallopt")
+    if mallopt is None or any(name in os.environ for name in _PARAMETERS):
         return False
     taken = [mallopt(parameter, _LARGER_THAN_ANY_MAP) for parameter in _PARAMETERS.values()]
     return all(taken)
+
+
+def give_back_freed_memory() -> None:
+    """Have glibc hand back what it keeps, as far as it can, and keep no more."""
+    mallopt, trim = _function("mallopt"), _function("malloc_trim")
+    if mallopt is not None and trim is not None:
+        for parameter in _PARAMETERS.values():
+            mallopt(parameter, _BY_DEFAULT)
+        trim(0)
+
+
+def _function(name: str) -> Any:
+    """A function of glibc's; other C libraries have none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

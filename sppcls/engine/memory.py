@@ -16,6 +16,7 @@ from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sampler import batch_size_at
 from sppcls.data.sizes import Size, size_label
 from sppcls.data.transforms import prepare_batch
+from sppcls.engine.allocator import give_back_freed_memory, keep_freed_memory
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import SppclsError
 
@@ -54,11 +55,13 @@ class MemoryCheck(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = cast(ClassificationModule, pl_module)
         epochs = (trainer.max_epochs or 0) - trainer.current_epoch
-        if module.device.type == "cpu" and epochs * int(trainer.num_training_batches) < CPU_STEPS:
-            return
-        for size, images in _largest_steps(trainer, module):
-            if not _fits(trainer, module, size, images):
-                raise OutOfMemoryError(_advice(trainer, module, size, images))
+        on_cpu = module.device.type == "cpu"
+        if not on_cpu or epochs * int(trainer.num_training_batches) >= CPU_STEPS:
+            for size, images in _largest_steps(trainer, module):
+                if not _fits(trainer, module, size, images):
+                    raise OutOfMemoryError(_advice(trainer, module, size, images))
+        if on_cpu:
+            keep_freed_memory()  # not before: what an attempt that failed leaves behind must not count in the next
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -78,8 +81,9 @@ class MemoryCheck(Callback):
             )
         else:
             traceback.clear_frames(exception.__traceback__)  # they hold what the step had computed
+            give_back_freed_memory()
             images = dict(_largest_steps(trainer, module)).get(module.size, module.config.data.batch_size)
-            self.told = _advice(trainer, module, module.size, images)
+            self.told = _advice(trainer, module, module.size, images, begun=True)
 
 
 def _largest_steps(trainer: pl.Trainer, module: ClassificationModule) -> list[tuple[Size, int]]:
@@ -138,12 +142,17 @@ def _step(trainer: pl.Trainer, module: ClassificationModule, size: Size, images:
     del gradients, held
 
 
-def _advice(trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int) -> str:
+def _advice(
+    trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int, begun: bool = False
+) -> str:
     data = module.config.data
     line = f"data.batch_size={data.batch_size}: out of memory in a training step of {images} images at size {size_label(size)}"
+    smaller = "choose a smaller batch or smaller sizes"
     if trainer.world_size > 1:  # the other processes would wait for this one's attempts
-        return f"{line}: choose a smaller batch or smaller sizes"
+        return f"{line}: {smaller}"
     most = _largest(images, lambda n: _fits(trainer, module, size, n))
+    if not most and begun:  # what that step leaves behind may be all there is
+        return f"{line}: {smaller}"
     if not most:
         return f"{line}, and of 1 image: choose smaller sizes or a smaller network"
     share = (
@@ -151,8 +160,10 @@ def _advice(trainer: pl.Trainer, module: ClassificationModule, size: Size, image
     )
     choice = max(1, int(most * share))
     accumulate = math.ceil(data.batch_size * module.config.trainer.accumulate_grad_batches / choice)
+    # What is left of a step that has begun may take room, so that more would fit into a new process.
+    found = f"{most} fit" if begun else f"the largest that fits is {most}"
     return (
-        f"{line}; the largest that fits is {most}: choose data.batch_size={choice} or smaller sizes "
+        f"{line}; {found}: choose data.batch_size={choice} or smaller sizes "
         f"(trainer.accumulate_grad_batches={accumulate} keeps the images per update)"
     )
 

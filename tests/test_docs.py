@@ -179,7 +179,7 @@ def check_command(name: str, words: list[str]) -> None:
     assert name in COMMANDS, name
     if not words or "--help" in words:
         return
-    if name in ("train", "sizes"):
+    if name in ("train", "sizes", "doctor"):
         check_train_words(tuple(words))
         return
     if name == "search":  # would begin: generated images need no files

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,12 +38,13 @@ def tiny(tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def program() -> Callable[..., subprocess.Popen[str]]:
-    """Start ``python train.py`` as a user would; the process belongs to the caller."""
+def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start ``python train.py`` as a user would; what still runs at the end of the test is killed."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(words: list[str], **options: object) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -51,8 +52,16 @@ def program() -> Callable[..., subprocess.Popen[str]]:
             env=environment,
             **options,  # type: ignore[call-overload]
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.fixture

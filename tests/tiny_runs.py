@@ -24,7 +24,7 @@ TINY = [
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not happened():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline

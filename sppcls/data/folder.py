@@ -180,11 +180,12 @@ def _class_files(root: Path, leave_out: frozenset[str] = frozenset()) -> tuple[d
 def _class_names(root: Path, leave_out: frozenset[str] = frozenset()) -> list[str]:
     """Names of the folders in ``root``, sorted, hidden ones left out."""
     try:
-        return sorted(
-            entry.name
-            for entry in os.scandir(root)
-            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in leave_out
-        )
+        with os.scandir(root) as found:
+            return sorted(
+                entry.name
+                for entry in found
+                if entry.is_dir() and not entry.name.startswith(".") and entry.name not in leave_out
+            )
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
 

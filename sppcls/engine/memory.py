@@ -63,6 +63,10 @@ class MemoryCheck(Callback):
         if on_cpu:
             keep_freed_memory()  # not before: what an attempt that failed leaves behind must not count in the next
 
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if pl_module.device.type == "cpu":
+            give_back_freed_memory()  # to whoever trains from Python and goes on to other things
+
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:

@@ -69,7 +69,7 @@ def browser() -> Iterator[api.Browser]:
 @pytest.fixture
 def page(browser: api.Browser) -> Iterator[api.Page]:
     opened = browser.new_page(viewport={"width": 1900, "height": 1200})
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(120_000)
     yield opened
     opened.close()
 

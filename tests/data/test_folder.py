@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 
@@ -130,7 +131,13 @@ def test_the_split_depends_neither_on_the_place_nor_on_the_listing_nor_on_the_se
     second = build_sources("folder", tmp_path / "another place", seed=7)
     assert [names(s) for s in first] == [names(s) for s in second]
     scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: reversed(list(scandir(path))))
+
+    @contextlib.contextmanager
+    def backwards(path):
+        with scandir(path) as found:
+            yield reversed(list(found))
+
+    monkeypatch.setattr(os, "scandir", backwards)
     third = build_sources("folder", tmp_path / "one")
     assert [names(s) for s in first] == [names(s) for s in third]
     # Written down once: the split must not change between versions.

@@ -300,7 +300,8 @@ def test_memory_does_not_grow_with_the_number_of_images(net: SPPClassifier, tmp_
     assert (written.images, written.length) == (1500, length)
     size = (tmp_path / "f.npz").stat().st_size
     assert size > 4 * 1500 * length
-    assert peak < 0.8 * size  # two chunks of 512 images; all of them at once are more than the whole
+    # Two chunks of 512 images and a batch of 64; all images at once are more than the whole.
+    assert peak < 0.9 * size
     with np.load(tmp_path / "f.npz") as file:
         rows = file["features"]
     assert (rows == rows[0]).all() or np.allclose(rows, rows[0], atol=1e-5)

@@ -74,7 +74,7 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         with hydra_session():
             return hydra_compose(CONFIG_NAME, overrides=words)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, overrides, config_dir)) from None
+        raise ConfigError(explain(error, overrides, config_dir)) from None
 
 
 def searchpath_words(config_dir: str | Path | None) -> list[str]:
@@ -106,7 +106,7 @@ def hydra_session() -> Iterator[Hydra]:
             GlobalHydra.instance().hydra = outer
 
 
-def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path | None) -> str:
+def explain(error: Exception, overrides: Sequence[str], config_dir: str | Path | None) -> str:
     """Hydra's message, which has several lines, as one that names what is allowed."""
     text = str(error)
     known = group_choices(config_dir)

@@ -18,6 +18,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import sppcls
 from sppcls.classes import check_classes
+from sppcls.engine.card import card_problem
 from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy
 from sppcls.nn import SPPClassifier, build_classifier
@@ -101,9 +102,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: format {card.get('format')} written by sppcls {card.get('version')}; "
             f"this is sppcls {sppcls.__version__}, which reads format {FORMAT}"
         )
-    missing = {"architecture", "classes", "mean", "std", "train_sizes", "val_sizes", "config"} - card.keys()
-    if missing:
-        raise CheckpointError(f"{path}: incomplete; it lacks {', '.join(sorted(missing))}")
+    if problem := card_problem(checkpoint):
+        raise CheckpointError(f"{path}: {problem}")
     return checkpoint
 
 
@@ -141,7 +141,7 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     architecture["input_size"] = tuple(architecture["input_size"])
     try:
         net = build_classifier(**architecture)
-    except (ValueError, TypeError, ImportError) as error:
+    except Exception as error:  # torch raises many types, for example where the memory does not suffice
         raise CheckpointError(
             f"{path}: its network cannot be built: {' '.join(str(error).split())}"
         ) from None

@@ -292,7 +292,9 @@ def command_lines() -> Target:
         assert "Traceback" not in message, message
         if status:
             assert "error: " in message, message
-            assert kind == "sizes" or message.count("\n") == 1, message  # argparse adds a line of usage
+            assert message.startswith("usage: ") or message.count("\n") == 1, (
+                message
+            )  # argparse adds a line of usage
         return "refused" if status else "fine"
 
     return Target(st.tuples(kinds, st.lists(WORDS, min_size=1, max_size=3)), check)

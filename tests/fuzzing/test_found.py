@@ -58,6 +58,9 @@ def test_a_list_of_numbers_holds_numbers(key: str, value: list[Any]) -> None:
     ("words", "message"),
     [
         (["--config-name=x"], "Cannot find primary config 'x'"),
+        (["sizes=224"], "sizes=224: choose from"),
+        (["--config-dir", "--cfg", "job"], "--config-dir: needs a value"),
+        (["--cfg", "job", "--info"], "--cfg --info: one of them at a time"),
         (["foo=1", "--cfg", "job"], "foo: unknown key"),
         (["+a=${nope}", "--cfg", "job", "--resolve"], "Interpolation key 'nope' not found"),
     ],
@@ -116,14 +119,6 @@ def test_brackets_in_brackets_without_end(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "b", error=20)
     (run / "config.yaml").write_text("- " * 20_000)
     assert any("config.yaml" in problem for problem in compare([tmp_path / "runs"]).problems)
-
-
-def test_an_epoch_without_end_is_told(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "runs" / "a", error=20)
-    write_run(tmp_path / "runs" / "b", error=20)
-    text = (run / "metrics.csv").read_text().splitlines()
-    (run / "metrics.csv").write_text("\n".join([*text[:-1], "inf," + text[-1].partition(",")[2]]) + "\n")
-    assert any(str(run) in problem for problem in compare([tmp_path / "runs"]).problems)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[1, 2]", b"", b"data: 1\ntrainer: 2\n"])

@@ -15,9 +15,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from sppcls.config import Config, as_dict
 from sppcls.config_checks import check_config, suggest
@@ -29,8 +27,10 @@ CONFIG_NAME = "train"
 NO_GROUPS = ("protocol", "sweep", "search")
 
 # Hydra's command line.
+_ONE_OF = ("--run", "-r", "--multirun", "-m", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 _OPTIONS_WITH_VALUE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--package",
                        "-p", "--info", "-i", "--experimental-rerun")  # fmt: skip
+_VALUE_NEEDED = tuple(option for option in _OPTIONS_WITH_VALUE if option not in ("--info", "-i"))
 _OPTIONS = ("--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion",
             "-sc")  # fmt: skip
 
@@ -73,8 +73,8 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
     try:
         with hydra_session():
             return hydra_compose(CONFIG_NAME, overrides=words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, overrides, config_dir)) from None
+    except Exception as error:  # Hydra raises nearly any type on odd words, and nothing but Hydra runs here
+        raise ConfigError(explain(error, overrides, config_dir)) from None
 
 
 def searchpath_words(config_dir: str | Path | None) -> list[str]:
@@ -106,13 +106,21 @@ def hydra_session() -> Iterator[Hydra]:
             GlobalHydra.instance().hydra = outer
 
 
-def _explain(error: Exception, overrides: Sequence[str], config_dir: str | Path | None) -> str:
+def explain(error: Exception, overrides: Sequence[str], config_dir: str | Path | None) -> str:
     """Hydra's message, which has several lines, as one that names what is allowed."""
     text = str(error)
     known = group_choices(config_dir)
     for override in overrides:
         name, _, value = override.lstrip("+~").partition("=")
-        if name in known and value and value not in known[name] and f"{name}/{value}" in text:
+        if (
+            name in known
+            and value
+            and value not in known[name]
+            and (
+                f"{name}/{value}" in text
+                or "Config group override" in text  # that it is no string, as in sizes=224
+            )
+        ):
             return f"{name}={value}: choose from {', '.join(known[name])}{suggest(value, known[name])}"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
@@ -209,6 +217,8 @@ def command_line_overrides(argv: Sequence[str]) -> tuple[list[str], str | None]:
         option, _, value = word.partition("=")
         if option in _OPTIONS_WITH_VALUE:
             value = value if "=" in word else next(words, "")
+            if option in _VALUE_NEEDED and (not value or value.startswith("-")):
+                raise ConfigError(f"{option}: needs a value; see --help")
             config_dir = value if option in ("--config-dir", "-cd") else config_dir
         elif word.startswith("-"):
             if option not in _OPTIONS:
@@ -218,4 +228,7 @@ def command_line_overrides(argv: Sequence[str]) -> tuple[list[str], str | None]:
             raise ConfigError(f"{word}: give key=value words, such as trainer.max_epochs=3; see --help")
         else:
             overrides.append(word)
+    chosen = [word for word in argv if word.partition("=")[0] in _ONE_OF]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' '.join(chosen)}: one of them at a time")
     return overrides, os.fspath(config_dir) if config_dir else None

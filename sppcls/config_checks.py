@@ -97,6 +97,9 @@ def _check_ranges(group: Any, prefix: str) -> None:
             raise ConfigError(f"{name}={value}: choose from {', '.join(known)}{suggest(str(value), known)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")
+        # OmegaConf lets lists in lists of numbers pass, and so do comparisons with what is no number.
+        if spec.type in ("list[int]", "list[float]") and not all(_is_number(v) for v in value):
+            raise ConfigError(f"{name}={value}: must be a list of numbers")
         if value is None or (low is None and high is None and above is None):
             continue
         bounds = [f">= {low:g}"] if low is not None else []
@@ -109,6 +112,12 @@ def _check_ranges(group: Any, prefix: str) -> None:
         )
         if not fits:
             raise ConfigError(f"{name}={value}: must be {' and '.join(bounds)}")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or math.isfinite(value)
 
 
 def _check_together(config: Config) -> None:

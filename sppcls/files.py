@@ -84,6 +84,6 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The JSON object in a file; None where there is none, or something else, or half of one."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last: of brackets in brackets without end
         return None
     return found if isinstance(found, dict) else None

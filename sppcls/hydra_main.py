@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from sppcls.composition import (
     CONFIG_NAME,
@@ -16,6 +20,7 @@ from sppcls.composition import (
     compose,
     compose_unchecked,
     conf_dir,
+    explain,
     restore,
 )
 from sppcls.config import Config
@@ -56,12 +61,29 @@ def run(words: list[str]) -> int:
 
     sys.argv = [argv[0], *words]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
+        with _hydra_errors_raised():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides, config_dir)) from None
     finally:
         sys.argv = argv
     if failed:
         raise failed[0]
     return 0
+
+
+@contextmanager
+def _hydra_errors_raised() -> Iterator[None]:
+    """Hydra would print its errors, on many lines, and end the process."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _sweep(words: list[str], overrides: list[str], config_dir: str | None) -> int:

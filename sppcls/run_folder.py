@@ -189,7 +189,7 @@ def _same_run(folder: Path, config: Config) -> bool:
     try:
         saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         return _identity(saved) == _identity(as_dict(config))
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 

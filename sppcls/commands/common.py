@@ -49,7 +49,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """An argument that is a whole number from 1 on."""
-    value = int(text) if text.lstrip("+").isdigit() else 0
+    value = int(text) if text.lstrip("+").isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
     return value
@@ -57,7 +57,7 @@ def positive(text: str) -> int:
 
 def not_negative(text: str) -> int:
     """An argument that is a whole number from 0 on."""
-    if not text.isdigit():
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 0")
     return int(text)
 

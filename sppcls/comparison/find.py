@@ -107,7 +107,7 @@ class _Search:
         except DataError as error:
             self.problems.append(f"{folder}: {error}")
             return
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a value of some other shape
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # of some other shape
             self.problems.append(f"{folder}: {CONFIG} or {RESULT} is not as this version of sppcls writes it")
             return
         run.values = sweep.jobs.get(folder.resolve().name, {})
@@ -141,4 +141,4 @@ def _above(folder: Path) -> _Sweep:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sorts ``seed10`` after ``seed9``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -48,7 +48,7 @@ def _pyramid(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:
 
 
 def _sizes(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    if not {*keys} <= {"sizes.kind", "sizes.sizes"}:
+    if {*keys} != {"sizes.kind", "sizes.sizes"}:
         return None
     kind, sizes = group["sizes.kind"], group["sizes.sizes"]
     return "_".join([_SIZES.get(kind, kind), *map(_side, sizes)])

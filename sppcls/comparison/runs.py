@@ -134,7 +134,7 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise DataError(f"{CONFIG} is damaged or half-written") from None
     except OSError as error:
         raise DataError(f"{CONFIG} cannot be read ({error.strerror})") from None
@@ -197,7 +197,7 @@ def _fill_in(rows: list[dict[str, float | None]], sizes: list[str]) -> None:
     before = 0.0
     for row, size in zip(rows, sizes, strict=False):
         images = row["images_seen"] or before
-        sides = [int(side) for side in size.split("x") if side.isdigit()]
+        sides = [int(side) for side in size.split("x") if side.isdecimal()]
         area = sides[0] * sides[-1] if sides else None  # None: the size varied within the epoch
         pixels = None if pixels is None or area is None else pixels + (images - before) * area
         took = row.get("epoch_seconds")

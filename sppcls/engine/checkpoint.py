@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import sppcls
 from sppcls.classes import check_classes
+from sppcls.engine.card import card_problem
 from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy
 from sppcls.nn import SPPClassifier, build_classifier
@@ -89,7 +89,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from None
     except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    except _UNREADABLE as error:
+    except Exception as error:  # what a damaged file raises depends on where the damage is
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise DamagedError(f"{path}: damaged, cut short or not a checkpoint ({reason})") from None
     if not isinstance(checkpoint, dict) or "sppcls" not in checkpoint or "state_dict" not in checkpoint:
@@ -102,15 +102,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: format {card.get('format')} written by sppcls {card.get('version')}; "
             f"this is sppcls {sppcls.__version__}, which reads format {FORMAT}"
         )
-    missing = {"architecture", "classes", "mean", "std", "train_sizes", "val_sizes", "config"} - card.keys()
-    if missing:
-        raise CheckpointError(f"{path}: incomplete; it lacks {', '.join(sorted(missing))}")
+    if problem := card_problem(checkpoint):
+        raise CheckpointError(f"{path}: {problem}")
     return checkpoint
-
-
-# What torch and zipfile raise on a damaged file.
-_UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error,
-               zipfile.BadZipFile)  # fmt: skip
 
 
 def _checksums_agree(path: Path) -> bool:
@@ -119,7 +113,7 @@ def _checksums_agree(path: Path) -> bool:
     torch itself takes weights whose bytes have changed, and a network that is silently wrong is worse than none.
 
     Raises:
-        zipfile.BadZipFile: a part is not what was written (or another of ``_UNREADABLE``).
+        zipfile.BadZipFile: a part is not what was written (or another exception, depending on where).
     """
     if not zipfile.is_zipfile(path):
         return False
@@ -147,7 +141,7 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     architecture["input_size"] = tuple(architecture["input_size"])
     try:
         net = build_classifier(**architecture)
-    except (ValueError, TypeError, ImportError) as error:
+    except Exception as error:  # torch raises many types, for example where the memory does not suffice
         raise CheckpointError(
             f"{path}: its network cannot be built: {' '.join(str(error).split())}"
         ) from None

@@ -173,7 +173,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return []
     with open(path, newline="", encoding="utf-8") as file:
         rows = [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
-    return [row for row in rows if (row.get("epoch") or "").isdigit()]
+    return [row for row in rows if (row.get("epoch") or "").isdecimal()]
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

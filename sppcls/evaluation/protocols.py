@@ -229,7 +229,7 @@ def _load_one(name: str, beside: Path, above: tuple[Path, ...]) -> Protocol:
         raise ConfigError(f"protocol {name}: includes itself")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise ConfigError(f"protocol {path}: cannot be read ({' '.join(str(error).split())})") from None
     return _from_mapping(path, content, (*above, path.resolve()))
 

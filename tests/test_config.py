@@ -164,5 +164,5 @@ def test_own_configs_are_found(tmp_path) -> None:
 
 
 def test_command_line_is_split_into_overrides_and_flags() -> None:
-    words = ["a=1", "--config-dir", "d", "-m", "b=2", "--cfg", "job", "c=3"]
+    words = ["a=1", "--config-dir", "d", "--resolve", "b=2", "--cfg", "job", "c=3"]
     assert command_line_overrides(words) == (["a=1", "b=2", "c=3"], "d")

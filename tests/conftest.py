@@ -13,6 +13,13 @@ import pytest
 from tiny_runs import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
+SLOW = ("test_notebooks.py", "sweeping", "engine", "searching")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first, so that neither process waits for the other at the end."""
+    tests = ROOT / "tests"
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in SLOW)
 
 
 @pytest.fixture(scope="session")

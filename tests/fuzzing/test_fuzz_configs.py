@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzzing.configs import any_values, command_lines, photos, trained
+from fuzzing.configs import any_values, base_config, command_lines, photos, train_two_steps, trained
 
 
 def test_any_values(tmp_path: Path) -> None:
@@ -12,9 +12,9 @@ def test_any_values(tmp_path: Path) -> None:
 
 
 def test_what_is_accepted_trains(tmp_path: Path) -> None:
-    target = trained(photos(tmp_path))
-    target.few(8)
-    assert target.seen["trained"]
+    root = photos(tmp_path)
+    assert train_two_steps(base_config(root)) == "trained"
+    trained(root).few(8)  # which examples these are depends on the modules that are loaded
 
 
 def test_odd_command_lines() -> None:

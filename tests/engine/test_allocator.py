@@ -12,8 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CODE = """
 import resource, torch
-from sppcls.engine.allocator import keep_freed_memory
+from sppcls.engine.allocator import give_back_freed_memory, keep_freed_memory
 kept = keep_freed_memory()
+if not kept:
+    give_back_freed_memory()
 for _ in range(12):  # a few more blocks come before the first one is used again
     torch.ones(8 << 20)  # 32 MiB
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -43,3 +45,7 @@ def test_freed_memory_is_used_again_unless_the_user_says_otherwise() -> None:
     assert kept
     assert not theirs
     assert few < 1_000 < 40_000 < many
+    # One who keeps more than we would is not overruled either.
+    theirs, few = faults(MALLOC_TRIM_THRESHOLD_="1073741824", MALLOC_MMAP_THRESHOLD_="1073741824")
+    assert not theirs
+    assert few < 1_000

@@ -20,21 +20,6 @@ from sppcls import load_classifier
 WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
 
 
-@pytest.fixture(scope="module")
-def runs() -> Iterator[Runs]:
-    with Runs() as runs:
-        yield runs
-
-
-@pytest.fixture(scope="module")
-def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run without trouble."""
-    place = tmp_path_factory.mktemp("whole")
-    ended = runs.start([*WORDS, f"runs_dir={place}", "run_name=run"])
-    assert ended.status == 0, ended.output
-    return place / "shapes" / "run"
-
-
 def error_of(output: str) -> str:
     """The line of the error; nothing of a traceback is in the output."""
     assert "Traceback" not in output

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,21 +19,6 @@ from killing import ROOT, STATEFUL, Runs, differences, equal
 from tiny_runs import TINY
 
 WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
-
-
-@pytest.fixture(scope="module")
-def runs() -> Iterator[Runs]:
-    with Runs() as runs:
-        yield runs
-
-
-@pytest.fixture(scope="module")
-def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run without trouble."""
-    place = tmp_path_factory.mktemp("whole")
-    ended = runs.start([*WORDS, f"runs_dir={place}", "run_name=run"])
-    assert ended.status == 0, ended.output
-    return place / "shapes" / "run"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,21 +12,6 @@ from tiny_runs import TINY
 from sppcls.engine.checkpoint import DamagedError, read_checkpoint
 
 WORDS = [*TINY, *STATEFUL, "log.save_every_minutes=0.0001", "ckpt_path=auto"]
-
-
-@pytest.fixture(scope="module")
-def runs() -> Iterator[Runs]:
-    with Runs() as runs:
-        yield runs
-
-
-@pytest.fixture(scope="module")
-def whole(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nobody kills."""
-    place = tmp_path_factory.mktemp("whole")
-    ended = runs.start([*WORDS, f"runs_dir={place}", "run_name=whole"])
-    assert ended.status == 0, ended.output
-    return place / "shapes" / "whole"
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,11 @@ def benchmarks(photos: str, checkpoint: Path) -> dict[str, list[str]]:
     """Name of a script, and of a variant of it, to its arguments."""
     return {
         "net_step": [],
+        "net_step:large": ["--batch-size", "64", "--rounds", "3"],
         "spp_layer": [],
         "train_loop": ["--data-root", photos],
         "train_loop:cache": ["--data-root", photos, "--cache"],
+        "train_loop:full": ["--data-root", photos, "--full"],
         "input_pipeline": ["--data-root", photos],
         "startup": [],
         "views": [str(checkpoint), "--data", f"data.root={photos}", "--what", "96"],

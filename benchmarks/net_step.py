@@ -122,7 +122,7 @@ def rows(args: argparse.Namespace) -> list[Row]:
                 s: in_a_process(s, norm, size, args.batch_size) for s in ("sppcls", "obvious", "ceiling")
             }
             seconds = take_turns(sides, args.rounds)
-            what = f"training step, ZF-5 + SPP, {norm}, {size}"
+            what = f"training step, ZF-5 + SPP, {norm}, {size}, batch {args.batch_size}"
             rate = args.batch_size / min(seconds["sppcls"])
             print(f"{what}: at best {rate:.1f} images/s", flush=True)
             found.append(ratio_row(what, "built the obvious way", seconds["obvious"], seconds["sppcls"], 2.5))

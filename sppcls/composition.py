@@ -143,6 +143,8 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | Path |
 def _unknown_key(full: str, known: Mapping[str, Sequence[str]]) -> str:
     """What to say of a key that is not there; ``known`` are the choices of the groups."""
     parent, _, last = full.rpartition(".")
+    if full in known:
+        return f"{full}: a group; choose from {', '.join(known[full])}, or set its keys as {full}.KEY=VALUE"
     composed = compose_unchecked([])
     if not parent:
         shipped = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")

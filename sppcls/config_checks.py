@@ -53,8 +53,7 @@ def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
         merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
         checked = cast(_T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        reason = str(error.msg or error).splitlines()[0]
-        raise ConfigError(f"{error.full_key or 'config'}: {reason}") from None
+        raise ConfigError(_wrong_type(schema, values, error)) from None
     _check_ranges(checked, "")
     return checked
 
@@ -63,6 +62,38 @@ def suggest(word: str, choices: list[str]) -> str:
     """``" (did you mean 'levels'?)"`` or nothing."""
     close = difflib.get_close_matches(word, choices, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list[int]": "a list of whole numbers",
+    "list[float]": "a list of numbers",
+    "list[str]": "a list of names",
+    "list[Any]": "a list",
+}
+
+
+def _wrong_type(schema: type, values: Mapping[str, Any], error: OmegaConfBaseException) -> str:
+    """What to say of a value that OmegaConf does not take for its key: the key, the value and what it may be."""
+    name = str(error.full_key or "").partition("[")[0]
+    kind: Any = schema
+    value: Any = values
+    for part in name.split("."):
+        spec = (
+            {f.name: f for f in dataclasses.fields(kind)}.get(part)
+            if dataclasses.is_dataclass(kind)
+            else None
+        )
+        if spec is None or not isinstance(value, Mapping) or part not in value:
+            return f"{name or 'config'}: {str(error.msg or error).splitlines()[0]}"
+        value = value[part]
+        kind = spec.default_factory if spec.default_factory is not dataclasses.MISSING else spec.type
+    kinds = str(kind).split(" | ")
+    wanted = " or ".join("null" if k == "None" else _KINDS.get(k, k) for k in kinds)
+    return f"{name}={'null' if value is None else value}: must be {wanted}"
 
 
 def _check_keys(schema: type, values: Any, prefix: str) -> None:

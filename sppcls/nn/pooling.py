@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sppcls.choices import POOL_MODES
-from sppcls.nn.nested import max_pool_levels, nested_sources
+from sppcls.nn.nested import can_fuse, max_pool_levels, nested_sources
 from sppcls.nn.pyramid import Level, bin_bounds
 
 
@@ -34,8 +34,11 @@ def check_map(x: Tensor) -> None:
 
 def pool_levels(x: Tensor, levels: Sequence[Level], mode: str, rule: str) -> Tensor:
     """Pool a map (N, C, H, W) to every level and concatenate the results: (N, C * bins)."""
-    if rule == "adaptive" and mode == "max" and x.device.type == "cpu" and not torch.compiler.is_compiling():
-        return max_pool_levels(x, levels)
+    if rule == "adaptive" and mode == "max" and not torch.compiler.is_compiling():
+        if x.device.type == "cpu":
+            return max_pool_levels(x, levels)
+        if can_fuse(x, levels):
+            return max_pool_levels(x, levels, fused=True)
     if rule == "adaptive" and mode == "max":
         pooled = adaptive_max_levels(x, levels)
     elif rule == "adaptive" and mode == "avg" and not _needs_deterministic_backward(x):

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# One thread for each of the two processes of tests, and for the programs that they start. Read when torch is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
-import torch
 from tiny_runs import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +53,7 @@ def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(words: list[str], **options: object) -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *words],
             stdout=subprocess.PIPE,
@@ -70,15 +72,6 @@ def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Torch computes with one thread in the whole file."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

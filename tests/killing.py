@@ -56,7 +56,7 @@ class Runs:
     """A process that holds the loaded program and forks a run for every request."""
 
     def __enter__(self) -> Runs:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,

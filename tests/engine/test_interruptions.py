@@ -50,7 +50,7 @@ def test_a_reader_that_leaves_does_not_end_the_training(whole: Path, tmp_path: P
     """``python train.py | head -1``, in a shell."""
     words = [*WORDS, f"runs_dir={tmp_path}", "run_name=run"]
     command = f'{sys.executable} {ROOT / "train.py"} "$@" 2>{tmp_path / "stderr"} | head -1; exit ${{PIPESTATUS[0]}}'
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["bash", "-c", command, "bash", *words], env=environment, capture_output=True, text=True, timeout=300
     )
@@ -68,7 +68,7 @@ def test_a_clock_that_jumps(whole: Path, tmp_path: Path) -> None:
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     clock = tmp_path / "clock"
     clock.write_text("+0\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "LD_PRELOAD": str(library),
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LD_PRELOAD": str(library),
                    "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
                    "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
     words = [*WORDS, f"runs_dir={tmp_path}", "run_name=run", "log.save_every_minutes=0.0001"]

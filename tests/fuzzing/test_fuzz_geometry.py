@@ -6,8 +6,6 @@ import pytest
 
 from fuzzing.geometry import GEOMETRY
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_geometry(name: str) -> None:

@@ -101,7 +101,7 @@ def logits_of(net: SPPClassifier, images: np.ndarray) -> np.ndarray:
 
 
 def run_program(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(env or {})}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
     command = [sys.executable, "-m", "sppcls.cli", "export", *words]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 

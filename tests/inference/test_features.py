@@ -314,7 +314,7 @@ def test_a_full_disk_leaves_nothing_behind(checkpoint: Path, photos: Path, tmp_p
     out = tmp_path / "f.npz"
     done = subprocess.run(
         [sys.executable, "-m", "sppcls.cli", "features", checkpoint, photos, "--out", out, "--workers", "0"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         preexec_fn=limit,
         capture_output=True,
         text=True,

@@ -509,7 +509,7 @@ def run_python(*words: object, cwd: Path = ROOT, path: Path = ROOT) -> subproces
 
 
 def environment(path: Path = ROOT) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": str(path)}
 
 
 def start(checkpoint: Path, *words: object, **options: object) -> subprocess.Popen[bytes]:

@@ -421,7 +421,7 @@ def test_without_scikit_learn_it_is_one_line(checkpoint: Path, photos: Path) -> 
     )
     done = subprocess.run(
         [sys.executable, "-c", hidden, "transfer", checkpoint, "--data", photos],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

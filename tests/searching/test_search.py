@@ -40,7 +40,6 @@ _WORDS = [*_SMALL, "data.num_train=32", "data.num_val=20", "trainer.max_epochs=2
 @pytest.fixture(autouse=True)
 def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
@@ -56,7 +55,7 @@ def _metrics(run: Path) -> list[dict[str, str]]:
 def _start(runs: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "sppcls.cli", "search", *_WORDS, "n_trials=2", f"runs_dir={runs}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -96,7 +95,6 @@ def search(killed: dict[str, Any], interrupted: str) -> Path:
     """The same search, gone on with by the same command until it was done."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("OMP_NUM_THREADS", "1")
         return run_search([*_WORDS, "n_trials=2", f"runs_dir={killed['runs']}"])
 
 

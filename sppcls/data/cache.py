@@ -14,11 +14,14 @@ import shutil
 import struct
 import time
 import weakref
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import PIL
 import torch
 import torchvision
@@ -52,11 +55,11 @@ class ImageCache:
         self._file = os.open(path, os.O_RDONLY)  # a file that takes the place of this one is not read
         weakref.finalize(self, os.close, self._file)
         self.bytes = os.fstat(self._file).st_size
-        _, start, _ = _FOOTER.unpack(os.pread(self._file, _FOOTER.size, self.bytes - _FOOTER.size))
-        with np.load(io.BytesIO(os.pread(self._file, self.bytes - _FOOTER.size - start, start))) as index:
-            # (N, 4): stored height and width, those of the image itself; zeros: unreadable.
-            self._sizes = index["sizes"]
-        lengths = self._sizes[:, :2].astype(np.int64).prod(1) * 3
+        sizes = _read_index(self._file)[1]
+        if sizes is None:
+            raise ConfigError(f"{_KEY} {path}: damaged; remove it")
+        self._sizes = sizes
+        lengths = _lengths(sizes)
         self._begins = np.cumsum(lengths) - lengths
         self.unreadable = int((lengths == 0).sum())
 
@@ -176,11 +179,37 @@ def _is_cache(path: Path, made_of: bytes) -> bool:
     """Whether a file is a whole cache of these very images."""
     try:
         with open(path, "rb") as file:
-            file.seek(-_FOOTER.size, os.SEEK_END)
-            mark, _, of = _FOOTER.unpack(file.read())
+            of, sizes = _read_index(file.fileno())
     except OSError:
         return False
-    return (mark, of) == (_MARK, made_of)
+    return of == made_of and sizes is not None
+
+
+def _read_index(file: int) -> tuple[bytes | None, npt.NDArray[np.int32] | None]:
+    """What the images were, and (N, 4): stored height and width, those of the image itself; zeros: unreadable.
+
+    None for what a file that is no whole cache does not say.
+    """
+    size = os.fstat(file).st_size
+    footer = os.pread(file, _FOOTER.size, max(0, size - _FOOTER.size))
+    if len(footer) < _FOOTER.size:
+        return None, None
+    mark, start, made_of = _FOOTER.unpack(footer)
+    if mark != _MARK or start > size:
+        return None, None
+    try:
+        with np.load(io.BytesIO(os.pread(file, size - _FOOTER.size - start, start))) as index:
+            sizes = index["sizes"]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return made_of, None
+    if sizes.ndim != 2 or sizes.shape[1] != 4 or sizes.dtype != np.int32 or _lengths(sizes).sum() != start:
+        return made_of, None
+    return made_of, sizes
+
+
+def _lengths(sizes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Bytes of each image."""
+    return sizes[:, :2].astype(np.int64).prod(1) * 3
 
 
 def _check_space(source: FileSource, transform: TrainTransform | EvalTransform, path: Path) -> None:

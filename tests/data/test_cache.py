@@ -225,11 +225,20 @@ def test_another_shorter_side_is_another_cache(photos, tmp_path):
     assert len(list(tmp_path.glob("train-*.images"))) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "other", "empty", "index", "zeros", "tail only"])
 def test_a_file_that_is_no_cache_is_built_anew(photos, tmp_path, damage):
     cache, _ = open_in(tmp_path, source_of(photos), TrainTransform(REGION))
     content = cache.path.read_bytes()
-    cache.path.write_bytes({"cut": content[:-50], "other": b"x" * 1000, "empty": b""}[damage])
+    flipped = bytes([content[-115] ^ 1])  # among the sizes
+    damaged = {
+        "cut": content[:-50],
+        "other": b"x" * 1000,
+        "empty": b"",
+        "index": content[:-115] + flipped + content[-114:],  # the last 32 bytes are whole
+        "zeros": bytes(len(content) - 32) + content[-32:],
+        "tail only": content[-32:],
+    }
+    cache.path.write_bytes(damaged[damage])
     again, said = open_in(tmp_path, source_of(photos), TrainTransform(REGION))
     assert len(said) == 1
     assert again.path.read_bytes() == content

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from common import Row, machine, show
 
+FULL = "backbone=zf5 head=fc data.batch_size=64 trainer.limit_train_batches=12"
+"""The paper's network, for a few steps."""
+
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent)}
 
@@ -31,7 +34,7 @@ def benchmarks(photos: str, checkpoint: Path) -> dict[str, list[str]]:
         "spp_layer": [],
         "train_loop": ["--data-root", photos],
         "train_loop:cache": ["--data-root", photos, "--cache"],
-        "train_loop:full": ["--data-root", photos, "--full"],
+        "train_loop:full": ["--data-root", photos, *FULL.split()],
         "input_pipeline": ["--data-root", photos],
         "startup": [],
         "views": [str(checkpoint), "--data", f"data.root={photos}", "--what", "96"],

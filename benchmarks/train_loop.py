@@ -1,11 +1,13 @@
 """Images per second of ``sppcls train`` over a bare PyTorch loop with the same network, images and batches; and the
 time of a 180 epoch over that of a 224 epoch.
 
-    python benchmarks/train_loop.py [--data-root FOLDER [--cache]] [--full] [--rounds 3]
+    python benchmarks/train_loop.py [--data-root FOLDER [--cache]] [--rounds 3] [KEY=VALUE ...]
+    python benchmarks/train_loop.py --data-root FOLDER --cache --peak 989 trainer=gpu backbone=resnet50 data.batch_size=256
 
-Both sides train the default small ZF-5 (``--full``: ZF-5 as in the paper, 12 steps of 64 images an epoch) with the default
-loader settings; they take turns, an epoch at 224 and one at 180 each, and the medians over the rounds are reported. The peer is the loop that one would write by hand around a torch
-DataLoader with torchvision transforms that decode, cut and resize per image, in channels_last.
+Both sides train the default small ZF-5 with the default loader settings, or what the words say; they take turns, an epoch
+at 224 and one at 180 each, and the medians over the rounds are reported. The peer is the loop that one would write by hand
+around a torch DataLoader with torchvision transforms that decode, cut and resize per image, in channels_last. The second
+command is for a GPU; --peak is what it does at most in the arithmetic of ``trainer=gpu`` (bf16), in TFLOP/s.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch.nn.functional as F
 from common import finish, ratio_row
 from common import parser as arguments
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from sppcls import compose, train
@@ -56,25 +59,46 @@ class Images(Dataset):
 def bare_loop(config: Config, source: Source) -> dict[str, float]:
     """Seconds per image of one epoch at each size."""
     torch.manual_seed(0)
-    net = build_network(config, len(source.classes)).to(memory_format=torch.channels_last).train()
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    net = build_network(config, len(source.classes)).to(device, memory_format=torch.channels_last).train()
+    compiled = torch.compile(net) if config.trainer.compile else net
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
     seconds = {}
     for size in (224, 180):
         loader = DataLoader(
             Images(source, config, size), config.data.batch_size, shuffle=True, drop_last=True,
-            num_workers=config.data.workers, persistent_workers=config.data.workers > 0,
+            num_workers=config.data.workers, persistent_workers=config.data.workers > 0, pin_memory=device.type == "cuda",
         )  # fmt: skip
         count, started = 0, 0.0
         for step, (x, target) in enumerate(itertools.islice(loader, config.trainer.limit_train_batches)):
             if step == 1:  # the first step warms up, as in sppcls's own figure
-                started = time.perf_counter()
-            loss = F.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), target)
+                started = now(device)
+            x = x.to(device, memory_format=torch.channels_last, non_blocking=True)
+            with mixed:
+                loss = F.cross_entropy(compiled(x), target.to(device, non_blocking=True))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             count += len(target) if step else 0
-        seconds[str(size)] = (time.perf_counter() - started) / count
+        seconds[str(size)] = (now(device) - started) / count
     return seconds
+
+
+def now(device: torch.device) -> float:
+    """The time when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def flop_per_image(config: Config, classes: int, size: int) -> int:
+    """Floating-point operations of convolutions and linear layers, forward and backward."""
+    net = build_network(config, classes).train()
+    with FlopCounterMode(display=False) as counter:
+        net(torch.randn(2, 3, size, size)).sum().backward()
+    return int(counter.get_total_flops()) // 2
 
 
 def with_sppcls(config: Config) -> dict[str, float]:
@@ -88,13 +112,12 @@ def main() -> None:
     parser = arguments(__doc__, 3)
     parser.add_argument("--data-root", help="folder with train/ and val/; default: the generated images")
     parser.add_argument("--cache", action="store_true", help="with data.cache=disk (needs --data-root)")
-    parser.add_argument("--full", action="store_true", help="the paper's ZF-5 and head, on batches of 64")
+    parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="what the processor can do at most")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="config of both sides")
     args = parser.parse_args()
     data = ["data=folder", f"data.root={args.data_root}"] if args.data_root else []
     label = Path(args.data_root).name if args.data_root else "generated images"
-    if args.full:
-        data += ["backbone=zf5", "head=fc", "data.batch_size=64", "trainer.limit_train_batches=12"]
-        label += ", full ZF-5"
+    label = ", ".join([label, *args.words])
     figures: dict[str, list[float]] = {"sppcls 224": [], "sppcls 180": [], "bare 224": [], "bare 180": []}
     with tempfile.TemporaryDirectory() as folder:
         if args.cache:
@@ -102,7 +125,7 @@ def main() -> None:
             label += ", data.cache=disk"
         for _ in range(args.rounds):
             config = compose([*data, "augment=anywhere", "trainer.max_epochs=2", "trainer.val_every=2",
-                              "trainer.limit_val_batches=1", f"runs_dir={folder}", "log.images=false"])  # fmt: skip
+                              "trainer.limit_val_batches=1", f"runs_dir={folder}", "log.images=false", *args.words])  # fmt: skip
             for side, seconds in (
                 ("sppcls", with_sppcls(config)),
                 ("bare", bare_loop(config, load_sources(config)[0])),
@@ -114,6 +137,10 @@ def main() -> None:
         print(
             f"{name}: {1 / median[name]:.1f} images/s (rounds: {', '.join(f'{1 / v:.1f}' for v in values)})"
         )
+    for size in (224, 180):
+        rate = flop_per_image(config, 1000, size) / median[f"sppcls {size}"] / 1e12
+        share = f", {rate / args.peak:.1%} of the peak" if args.peak else ""
+        print(f"sppcls {size}: {rate:.3g} TFLOP/s in convolutions and linear layers{share}")
     rows = [
         ratio_row(
             f"sppcls train, images/s at {size}, {label}",

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from common import Row, finish, parser, ratio_row, take_turns
 from torch import Tensor, nn
 
-from sppcls.engine.allocator import keep_freed_memory
+from sppcls.allocator import keep_freed_memory
 from sppcls.nn import LRNAcrossChannels, LRNWithinChannel, SPPClassifier, build_classifier
 
 NORMS = ("lrn_within", "lrn_across")

@@ -29,6 +29,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sppcls import load_classifier
+from sppcls.allocator import keep_freed_memory
 from sppcls.data import image_files
 from sppcls.data.geometry import default_shorter_side
 from sppcls.inference.predict import predict
@@ -39,6 +40,7 @@ WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 def with_sppcls(net: SPPClassifier, files: list[Path], workers: int) -> list[str]:
     """Top-1 classes, as `sppcls predict` finds them."""
+    keep_freed_memory()
     return [p.classes[0] for p in predict(net, files, top=1, workers=workers)]
 
 

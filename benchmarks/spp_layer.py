@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from common import Row, finish, parser, ratio_row, take_turns
 from torch import Tensor
 
-from sppcls.engine.allocator import keep_freed_memory
+from sppcls.allocator import keep_freed_memory
 from sppcls.nn import spatial_pyramid_pool2d
 
 LEVELS = (6, 3, 2, 1)

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from sppcls.allocator import give_back_freed_memory
 from sppcls.data.cache import ImageCache
 from sppcls.data.dataset import Batch, ImageDataset, Sample, collate
 from sppcls.data.files import Source
@@ -146,7 +147,7 @@ class ImageDataModule(pl.LightningDataModule):
             dataset,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_leave_signals_to_the_main_process,
+            worker_init_fn=_begin_worker,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             # Without one of its own, a loader draws from the global generator, and validating more or less
@@ -156,7 +157,8 @@ class ImageDataModule(pl.LightningDataModule):
         )
 
 
-def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C and a scheduler's signals reach every process; the main one stops the workers when it has saved."""
+def _begin_worker(worker: int) -> None:
+    give_back_freed_memory()  # images differ in size: what a large one took is not for the next
+    # Ctrl-C and a scheduler's signals reach every process; the main one stops the workers when it has saved.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sppcls.allocator import give_back_freed_memory
 from sppcls.data.geometry import resize
 from sppcls.data.sizes import Size
 from sppcls.errors import DataError, ImageError
@@ -48,6 +49,10 @@ class _Reading(Dataset[Loaded[T]]):
             return Loaded(index, None, str(error))
 
 
+def _begin_worker(worker: int) -> None:
+    give_back_freed_memory()  # images differ in size: what a large one took is not for the next
+
+
 def load_each(
     read: Callable[[int], T], count: int, workers: int = 0, indices: Sequence[int] | None = None
 ) -> Iterator[Loaded[T]]:
@@ -65,6 +70,7 @@ def load_each(
             num_workers=workers,
             # Tensors from a worker would each hold a file descriptor for as long as they wait for their like.
             collate_fn=_packed if workers else list,
+            worker_init_fn=_begin_worker,
             generator=torch.Generator().manual_seed(0),
         )
         groups = iter(loader)

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 
+from sppcls.allocator import give_back_freed_memory, keep_freed_memory
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sampler import batch_size_at
 from sppcls.data.sizes import Size, size_label
 from sppcls.data.transforms import prepare_batch
-from sppcls.engine.allocator import give_back_freed_memory, keep_freed_memory
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import SppclsError
 

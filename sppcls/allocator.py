@@ -7,10 +7,11 @@ import os
 import sys
 from typing import Any
 
-# Parameters of mallopt (malloc.h) and the variables by which a user sets them.
-_PARAMETERS = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
+# Parameters of mallopt (malloc.h).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGER_THAN_ANY_MAP = 1 << 30
-_BY_DEFAULT = 128 << 10
+# What glibc comes to by itself at most, from the sizes of what is freed; once set, thresholds no longer move.
+_MMAP_AT_MOST, _TRIM_AT_MOST = 32 << 20, 64 << 20
 
 
 def keep_freed_memory() -> bool:
@@ -25,21 +26,29 @@ def keep_freed_memory() -> bool:
     mallopt = _function("mallopt")
     if mallopt is None or _is_tuned():
         return False
-    taken = [mallopt(parameter, _LARGER_THAN_ANY_MAP) for parameter in _PARAMETERS.values()]
-    return all(taken)
+    # Older versions take no more than they come to by themselves.
+    taken = mallopt(_MMAP_THRESHOLD, _LARGER_THAN_ANY_MAP) or mallopt(_MMAP_THRESHOLD, _MMAP_AT_MOST)
+    return bool(taken and mallopt(_TRIM_THRESHOLD, _LARGER_THAN_ANY_MAP))
 
 
 def give_back_freed_memory() -> None:
-    """Have glibc hand back what it keeps, as far as it can, and keep no more, unless the user's environment tunes it."""
+    """Have glibc hand back what it keeps, as far as it can, and from now on keep as much as by itself.
+
+    Does nothing where the user's environment tunes the allocator.
+    """
     mallopt, trim = _function("mallopt"), _function("malloc_trim")
     if mallopt is not None and trim is not None and not _is_tuned():
-        for parameter in _PARAMETERS.values():
-            mallopt(parameter, _BY_DEFAULT)
+        mallopt(_MMAP_THRESHOLD, _MMAP_AT_MOST)
+        mallopt(_TRIM_THRESHOLD, _TRIM_AT_MOST)
         trim(0)
 
 
 def _is_tuned() -> bool:
-    return any(name in os.environ for name in _PARAMETERS)
+    return (
+        "MALLOC_TRIM_THRESHOLD_" in os.environ
+        or "MALLOC_MMAP_THRESHOLD_" in os.environ
+        or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "")
+    )
 
 
 def _function(name: str) -> Any:

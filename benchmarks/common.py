@@ -6,9 +6,12 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,6 +49,16 @@ def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
         for name in list(sides)[:: 1 if i % 2 == 0 else -1]:
             found[name].append(sides[name]())
     return found
+
+
+def in_a_process(file: str, *words: object) -> Any:
+    """What ``python file --side words`` prints in its last line, as JSON.
+
+    A side has a process of its own where what it leaves behind, such as memory that is kept, would help or harm the next.
+    """
+    command = [sys.executable, file, "--side", *map(str, words)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def ratio_row(

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from common import Row, finish, parser, ratio_row, take_turns
+from common import Row, finish, in_a_process, parser, ratio_row, take_turns
 from torch import Tensor, nn
 
 from sppcls.allocator import keep_freed_memory
@@ -104,28 +102,22 @@ def measure(side: str, norm: str, size: int, batch_size: int) -> float:
     return seconds_per_step(net, size, batch_size, torch.channels_last, fused=True)
 
 
-def in_a_process(*words: object) -> Callable[[], float]:
-    """A measurement in a process of its own, as memory that one side keeps would help the next."""
-
-    def run() -> float:
-        command = [sys.executable, __file__, "--side", *map(str, words)]
-        return float(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
-
-    return run
-
-
 def rows(args: argparse.Namespace) -> list[Row]:
     found: list[Row] = []
     for norm in NORMS:
         for size in args.sizes:
+            # Memory that one side keeps would help the next.
             sides = {
-                s: in_a_process(s, norm, size, args.batch_size) for s in ("sppcls", "obvious", "ceiling")
+                s: partial(in_a_process, __file__, s, norm, size, args.batch_size)
+                for s in ("sppcls", "obvious", "ceiling")
             }
             seconds = take_turns(sides, args.rounds)
             what = f"training step, ZF-5 + SPP, {norm}, {size}, batch {args.batch_size}"
             rate = args.batch_size / min(seconds["sppcls"])
             print(f"{what}: at best {rate:.1f} images/s", flush=True)
-            found.append(ratio_row(what, "built the obvious way", seconds["obvious"], seconds["sppcls"], 2.5))
+            found.append(
+                ratio_row(what, "built and run the obvious way", seconds["obvious"], seconds["sppcls"], 2.5)
+            )
             found.append(ratio_row(what, "without LRN", seconds["ceiling"], seconds["sppcls"], 0.85))
     return found
 

@@ -12,8 +12,10 @@ command is for a GPU; --peak is what it does at most in the arithmetic of ``trai
 
 from __future__ import annotations
 
+import argparse
 import csv
 import itertools
+import json
 import statistics
 import tempfile
 import time
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import finish, ratio_row
+from common import finish, in_a_process, ratio_row
 from common import parser as arguments
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -108,37 +110,53 @@ def with_sppcls(config: Config) -> dict[str, float]:
         return {row["size"]: 1 / float(row["images_per_s"]) for row in csv.DictReader(file)}
 
 
+def measure(side: str, words: list[str]) -> dict[str, float]:
+    """Seconds per image at each size."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = compose([*words, f"runs_dir={folder}"])
+        return with_sppcls(config) if side == "sppcls" else bare_loop(config, load_sources(config)[0])
+
+
 def main() -> None:
     parser = arguments(__doc__, 3)
     parser.add_argument("--data-root", help="folder with train/ and val/; default: the generated images")
     parser.add_argument("--cache", action="store_true", help="with data.cache=disk (needs --data-root)")
     parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="what the processor can do at most")
+    parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="config of both sides")
     args = parser.parse_args()
-    data = ["data=folder", f"data.root={args.data_root}"] if args.data_root else []
-    label = Path(args.data_root).name if args.data_root else "generated images"
-    label = ", ".join([label, *args.words])
+    if args.side:
+        print(json.dumps(measure(args.side, args.words)))
+        return
+    words = [
+        "augment=anywhere",
+        "trainer.max_epochs=2",
+        "trainer.val_every=2",
+        "trainer.limit_val_batches=1",
+        "log.images=false",
+    ]
+    words += ["data=folder", f"data.root={args.data_root}"] if args.data_root else []
+    label = ", ".join([Path(args.data_root).name if args.data_root else "generated images", *args.words])
     figures: dict[str, list[float]] = {"sppcls 224": [], "sppcls 180": [], "bare 224": [], "bare 180": []}
     with tempfile.TemporaryDirectory() as folder:
         if args.cache:
-            data += ["data.cache=disk", f"data.cache_dir={folder}/cache"]
+            words += ["data.cache=disk", f"data.cache_dir={folder}"]
             label += ", data.cache=disk"
-        for _ in range(args.rounds):
-            config = compose([*data, "augment=anywhere", "trainer.max_epochs=2", "trainer.val_every=2",
-                              "trainer.limit_val_batches=1", f"runs_dir={folder}", "log.images=false", *args.words])  # fmt: skip
-            for side, seconds in (
-                ("sppcls", with_sppcls(config)),
-                ("bare", bare_loop(config, load_sources(config)[0])),
-            ):
-                for size, value in seconds.items():
+        words += args.words
+        for i in range(args.rounds):
+            for side in ("sppcls", "bare")[:: 1 if i % 2 == 0 else -1]:
+                # What training leaves behind in the allocator would change the bare loop.
+                for size, value in in_a_process(__file__, side, *words).items():
                     figures[f"{side} {size}"].append(value)
     median = {name: statistics.median(values) for name, values in figures.items()}
     for name, values in figures.items():
         print(
             f"{name}: {1 / median[name]:.1f} images/s (rounds: {', '.join(f'{1 / v:.1f}' for v in values)})"
         )
+    config = compose(words)
+    classes = len(load_sources(config)[0].classes)
     for size in (224, 180):
-        rate = flop_per_image(config, 1000, size) / median[f"sppcls {size}"] / 1e12
+        rate = flop_per_image(config, classes, size) / median[f"sppcls {size}"] / 1e12
         share = f", {rate / args.peak:.1%} of the peak" if args.peak else ""
         print(f"sppcls {size}: {rate:.3g} TFLOP/s in convolutions and linear layers{share}")
     rows = [

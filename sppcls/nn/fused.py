@@ -10,6 +10,7 @@ then the maximum together with its first cell, and "not a number" is larger than
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import torch
@@ -19,11 +20,10 @@ from torch import Tensor
 
 from sppcls.nn.pyramid import Level
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CHANNELS = 32
 """Channels that a program takes at once: 64 or 128 bytes of a map with the channels innermost."""
-LARGEST_TILE = 64
-"""Cells, or bins, that a program takes at once."""
+LARGEST_TILE = 32
+"""Cells, or bins, that a program takes at once. Of more, it would keep some in memory for lack of registers."""
 UNROLLED = 8
 """Rows of more bins are looped over."""
 
@@ -110,8 +110,8 @@ def _store(best, pooled, where, b, c, channels, bins, FIRST: tl.constexpr):  # t
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
     x, pooled, where, channels, height, width, stride_n, stride_c, stride_h, stride_w,
-    LEVELS: tl.constexpr, COUNT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr, CELLS: tl.constexpr,
-    ONE_TILE: tl.constexpr, UNROLL: tl.constexpr,
+    LEVELS: tl.constexpr, COUNT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr, TILES: tl.constexpr,
+    UNROLL: tl.constexpr,
 ):  # fmt: skip
     """One program pools some channels of one image: x (N, C, H, W), pooled (N, C * bins), where (N, bins, C)."""
     image = tl.program_id(0).to(tl.int64)
@@ -126,11 +126,11 @@ def _forward(  # type: ignore[no-untyped-def]
                     # Written out, the loads of a row's bins are under way at once.
                     for column in tl.static_range(LEVELS[k][1]):
                         _pool_from_map(x, pooled, where, row, column, c, channels, height, width, stride_c, stride_h, stride_w,
-                                       LEVELS[k][0], LEVELS[k][1], LEVELS[k][3], CELLS, ONE_TILE)  # fmt: skip
+                                       LEVELS[k][0], LEVELS[k][1], LEVELS[k][3], TILES[k][0], TILES[k][1])  # fmt: skip
                 else:
                     for column in range(LEVELS[k][1]):
                         _pool_from_map(x, pooled, where, row, column, c, channels, height, width, stride_c, stride_h, stride_w,
-                                       LEVELS[k][0], LEVELS[k][1], LEVELS[k][3], CELLS, ONE_TILE)  # fmt: skip
+                                       LEVELS[k][0], LEVELS[k][1], LEVELS[k][3], TILES[k][0], TILES[k][1])  # fmt: skip
         else:
             tl.debug_barrier()  # what other threads of this program have written is read
             for b in range(LEVELS[k][0] * LEVELS[k][1]):
@@ -206,24 +206,25 @@ def geometry(levels: tuple[Level, ...], sources: Mapping[Level, Level | None]) -
 def forward(
     x: Tensor, levels: tuple[Level, ...], sources: Mapping[Level, Level | None]
 ) -> tuple[Tensor, Tensor]:
-    """Pool a map (N, C, H, W).
+    """Pool a map (N, C, H, W) of fewer than 2 ** 15 cells and 2 ** 31 values of an image; every level is there once.
 
     Returns:
         The vector (N, C * bins), and (N, bins, C) the maximal cell of every bin in row-major order: of the map, or among
         the bins of the level that its own follows from.
     """
+    if not x.is_contiguous() and not x.is_contiguous(memory_format=torch.channels_last):
+        x = x.contiguous(memory_format=torch.channels_last)
     n, channels, height, width = x.shape
     plan = geometry(levels, sources)
     bins = sum(rows * columns for rows, columns in levels)
     pooled = x.new_empty(n, channels * bins)
-    where = torch.empty(n, bins, channels, dtype=_index_type(x, bins), device=x.device)
-    largest = max((-(-height // r) + 1) * (-(-width // c) + 1) for r, c, source, _ in plan if source < 0)
-    cells = min(triton.next_power_of_2(largest), LARGEST_TILE)
-    _forward[n, triton.cdiv(channels, CHANNELS)](
-        x, pooled, where, channels, height, width, *x.stride(),
-        LEVELS=plan, COUNT=len(plan), BINS=bins, BLOCK=CHANNELS, CELLS=cells, ONE_TILE=largest <= cells,
-        UNROLL=UNROLLED, num_warps=1,
-    )  # fmt: skip
+    where = torch.empty(n, bins, channels, dtype=torch.int16, device=x.device)
+    with _on(x.device):
+        _forward[n, triton.cdiv(channels, CHANNELS)](
+            x, pooled, where, channels, height, width, *x.stride(),
+            LEVELS=plan, COUNT=len(plan), BINS=bins, BLOCK=CHANNELS, TILES=tiles(height, width, plan), UNROLL=UNROLLED,
+            num_warps=1,
+        )  # fmt: skip
     return pooled, where
 
 
@@ -243,15 +244,32 @@ def backward(
         (_most_bins_of_a_cell(height, rows), _most_bins_of_a_cell(width, columns))
         for rows, columns, *_ in plan
     )
-    _backward[n, triton.cdiv(channels, CHANNELS)](
-        grad.contiguous(), where, totals, out, channels, height, width, *out.stride(),
-        LEVELS=plan, COUNT=len(plan), BINS=where.shape[1], BLOCK=CHANNELS, TILE=LARGEST_TILE, SPANS=spans, num_warps=4,
-    )  # fmt: skip
+    with _on(grad.device):
+        _backward[n, triton.cdiv(channels, CHANNELS)](
+            grad.contiguous(), where, totals, out, channels, height, width, *out.stride(),
+            LEVELS=plan, COUNT=len(plan), BINS=where.shape[1], BLOCK=CHANNELS, TILE=LARGEST_TILE, SPANS=spans, num_warps=4,
+        )  # fmt: skip
     return out
 
 
-def _index_type(x: Tensor, bins: int) -> torch.dtype:
-    return torch.int16 if max(x.shape[2] * x.shape[3], bins) <= torch.iinfo(torch.int16).max else torch.int32
+def tiles(height: int, width: int, plan: Geometry) -> tuple[tuple[int, bool], ...]:
+    """For each level, how many cells of a bin are taken at once (a power of two), and whether these are all."""
+    found = []
+    for rows, columns, *_ in plan:
+        cells = _longest_bin(height, rows) * _longest_bin(width, columns)
+        tile = min(triton.next_power_of_2(cells), LARGEST_TILE)
+        found.append((tile, cells <= tile))
+    return tuple(found)
+
+
+def _on(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    # Triton starts kernels on the current device, wherever the tensors are.
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _longest_bin(size: int, n: int) -> int:
+    """Cells of the longest of the ``n`` bins of an axis of ``size`` cells."""
+    return max(-(-(i + 1) * size // n) - i * size // n for i in range(n))
 
 
 def _most_bins_of_a_cell(size: int, n: int) -> int:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -32,44 +30,95 @@ def nested_sources(levels: Sequence[Level]) -> dict[Level, Level | None]:
     return sources
 
 
+_MOST_CELLS = 30_000
+_MOST_VALUES = 1 << 24
+_verdicts: dict[tuple[object, ...], bool] = {}
+
+
 def can_fuse(x: Tensor, levels: Sequence[Level]) -> bool:
-    """Whether the map (N, C, H, W) is one for the kernels of :mod:`sppcls.nn.fused`, and they work on its device."""
-    return (
-        x.is_cuda
-        and x.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and x.numel() > 0
-        and len(set(levels)) == len(levels)
-        and _kernels_agree(x.device)
-    )
+    """Whether the map (N, C, H, W) is one for the kernels of :mod:`sppcls.nn.fused`, and they are right for such maps.
 
+    Compilers and devices differ, and a wrong gradient would be noticed by nobody. So the first map of a shape, type and
+    layout has them pool another one like it, which is compared with torch's poolings on the CPU.
 
-@cache
-def _kernels_agree(device: torch.device) -> bool:
-    if find_spec("triton") is None:
+    Warns:
+        UserWarning: once for each, where they are not used because they failed.
+    """
+    channels, height, width = x.shape[1:]
+    if (
+        type(x) is not Tensor  # such as a tensor without values, of a tracer
+        or not x.is_cuda
+        or x.dtype not in _FIRST_PATTERN
+        or x.numel() == 0
+        or len(set(levels)) < len(levels)
+        or any(rows > height or columns > width for rows, columns in levels)
+        or height * width > _MOST_CELLS
+        or channels * max(height * width, sum(rows * columns for rows, columns in levels)) > _MOST_VALUES
+    ):
         return False
-    # Compilers and devices differ, and a wrong gradient would be noticed by nobody.
-    levels = ((6, 6), (4, 4), (3, 3), (2, 2), (1, 1))
-    # No two values of a channel are equal; bfloat16 has them all.
-    x = (torch.arange(33 * 11 * 13).view(1, 33, 11, 13) * 59 % 251 - 100).float()
+    channels_last = x.is_contiguous(memory_format=torch.channels_last)
+    kind = (x.device, x.dtype, channels, height, width, channels_last, tuple(levels))
+    if kind not in _verdicts:
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return False
+        try:
+            trouble = kernels_trouble(x.device, x.dtype, (channels, height, width), channels_last, levels)
+        except torch.OutOfMemoryError:
+            return False
+        if trouble:
+            warnings.warn(
+                f"the pyramid's Triton kernel is not used for maps {(channels, height, width)}, {x.dtype}, on {x.device}: "
+                f"{trouble}; torch's poolings are",
+                stacklevel=2,
+            )
+        _verdicts[kind] = trouble is None
+    return _verdicts[kind]
+
+
+# The first of some 30,000 successive bit patterns that are normal numbers, each larger than the one before.
+_FIRST_PATTERN = {torch.float32: 0x3F800000, torch.float16: 0x0400, torch.bfloat16: 0x0080}
+
+
+def kernels_trouble(
+    device: torch.device,
+    dtype: torch.dtype,
+    shape: tuple[int, int, int],
+    channels_last: bool,
+    levels: Sequence[Level],
+) -> str | None:
+    """Why the kernels cannot be used for maps of a shape (C, H, W): they cannot be made, or are wrong. None: they can."""
+    channels, height, width = shape
+    cells = height * width
+    # No value comes twice in a channel, as 30,011 is prime.
+    order = torch.arange(2 * channels)[:, None] * 104_729 + torch.arange(cells) * 7_919
+    patterns = order % 30_011 + _FIRST_PATTERN[dtype]
+    values = patterns.to(torch.int32 if dtype == torch.float32 else torch.int16).view(dtype)
+    values = values.view(2, channels, height, width)
+    grad = torch.arange(2 * channels * sum(_lengths(1, levels))).view(2, -1) % 5 - 2
+    pooled = []
+    expected = torch.zeros(2, channels, cells, dtype=torch.float64)
+    parts = grad.double().split(_lengths(channels, levels), 1)
+    for level, part in zip(levels, parts, strict=True):
+        best, where = F.adaptive_max_pool2d(values.double(), level, return_indices=True)
+        pooled.append(best.flatten(1))
+        expected.scatter_add_(2, where.flatten(2), part.view(2, channels, -1))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     try:
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            found = []
-            for place in ("cpu", device):
-                leaf = x.to(place).requires_grad_()
-                vector = max_pool_levels(leaf, levels, fused=place == device)
-                (gradient,) = torch.autograd.grad(vector, leaf, vector.detach() % 7)
-                found.append((vector.detach().cpu(), gradient.cpu()))
-            # Sums of whole numbers are exact.
-            agree = all(torch.equal(*pair) for pair in zip(*found, strict=True))
-        trouble = "it does not agree with torch's poolings"
-    except Exception as error:
-        agree, trouble = False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    if not agree:
-        warnings.warn(
-            f"the pyramid's Triton kernel is not used on {device} ({trouble}); torch's poolings are",
-            stacklevel=2,
+        from sppcls.nn import fused
+
+        sources = nested_sources(levels)
+        vector, places = fused.forward(
+            values.to(device).contiguous(memory_format=layout), tuple(levels), sources
         )
-    return agree
+        gradient = fused.backward(grad.to(device, dtype), places, values.shape, tuple(levels), sources)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of a compiler, its driver, or their absence
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    # Sums of small whole numbers are exact.
+    right = torch.equal(vector.cpu().double(), torch.cat(pooled, 1))
+    right = right and torch.equal(gradient.cpu().double().flatten(2), expected)
+    return None if right else "it does not agree with torch's poolings on the CPU"
 
 
 def max_pool_levels(x: Tensor, levels: Sequence[Level], fused: bool = False) -> Tensor:
@@ -122,7 +171,7 @@ class _MaxPoolLevels(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor, None, None]:
-        if ctx.fused and not torch.is_grad_enabled():
+        if ctx.fused and not torch.is_grad_enabled() and _is_in_memory(grad):
             from sppcls.nn import fused as kernels
 
             (where,) = ctx.saved_tensors
@@ -157,7 +206,7 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> Tensor:
     sources = nested_sources(ctx.levels)
     grads: dict[Level, Tensor] = {}
     for part, level in zip(grad.split(_lengths(c, ctx.levels), 1), ctx.levels, strict=True):
-        part = part.unflatten(1, (c, level[0] * level[1]))
+        part = part.reshape(*ctx.shape[:2], level[0] * level[1])
         grads[level] = grads[level] + part if level in grads else part
     total: Tensor | None = None
     # From the coarsest level, whose gradient belongs to cells of a finer one, to the map.
@@ -168,18 +217,27 @@ def _differentiable_backward(ctx: Any, grad: Tensor) -> Tensor:
             continue
         if ctx.fused:
             cells_of_map = grad.new_zeros(*ctx.shape[:2], ctx.shape[2] * ctx.shape[3])
-            part = cells_of_map.scatter_add(2, where.flatten(2), grads[level]).unflatten(2, ctx.shape[2:])
+            part = cells_of_map.scatter_add(2, where.flatten(2), grads[level]).reshape(ctx.shape)
         else:
             # Only its shape and layout are read.
             map_like = torch.empty(
                 ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
             )
             part = torch.ops.aten.adaptive_max_pool2d_backward(
-                grads[level].unflatten(2, level), map_like, where
+                grads[level].reshape(*ctx.shape[:2], *level), map_like, where
             )
         total = part if total is None else total + part
     assert total is not None
     return total
+
+
+def _is_in_memory(x: Tensor) -> bool:
+    """Not one that stands for several, such as those of ``is_grads_batched``."""
+    try:
+        x.data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
 
 
 def _cells(ctx: Any) -> list[Tensor]:

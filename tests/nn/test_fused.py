@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sppcls.nn.nested import _kernels_agree, can_fuse, max_pool_levels, nested_sources
+from sppcls.nn.nested import can_fuse, kernels_trouble, max_pool_levels, nested_sources
 
 triton = pytest.importorskip("triton")
 
@@ -128,22 +128,40 @@ def test_gradients_of_gradients_and_forward_mode() -> None:
 
 
 @runs_kernels
-def test_the_check_of_a_device_notices_wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_kernels_pass_the_check_before_their_use(dtype: torch.dtype) -> None:
+    assert kernels_trouble(DEVICE, dtype, (3, 6, 7), True, PAPER) is None
+
+
+@runs_kernels
+def test_the_check_before_their_use_notices_wrong_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     from sppcls.nn import fused
 
-    # The interpreter's place beside the CPU's own poolings.
-    device = DEVICE if DEVICE.type == "cuda" else torch.device("cpu", 0)
-    assert _kernels_agree(device)
-    right = fused.backward
-    monkeypatch.setattr(fused, "backward", lambda *args: right(*args) * 1.01)
-    _kernels_agree.cache_clear()
-    with pytest.warns(UserWarning, match="Triton kernel is not used on .* does not agree"):
-        assert not _kernels_agree(device)
-    monkeypatch.setattr(fused, "forward", lambda *args: 1 / 0)
-    _kernels_agree.cache_clear()
-    with pytest.warns(UserWarning, match="ZeroDivisionError"):
-        assert not _kernels_agree(device)
-    _kernels_agree.cache_clear()
+    def trouble() -> str | None:
+        return kernels_trouble(DEVICE, torch.float32, (1, 4, 4), False, ((2, 2), (1, 1)))
+
+    assert trouble() is None
+    forward, backward = fused.forward, fused.backward
+    with monkeypatch.context() as wrong:
+        wrong.setattr(fused, "backward", lambda *args: backward(*args) * 1.01)
+        assert trouble() == "it does not agree with torch's poolings on the CPU"
+    with monkeypatch.context() as wrong:
+        wrong.setattr(fused, "forward", lambda x, *args: forward(x * (x < x.max()), *args))
+        assert trouble() == "it does not agree with torch's poolings on the CPU"
+    with monkeypatch.context() as wrong:
+        wrong.setattr(fused, "forward", lambda *args: 1 / 0)
+        assert trouble() == "ZeroDivisionError: division by zero"
+    assert trouble() is None
+
+
+@runs_kernels
+def test_gradients_of_several_vectors_at_once() -> None:
+    x = distinct(1, 2, 6, 6).to(DEVICE).requires_grad_()
+    vectors = torch.randn(3, 1, 100, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    pooled = max_pool_levels(x, PAPER, fused=True)
+    (together,) = torch.autograd.grad(pooled, x, vectors, retain_graph=True, is_grads_batched=True)
+    alone = [torch.autograd.grad(pooled, x, vector, retain_graph=True)[0] for vector in vectors]
+    torch.testing.assert_close(together, torch.stack(alone))
 
 
 def test_maps_of_the_cpu_are_left_to_torch() -> None:
@@ -161,11 +179,12 @@ def test_the_kernels_compile_for_a_gpu() -> None:
     kind = "bf16"
     plan = fused.geometry(PAPER, nested_sources(PAPER))
     assert plan == ((6, 6, -1, 0), (3, 3, 0, 36), (2, 2, 0, 45), (1, 1, 2, 49))
+    assert fused.tiles(13, 13, plan)[0] == (16, True)  # bins of 3 x 3
     shared = {"LEVELS": plan, "COUNT": 4, "BINS": 50, "BLOCK": fused.CHANNELS}
     kernels = {
         fused._forward: (
             {"x": f"*{kind}", "pooled": f"*{kind}", "where": "*i16"},
-            {"CELLS": 16, "ONE_TILE": True, "UNROLL": fused.UNROLLED},
+            {"TILES": fused.tiles(13, 13, plan), "UNROLL": fused.UNROLLED},
         ),
         fused._backward: (
             {"grad": f"*{kind}", "where": "*i16", "totals": "*fp32", "out": f"*{kind}"},

@@ -110,3 +110,12 @@ def test_no_images_are_no_vectors() -> None:
     pooled.sum().backward()
     assert x.grad is not None
     assert x.grad.shape == x.shape
+
+
+def test_gradients_of_several_vectors_at_once() -> None:
+    x = distinct(1, 2, 6, 7).requires_grad_()
+    vectors = torch.randn(3, 1, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pooled = max_pool_levels(x, LEVELS[0])
+    (together,) = torch.autograd.grad(pooled, x, vectors, retain_graph=True, is_grads_batched=True)
+    alone = [torch.autograd.grad(pooled, x, vector, retain_graph=True)[0] for vector in vectors]
+    torch.testing.assert_close(together, torch.stack(alone))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -51,13 +52,15 @@ def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
     return found
 
 
-def in_a_process(file: str, *words: object) -> Any:
-    """What ``python file --side words`` prints in its last line, as JSON.
+def in_a_process(file: str, *words: object, **environment: str) -> Any:
+    """What ``python file --side words`` prints in its last line, as JSON; ``environment`` is added to this process's.
 
     A side has a process of its own where what it leaves behind, such as memory that is kept, would help or harm the next.
     """
     command = [sys.executable, file, "--side", *map(str, words)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -29,11 +29,11 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sppcls import load_classifier
-from sppcls.allocator import keep_freed_memory
 from sppcls.data import image_files
 from sppcls.data.geometry import default_shorter_side
 from sppcls.inference.predict import predict
 from sppcls.nn import SPPClassifier
+from sppcls.runtime import keep_freed_memory
 
 WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 

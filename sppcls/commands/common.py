@@ -78,9 +78,9 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
     """
     import torch
 
-    from sppcls.allocator import keep_freed_memory
     from sppcls.engine.checkpoint import load_classifier
     from sppcls.nn import LevelLargerThanMapWarning
+    from sppcls.runtime import keep_freed_memory
 
     if threads:
         torch.set_num_threads(threads)

@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from sppcls.allocator import give_back_freed_memory
 from sppcls.data.cache import ImageCache
 from sppcls.data.dataset import Batch, ImageDataset, Sample, collate
 from sppcls.data.files import Source
@@ -17,6 +16,7 @@ from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import SizeSchedule
 from sppcls.data.transforms import EvalTransform, TrainTransform
 from sppcls.errors import ConfigError, ImageError
+from sppcls.runtime import give_back_freed_memory
 
 ON_ERROR = ("skip", "raise")
 

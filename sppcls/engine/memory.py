@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 
-from sppcls.allocator import give_back_freed_memory, keep_freed_memory
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sampler import batch_size_at
 from sppcls.data.sizes import Size, size_label
 from sppcls.data.transforms import prepare_batch
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import SppclsError
+from sppcls.runtime import give_back_freed_memory, keep_freed_memory
 
 # The check costs one step. On a CPU, where memory seldom runs out, it is left out of trainings of fewer.
 CPU_STEPS = 100

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = """
 import resource, torch
-from sppcls.allocator import give_back_freed_memory, keep_freed_memory
+from sppcls.runtime import give_back_freed_memory, keep_freed_memory
 {first}
 for _ in range(12):  # a few more blocks come before the first one is used again
     torch.ones({values})
@@ -75,3 +75,17 @@ def test_afterwards_memory_is_kept_as_far_as_by_itself() -> None:
     assert faults(given_back, values=1 << 18) == (True, pytest.approx(0, abs=300))
     # 80 MiB, beyond what it learns.
     assert faults(given_back, values=20 << 20)[1] > 40_000
+
+
+@pytest.mark.parametrize("chosen", [None, "active"])
+def test_threads_that_wait_leave_their_core_to_others(chosen: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if chosen:
+        environment["OMP_WAIT_POLICY"] = chosen
+    done = subprocess.run(
+        [sys.executable, "-m", "sppcls.cli", "sizes"],
+        env={**environment, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "VERBOSE"},
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    # What GNU's OpenMP itself says when torch loads it.
+    assert ("GOMP_SPINCOUNT = '0'" in done.stderr) == (chosen is None)

@@ -1,4 +1,4 @@
-"""The C library's allocator, told how training uses memory."""
+"""The libraries under torch, told how a training uses memory and threads. Free of torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGER_THAN_ANY_MAP = 1 << 30
 # What glibc comes to by itself at most, from the sizes of what is freed; once set, thresholds no longer move.
 _MMAP_AT_MOST, _TRIM_AT_MOST = 32 << 20, 64 << 20
+
+
+def let_idle_threads_sleep() -> None:
+    """Have the threads of OpenMP sleep, not spin, while they wait for each other; before torch is loaded.
+
+    Loader processes share the cores with them: a thread that spins keeps a core from the loader, and the thread that it
+    waits for may be the one that has no core. A choice of the user's stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def keep_freed_memory() -> bool:

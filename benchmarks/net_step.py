@@ -4,8 +4,8 @@
 
 A step is forward, loss, backward and SGD with momentum. The peer has ``nn.LocalResponseNorm`` (or, within channels, the
 formula with ``avg_pool2d``), torch's default layout and four ``AdaptiveMaxPool2d`` that are concatenated. The ceiling is
-our own network without normalisation. All have the same weights, images and number of threads. Ours keep freed memory and
-take torch's fused SGD, as ``sppcls train`` does on a CPU; the peer has torch's defaults.
+our own network without normalisation. All have the same weights, images and number of threads. Ours keep freed memory, let
+idle threads sleep and take torch's fused SGD, as ``sppcls train`` does on a CPU; the peer has torch's defaults.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from common import Row, finish, in_a_process, parser, ratio_row, take_turns
+from common import AS_THE_COMMANDS_DO, Row, finish, in_a_process, parser, ratio_row, take_turns
 from torch import Tensor, nn
 
 from sppcls.nn import LRNAcrossChannels, LRNWithinChannel, SPPClassifier, build_classifier
@@ -107,10 +107,12 @@ def rows(args: argparse.Namespace) -> list[Row]:
     for norm in NORMS:
         for size in args.sizes:
             # Memory that one side keeps would help the next.
-            sides = {
-                s: partial(in_a_process, __file__, s, norm, size, args.batch_size)
-                for s in ("sppcls", "obvious", "ceiling")
-            }
+            sides = {}
+            for side in ("sppcls", "obvious", "ceiling"):
+                environment = {} if side == "obvious" else AS_THE_COMMANDS_DO
+                sides[side] = partial(
+                    in_a_process, __file__, side, norm, size, args.batch_size, **environment
+                )
             seconds = take_turns(sides, args.rounds)
             what = f"training step, ZF-5 + SPP, {norm}, {size}, batch {args.batch_size}"
             rate = args.batch_size / min(seconds["sppcls"])

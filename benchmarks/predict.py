@@ -15,7 +15,6 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import finish, ratio_row
+from common import AS_THE_COMMANDS_DO, finish, in_a_process, ratio_row
 from common import parser as arguments
 from PIL import Image
 from torchvision.transforms import v2
@@ -112,10 +111,8 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for i in range(args.rounds):
         for side in list(SIDES)[:: 1 if i % 2 == 0 else -1]:
-            child = subprocess.run(
-                [sys.executable, *sys.argv, "--side", side], check=True, stdout=subprocess.PIPE
-            )
-            runs[side].append(json.loads(child.stdout))
+            environment = AS_THE_COMMANDS_DO if side == "sppcls predict" else {}
+            runs[side].append(in_a_process(__file__, side, *sys.argv[1:], **environment))
     rate, cpu = {}, {}
     for side, results in runs.items():
         rates = [len(r["answers"]) / r["seconds"] for r in results]

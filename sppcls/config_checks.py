@@ -64,6 +64,8 @@ def suggest(word: str, choices: list[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+_DEVICES = "a number >= 1, a list of different GPU numbers >= 0, or auto"
+
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -93,6 +95,7 @@ def _wrong_type(schema: type, values: Mapping[str, Any], error: OmegaConfBaseExc
         kind = spec.default_factory if spec.default_factory is not dataclasses.MISSING else spec.type
     kinds = str(kind).split(" | ")
     wanted = " or ".join("null" if k == "None" else _KINDS.get(k, k) for k in kinds)
+    wanted = _DEVICES if name == "trainer.devices" else wanted  # no type says it
     return f"{name}={'null' if value is None else value}: must be {wanted}"
 
 
@@ -185,10 +188,10 @@ def _check_together(config: Config) -> None:
             f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1"
         )
     devices = config.trainer.devices
-    number = isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1
-    numbers = isinstance(devices, list) and len(devices) > 0 and config.trainer.accelerator != "cpu"
-    if not (devices == "auto" or number or numbers):
-        raise ConfigError(f"trainer.devices={devices}: must be a number >= 1, a list of GPU numbers, or auto")
+    number = type(devices) is int and devices >= 1
+    numbers = isinstance(devices, list) and devices and all(type(d) is int and d >= 0 for d in devices)
+    if not (devices == "auto" or number or (numbers and len(set(devices)) == len(devices))):
+        raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
     if config.data.name == "shapes" and config.data.root:
         raise ConfigError(

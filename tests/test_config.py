@@ -82,6 +82,10 @@ BAD = [
     ("trainer.devices=many", "trainer.devices=many"),
     ("trainer.strategy=foo", "trainer.strategy=foo: choose from auto, ddp"),
     ("trainer.devices=true", "trainer.devices=True"),
+    *(
+        (f"trainer.devices={value}", ": must be a number >= 1, a list of different GPU numbers >= 0, or auto")
+        for value in ("0", "1.5", "[]", "[a]", "[[1]]", "[1.5]", "[-1]", "[true]", "[0,0]", "???")
+    ),
     ("trainer.val_every=3", "must divide trainer.max_epochs=8"),
     ("trainer.precision=fp8", "trainer.precision=fp8: choose from"),
     ("data.batch_size=0", "data.batch_size=0"),

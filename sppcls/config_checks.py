@@ -81,22 +81,31 @@ _KINDS = {
 def _wrong_type(schema: type, values: Mapping[str, Any], error: OmegaConfBaseException) -> str:
     """What to say of a value that OmegaConf does not take for its key: the key, the value and what it may be."""
     name = str(error.full_key or "").partition("[")[0]
-    kind: Any = schema
+    wanted = what_it_may_be(name, schema)
     value: Any = values
     for part in name.split("."):
-        spec = (
-            {f.name: f for f in dataclasses.fields(kind)}.get(part)
-            if dataclasses.is_dataclass(kind)
-            else None
-        )
-        if spec is None or not isinstance(value, Mapping) or part not in value:
+        if wanted is None or not isinstance(value, Mapping) or part not in value:
             return f"{name or 'config'}: {str(error.msg or error).splitlines()[0]}"
         value = value[part]
-        kind = spec.default_factory if spec.default_factory is not dataclasses.MISSING else spec.type
-    kinds = str(kind).split(" | ")
-    wanted = " or ".join("null" if k == "None" else _KINDS.get(k, k) for k in kinds)
-    wanted = _DEVICES if name == "trainer.devices" else wanted  # no type says it
     return f"{name}={'null' if value is None else value}: must be {wanted}"
+
+
+def what_it_may_be(name: str, schema: type = Config) -> str | None:
+    """The type of a key in words, such as "a whole number or null"; None if there is no such key."""
+    kind: Any = schema
+    for part in name.split("."):
+        fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+        if part not in fields:
+            return None
+        spec = fields[part]
+        kind = spec.default_factory if spec.default_factory is not dataclasses.MISSING else spec.type
+    return None if dataclasses.is_dataclass(kind) else _kinds(name, kind)
+
+
+def _kinds(name: str, kind: Any) -> str:
+    if name == "trainer.devices":
+        return _DEVICES  # no type says it
+    return " or ".join("null" if k == "None" else _KINDS.get(k, k) for k in str(kind).split(" | "))
 
 
 def _check_keys(schema: type, values: Any, prefix: str) -> None:
@@ -134,6 +143,8 @@ def _check_ranges(group: Any, prefix: str) -> None:
         # OmegaConf lets lists in lists of numbers pass, and so do comparisons with what is no number.
         if spec.type in ("list[int]", "list[float]") and not all(_is_number(v) for v in value):
             raise ConfigError(f"{name}={value}: must be a list of numbers")
+        if str(spec.type).startswith("list[str]") and not all(isinstance(v, str) for v in value or []):
+            raise ConfigError(f"{name}={value}: must be {_kinds(name, spec.type)}")
         if value is None or (low is None and high is None and above is None):
             continue
         bounds = [f">= {low:g}"] if low is not None else []

@@ -125,6 +125,10 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:
             _check_keys(cast(type, nested), values[name], f"{prefix}{name}.")
+        elif isinstance(values[name], dict) and "dict" not in str(spec.type):
+            # OmegaConf does not name the key where it wants a list.
+            key = f"{prefix}{name}"
+            raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
 def _check_ranges(group: Any, prefix: str) -> None:

@@ -79,6 +79,7 @@ BAD = [
     ("pyramid.levels={a:1}", "pyramid.levels={a:1}: must be a list or null"),
     ("++data.mean={a:1}", "data.mean={a:1}: must be a list of numbers"),
     ("evaluation.protocols=[{a:1}]", "evaluation.protocols=[{'a': 1}]: must be a list of names or null"),
+    ("evaluation.protocols={a:1}", "evaluation.protocols={'a': 1}: must be a list of names or null"),
     ("evaluation.protocols=[center,[full]]", "evaluation.protocols=['center', ['full']]: must be a list of names"),
     ("sizes=[a]", "sizes=[a]: choose from multi_224_180, "),
     ("sizes=[single_224,b]", "sizes=[single_224,b]: choose from multi_224_180, "),

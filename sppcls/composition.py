@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from sppcls.config import Config, as_dict
-from sppcls.config_checks import check_config, suggest
+from sppcls.config_checks import check_config, suggest, what_it_may_be
 from sppcls.errors import ConfigError
 
 CONFIG_NAME = "train"
@@ -118,6 +119,7 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | Path |
             and value not in known[name]
             and (
                 f"{name}/{value}" in text
+                or (value.startswith("[") and f"'{name}/" in text)  # a list of choices
                 or "Config group override" in text  # that it is no string, as in sizes=224
             )
         ):
@@ -125,6 +127,18 @@ def explain(error: Exception, overrides: Sequence[str], config_dir: str | Path |
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return _unknown_key(unknown.group(1), known)
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        if (
+            text.startswith("Error merging override")
+            and override in text
+            and (wanted := what_it_may_be(name))
+        ):
+            return f"{name}={value}: must be {wanted}"
+        if "integer string conversion" in text and re.search(
+            rf"\d{{{sys.get_int_max_str_digits() + 1}}}", value
+        ):
+            return f"{name}={value[:20]}...: too long a number"
     if any(
         sign in text
         for sign in (

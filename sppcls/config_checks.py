@@ -64,6 +64,8 @@ def suggest(word: str, choices: list[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+_DEVICES = "a number >= 1, a list of different GPU numbers >= 0, or auto"
+
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -79,21 +81,31 @@ _KINDS = {
 def _wrong_type(schema: type, values: Mapping[str, Any], error: OmegaConfBaseException) -> str:
     """What to say of a value that OmegaConf does not take for its key: the key, the value and what it may be."""
     name = str(error.full_key or "").partition("[")[0]
-    kind: Any = schema
+    wanted = what_it_may_be(name, schema)
     value: Any = values
     for part in name.split("."):
-        spec = (
-            {f.name: f for f in dataclasses.fields(kind)}.get(part)
-            if dataclasses.is_dataclass(kind)
-            else None
-        )
-        if spec is None or not isinstance(value, Mapping) or part not in value:
+        if wanted is None or not isinstance(value, Mapping) or part not in value:
             return f"{name or 'config'}: {str(error.msg or error).splitlines()[0]}"
         value = value[part]
-        kind = spec.default_factory if spec.default_factory is not dataclasses.MISSING else spec.type
-    kinds = str(kind).split(" | ")
-    wanted = " or ".join("null" if k == "None" else _KINDS.get(k, k) for k in kinds)
     return f"{name}={'null' if value is None else value}: must be {wanted}"
+
+
+def what_it_may_be(name: str, schema: type = Config) -> str | None:
+    """The type of a key in words, such as "a whole number or null"; None if there is no such key."""
+    kind: Any = schema
+    for part in name.split("."):
+        fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+        if part not in fields:
+            return None
+        spec = fields[part]
+        kind = spec.default_factory if spec.default_factory is not dataclasses.MISSING else spec.type
+    return None if dataclasses.is_dataclass(kind) else _kinds(name, kind)
+
+
+def _kinds(name: str, kind: Any) -> str:
+    if name == "trainer.devices":
+        return _DEVICES  # no type says it
+    return " or ".join("null" if k == "None" else _KINDS.get(k, k) for k in str(kind).split(" | "))
 
 
 def _check_keys(schema: type, values: Any, prefix: str) -> None:
@@ -113,6 +125,10 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:
             _check_keys(cast(type, nested), values[name], f"{prefix}{name}.")
+        elif isinstance(values[name], dict) and "dict" not in str(spec.type):
+            # OmegaConf does not name the key where it wants a list.
+            key = f"{prefix}{name}"
+            raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
 def _check_ranges(group: Any, prefix: str) -> None:
@@ -131,6 +147,8 @@ def _check_ranges(group: Any, prefix: str) -> None:
         # OmegaConf lets lists in lists of numbers pass, and so do comparisons with what is no number.
         if spec.type in ("list[int]", "list[float]") and not all(_is_number(v) for v in value):
             raise ConfigError(f"{name}={value}: must be a list of numbers")
+        if str(spec.type).startswith("list[str]") and not all(isinstance(v, str) for v in value or []):
+            raise ConfigError(f"{name}={value}: must be {_kinds(name, spec.type)}")
         if value is None or (low is None and high is None and above is None):
             continue
         bounds = [f">= {low:g}"] if low is not None else []
@@ -185,10 +203,10 @@ def _check_together(config: Config) -> None:
             f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1"
         )
     devices = config.trainer.devices
-    number = isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1
-    numbers = isinstance(devices, list) and len(devices) > 0 and config.trainer.accelerator != "cpu"
-    if not (devices == "auto" or number or numbers):
-        raise ConfigError(f"trainer.devices={devices}: must be a number >= 1, a list of GPU numbers, or auto")
+    number = type(devices) is int and devices >= 1
+    numbers = isinstance(devices, list) and devices and all(type(d) is int and d >= 0 for d in devices)
+    if not (devices == "auto" or number or (numbers and len(set(devices)) == len(devices))):
+        raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
     if config.data.name == "shapes" and config.data.root:
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 
 import torch
 
@@ -77,14 +77,23 @@ def device_count(config: Config) -> int:
     """Devices that a run would use here, on all machines together.
 
     Raises:
-        ConfigError: it asks for a GPU, and there is none.
+        ConfigError: it asks for a GPU that is not there.
     """
     accelerator = accelerator_of(config)
     devices = config.trainer.devices
-    if isinstance(devices, Sequence) and not isinstance(devices, str):
-        count = len(devices)
-    elif devices == "auto":
-        count = torch.cuda.device_count() if accelerator == "gpu" else 1
+    there = torch.cuda.device_count() if accelerator == "gpu" else 1
+    if accelerator == "cpu" and isinstance(devices, list):
+        raise ConfigError(
+            f"trainer.devices={devices}: numbers of GPUs, and this run is on a CPU; give how many"
+        )
+    if devices == "auto":
+        count = there
     else:
-        count = int(devices)
+        count, highest = (len(devices), max(devices)) if isinstance(devices, list) else (devices, devices - 1)
+        # torchrun may let each process see a GPU of its own only.
+        apart = there == 1 and "TORCHELASTIC_RUN_ID" in os.environ
+        if accelerator == "gpu" and not apart and highest >= there:
+            raise ConfigError(
+                f"trainer.devices={devices}: torch sees {there} GPU(s) here; choose at most {there}, or numbers below"
+            )
     return count * config.trainer.num_nodes

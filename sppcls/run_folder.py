@@ -158,8 +158,8 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 def has_finished(folder: Path, epochs: int) -> bool:
     """Whether the run in ``folder`` has been trained for all its epochs, and nothing of it is missing."""
-    result = read_result(folder)
-    return result is not None and int(result.get("epochs", 0)) >= epochs
+    done = (read_result(folder) or {}).get("epochs")
+    return type(done) is int and done >= epochs
 
 
 def lacks_result(folder: Path, epochs: int) -> bool:

@@ -1,7 +1,7 @@
 """Run tests with the lowest versions that ``pyproject.toml`` allows, in an environment made for it.
 
     python tests/lower_bounds.py                      # the fast tests
-    python tests/lower_bounds.py tests/nn -x          # words for pytest instead
+    python tests/lower_bounds.py tests/nn -x          # words for pytest; places replace the fast tests
 
 Needs about 6 GB of disk and some minutes for the packages (the default torch brings CUDA with it); the environment is
 removed at the end, ``--keep FOLDER`` makes it there and keeps it. Exit status: pytest's, or pip's if the lowest
@@ -57,6 +57,17 @@ def lowest(pyproject: Path) -> list[str]:
     return list(pinned.values())
 
 
+def pytest_words(words: list[str]) -> list[str]:
+    """What pytest is told: the fast tests, unless a word is a place (and not the value of an option, as in ``-k spp``)."""
+    places = [
+        word
+        for word in words
+        if (place := (ROOT / word.partition("::")[0]).resolve()).exists()
+        and place.is_relative_to(ROOT / "tests")
+    ]
+    return words if places else [*FAST, *words]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,7 +89,7 @@ def main() -> int:
             return done.returncode
         subprocess.run([python, "-m", "pip", "list"], check=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        tests = words if any(not word.startswith("-") for word in words) else [*FAST, *words]
+        tests = pytest_words(words)
         # Old packages warn of what newer ones that they lean on have changed since; that is not for us to mend.
         return subprocess.run(
             [python, "-m", "pytest", "-W", "default", *tests], cwd=ROOT, env=environment, check=False

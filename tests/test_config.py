@@ -76,12 +76,24 @@ BAD = [
     ("optimizer.lr=0", "optimizer.lr=0.0: must be > 0"),
     ("optimizer.lr=-1", "optimizer.lr=-1.0: must be > 0"),
     ("optimizer.lr=nan", "optimizer.lr=nan"),
+    ("pyramid.levels={a:1}", "pyramid.levels={a:1}: must be a list or null"),
+    ("++data.mean={a:1}", "data.mean={a:1}: must be a list of numbers"),
+    ("evaluation.protocols=[{a:1}]", "evaluation.protocols=[{'a': 1}]: must be a list of names or null"),
+    ("evaluation.protocols={a:1}", "evaluation.protocols={'a': 1}: must be a list of names or null"),
+    ("evaluation.protocols=[center,[full]]", "evaluation.protocols=['center', ['full']]: must be a list of names"),
+    ("sizes=[a]", "sizes=[a]: choose from multi_224_180, "),
+    ("sizes=[single_224,b]", "sizes=[single_224,b]: choose from multi_224_180, "),
+    ("seed=" + 5000 * "7", "seed=77777777777777777777...: too long a number"),
     ("optimizer.betas=[0.9]", "optimizer.betas"),
     ("trainer.max_epochs=0", "trainer.max_epochs=0: must be >= 1"),
     ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: must be a whole number"),
     ("trainer.devices=many", "trainer.devices=many"),
     ("trainer.strategy=foo", "trainer.strategy=foo: choose from auto, ddp"),
     ("trainer.devices=true", "trainer.devices=True"),
+    *(
+        (f"trainer.devices={value}", ": must be a number >= 1, a list of different GPU numbers >= 0, or auto")
+        for value in ("0", "1.5", "[]", "[a]", "[[1]]", "[1.5]", "[-1]", "[true]", "[0,0]", "???")
+    ),
     ("trainer.val_every=3", "must divide trainer.max_epochs=8"),
     ("trainer.precision=fp8", "trainer.precision=fp8: choose from"),
     ("data.batch_size=0", "data.batch_size=0"),
@@ -112,7 +124,7 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("overrides", "message"), BAD)
+@pytest.mark.parametrize(("overrides", "message"), BAD, ids=[overrides[:60] for overrides, _ in BAD])
 def test_a_wrong_value_is_one_line_that_names_it(overrides: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compose(overrides.split())

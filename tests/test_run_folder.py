@@ -6,9 +6,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from sppcls import compose
 from sppcls.composition import to_yaml
-from sppcls.run_folder import claim_run_folder, own_checkpoints, run_name
+from sppcls.run_folder import claim_run_folder, has_finished, own_checkpoints, run_name
 
 
 def test_names_say_what_was_trained() -> None:
@@ -43,3 +45,22 @@ def test_auto_takes_the_newest_checkpoint_of_this_very_configuration(tmp_path: P
     assert own_checkpoints(config) == [first / "last.ckpt"]
     assert own_checkpoints(compose([f"runs_dir={tmp_path}", "optimizer.lr=0.5"])) == []
     assert own_checkpoints(compose([f"runs_dir={tmp_path}", "trainer.max_epochs=99"])) != []
+
+
+@pytest.mark.parametrize(
+    ("epochs", "finished"),
+    [
+        ("3", True),
+        ("4", True),
+        ("2", False),
+        ("null", False),
+        ('"x"', False),
+        ("1e400", False),
+        ("[3]", False),
+    ],
+)
+def test_a_result_that_says_no_number_of_epochs_is_of_no_finished_run(
+    tmp_path: Path, epochs: str, finished: bool
+) -> None:
+    (tmp_path / "result.json").write_text(f'{{"epochs": {epochs}}}')
+    assert has_finished(tmp_path, 3) is finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,11 @@ from sppcls.checkup.finding import Finding
 
 _SECONDS = 180  # a minute on a busy machine with a slow disk is nothing rare
 
-TORCH = """
+# Begins the line that a program prints for us: packages may print what they like when they are imported.
+_MARK = "sppcls doctor found: "
+
+TORCH = (
+    """
 import json, torch
 found = {"version": torch.__version__, "build": torch.version.cuda and "CUDA " + torch.version.cuda,
          "threads": torch.get_num_threads(), "gpus": [], "why": ""}
@@ -29,8 +34,9 @@ if found["build"]:
             found["gpus"].append(torch.cuda.get_device_properties(number).name)
     except Exception as error:
         found["why"] = str(error).strip().splitlines()[0]
-print(json.dumps(found))
 """
+    + f"print({_MARK!r} + json.dumps(found))"
+)
 
 # Its compiled parts, once as sppcls uses them: these fail where torchvision was built for another torch.
 TORCHVISION = """
@@ -52,7 +58,7 @@ OTHERS = "import hydra, omegaconf, matplotlib, numpy, scipy.stats, PIL.Image, ya
 
 @dataclass(frozen=True)
 class Probe:
-    """What a process found: what it printed as JSON, if anything, or why it failed."""
+    """What a process found: the JSON that it printed behind our mark, if any, or why it failed."""
 
     error: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -65,6 +71,7 @@ def probe(program: str, seconds: float = _SECONDS) -> Probe:
             [sys.executable, "-P", "-c", program],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=seconds,
             check=False,
         )
@@ -77,8 +84,10 @@ def probe(program: str, seconds: float = _SECONDS) -> Probe:
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         return Probe(lines[-1] if lines else f"exit status {done.returncode}")
-    printed = done.stdout.strip().splitlines()
-    return Probe("", json.loads(printed[-1]) if printed else {})
+    found = re.search(
+        f"{_MARK}(.*)", done.stdout
+    )  # not always a line's start, as others may leave out the end
+    return Probe("", json.loads(found[1]) if found else {})
 
 
 def check_imports(lightning: bool = True) -> tuple[list[Finding], Probe]:

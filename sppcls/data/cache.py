@@ -1,24 +1,29 @@
 """The images of a split in one file, decoded and reduced once.
 
 Every image is stored as uint8 (H, W, 3) rows, reduced to what the transform needs of it. The file is written beside
-its place and moved there when it is whole; it ends with an index and says what it was made of.
+its place and moved there when it is whole.
+
+After the images comes the index: for each image four little-endian int32, the stored height and width and those of the
+image itself, zeros for one that is unreadable. The footer says where the index begins and what the images were, and
+has a checksum of both and of the index.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import os
 import shutil
 import struct
 import time
 import weakref
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,62 +36,92 @@ from sppcls.data.files import FileSource
 from sppcls.data.sizes import Size
 from sppcls.data.stream import load_each
 from sppcls.data.transforms import EvalTransform, TrainTransform
-from sppcls.errors import ConfigError, ImageError
+from sppcls.errors import ConfigError, DataError
 from sppcls.files import replacing
 
-_FOOTER = struct.Struct("<8sQ16s")  # mark, where the index begins, what the images were
-_MARK = b"sppcls 1"
+_FOOTER = struct.Struct("<8sQ16sI")  # mark, where the index begins, what the images were, CRC-32
+_MARK = b"sppcls 2"
+_ROW = np.dtype("<i4")
 _KEY = "data.cache=disk:"
 _SAMPLE = 100  # image headers that the size of a cache is estimated from
 _SECONDS = 10  # between lines of progress
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """An open file, and its index."""
+
+    file: int
+    sizes: npt.NDArray[np.int32]
+    begins: npt.NDArray[np.int64]
+
+
 class ImageCache:
     """The reduced images of a split, from a file of :func:`open_cache`.
+
+    Args:
+        path: the file.
+        source: the images.
+        transform: what is to become of them.
+        made_of: what the file must have been made of.
 
     Attributes:
         path: the file.
         bytes: its size.
         unreadable: number of images that are not in it.
+
+    Raises:
+        DataError: there is no such file, it is damaged, or it was made of other images.
     """
 
-    def __init__(self, path: Path, source: FileSource, transform: TrainTransform | EvalTransform) -> None:
-        self.path, self._source, self._transform = path, source, transform
-        self._file = os.open(path, os.O_RDONLY)  # a file that takes the place of this one is not read
-        weakref.finalize(self, os.close, self._file)
-        self.bytes = os.fstat(self._file).st_size
-        sizes = _read_index(self._file)[1]
-        if sizes is None:
-            raise ConfigError(f"{_KEY} {path}: damaged; remove it")
-        self._sizes = sizes
-        lengths = _lengths(sizes)
-        self._begins = np.cumsum(lengths) - lengths
-        self.unreadable = int((lengths == 0).sum())
+    def __init__(
+        self, path: Path, source: FileSource, transform: TrainTransform | EvalTransform, made_of: bytes
+    ) -> None:
+        self.path, self._source, self._transform, self._made_of = path, source, transform, made_of
+        self.bytes = os.fstat(self._opened.file).st_size
+        self.unreadable = int((_lengths(self._opened.sizes) == 0).sum())
 
-    def __reduce__(self) -> tuple[type[ImageCache], tuple[object, ...]]:
-        return ImageCache, (
-            self.path,
-            self._source,
-            self._transform,
-        )  # for loader processes that are not forked
+    def __getstate__(self) -> dict[str, Any]:
+        # For loader processes that are not forked. They open the file when they first read from it: an error while
+        # they start would end them without a word.
+        return {name: value for name, value in self.__dict__.items() if name != "_opened"}
+
+    @cached_property
+    def _opened(self) -> _Opened:
+        try:
+            file = os.open(self.path, os.O_RDONLY)  # a file that takes the place of this one is not read
+            weakref.finalize(self, os.close, file)
+            made_of, sizes = _read_index(file)
+        except OSError as error:
+            raise DataError(f"{_KEY} {self.path}: cannot be read ({error.strerror})") from None
+        if sizes is None:
+            raise DataError(f"{_KEY} {self.path}: damaged; remove it")
+        if made_of != self._made_of or len(sizes) != len(self._source):
+            raise DataError(
+                f"{_KEY} {self.path}: made of other images than those of this run; start again, and it is built anew"
+            )
+        lengths = _lengths(sizes)
+        return _Opened(file, sizes, np.cumsum(lengths) - lengths)
 
     def read(self, index: int) -> tuple[torch.Tensor, Size]:
         """uint8 (3, h, w), the reduced image, and the height and width of the image itself.
 
         Raises:
-            ImageError: the image is unreadable, or the file of the cache is.
+            ImageError: the image is unreadable.
+            DataError: the file of the cache is, or is no longer what it was.
         """
-        h, w, height, width = map(int, self._sizes[index])
+        opened = self._opened
+        h, w, height, width = map(int, opened.sizes[index])
         if not h:
             return _reduced(self._source, self._transform, index)  # says what is wrong with the image
         pixels = np.empty((h, w, 3), np.uint8)
         try:
             # Without a shared position, as loader processes share the open file.
-            count = os.preadv(self._file, [pixels.reshape(-1).data], int(self._begins[index]))
+            count = os.preadv(opened.file, [pixels.reshape(-1).data], int(opened.begins[index]))
         except OSError as error:
-            raise ImageError(f"{self.path}: cannot be read ({error.strerror})") from error
+            raise DataError(f"{_KEY} {self.path}: cannot be read ({error.strerror})") from None
         if count < pixels.size:
-            raise ImageError(f"{self.path}: cut short since it was opened; remove it")
+            raise DataError(f"{_KEY} {self.path}: cut short since it was opened; remove it")
         return torch.from_numpy(pixels).permute(2, 0, 1), (height, width)
 
 
@@ -113,6 +148,7 @@ def open_cache(
 
     Raises:
         ConfigError: it does not fit on the disk, or cannot be written.
+        DataError: it cannot be read.
     """
     digest = hashlib.blake2b(
         f"{name}/{transform.reduction}".encode("utf-8", "surrogateescape"), digest_size=6
@@ -120,8 +156,8 @@ def open_cache(
     file = f"{name.rpartition('/')[2]}-{digest.hexdigest()}.images"
     made_of = _made_of(source)
     for folder in folders:
-        if _is_cache(folder / file, made_of):
-            return ImageCache(folder / file, source, transform)
+        if cache := _whole(folder / file, source, transform, made_of):
+            return cache
     path = folders[-1] / file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,10 +166,11 @@ def open_cache(
             f"{_KEY} {path.parent}: cannot be made ({error.strerror}); set data.cache_dir"
         ) from None
     with _lock(path, say):
-        if not _is_cache(path, made_of):
-            _check_space(source, transform, path)
-            _build(source, transform, path, made_of, workers, say)
-    return ImageCache(path, source, transform)
+        if cache := _whole(path, source, transform, made_of):
+            return cache
+        _check_space(source, transform, path)
+        _build(source, transform, path, made_of, workers, say)
+        return ImageCache(path, source, transform, made_of)
 
 
 def cache_folders(cache_dir: str | os.PathLike[str] | None, root: str | os.PathLike[str]) -> list[Path]:
@@ -175,36 +212,37 @@ def _made_of(source: FileSource) -> bytes:
     return digest.digest()
 
 
-def _is_cache(path: Path, made_of: bytes) -> bool:
-    """Whether a file is a whole cache of these very images."""
+def _whole(
+    path: Path, source: FileSource, transform: TrainTransform | EvalTransform, made_of: bytes
+) -> ImageCache | None:
+    """The cache in a file; None if that is no whole cache of these very images."""
     try:
-        with open(path, "rb") as file:
-            of, sizes = _read_index(file.fileno())
-    except OSError:
-        return False
-    return of == made_of and sizes is not None
+        return ImageCache(path, source, transform, made_of)
+    except DataError:
+        return None
 
 
-def _read_index(file: int) -> tuple[bytes | None, npt.NDArray[np.int32] | None]:
-    """What the images were, and (N, 4): stored height and width, those of the image itself; zeros: unreadable.
-
-    None for what a file that is no whole cache does not say.
-    """
+def _read_index(file: int) -> tuple[bytes, npt.NDArray[np.int32] | None]:
+    """What the images were, and (N, 4): the index; None if the file is no whole cache."""
     size = os.fstat(file).st_size
     footer = os.pread(file, _FOOTER.size, max(0, size - _FOOTER.size))
     if len(footer) < _FOOTER.size:
-        return None, None
-    mark, start, made_of = _FOOTER.unpack(footer)
-    if mark != _MARK or start > size:
-        return None, None
-    try:
-        with np.load(io.BytesIO(os.pread(file, size - _FOOTER.size - start, start))) as index:
-            sizes = index["sizes"]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return made_of, None
-    if sizes.ndim != 2 or sizes.shape[1] != 4 or sizes.dtype != np.int32 or _lengths(sizes).sum() != start:
-        return made_of, None
+        return b"", None
+    mark, start, made_of, checksum = _FOOTER.unpack(footer)
+    length = size - _FOOTER.size - start
+    if mark != _MARK or length < 0 or length % (4 * _ROW.itemsize):
+        return b"", None
+    rows = os.pread(file, length, start)
+    if len(rows) < length or _checksum(rows, start, made_of) != checksum:
+        return b"", None
+    sizes = np.frombuffer(rows, _ROW).reshape(-1, 4).astype(np.int32)
+    if (sizes < 0).any() or _lengths(sizes).sum() != start:
+        return b"", None
     return made_of, sizes
+
+
+def _checksum(rows: bytes, start: int, made_of: bytes) -> int:
+    return zlib.crc32(_FOOTER.pack(_MARK, start, made_of, 0), zlib.crc32(rows))
 
 
 def _lengths(sizes: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
@@ -251,9 +289,8 @@ def _build(
                 left = (said - started) * (count - done) / done
                 say(f"Building the image cache: {done:,} of {count:,} images, about {left:.0f} s left")
         start = file.tell()
-        index = io.BytesIO()
-        np.savez(index, sizes=sizes)
-        file.write(index.getvalue() + _FOOTER.pack(_MARK, start, made_of))
+        rows = sizes.astype(_ROW).tobytes()
+        file.write(rows + _FOOTER.pack(_MARK, start, made_of, _checksum(rows, start, made_of)))
         file.flush()
         os.fsync(file.fileno())
 

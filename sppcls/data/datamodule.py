@@ -15,7 +15,7 @@ from sppcls.data.files import Source
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import SizeSchedule
 from sppcls.data.transforms import EvalTransform, TrainTransform
-from sppcls.errors import ConfigError, ImageError
+from sppcls.errors import ConfigError, DataError, ImageError
 from sppcls.runtime import give_back_freed_memory
 
 ON_ERROR = ("skip", "raise")
@@ -44,7 +44,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     Raises:
         ConfigError: an argument is out of range.
-        ImageError: (while iterating) an image is unreadable and ``on_error="raise"``.
+        ImageError: (while training or validating) an image is unreadable and ``on_error="raise"``.
+        DataError: (likewise) a cache is.
     """
 
     def __init__(
@@ -116,6 +117,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Complain of unreadable images here, in the main process, where the message stays one line."""
+        if batch.fault:
+            raise DataError(batch.fault)
         if batch.bad and self.on_error == "raise":
             raise ImageError(batch.bad[0])
         return batch

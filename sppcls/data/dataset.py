@@ -14,7 +14,7 @@ from sppcls.data.files import Source
 from sppcls.data.keys import derive
 from sppcls.data.sampler import Key
 from sppcls.data.transforms import EvalTransform, TrainTransform
-from sppcls.errors import ImageError
+from sppcls.errors import DataError, ImageError
 
 
 class Batch(NamedTuple):
@@ -34,11 +34,13 @@ class Batch(NamedTuple):
     """Step within the epoch (0 outside training)."""
     bad: tuple[str, ...]
     """One line for each image that could not be read and is therefore missing from the batch."""
+    fault: str
+    """Why no image can be read at all, in one line; or nothing."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image on its way into a batch; ``bad`` says why there is none."""
+    """One image on its way into a batch; ``bad`` or ``fault`` says why there is none."""
 
     image: torch.Tensor | None
     target: int
@@ -46,7 +48,8 @@ class Sample:
     lighting: torch.Tensor
     epoch: int
     step: int
-    bad: str
+    bad: str = ""
+    fault: str = ""
 
 
 class ImageDataset(Dataset[Sample]):
@@ -82,12 +85,14 @@ class ImageDataset(Dataset[Sample]):
         try:
             image, size = self.cache.read(index) if self.cache else (self.source.image(index), None)
         except ImageError as error:
-            return Sample(None, target, index, lighting, epoch, step, str(error))
+            return Sample(None, target, index, lighting, epoch, step, bad=str(error))
+        except DataError as error:  # the cache is at fault, and so will be every other image of it
+            return Sample(None, target, index, lighting, epoch, step, fault=str(error))
         if isinstance(self.transform, TrainTransform):
             image, lighting = self.transform(image, derive(self.seed, "augment", number, index), size)
         elif size is None:  # what a cache holds for validation are the regions
             image = self.transform(image)
-        return Sample(image, target, index, lighting, epoch, step, "")
+        return Sample(image, target, index, lighting, epoch, step)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -107,5 +112,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
         lighting=lighting,
         epoch=samples[0].epoch,
         step=samples[0].step,
-        bad=tuple(sample.bad for sample in samples if sample.image is None),
+        bad=tuple(sample.bad for sample in samples if sample.image is None and not sample.fault),
+        fault=next((sample.fault for sample in samples if sample.fault), ""),
     )

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
-from sppcls.checkup.imports import Probe, probe
+from sppcls.checkup.imports import TORCH, Probe, probe
 from sppcls.checkup.machine import cores, gpu, memory, nvidia_smi, processor, runs_folder, shared_memory
 
 CARD = [["NVIDIA T4", "470.82", "15360", "14000"]]
@@ -120,7 +121,18 @@ def test_shared_memory_too_small_for_the_loaders(tmp_path: Path) -> None:
 
 
 def test_a_probe_tells_what_a_program_printed_or_how_it_ended() -> None:
-    assert probe("print('chatter'); print('{\"a\": 1}')") == Probe("", {"a": 1})
+    ours = "print('sppcls doctor found: {\"a\": 1}')"
+    assert probe(f"print('chatter'); {ours}") == Probe("", {"a": 1})
+    for chatter in (
+        "print('Hello from the pygame community')",
+        "print('{\"b\": 2}')",
+        "print('no line end', end='')",
+        "import os; os.write(1, b'\\xff\\xfe\\n')",
+    ):
+        assert probe(f"{chatter}\n{ours}") == Probe("", {"a": 1})
+        assert probe(f"{ours}\nimport sys; sys.stdout.flush()\n{chatter}") == Probe("", {"a": 1})
+        assert probe(chatter) == Probe("")
+    assert probe(TORCH).values["version"] == torch.__version__
     assert probe("import os; os.abort()").error == "the process was ended by SIGABRT"
     assert probe("import no_such_package").error == "ModuleNotFoundError: No module named 'no_such_package'"
     assert probe("import time; time.sleep(60)", seconds=0.5).error == "took more than 0.5 s"

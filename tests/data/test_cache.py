@@ -7,9 +7,11 @@ import os
 import pickle
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,14 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as V
 
 from sppcls import compose, train
-from sppcls.data.cache import cache_folders, open_cache
-from sppcls.data.dataset import ImageDataset
+from sppcls.data.cache import ImageCache, cache_folders, open_cache
+from sppcls.data.datamodule import ImageDataModule
+from sppcls.data.dataset import ImageDataset, collate
 from sppcls.data.files import FileSource
 from sppcls.data.geometry import box_in_reduced, reduced_size, resized_size
+from sppcls.data.sizes import make_schedule
 from sppcls.data.transforms import EvalTransform, TrainTransform
-from sppcls.errors import ConfigError, ImageError
+from sppcls.errors import ConfigError, DataError, ImageError
 
 REGION = (64, 64)
 SHAPES = [(150, 200), (200, 130), (73, 73), (60, 90), (40, 45), (300, 70), (74, 400), (240, 240)]
@@ -194,6 +198,53 @@ def test_a_cache_survives_pickling(photos, tmp_path):
     assert torch.equal(pickle.loads(pickle.dumps(cache)).read(1)[0], cache.read(1)[0])
 
 
+def test_a_pickled_cache_does_not_read_what_took_its_place(tmp_path):
+    write_photos(tmp_path / "all")
+    place, transform = tmp_path / "cache", TrainTransform(REGION)
+    cache, _ = open_in(place, source_of(tmp_path / "all"), transform)
+    pickled = pickle.dumps(cache)
+    Image.fromarray(photo(*SHAPES[0], 99)).save(tmp_path / "all" / "0.jpg", quality=92)
+    open_in(place, source_of(tmp_path / "all"), transform)
+    again = pickle.loads(pickled)
+    with pytest.raises(DataError) as error:
+        again.read(1)
+    assert str(error.value) == (
+        f"data.cache=disk: {cache.path}: made of other images than those of this run; start again, and it is built anew"
+    )
+    cache.path.write_bytes(b"x" * 1000)
+    with pytest.raises(DataError, match=rf"^data.cache=disk: {cache.path}: damaged; remove it$"):
+        pickle.loads(pickled).read(1)
+    cache.path.unlink()
+    with pytest.raises(DataError, match=rf"^data.cache=disk: {cache.path}: cannot be read \(No such file"):
+        pickle.loads(pickled).read(1)
+
+
+def test_a_cache_that_is_cut_is_no_bad_image(photos, tmp_path):
+    source, transform = source_of(photos), TrainTransform(REGION)
+    cache, _ = open_in(tmp_path, source, transform)
+    dataset = ImageDataset(source, transform, 5, cache)
+    os.truncate(cache.path, int(cache._opened.begins[-1]))
+    batch = collate([dataset[0, 0, 0, index] for index in range(len(SHAPES))])
+    assert [line.split(":")[0] for line in batch.bad] == [str(photos / f"{BAD}.jpg")]
+    assert batch.fault == f"data.cache=disk: {cache.path}: cut short since it was opened; remove it"
+    assert collate([dataset[0, 0, 0, 0]]).fault == ""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cache_that_is_cut_ends_the_run_in_one_line(photos, tmp_path, workers):
+    source, train_transform, eval_transform = source_of(photos), TrainTransform(REGION), EvalTransform(REGION)
+    cache, _ = open_in(tmp_path, source, eval_transform)
+    module = ImageDataModule(
+        source, source, make_schedule("single", [64], seed=0, epochs=1), batch_size=4, workers=workers,
+        train_transform=train_transform, eval_transform=eval_transform, caches=(None, cache),
+    )  # fmt: skip
+    os.truncate(cache.path, 100)
+    batch = next(iter(module.val_dataloader()))
+    with pytest.raises(DataError) as error:
+        module.on_before_batch_transfer(batch, 0)
+    assert str(error.value) == f"data.cache=disk: {cache.path}: cut short since it was opened; remove it"
+
+
 # --- built once, and again when need be
 
 
@@ -225,23 +276,65 @@ def test_another_shorter_side_is_another_cache(photos, tmp_path):
     assert len(list(tmp_path.glob("train-*.images"))) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "empty", "index", "zeros", "tail only"])
+FOOTER = 36
+INDEX = 16 * len(SHAPES)
+
+
+def signed(rows, start, made_of, mark=b"sppcls 2"):
+    """An index and its footer as another program would write them, with a checksum that fits."""
+    tail = mark + struct.pack("<Q", start) + made_of
+    return rows + tail + struct.pack("<I", zlib.crc32(rows + tail + bytes(4)))
+
+
+def row_changed(content, column, value):
+    start = len(content) - FOOTER - INDEX
+    rows = np.frombuffer(content[start:-FOOTER], "<i4").reshape(-1, 4).copy()
+    rows[0, column] = value
+    return content[:start] + signed(rows.tobytes(), start, content[-20:-4])
+
+
+DAMAGES = {
+    "cut": lambda content: content[:-50],
+    "other": lambda content: b"x" * 1000,
+    "empty": lambda content: b"",
+    "zeros": lambda content: bytes(len(content) - FOOTER) + content[-FOOTER:],
+    "tail only": lambda content: content[-FOOTER:],
+    "negative": lambda content: row_changed(content, 2, -1),
+    "other lengths": lambda content: row_changed(content, 0, 5),
+    "version before": lambda content: content[:-FOOTER] + b"sppcls 1" + content[-28:],
+    "no images": lambda content: signed(b"", 0, content[-20:-4]),
+    "one image": lambda content: bytes(3) + signed(struct.pack("<4i", 1, 1, 1, 1), 3, content[-20:-4]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_is_no_cache_is_built_anew(photos, tmp_path, damage):
     cache, _ = open_in(tmp_path, source_of(photos), TrainTransform(REGION))
     content = cache.path.read_bytes()
-    flipped = bytes([content[-115] ^ 1])  # among the sizes
-    damaged = {
-        "cut": content[:-50],
-        "other": b"x" * 1000,
-        "empty": b"",
-        "index": content[:-115] + flipped + content[-114:],  # the last 32 bytes are whole
-        "zeros": bytes(len(content) - 32) + content[-32:],
-        "tail only": content[-32:],
-    }
-    cache.path.write_bytes(damaged[damage])
+    cache.path.write_bytes(DAMAGES[damage](content))
     again, said = open_in(tmp_path, source_of(photos), TrainTransform(REGION))
     assert len(said) == 1
     assert again.path.read_bytes() == content
+    assert (
+        row_changed(content, 2, SHAPES[0][0]) == content
+    )  # what this test writes is refused for what it says
+
+
+def test_any_flipped_bit_of_the_index_is_noticed(photos, tmp_path):
+    source, transform = source_of(photos), TrainTransform(REGION)
+    path = open_in(tmp_path, source, transform)[0].path
+    content = path.read_bytes()
+    made_of = content[-20:-4]
+    assert ImageCache(path, source, transform, made_of)
+    file = os.open(path, os.O_WRONLY)
+    for place in range(len(content) - FOOTER - INDEX, len(content)):
+        for bit in range(8):
+            os.pwrite(file, bytes([content[place] ^ 1 << bit]), place)
+            with pytest.raises(DataError, match="damaged"):
+                ImageCache(path, source, transform, made_of)
+        os.pwrite(file, content[place : place + 1], place)
+    os.close(file)
+    assert ImageCache(path, source, transform, made_of)
 
 
 BUILD = """

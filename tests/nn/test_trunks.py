@@ -288,7 +288,7 @@ def test_timm_map_ends_before_the_convolutions_of_the_classifier() -> None:
         ("resnet_18", "timm has no such model"),
         ("resnt18", "timm has no such model; near: .*resnet18"),
         ("resnet18.nonexistent_tag", "timm has no tag 'nonexistent_tag' of resnet18; choose from a1_in1k, "),
-        ("efficientvim_m1", "a list instead of one tensor"),
+        ("crossvit_tiny_240", "a list instead of one tensor"),
         ("test_mambaout", "not a map"),  # gives (N, h, w, C)
         ("test_vit", "not a map"),
         ("swin_tiny_patch4_window7_224", "takes only some sizes of images, not 256x256"),

@@ -93,7 +93,7 @@ def test_another_space_is_another_search_and_more_trials_are_the_same_one() -> N
         (["+search=smal", "n_trials=1"], "+search=smal: choose from small (did you mean 'small'?)"),
         (["+search=small"], "n_trials: missing; it means: trials to be done in total"),
         (["+search=small", "n_trials=0"], "n_trials=0: must be >= 1"),
-        (["+search=small", "n_trials=many"], "n_trials: Value 'many'"),
+        (["+search=small", "n_trials=many"], "n_trials=many: must be a whole number"),
         (["+search=small", "n_trials=1", "pruner=medium"], "pruner.name=medium: choose from median, none"),
         (["+search=small", "n_trials=1", "sampler.sed=1"], "sampler.sed: unknown key (did you mean 'seed'?)"),
         (["+search=small", "n_trials=1", "run_name=x"], "run_name=x: a search names its runs itself"),

@@ -285,8 +285,6 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
         folder = checkpoint_path.resolve().parent
         if (folder / "config.yaml").is_file():
             check_writable(folder)
-            for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
-                leftover.unlink(missing_ok=True)
             os.environ[_FOLDER_VARIABLE] = str(folder)
             return folder
     folder = claim_run_folder(config)

@@ -58,8 +58,11 @@ def repair(folder: Path, resume: Resume) -> list[str]:
     """Bring the checkpoints of a run that goes on in its folder into order, and say what was wrong with them.
 
     A damaged ``last.ckpt`` gives way to the one gone on from. A run killed at a new best, after ``last.ckpt`` and
-    before ``best.ckpt``, gets the latter.
+    before ``best.ckpt``, gets the latter. Half-written files go, so this is for the process that holds the folder's
+    lock: another one may be writing them at this moment.
     """
+    for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
+        leftover.unlink(missing_ok=True)
     path = resume.path
     lines = [f"{line}; going on from {path.name}, {_where(resume.checkpoint)}" for line in resume.damaged]
     if path.name != LAST:

@@ -15,7 +15,8 @@ from tiny_runs import wait_until
 from sppcls import compose, load_classifier, train
 from sppcls.engine.checkpoint import read_checkpoint
 from sppcls.engine.module import _PROGRESS
-from sppcls.errors import CheckpointError
+from sppcls.errors import CheckpointError, ConfigError
+from sppcls.run_folder import lock_folder
 
 
 def final_state(folder: Path) -> dict[str, torch.Tensor]:
@@ -208,3 +209,16 @@ def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resume
     load_classifier(first["last_checkpoint"])
     with pytest.raises(CheckpointError, match="can be used but not resumed: it lacks train_counts"):
         train(compose(tiny(f"ckpt_path={first['last_checkpoint']}")))
+
+
+def test_half_written_files_are_left_alone_while_another_process_may_be_writing_them(tiny) -> None:
+    words = tiny("trainer.max_epochs=1")
+    folder = Path(train(compose(words))["folder"])
+    half = [folder / ".last.ckpt.123.tmp", folder / "predictions" / ".val_96.123.tmp.npz"]
+    for path in half:
+        path.write_bytes(b"half of it")
+    with lock_folder(folder), pytest.raises(ConfigError, match="in use by process"):
+        train(compose([*words, "ckpt_path=auto"]))
+    assert all(path.exists() for path in half)
+    train(compose([*words, "ckpt_path=auto"]))
+    assert not any(path.exists() for path in half)

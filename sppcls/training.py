@@ -91,7 +91,7 @@ def train(config: Config) -> dict[str, Any]:
     resume = find_resume(config)
     run = _Run(config)
     if resume is not None:
-        check_resume(resume.checkpoint, run.card, resume.path)
+        check_resume(resume.checkpoint, run.card, run.net, resume.path)
     folder = _run_folder(config, resume.path if resume else None)
     try:
         with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():

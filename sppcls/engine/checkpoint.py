@@ -19,6 +19,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 import sppcls
 from sppcls.classes import check_classes
 from sppcls.engine.card import card_problem
+from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy
 from sppcls.nn import SPPClassifier, build_classifier
@@ -161,11 +162,19 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     return net.eval()
 
 
-def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | Path) -> None:
+def check_resume(
+    checkpoint: dict[str, Any], card: dict[str, Any], net: SPPClassifier, path: str | Path
+) -> None:
     """Refuse to resume a run from the checkpoint of another one.
 
+    Args:
+        checkpoint: what :func:`read_checkpoint` has read from ``path``.
+        card: that of the run which is to go on.
+        net: its network.
+        path: named in the error.
+
     Raises:
-        CheckpointError: naming the first part of the network, or the class, that differs.
+        CheckpointError: naming the first part of the network, the class, or the optimiser's part that differs.
     """
     old = checkpoint["sppcls"]
     if old["config"]["ema"]["enabled"] != card["config"]["ema"]["enabled"]:
@@ -190,6 +199,19 @@ def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | P
                 f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
             )
     check_classes(old["classes"], card["classes"], path)
+    # What one rule keeps of the steps so far is nothing that another one can use.
+    names = [given["config"]["optimizer"]["name"] for given in (old, card)]
+    if names[0] != names[1]:
+        raise CheckpointError(
+            f"{path}: optimizer.name is {_show(names[0])} there, {names[1]} in this config; it cannot change in a run "
+            f"(a new run begins with these convolutions by backbone.weights={path})"
+        )
+    saved = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
+    own = [len(group) for group in parameter_groups(net)]
+    if saved != own:
+        raise CheckpointError(
+            f"{path}: the optimizer has groups of {saved} parameters there, of {own} in this version of sppcls"
+        )
 
 
 def _show(value: Any) -> str:

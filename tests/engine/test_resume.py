@@ -146,6 +146,7 @@ def test_a_finished_run_resumed_has_nothing_to_do(tiny, capsys) -> None:
         ("backbone.width=0.125", "backbone.width is 0.0625 there, 0.125 in this config"),
         ("ema.enabled=true", "ema.enabled is false there"),
         ("head.hidden=[8]", "head.hidden is [16] there, [8] in this config"),
+        ("optimizer=adamw", "optimizer.name is sgd there, adamw in this config"),
     ],
 )
 def test_resuming_another_network_is_refused(tiny, change: str, message: str) -> None:
@@ -222,3 +223,31 @@ def test_half_written_files_are_left_alone_while_another_process_may_be_writing_
     assert all(path.exists() for path in half)
     train(compose([*words, "ckpt_path=auto"]))
     assert not any(path.exists() for path in half)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "change", "key", "values"),
+    [
+        ("sgd", "optimizer.weight_decay=0.01", "weight_decay", [0.01, 0.01]),
+        ("sgd", "optimizer.momentum=0.5", "momentum", [0.5, 0.5]),
+        ("sgd", "optimizer.nesterov=true", "nesterov", [True, True]),
+        ("sgd", "optimizer.decay_norm_and_bias=false", "weight_decay", [0.0005, 0.0]),
+        ("sgd", "optimizer.bias_lr_factor=2", "lr_scale", [1.0, 2.0]),
+        ("adamw", "optimizer.betas=[0.5,0.75]", "betas", [(0.5, 0.75)] * 2),
+    ],
+)
+def test_a_run_goes_on_with_the_optimizer_that_its_config_says(
+    tiny, optimizer: str, change: str, key: str, values: list[object]
+) -> None:
+    words = tiny(f"optimizer={optimizer}", "scheduler=constant")
+    first = train(compose([*words, "trainer.max_epochs=1"]))
+    train(compose([*words, change, f"ckpt_path={first['last_checkpoint']}"]))
+    checkpoint = read_checkpoint(first["last_checkpoint"])
+    (state,) = checkpoint["optimizer_states"]
+    assert [group[key] for group in state["param_groups"]] == values
+    name, _, value = change.removeprefix("optimizer.").partition("=")
+    assert str(checkpoint["sppcls"]["config"]["optimizer"][name]).lower() in (
+        value,
+        f"{value}.0",
+        "[0.5, 0.75]",
+    )

@@ -24,7 +24,6 @@ from sppcls.building import (
     parameter_count,
     val_sizes,
 )
-from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
 from sppcls.data import size_label
@@ -40,15 +39,15 @@ from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
 from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
-from sppcls.engine.resuming import find_resume, repair
+from sppcls.engine.resuming import Going, find_resume, repair, write_config
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
 from sppcls.errors import SppclsError
-from sppcls.files import replacing
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.run_checks import accelerator_of, device_count, fitting_protocols
 from sppcls.run_folder import (
     BEST,
+    CONFIG,
     LAST,
     PREVIOUS,
     base_folder,
@@ -152,8 +151,8 @@ class _Run:
         config = self.config
         first = _rank() == 0
         if first:
-            with replacing(folder / "config.yaml") as temporary:
-                temporary.write_text(to_yaml(config), encoding="utf-8")
+            if not (folder / CONFIG).exists():
+                write_config(folder, config)  # of a run that goes on: once that is certain, see Going
             if warning := unused_sizes_line(config, self.schedule):
                 say(warning)
             say(
@@ -236,6 +235,7 @@ class _Run:
         self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
+            Going(folder),
             self.memory,
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
             Answers(folder),
@@ -283,7 +283,7 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
         return base_folder(config)  # started beside the first process, not by it; only that one writes
     if checkpoint_path is not None and (checkpoint_path.name == LAST or config.ckpt_path == "auto"):
         folder = checkpoint_path.resolve().parent
-        if (folder / "config.yaml").is_file():
+        if (folder / CONFIG).is_file():
             check_writable(folder)
             os.environ[_FOLDER_VARIABLE] = str(folder)
             return folder

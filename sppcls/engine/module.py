@@ -108,7 +108,13 @@ class ClassificationModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.started = True
-        # Position in the epoch and learning rate are counted in steps.
+
+    def check_epoch_length(self) -> None:
+        """Refuse to go on with epochs of another length: position and learning rate are counted in steps.
+
+        Raises:
+            CheckpointError: what has to stay as it was.
+        """
         if self._resumed_length not in (None, self._epoch_length()):
             (old, old_accumulate), (new, new_accumulate) = self._resumed_length, self._epoch_length()
             raise CheckpointError(

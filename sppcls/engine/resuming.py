@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from sppcls.composition import to_yaml
 from sppcls.config import Config
 from sppcls.engine.checkpoint import DamagedError, read_checkpoint
-from sppcls.files import link_or_copy
-from sppcls.run_folder import BEST, LAST, PREVIOUS, own_checkpoints
+from sppcls.engine.module import ClassificationModule
+from sppcls.files import link_or_copy, replacing
+from sppcls.run_folder import BEST, CONFIG, LAST, PREVIOUS, own_checkpoints
 
 
 class Resume(NamedTuple):
@@ -71,6 +76,30 @@ def repair(folder: Path, resume: Resume) -> list[str]:
     if best and best["epoch"] == resume.checkpoint["epoch"]:
         link_or_copy(path, folder / BEST)
     return lines
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write ``config.yaml``, by which ``ckpt_path=auto`` knows the run, atomically."""
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+
+
+class Going(Callback):
+    """The last check of a run that goes on, and its ``config.yaml``, at the moment when nothing can refuse it any more.
+
+    Written earlier, the words of a command that is refused would take the place of those that the run was trained with,
+    and ``ckpt_path=auto`` with the latter would begin anew. Stands before the report in the list of callbacks, which
+    takes rows out of ``metrics.csv``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, ClassificationModule)
+        pl_module.check_epoch_length()
+        if trainer.is_global_zero:
+            write_config(self.folder, pl_module.config)
 
 
 def _where(checkpoint: dict[str, Any]) -> str:

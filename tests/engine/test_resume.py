@@ -42,6 +42,11 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert untimed[0] == untimed[1]
 
 
+def assert_goes_on(words: list[str], folder: str) -> None:
+    """``ckpt_path=auto`` with the words of the first command finds its run, whatever was refused since."""
+    assert train(compose(words))["folder"] == str(Path(folder).resolve())
+
+
 # Everything that has a state of its own: dropout, mixup and cutmix, averaged weights, accumulation, a plateau rule.
 STATEFUL = [
     "head.dropout=0.5",
@@ -154,6 +159,7 @@ def test_resuming_another_network_is_refused(tiny, change: str, message: str) ->
     with pytest.raises(CheckpointError) as caught:
         train(compose(tiny(change, f"ckpt_path={first['last_checkpoint']}")))
     assert message in str(caught.value)
+    assert_goes_on(tiny("trainer.max_epochs=1", "ckpt_path=auto"), first["folder"])
 
 
 def test_auto_is_the_same_configuration_not_the_same_name(tiny) -> None:
@@ -199,6 +205,7 @@ def test_another_epoch_length_on_resuming_is_refused(tiny) -> None:
         CheckpointError, match="epochs have 3 steps, 1 per update; with this config they have 6"
     ):
         train(compose(tiny(f"ckpt_path={first['last_checkpoint']}", "data.batch_size=8")))
+    assert_goes_on(tiny("ckpt_path=auto"), first["folder"])
 
 
 def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resumed(tiny) -> None:
@@ -243,6 +250,7 @@ def test_a_run_goes_on_with_the_optimizer_that_its_config_says(
     first = train(compose([*words, "trainer.max_epochs=1"]))
     train(compose([*words, change, f"ckpt_path={first['last_checkpoint']}"]))
     checkpoint = read_checkpoint(first["last_checkpoint"])
+    assert_goes_on([*words, change, "ckpt_path=auto"], first["folder"])
     (state,) = checkpoint["optimizer_states"]
     assert [group[key] for group in state["param_groups"]] == values
     name, _, value = change.removeprefix("optimizer.").partition("=")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import stat
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy
 from sppcls.nn import SPPClassifier, build_classifier
-from sppcls.nn.weights import load_data_only
+from sppcls.nn.weights import is_archive, load_data_only
 from sppcls.run_folder import LAST, PREVIOUS
 
 FORMAT = 1
@@ -75,10 +76,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: missing, holding code, or not one of sppcls.
     """
     path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        raise CheckpointError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if stat.S_ISDIR(mode):
         raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{path}: not a regular file; name a checkpoint file such as last.ckpt")
     whole = False
     try:
         whole = _checksums_agree(path)
@@ -116,7 +123,7 @@ def _checksums_agree(path: Path) -> bool:
     Raises:
         zipfile.BadZipFile: a part is not what was written (or another exception, depending on where).
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         return False
     with zipfile.ZipFile(path) as archive:
         changed = archive.testzip()

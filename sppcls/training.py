@@ -39,10 +39,10 @@ from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
 from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
-from sppcls.engine.resuming import Going, find_resume, repair, write_config
+from sppcls.engine.resuming import Going, find_resume, repair, restoring_problem, write_config
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
-from sppcls.errors import SppclsError
+from sppcls.errors import CheckpointError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.run_checks import accelerator_of, device_count, fitting_protocols
 from sppcls.run_folder import (
@@ -182,10 +182,14 @@ class _Run:
         # weights_only: a checkpoint to resume from may have come from anywhere.
         try:
             trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
-        except (RuntimeError, MemoryError):
-            if not self.memory.told:
-                raise
-            raise OutOfMemoryError(self.memory.told) from None
+        except SppclsError:
+            raise
+        except Exception as error:
+            if self.memory.told and isinstance(error, RuntimeError | MemoryError):
+                raise OutOfMemoryError(self.memory.told) from None
+            if checkpoint_path is not None and (problem := restoring_problem(error)):
+                raise CheckpointError(f"{checkpoint_path}: {problem}") from None
+            raise
         finally:
             self.saving.restore_signals()
         result = {

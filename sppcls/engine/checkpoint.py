@@ -19,7 +19,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import sppcls
 from sppcls.classes import check_classes
-from sppcls.engine.card import card_problem
+from sppcls.engine.card import card_problem, resume_problem
 from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy
@@ -181,8 +181,11 @@ def check_resume(
         path: named in the error.
 
     Raises:
-        CheckpointError: naming the first part of the network, the class, or the optimiser's part that differs.
+        CheckpointError: naming the first part of the network, the class, or the optimiser's part that differs, or
+            what is no state of a run.
     """
+    if problem := resume_problem(checkpoint):
+        raise CheckpointError(f"{path}: {problem}")
     old = checkpoint["sppcls"]
     if old["config"]["ema"]["enabled"] != card["config"]["ema"]["enabled"]:
         raise CheckpointError(
@@ -213,12 +216,18 @@ def check_resume(
             f"{path}: optimizer.name is {_show(names[0])} there, {names[1]} in this config; it cannot change in a run "
             f"(a new run begins with these convolutions by backbone.weights={path})"
         )
-    saved = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
+    (optimizer,) = checkpoint["optimizer_states"]
+    saved = [len(group["params"]) for group in optimizer["param_groups"]]
     own = [len(group) for group in parameter_groups(net)]
     if saved != own:
         raise CheckpointError(
             f"{path}: the optimizer has groups of {saved} parameters there, of {own} in this version of sppcls"
         )
+    parameters = [parameter for group in parameter_groups(net) for parameter in group]
+    for number, kept in optimizer["state"].items():
+        for slot, value in kept.items():
+            if value.shape != (() if slot == "step" else parameters[number].shape):
+                raise CheckpointError(f"{path}: damaged: optimizer_states is not as sppcls writes it")
 
 
 def _show(value: Any) -> str:

@@ -24,10 +24,6 @@ from sppcls.errors import CheckpointError, DataError, SppclsError
 
 CHECK_EVERY = 50
 
-# What a run that goes on has to know of itself, besides what Lightning keeps.
-_PROGRESS = {"plateau", "images_seen", "best", "val_results", "bad_images", "train_counts", "epoch_length",
-             "pixels_seen", "train_seconds"}  # fmt: skip
-
 
 class DivergedError(SppclsError):
     """The loss is no longer a finite number."""
@@ -237,13 +233,7 @@ class ClassificationModule(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        progress = checkpoint.get("sppcls_progress", {})
-        missing = _PROGRESS - progress.keys()
-        if missing:
-            raise CheckpointError(
-                f"the checkpoint can be used but not resumed: it lacks {', '.join(sorted(missing))}, "
-                "as another version of sppcls wrote it"
-            )
+        progress = checkpoint["sppcls_progress"]
         self.plateau.load_state_dict(progress["plateau"])
         self.images_seen = progress["images_seen"]
         self.pixels_seen = progress["pixels_seen"]

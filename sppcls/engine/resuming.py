@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.connectors import checkpoint_connector
 
 from sppcls.composition import to_yaml
 from sppcls.config import Config
@@ -72,7 +75,7 @@ def repair(folder: Path, resume: Resume) -> list[str]:
     lines = [f"{line}; going on from {path.name}, {_where(resume.checkpoint)}" for line in resume.damaged]
     if path.name != LAST:
         link_or_copy(path, folder / LAST)
-    best = resume.checkpoint.get("sppcls_progress", {}).get("best")
+    best = resume.checkpoint["sppcls_progress"]["best"]
     if best and best["epoch"] == resume.checkpoint["epoch"]:
         link_or_copy(path, folder / BEST)
     return lines
@@ -100,6 +103,23 @@ class Going(Callback):
         pl_module.check_epoch_length()
         if trainer.is_global_zero:
             write_config(self.folder, pl_module.config)
+
+
+def restoring_problem(error: Exception) -> str | None:
+    """What to say of an error that arose while Lightning put a checkpoint's state back; None of any other.
+
+    The parts that Lightning keeps for itself are looked at by nobody else.
+    """
+    if isinstance(error, OSError | torch.OutOfMemoryError):
+        return None  # of the machine, not of the file
+    steps = ("resume_start", "restore_model", "restore_callbacks", "restore_training_state")
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if not any(
+        frame.f_code.co_name in steps and frame.f_globals["__name__"] == checkpoint_connector.__name__
+        for frame in frames
+    ):
+        return None
+    return f"damaged: its state is not as sppcls writes it ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
 
 
 def _where(checkpoint: dict[str, Any]) -> str:

@@ -13,8 +13,8 @@ import torch
 from tiny_runs import wait_until
 
 from sppcls import compose, load_classifier, train
+from sppcls.engine.card import PROGRESS
 from sppcls.engine.checkpoint import read_checkpoint
-from sppcls.engine.module import _PROGRESS
 from sppcls.errors import CheckpointError, ConfigError
 from sppcls.run_folder import lock_folder
 
@@ -211,7 +211,7 @@ def test_another_epoch_length_on_resuming_is_refused(tiny) -> None:
 def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resumed(tiny) -> None:
     first = train(compose(tiny("trainer.max_epochs=1")))
     checkpoint = torch.load(first["last_checkpoint"], weights_only=True)
-    assert set(checkpoint["sppcls_progress"]) == _PROGRESS
+    assert set(checkpoint["sppcls_progress"]) == PROGRESS
     del checkpoint["sppcls_progress"]["train_counts"]
     torch.save(checkpoint, first["last_checkpoint"])
     load_classifier(first["last_checkpoint"])

@@ -209,6 +209,12 @@ def check_resume(
                 f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
             )
     check_classes(old["classes"], card["classes"], path)
+    epochs = card["config"]["trainer"]["max_epochs"]
+    if checkpoint["epoch"] > epochs:  # Lightning takes no end that lies before the epochs already finished
+        raise CheckpointError(
+            f"{path}: written in epoch {checkpoint['epoch'] + 1}; trainer.max_epochs={epochs} must be at least "
+            f"{checkpoint['epoch']}"
+        )
     # What one rule keeps of the steps so far is nothing that another one can use.
     names = [given["config"]["optimizer"]["name"] for given in (old, card)]
     if names[0] != names[1]:

@@ -162,6 +162,15 @@ def test_resuming_another_network_is_refused(tiny, change: str, message: str) ->
     assert_goes_on(tiny("trainer.max_epochs=1", "ckpt_path=auto"), first["folder"])
 
 
+def test_an_end_before_the_epochs_that_are_done_is_refused(tiny) -> None:
+    first = train(compose(tiny("trainer.max_epochs=3")))
+    with pytest.raises(CheckpointError, match=r"written in epoch 3; trainer.max_epochs=1 must be at least 2"):
+        train(compose(tiny("trainer.max_epochs=1", f"ckpt_path={first['last_checkpoint']}")))
+    assert (
+        train(compose(tiny("trainer.max_epochs=2", f"ckpt_path={first['last_checkpoint']}")))["epochs"] == 3
+    )
+
+
 def test_auto_is_the_same_configuration_not_the_same_name(tiny) -> None:
     first = train(compose(tiny("trainer.max_epochs=1")))
     other = train(compose(tiny("trainer.max_epochs=1", "optimizer.lr=0.5", "ckpt_path=auto")))

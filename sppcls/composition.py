@@ -17,10 +17,11 @@ from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sppcls.config import Config, as_dict
 from sppcls.config_checks import check_config, suggest, what_it_may_be
-from sppcls.errors import ConfigError
+from sppcls.errors import CheckpointError, ConfigError
 
 CONFIG_NAME = "train"
 
@@ -190,16 +191,20 @@ def _suggest_anywhere(word: str) -> str:
     return f" (did you mean {full[close[0]]!r}?)" if close else ""
 
 
-def restore(saved: Mapping[str, Any], given: DictConfig, overrides: Sequence[str]) -> Config:
+def restore(
+    saved: Mapping[str, Any], given: DictConfig, overrides: Sequence[str], path: str | os.PathLike[str]
+) -> Config:
     """The config of a resumed run: the saved one, changed only by what the command line says.
 
     Args:
         saved: the config in the checkpoint.
         given: the config composed from the whole command line.
         overrides: the command line's ``key=value`` words.
+        path: the checkpoint.
 
     Raises:
         ConfigError: a value is impossible, or the saved config asks for a variable of this machine.
+        CheckpointError: the saved config is none.
     """
     names = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
     if any(name.startswith("experiment") for name in names):
@@ -207,7 +212,12 @@ def restore(saved: Mapping[str, Any], given: DictConfig, overrides: Sequence[str
     if "${" in str(saved):  # it was saved resolved, so somebody else put it there, to read what is here
         raise ConfigError("the config in the checkpoint holds ${...}, which a saved config never does")
     # Keys that the program has learnt since have no value there.
-    config = cast(DictConfig, OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(given)), dict(saved)))
+    try:
+        merged = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(given)), dict(saved))
+    except OmegaConfBaseException as error:
+        reason = str(error.msg or error).splitlines()[0]
+        raise CheckpointError(f"{path}: damaged: config is not as sppcls writes it ({reason})") from None
+    config = cast(DictConfig, merged)
     for name in names:
         if not name.startswith("hydra"):
             OmegaConf.update(config, name, OmegaConf.select(given, name), merge=False)

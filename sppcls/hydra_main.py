@@ -113,4 +113,4 @@ def _resumed_config(given: DictConfig, overrides: list[str]) -> Config | None:
     if given.ckpt_path == "auto":
         return None  # the folder is found by the config, so the config is the given one
     path = Path(given.ckpt_path)
-    return restore(read_named(path)["sppcls"]["config"], given, overrides)
+    return restore(read_named(path)["sppcls"]["config"], given, overrides, path)

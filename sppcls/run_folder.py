@@ -25,6 +25,7 @@ from sppcls.nn import Pyramid
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 PREVIOUS = "previous.ckpt"
+CONFIG = "config.yaml"
 RESULT = "result.json"
 
 
@@ -187,7 +188,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _same_run(folder: Path, config: Config) -> bool:
     try:
-        saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        saved = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
         return _identity(saved) == _identity(as_dict(config))
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False

@@ -24,7 +24,6 @@ from sppcls.building import (
     parameter_count,
     val_sizes,
 )
-from sppcls.composition import to_yaml
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.console import say, start_console
 from sppcls.data import size_label
@@ -40,15 +39,15 @@ from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
 from sppcls.engine.protocols import ProtocolErrors
 from sppcls.engine.report import Report
-from sppcls.engine.resuming import find_resume, repair
+from sppcls.engine.resuming import Going, find_resume, repair, restoring_problem, write_config
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
-from sppcls.errors import SppclsError
-from sppcls.files import replacing
+from sppcls.errors import CheckpointError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.run_checks import accelerator_of, device_count, fitting_protocols
 from sppcls.run_folder import (
     BEST,
+    CONFIG,
     LAST,
     PREVIOUS,
     base_folder,
@@ -91,7 +90,7 @@ def train(config: Config) -> dict[str, Any]:
     resume = find_resume(config)
     run = _Run(config)
     if resume is not None:
-        check_resume(resume.checkpoint, run.card, resume.path)
+        check_resume(resume.checkpoint, run.card, run.net, resume.path)
     folder = _run_folder(config, resume.path if resume else None)
     try:
         with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():
@@ -152,8 +151,8 @@ class _Run:
         config = self.config
         first = _rank() == 0
         if first:
-            with replacing(folder / "config.yaml") as temporary:
-                temporary.write_text(to_yaml(config), encoding="utf-8")
+            if not (folder / CONFIG).exists():
+                write_config(folder, config)  # of a run that goes on: once that is certain, see Going
             if warning := unused_sizes_line(config, self.schedule):
                 say(warning)
             say(
@@ -183,10 +182,14 @@ class _Run:
         # weights_only: a checkpoint to resume from may have come from anywhere.
         try:
             trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
-        except (RuntimeError, MemoryError):
-            if not self.memory.told:
-                raise
-            raise OutOfMemoryError(self.memory.told) from None
+        except SppclsError:
+            raise
+        except Exception as error:
+            if self.memory.told and isinstance(error, RuntimeError | MemoryError):
+                raise OutOfMemoryError(self.memory.told) from None
+            if checkpoint_path is not None and (problem := restoring_problem(error)):
+                raise CheckpointError(f"{checkpoint_path}: {problem}") from None
+            raise
         finally:
             self.saving.restore_signals()
         result = {
@@ -236,6 +239,7 @@ class _Run:
         self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
+            Going(folder),
             self.memory,
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
             Answers(folder),
@@ -283,10 +287,8 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
         return base_folder(config)  # started beside the first process, not by it; only that one writes
     if checkpoint_path is not None and (checkpoint_path.name == LAST or config.ckpt_path == "auto"):
         folder = checkpoint_path.resolve().parent
-        if (folder / "config.yaml").is_file():
+        if (folder / CONFIG).is_file():
             check_writable(folder)
-            for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
-                leftover.unlink(missing_ok=True)
             os.environ[_FOLDER_VARIABLE] = str(folder)
             return folder
     folder = claim_run_folder(config)

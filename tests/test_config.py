@@ -161,7 +161,7 @@ def test_seed_zero_is_a_seed() -> None:
 def test_a_resumed_run_keeps_its_config_but_for_what_is_said() -> None:
     saved = as_dict(compose(["pyramid=l421", "optimizer.lr=0.5", "sizes=single_180", "trainer.max_epochs=3"]))
     words = ["trainer.max_epochs=9", "sizes=multi_224_180", "ckpt_path=x/last.ckpt"]
-    resumed = restore(saved, compose_unchecked(words), words)
+    resumed = restore(saved, compose_unchecked(words), words, "last.ckpt")
     assert resumed.pyramid.levels == [4, 2, 1]
     assert resumed.optimizer.lr == 0.5
     assert resumed.trainer.max_epochs == 9

@@ -34,7 +34,13 @@ def run(words: list[str]) -> int:
         )
     net = load(args.checkpoint, args.device, args.threads)
     card = net.card
-    named = card["config"].get("evaluation", {}).get("protocols") or default_protocols(net)
+    for word in args.data:
+        if "=" not in word:
+            raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
+    saved = {**card["config"], "ckpt_path": None}
+    config = restore(saved, compose_unchecked(args.data), args.data, args.checkpoint)
+    config.data.check = False  # an unreadable image is named at the end, and the rest is tested
+    named = config.evaluation.protocols or default_protocols(net)
     if args.protocol is not None:
         named = [name for name in args.protocol.split(",") if name.strip()]
     elif args.sizes is not None:
@@ -46,11 +52,6 @@ def run(words: list[str]) -> int:
             protocol.at(as_size(size, "sizes")).check_fits(net)
     if args.recalibrate:
         batch_norms(net)
-    for word in args.data:
-        if "=" not in word:
-            raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
-    config = restore({**card["config"], "ckpt_path": None}, compose_unchecked(args.data), args.data)
-    config.data.check = False  # an unreadable image is named at the end, and the rest is tested
     train, val = load_sources(config)
     check_classes(card["classes"], train.classes, args.checkpoint)
     source = {"val": val, "train": train, "all": JoinedSource({"train": train, "val": val})}[args.split]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import stat
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import sppcls
 from sppcls.classes import check_classes
-from sppcls.engine.card import card_problem
+from sppcls.engine.card import card_problem, resume_problem
+from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy
 from sppcls.nn import SPPClassifier, build_classifier
-from sppcls.nn.weights import load_data_only
+from sppcls.nn.weights import is_archive, load_data_only
 from sppcls.run_folder import LAST, PREVIOUS
 
 FORMAT = 1
@@ -74,10 +76,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: missing, holding code, or not one of sppcls.
     """
     path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        raise CheckpointError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if stat.S_ISDIR(mode):
         raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{path}: not a regular file; name a checkpoint file such as last.ckpt")
     whole = False
     try:
         whole = _checksums_agree(path)
@@ -115,7 +123,7 @@ def _checksums_agree(path: Path) -> bool:
     Raises:
         zipfile.BadZipFile: a part is not what was written (or another exception, depending on where).
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         return False
     with zipfile.ZipFile(path) as archive:
         changed = archive.testzip()
@@ -161,12 +169,23 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     return net.eval()
 
 
-def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | Path) -> None:
+def check_resume(
+    checkpoint: dict[str, Any], card: dict[str, Any], net: SPPClassifier, path: str | Path
+) -> None:
     """Refuse to resume a run from the checkpoint of another one.
 
+    Args:
+        checkpoint: what :func:`read_checkpoint` has read from ``path``.
+        card: that of the run which is to go on.
+        net: its network.
+        path: named in the error.
+
     Raises:
-        CheckpointError: naming the first part of the network, or the class, that differs.
+        CheckpointError: naming the first part of the network, the class, or the optimiser's part that differs, or
+            what is no state of a run.
     """
+    if problem := resume_problem(checkpoint):
+        raise CheckpointError(f"{path}: {problem}")
     old = checkpoint["sppcls"]
     if old["config"]["ema"]["enabled"] != card["config"]["ema"]["enabled"]:
         raise CheckpointError(
@@ -190,6 +209,31 @@ def check_resume(checkpoint: dict[str, Any], card: dict[str, Any], path: str | P
                 f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
             )
     check_classes(old["classes"], card["classes"], path)
+    epochs = card["config"]["trainer"]["max_epochs"]
+    if checkpoint["epoch"] > epochs:  # Lightning takes no end that lies before the epochs already finished
+        raise CheckpointError(
+            f"{path}: written in epoch {checkpoint['epoch'] + 1}; trainer.max_epochs={epochs} must be at least "
+            f"{checkpoint['epoch']}"
+        )
+    # What one rule keeps of the steps so far is nothing that another one can use.
+    names = [given["config"]["optimizer"]["name"] for given in (old, card)]
+    if names[0] != names[1]:
+        raise CheckpointError(
+            f"{path}: optimizer.name is {_show(names[0])} there, {names[1]} in this config; it cannot change in a run "
+            f"(a new run begins with these convolutions by backbone.weights={path})"
+        )
+    (optimizer,) = checkpoint["optimizer_states"]
+    saved = [len(group["params"]) for group in optimizer["param_groups"]]
+    own = [len(group) for group in parameter_groups(net)]
+    if saved != own:
+        raise CheckpointError(
+            f"{path}: the optimizer has groups of {saved} parameters there, of {own} in this version of sppcls"
+        )
+    parameters = [parameter for group in parameter_groups(net) for parameter in group]
+    for number, kept in optimizer["state"].items():
+        for slot, value in kept.items():
+            if value.shape != (() if slot == "step" else parameters[number].shape):
+                raise CheckpointError(f"{path}: damaged: optimizer_states is not as sppcls writes it")
 
 
 def _show(value: Any) -> str:

@@ -24,10 +24,6 @@ from sppcls.errors import CheckpointError, DataError, SppclsError
 
 CHECK_EVERY = 50
 
-# What a run that goes on has to know of itself, besides what Lightning keeps.
-_PROGRESS = {"plateau", "images_seen", "best", "val_results", "bad_images", "train_counts", "epoch_length",
-             "pixels_seen", "train_seconds"}  # fmt: skip
-
 
 class DivergedError(SppclsError):
     """The loss is no longer a finite number."""
@@ -108,7 +104,13 @@ class ClassificationModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.started = True
-        # Position in the epoch and learning rate are counted in steps.
+
+    def check_epoch_length(self) -> None:
+        """Refuse to go on with epochs of another length: position and learning rate are counted in steps.
+
+        Raises:
+            CheckpointError: what has to stay as it was.
+        """
         if self._resumed_length not in (None, self._epoch_length()):
             (old, old_accumulate), (new, new_accumulate) = self._resumed_length, self._epoch_length()
             raise CheckpointError(
@@ -231,13 +233,7 @@ class ClassificationModule(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        progress = checkpoint.get("sppcls_progress", {})
-        missing = _PROGRESS - progress.keys()
-        if missing:
-            raise CheckpointError(
-                f"the checkpoint can be used but not resumed: it lacks {', '.join(sorted(missing))}, "
-                "as another version of sppcls wrote it"
-            )
+        progress = checkpoint["sppcls_progress"]
         self.plateau.load_state_dict(progress["plateau"])
         self.images_seen = progress["images_seen"]
         self.pixels_seen = progress["pixels_seen"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -13,13 +15,11 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
 
     On the CPU it is torch's fused form, which goes through memory once: the same weights, several times as fast.
     Every group carries ``lr_scale``, its rate over the base rate (``optimizer.bias_lr_factor`` for the second).
+
+    A saved state that is loaded brings its running averages only; decay, momentum and the like stay those of
+    ``config``, and the form stays the one that suits this device.
     """
-    weights: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in net.parameters():
-        if parameter.requires_grad:
-            # Biases, and scale and shift of normalisation layers, are the vectors; everything else is a weight.
-            (others if parameter.ndim <= 1 else weights).append(parameter)
+    weights, others = _weights_and_others(net)
     other_decay = config.weight_decay if config.decay_norm_and_bias else 0.0
     groups = [
         {"params": weights, "weight_decay": config.weight_decay, "lr_scale": 1.0, "lr": config.lr},
@@ -33,8 +33,34 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
     groups = [group for group in groups if group["params"]]
     # Elsewhere torch chooses; with 16-mixed precision a fused step would leave no place for gradient clipping.
     fused = True if all(p.device.type == "cpu" for p in [*weights, *others]) else None
+    optimizer: torch.optim.Optimizer
     if config.name == "sgd":
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
         )
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), fused=fused)
+    else:
+        betas = (config.betas[0], config.betas[1])
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=fused)
+    optimizer.register_load_state_dict_pre_hook(_with_own_settings)
+    return optimizer
+
+
+def _with_own_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved state with the settings of the optimiser that loads it: torch would take the saved ones."""
+    groups = zip(optimizer.param_groups, state["param_groups"], strict=True)
+    return {**state, "param_groups": [{**own, "params": saved["params"]} for own, saved in groups]}
+
+
+def parameter_groups(net: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of each group of :func:`make_optimizer`."""
+    return [group for group in _weights_and_others(net) if group]
+
+
+def _weights_and_others(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    weights: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            # Biases, and scale and shift of normalisation layers, are the vectors; everything else is a weight.
+            (others if parameter.ndim <= 1 else weights).append(parameter)
+    return weights, others

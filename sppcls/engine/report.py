@@ -73,7 +73,8 @@ class Report(Callback):
         every = pl_module.config.log.every_n_steps
         if trainer.is_global_zero and batch_idx % every == 0:
             assert trainer.logger is not None
-            loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+            # Lightning hands {} on of a step that was left out, none of its images being readable.
+            loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
             if loss is not None:
                 figures = {"step/loss": float(loss), "step/lr": pl_module.lr}
                 trainer.logger.log_metrics(figures, step=trainer.global_step)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.connectors import checkpoint_connector
+
+from sppcls.composition import to_yaml
 from sppcls.config import Config
 from sppcls.engine.checkpoint import DamagedError, read_checkpoint
-from sppcls.files import link_or_copy
-from sppcls.run_folder import BEST, LAST, PREVIOUS, own_checkpoints
+from sppcls.engine.module import ClassificationModule
+from sppcls.files import link_or_copy, replacing
+from sppcls.run_folder import BEST, CONFIG, LAST, PREVIOUS, own_checkpoints
 
 
 class Resume(NamedTuple):
@@ -58,16 +66,60 @@ def repair(folder: Path, resume: Resume) -> list[str]:
     """Bring the checkpoints of a run that goes on in its folder into order, and say what was wrong with them.
 
     A damaged ``last.ckpt`` gives way to the one gone on from. A run killed at a new best, after ``last.ckpt`` and
-    before ``best.ckpt``, gets the latter.
+    before ``best.ckpt``, gets the latter. Half-written files go, so this is for the process that holds the folder's
+    lock: another one may be writing them at this moment.
     """
+    for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
+        leftover.unlink(missing_ok=True)
     path = resume.path
     lines = [f"{line}; going on from {path.name}, {_where(resume.checkpoint)}" for line in resume.damaged]
     if path.name != LAST:
         link_or_copy(path, folder / LAST)
-    best = resume.checkpoint.get("sppcls_progress", {}).get("best")
+    best = resume.checkpoint["sppcls_progress"]["best"]
     if best and best["epoch"] == resume.checkpoint["epoch"]:
         link_or_copy(path, folder / BEST)
     return lines
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write ``config.yaml``, by which ``ckpt_path=auto`` knows the run, atomically."""
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+
+
+class Going(Callback):
+    """The last check of a run that goes on, and its ``config.yaml``, at the moment when nothing can refuse it any more.
+
+    Written earlier, the words of a command that is refused would take the place of those that the run was trained with,
+    and ``ckpt_path=auto`` with the latter would begin anew. Stands before the report in the list of callbacks, which
+    takes rows out of ``metrics.csv``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, ClassificationModule)
+        pl_module.check_epoch_length()
+        if trainer.is_global_zero:
+            write_config(self.folder, pl_module.config)
+
+
+def restoring_problem(error: Exception) -> str | None:
+    """What to say of an error that arose while Lightning put a checkpoint's state back; None of any other.
+
+    The parts that Lightning keeps for itself are looked at by nobody else.
+    """
+    if isinstance(error, OSError | torch.OutOfMemoryError):
+        return None  # of the machine, not of the file
+    steps = ("resume_start", "restore_model", "restore_callbacks", "restore_training_state")
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if not any(
+        frame.f_code.co_name in steps and frame.f_globals["__name__"] == checkpoint_connector.__name__
+        for frame in frames
+    ):
+        return None
+    return f"damaged: its state is not as sppcls writes it ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
 
 
 def _where(checkpoint: dict[str, Any]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import warnings
+import zipfile
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,11 +15,32 @@ from torch import Tensor, nn
 
 def load_data_only(path: str | os.PathLike[str]) -> Any:
     """What ``torch.save`` wrote, on the CPU; a file that would run code is refused, with one of many exceptions."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")  # of a pipe one would wait for ever
+    is_archive(path)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # of unusual files torch asks to be told; whoever calls says what is wrong
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an archive as ``torch.save`` writes it; False where it is none.
+
+    Raises:
+        ValueError: one that takes more memory than it has bytes when it is read: a few megabytes could stand for all
+            memory there is.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise ValueError("its parts are compressed, which torch never writes")
+    if sum(max(part.file_size, part.compress_size) for part in parts) > os.path.getsize(path):
+        raise ValueError("its parts are larger than the file")
+    return True
 
 
 def load_file(path: str) -> dict[str, Tensor]:

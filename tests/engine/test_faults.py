@@ -165,3 +165,19 @@ def test_images_that_vanish_and_change_in_a_run(runs: Runs, tmp_path: Path, on_e
     with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
         seen = [int(row["images_seen"]) for row in csv.DictReader(file)]
     assert seen[-1] - seen[-2] == 48 - 3
+
+
+def test_a_step_none_of_whose_images_can_be_read_is_left_out_of_the_curves(
+    runs: Runs, tmp_path: Path
+) -> None:
+    make_photos(tmp_path / "photos")
+    for name in ("cat", "dog"):
+        for i in range(0, 24, 2):
+            (tmp_path / "photos" / "train" / name / f"{i}.jpg").write_bytes(b"")
+    words = [word for word in TINY if not word.startswith(("data.num", "data=", "data.batch", "trainer.max"))]
+    words += ["data=folder", f"data.root={tmp_path / 'photos'}", "data.check=false", "data.on_error=skip",
+              "data.batch_size=1", "log.every_n_steps=1", "trainer.max_epochs=1",
+              f"runs_dir={tmp_path}", "run_name=run"]  # fmt: skip
+    ended = runs.start(words)
+    assert ended.status == 0, ended.output
+    assert "24 images could not be read and were left out" in ended.output

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from killing import equal
 from torch import nn
 
 from sppcls import compose
+from sppcls.config import OptimizerConfig
 from sppcls.engine.optimizer import make_optimizer
 
 
@@ -68,3 +71,60 @@ def test_on_the_cpu_it_is_the_fused_form(net: nn.Module) -> None:
     for name in ("sgd", "adamw"):
         optimizer = make_optimizer(net, compose([f"optimizer={name}"]).optimizer)
         assert all(group["fused"] for group in optimizer.param_groups)
+
+
+OTHER_VALUES = {
+    "weight_decay": 0.123,
+    "momentum": 0.5,
+    "nesterov": True,
+    "betas": [0.5, 0.75],
+    "decay_norm_and_bias": False,
+    "bias_lr_factor": 3.0,
+    "lr": 0.2,
+}
+
+
+def trained(net: nn.Module, config: OptimizerConfig, steps: int = 2) -> torch.optim.Optimizer:
+    optimizer = make_optimizer(net, config)
+    for step in range(steps):
+        for parameter, grad in zip(net.parameters(), gradients(net, step), strict=True):
+            parameter.grad = grad
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize(("name", "keys"), [
+    ("sgd", ["weight_decay", "momentum", "nesterov", "decay_norm_and_bias", "bias_lr_factor", "lr"]),
+    ("adamw", ["weight_decay", "betas", "bias_lr_factor", "lr"]),
+])  # fmt: skip
+def test_a_saved_state_brings_its_averages_and_no_settings(
+    net: nn.Module, name: str, keys: list[str]
+) -> None:
+    old = compose([f"optimizer={name}"]).optimizer
+    saved = trained(net, old).state_dict()
+    before = copy.deepcopy(saved)
+    for key in keys:
+        config = replace(old, **{key: OTHER_VALUES[key]})
+        resumed, fresh = make_optimizer(net, config), make_optimizer(net, config)
+        resumed.load_state_dict(saved)
+        for group, expected in zip(resumed.param_groups, fresh.param_groups, strict=True):
+            assert {k: v for k, v in group.items() if k != "params"} == {
+                k: v for k, v in expected.items() if k != "params"
+            }, key
+        assert resumed.state_dict()["param_groups"] != saved["param_groups"], key
+        assert equal(resumed.state_dict()["state"], before["state"])
+    assert equal(saved, before)  # a checkpoint in hand is not changed
+    same = make_optimizer(net, old)
+    same.load_state_dict(saved)
+    assert equal(same.state_dict(), before)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_state_saved_on_another_device_is_used_in_the_form_of_this_one(net: nn.Module, name: str) -> None:
+    config = compose([f"optimizer={name}"]).optimizer
+    saved = trained(net, config).state_dict()
+    for group in saved["param_groups"]:
+        group["fused"] = None  # as on a GPU
+    optimizer = make_optimizer(net, config)
+    optimizer.load_state_dict(saved)
+    assert all(group["fused"] is True for group in optimizer.param_groups)

@@ -13,9 +13,10 @@ import torch
 from tiny_runs import wait_until
 
 from sppcls import compose, load_classifier, train
+from sppcls.engine.card import PROGRESS
 from sppcls.engine.checkpoint import read_checkpoint
-from sppcls.engine.module import _PROGRESS
-from sppcls.errors import CheckpointError
+from sppcls.errors import CheckpointError, ConfigError
+from sppcls.run_folder import lock_folder
 
 
 def final_state(folder: Path) -> dict[str, torch.Tensor]:
@@ -39,6 +40,11 @@ def assert_same_run(one: Path, other: Path) -> None:
             [{k: v for k, v in r.items() if "second" not in k and k != "images_per_s"} for r in rows]
         )
     assert untimed[0] == untimed[1]
+
+
+def assert_goes_on(words: list[str], folder: str) -> None:
+    """``ckpt_path=auto`` with the words of the first command finds its run, whatever was refused since."""
+    assert train(compose(words))["folder"] == str(Path(folder).resolve())
 
 
 # Everything that has a state of its own: dropout, mixup and cutmix, averaged weights, accumulation, a plateau rule.
@@ -145,6 +151,7 @@ def test_a_finished_run_resumed_has_nothing_to_do(tiny, capsys) -> None:
         ("backbone.width=0.125", "backbone.width is 0.0625 there, 0.125 in this config"),
         ("ema.enabled=true", "ema.enabled is false there"),
         ("head.hidden=[8]", "head.hidden is [16] there, [8] in this config"),
+        ("optimizer=adamw", "optimizer.name is sgd there, adamw in this config"),
     ],
 )
 def test_resuming_another_network_is_refused(tiny, change: str, message: str) -> None:
@@ -152,6 +159,16 @@ def test_resuming_another_network_is_refused(tiny, change: str, message: str) ->
     with pytest.raises(CheckpointError) as caught:
         train(compose(tiny(change, f"ckpt_path={first['last_checkpoint']}")))
     assert message in str(caught.value)
+    assert_goes_on(tiny("trainer.max_epochs=1", "ckpt_path=auto"), first["folder"])
+
+
+def test_an_end_before_the_epochs_that_are_done_is_refused(tiny) -> None:
+    first = train(compose(tiny("trainer.max_epochs=3")))
+    with pytest.raises(CheckpointError, match=r"written in epoch 3; trainer.max_epochs=1 must be at least 2"):
+        train(compose(tiny("trainer.max_epochs=1", f"ckpt_path={first['last_checkpoint']}")))
+    assert (
+        train(compose(tiny("trainer.max_epochs=2", f"ckpt_path={first['last_checkpoint']}")))["epochs"] == 3
+    )
 
 
 def test_auto_is_the_same_configuration_not_the_same_name(tiny) -> None:
@@ -197,14 +214,57 @@ def test_another_epoch_length_on_resuming_is_refused(tiny) -> None:
         CheckpointError, match="epochs have 3 steps, 1 per update; with this config they have 6"
     ):
         train(compose(tiny(f"ckpt_path={first['last_checkpoint']}", "data.batch_size=8")))
+    assert_goes_on(tiny("ckpt_path=auto"), first["folder"])
 
 
 def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resumed(tiny) -> None:
     first = train(compose(tiny("trainer.max_epochs=1")))
     checkpoint = torch.load(first["last_checkpoint"], weights_only=True)
-    assert set(checkpoint["sppcls_progress"]) == _PROGRESS
+    assert set(checkpoint["sppcls_progress"]) == PROGRESS
     del checkpoint["sppcls_progress"]["train_counts"]
     torch.save(checkpoint, first["last_checkpoint"])
     load_classifier(first["last_checkpoint"])
     with pytest.raises(CheckpointError, match="can be used but not resumed: it lacks train_counts"):
         train(compose(tiny(f"ckpt_path={first['last_checkpoint']}")))
+
+
+def test_half_written_files_are_left_alone_while_another_process_may_be_writing_them(tiny) -> None:
+    words = tiny("trainer.max_epochs=1")
+    folder = Path(train(compose(words))["folder"])
+    half = [folder / ".last.ckpt.123.tmp", folder / "predictions" / ".val_96.123.tmp.npz"]
+    for path in half:
+        path.write_bytes(b"half of it")
+    with lock_folder(folder), pytest.raises(ConfigError, match="in use by process"):
+        train(compose([*words, "ckpt_path=auto"]))
+    assert all(path.exists() for path in half)
+    train(compose([*words, "ckpt_path=auto"]))
+    assert not any(path.exists() for path in half)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "change", "key", "values"),
+    [
+        ("sgd", "optimizer.weight_decay=0.01", "weight_decay", [0.01, 0.01]),
+        ("sgd", "optimizer.momentum=0.5", "momentum", [0.5, 0.5]),
+        ("sgd", "optimizer.nesterov=true", "nesterov", [True, True]),
+        ("sgd", "optimizer.decay_norm_and_bias=false", "weight_decay", [0.0005, 0.0]),
+        ("sgd", "optimizer.bias_lr_factor=2", "lr_scale", [1.0, 2.0]),
+        ("adamw", "optimizer.betas=[0.5,0.75]", "betas", [(0.5, 0.75)] * 2),
+    ],
+)
+def test_a_run_goes_on_with_the_optimizer_that_its_config_says(
+    tiny, optimizer: str, change: str, key: str, values: list[object]
+) -> None:
+    words = tiny(f"optimizer={optimizer}", "scheduler=constant")
+    first = train(compose([*words, "trainer.max_epochs=1"]))
+    train(compose([*words, change, f"ckpt_path={first['last_checkpoint']}"]))
+    checkpoint = read_checkpoint(first["last_checkpoint"])
+    assert_goes_on([*words, change, "ckpt_path=auto"], first["folder"])
+    (state,) = checkpoint["optimizer_states"]
+    assert [group[key] for group in state["param_groups"]] == values
+    name, _, value = change.removeprefix("optimizer.").partition("=")
+    assert str(checkpoint["sppcls"]["config"]["optimizer"][name]).lower() in (
+        value,
+        f"{value}.0",
+        "[0.5, 0.75]",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import os
@@ -85,6 +86,58 @@ def test_a_checkpoint_that_holds_code_is_refused(
         assert file.name in one_error(capsys)
         assert not marker.exists()
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_checkpoint_that_is_no_file_or_has_an_impossible_name_is_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Image.new("RGB", (120, 100)).save("photo.png")
+    os.mkfifo("../pipe.ckpt")
+    Path("../around.ckpt").symlink_to("around.ckpt")
+    for name, reason in (
+        ("../pipe.ckpt", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        ("x" * 300, "File name too long"),
+        ("../around.ckpt", "Too many levels of symbolic links"),
+    ):
+        assert main([word.replace("CKPT", name) for word in COMMANDS[command]]) == 1
+        error = one_error(capsys)
+        assert name in error
+        assert reason in error
+
+
+def packed_bomb(path: Path, members: int, compression: int) -> None:
+    """A checkpoint that stands for far more memory than it has bytes: packed, or one part under many names."""
+    torch.save({"sppcls": {}, "state_dict": {"net.x": torch.zeros(2_000_000)}}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {part.filename: archive.read(part) for part in archive.infolist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+        largest = max(archive.infolist(), key=lambda part: part.file_size)
+        for number in range(members):
+            part = copy.copy(largest)
+            part.filename = f"{largest.filename}{number}"
+            archive.filelist.append(part)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_small_checkpoint_that_stands_for_much_memory_is_refused(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (120, 100)).save("photo.png")
+    packed_bomb(tmp_path / "packed.ckpt", 0, zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "packed.ckpt").stat().st_size < 100_000
+    packed_bomb(tmp_path / "overlapping.ckpt", 50, zipfile.ZIP_STORED)
+    for name, reason in (("packed", "its parts are compressed"), ("overlapping", "larger than the file")):
+        assert main([word.replace("CKPT", f"{name}.ckpt") for word in COMMANDS[command]]) == 1
+        error = one_error(capsys)
+        assert f"{name}.ckpt" in error
+        assert reason in error
 
 
 def test_predictions_that_hold_code_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,12 @@ RESUMED: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("where", "value", "reason"), RESUMED, ids=lambda v: str(v)[:40])
+def label(value: Any) -> str:
+    """Of a case; without the address of an object, which differs between the processes of tests."""
+    return getattr(value, "__name__", None) or re.sub(r"<(\w+).*", r"\1", str(value))[:40]
+
+
+@pytest.mark.parametrize(("where", "value", "reason"), RESUMED, ids=label)
 def test_what_a_run_cannot_go_on_from_is_one_line(
     where: str, value: Any, reason: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,7 +122,7 @@ USED: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("where", "value"), USED, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("where", "value"), USED, ids=label)
 @pytest.mark.parametrize("command", ["evaluate", "train"])
 def test_a_config_that_is_none_is_one_line(
     command: str, where: str, value: Any, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

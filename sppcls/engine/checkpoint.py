@@ -210,10 +210,10 @@ def check_resume(
             )
     check_classes(old["classes"], card["classes"], path)
     epochs = card["config"]["trainer"]["max_epochs"]
-    if checkpoint["epoch"] > epochs:  # Lightning takes no end that lies before the epochs already finished
+    if checkpoint["epoch"] >= epochs:
         raise CheckpointError(
             f"{path}: written in epoch {checkpoint['epoch'] + 1}; trainer.max_epochs={epochs} must be at least "
-            f"{checkpoint['epoch']}"
+            f"{checkpoint['epoch'] + 1}"
         )
     # What one rule keeps of the steps so far is nothing that another one can use.
     names = [given["config"]["optimizer"]["name"] for given in (old, card)]

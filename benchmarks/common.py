@@ -52,8 +52,8 @@ def take_turns(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
     return found
 
 
-AS_THE_COMMANDS_DO = {"OMP_WAIT_POLICY": "passive"}
-"""What ``sppcls`` and ``train.py`` set before torch is loaded, for sides that call Python functions of ours."""
+AS_TRAINING_DOES = {"OMP_WAIT_POLICY": "passive"}
+"""What ``train.py`` sets before torch is loaded, for sides that call Python functions of ours."""
 
 
 def in_a_process(file: str, *words: object, **environment: str) -> Any:

@@ -17,7 +17,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from common import AS_THE_COMMANDS_DO, Row, finish, in_a_process, parser, ratio_row, take_turns
+from common import AS_TRAINING_DOES, Row, finish, in_a_process, parser, ratio_row, take_turns
 from torch import Tensor, nn
 
 from sppcls.nn import LRNAcrossChannels, LRNWithinChannel, SPPClassifier, build_classifier
@@ -109,7 +109,7 @@ def rows(args: argparse.Namespace) -> list[Row]:
             # Memory that one side keeps would help the next.
             sides = {}
             for side in ("sppcls", "obvious", "ceiling"):
-                environment = {} if side == "obvious" else AS_THE_COMMANDS_DO
+                environment = {} if side == "obvious" else AS_TRAINING_DOES
                 sides[side] = partial(
                     in_a_process, __file__, side, norm, size, args.batch_size, **environment
                 )

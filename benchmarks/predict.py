@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import AS_THE_COMMANDS_DO, finish, in_a_process, ratio_row
+from common import finish, in_a_process, ratio_row
 from common import parser as arguments
 from PIL import Image
 from torchvision.transforms import v2
@@ -111,8 +111,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for i in range(args.rounds):
         for side in list(SIDES)[:: 1 if i % 2 == 0 else -1]:
-            environment = AS_THE_COMMANDS_DO if side == "sppcls predict" else {}
-            runs[side].append(in_a_process(__file__, side, *sys.argv[1:], **environment))
+            runs[side].append(in_a_process(__file__, side, *sys.argv[1:]))
     rate, cpu = {}, {}
     for side, results in runs.items():
         rates = [len(r["answers"]) / r["seconds"] for r in results]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import finish, in_a_process, ratio_row
+from common import AS_TRAINING_DOES, finish, in_a_process, ratio_row
 from common import parser as arguments
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -146,9 +146,7 @@ def main() -> None:
         for i in range(args.rounds):
             for side in ("sppcls", "bare")[:: 1 if i % 2 == 0 else -1]:
                 # What training leaves behind in the allocator would change the bare loop.
-                environment = (
-                    {"OMP_WAIT_POLICY": "passive"} if side == "sppcls" else {}
-                )  # as of the command line
+                environment = AS_TRAINING_DOES if side == "sppcls" else {}
                 for size, value in in_a_process(__file__, side, *words, **environment).items():
                     figures[f"{side} {size}"].append(value)
     median = {name: statistics.median(values) for name, values in figures.items()}

@@ -10,7 +10,6 @@ from importlib import import_module
 from sppcls import __version__
 from sppcls.console import one_line
 from sppcls.errors import SppclsError
-from sppcls.runtime import let_idle_threads_sleep
 
 # Each is a module of sppcls.commands with a function ``run``.
 COMMANDS = {
@@ -71,7 +70,6 @@ def train_main() -> int:
 
 def run_safely(job: Callable[[], int]) -> int:
     """Run a command; errors meant for a person become one line and an exit status."""
-    let_idle_threads_sleep()
     try:
         return job()
     except SppclsError as error:

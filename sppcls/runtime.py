@@ -18,7 +18,8 @@ def let_idle_threads_sleep() -> None:
     """Have the threads of OpenMP sleep, not spin, while they wait for each other; before torch is loaded.
 
     Loader processes share the cores with them: a thread that spins keeps a core from the loader, and the thread that it
-    waits for may be the one that has no core. A choice of the user's stays.
+    waits for may be the one that has no core. Where nothing else wants the cores, spinning is quicker: this is for training,
+    not for prediction. A choice of the user's stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,12 +79,14 @@ def test_afterwards_memory_is_kept_as_far_as_by_itself() -> None:
 
 
 @pytest.mark.parametrize("chosen", [None, "active"])
-def test_threads_that_wait_leave_their_core_to_others(chosen: str | None) -> None:
+def test_threads_that_wait_leave_their_core_to_others(
+    tiny: Callable[..., list[str]], chosen: str | None
+) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     if chosen:
         environment["OMP_WAIT_POLICY"] = chosen
     done = subprocess.run(
-        [sys.executable, "-m", "sppcls.cli", "sizes"],
+        [sys.executable, "-m", "sppcls.cli", "train", *tiny("trainer.max_epochs=1", "trainer.limit_train_batches=1")],
         env={**environment, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "VERBOSE"},
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip

@@ -10,9 +10,11 @@ def run(words: list[str]) -> int:
 
         print(train_help(), end="")
         return 0
+    from sppcls.runtime import let_idle_threads_sleep
+
+    let_idle_threads_sleep()
     from sppcls.hydra_main import run as run_hydra
     from sppcls.sweeping.job import stop_without_parent
 
     stop_without_parent()
-
     return run_hydra(words)

@@ -32,14 +32,12 @@ from sppcls.data import image_files
 from sppcls.data.geometry import default_shorter_side
 from sppcls.inference.predict import predict
 from sppcls.nn import SPPClassifier
-from sppcls.runtime import keep_freed_memory
 
 WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
 def with_sppcls(net: SPPClassifier, files: list[Path], workers: int) -> list[str]:
     """Top-1 classes, as `sppcls predict` finds them."""
-    keep_freed_memory()
     return [p.classes[0] for p in predict(net, files, top=1, workers=workers)]
 
 

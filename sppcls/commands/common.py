@@ -80,7 +80,6 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
 
     from sppcls.engine.checkpoint import load_classifier
     from sppcls.nn import LevelLargerThanMapWarning
-    from sppcls.runtime import keep_freed_memory
 
     if threads:
         torch.set_num_threads(threads)
@@ -93,6 +92,4 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
     except (RuntimeError, AssertionError):
         found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ConfigError(f"--device {device}: choose from auto, {', '.join(['cpu', *found])}") from None
-    if place.type == "cpu":
-        keep_freed_memory()  # every batch asks for feature maps of about the same sizes
     return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)

@@ -230,9 +230,4 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _are_colours(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == 3
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-        and all(math.isfinite(v) and abs(v) <= 1 for v in value)
-    )
+    return _are_numbers(value, 3) and all(math.isfinite(v) and abs(v) <= 1 for v in value)

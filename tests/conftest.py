@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+from forked import Loaded, Program
 from tiny_runs import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,31 +46,25 @@ def tiny(tmp_path: Path) -> Callable[..., list[str]]:
     return overrides
 
 
-@pytest.fixture
-def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start ``python train.py`` as a user would; what still runs at the end of the test is killed."""
-    started: list[subprocess.Popen[str]] = []
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Loaded]:
+    """What forks the real program."""
+    with Loaded() as loaded:
+        yield loaded
 
-    def start(words: list[str], **options: object) -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "train.py"), *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-            **options,  # type: ignore[call-overload]
-        )
-        started.append(process)
-        return process
+
+@pytest.fixture
+def program(loaded: Loaded) -> Iterator[Callable[..., Program]]:
+    """Start ``python train.py`` as a user would; what still runs at the end of the test is killed."""
+    started: list[Program] = []
+
+    def start(words: list[str], start_new_session: bool = False) -> Program:
+        started.append(loaded.start(["train.py", *words], start_new_session))
+        return started[-1]
 
     yield start
     for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        process.close()
 
 
 @pytest.fixture

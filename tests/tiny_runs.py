@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
+
+from forked import Program
 
 # A real run of the real program, only small: 48 generated images, two sizes, two epochs.
 TINY = [
@@ -23,7 +24,7 @@ TINY = [
 ]
 
 
-def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_until(happened: Callable[[], bool], process: Program) -> None:
     deadline = time.monotonic() + 400
     while not happened():
         assert process.poll() is None, process.communicate()[0]

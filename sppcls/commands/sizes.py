@@ -16,7 +16,10 @@ def run(words: list[str]) -> int:
     parser.add_argument("--config-dir", "-cd", help="folder with more configs")
     args = parser.parse_args(words)
     from sppcls.composition import compose
+
+    config = compose(args.overrides, args.config_dir)
+    # Imported here: it takes seconds, and a wrong config should be told at once.
     from sppcls.plan import plan
 
-    print(plan(compose(args.overrides, args.config_dir)))
+    print(plan(config))
     return 0

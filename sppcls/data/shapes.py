@@ -104,7 +104,11 @@ def _background(height: int, width: int, rng: random.Random) -> np.ndarray:
         np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * math.sin(angle)
         + np.linspace(-0.5, 0.5, width, dtype=np.float32) * math.cos(angle)
     ) * 0.7 + 0.5
-    return (start + ramp[..., None] * (end - start)).astype(np.uint8)
+    # A channel at a time: an innermost loop of three is slow.
+    gradient = np.empty((height, width, 3), np.uint8)
+    for channel, (first, change) in enumerate(zip(start, end - start, strict=True)):
+        gradient[..., channel] = first + ramp * change
+    return gradient
 
 
 def _clutter(pen: ImageDraw.ImageDraw, height: int, width: int, rng: random.Random) -> None:
@@ -142,11 +146,16 @@ def _object(canvas: np.ndarray, shape: str, texture: str, rng: random.Random) ->
     bright, dark = _two_colours(rng)
     part = canvas[y0:y1, x0:x1]
     if texture == "plain":
-        part[mask] = bright
+        _fill(part, mask, bright)
         return
     pattern = _pattern(texture, y1 - y0, x1 - x0, rng)
-    part[mask & pattern] = bright
-    part[mask & ~pattern] = dark
+    _fill(part, mask & pattern, bright)
+    _fill(part, mask & ~pattern, dark)
+
+
+def _fill(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> None:
+    for channel, value in enumerate(colour):
+        np.copyto(canvas[..., channel], value, where=mask)
 
 
 def _pattern(texture: str, height: int, width: int, rng: random.Random) -> np.ndarray:

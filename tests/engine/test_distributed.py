@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Program
 from tiny_runs import wait_until
 
 from sppcls import compose, load_classifier, train
 from sppcls.building import load_sources, make_datamodule, val_sizes
 from sppcls.config import size_schedule
 from sppcls.data import prepare_batch, size_label
+from sppcls.engine.checkpoint import read_checkpoint
 from sppcls.evaluation import evaluate_protocol, load_protocol
 
 
@@ -57,53 +60,49 @@ def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, 
     assert output.count("protocol full: top-1 error") == 1
 
 
-def test_a_two_process_run_goes_on_where_it_was(tiny, program, tmp_path: Path) -> None:
-    words = tiny("trainer.strategy=ddp", "trainer.devices=2", "data.batch_size=8", "scheduler=constant")
-    for epochs in (1, 2):
-        process = program([*words, f"trainer.max_epochs={epochs}", "ckpt_path=auto"])
+def test_two_processes_go_on_after_an_epoch_and_within_one(tiny, program, tmp_path: Path) -> None:
+    """Ended after one epoch, gone on with, stopped within an epoch, gone on with: every image counts once."""
+    words = tiny("data.num_train=94", "data.batch_size=2", "data.workers=1", "trainer.strategy=ddp",
+                 "trainer.devices=2", "scheduler=constant")  # fmt: skip
+
+    def ended(process: Program) -> str:
         output = process.communicate(timeout=300)[0]
         assert process.returncode == 0, output
-    folders = list((tmp_path / "runs" / "shapes").iterdir())
-    assert len(folders) == 1
-    assert re.search(r"resumed +.*last\.ckpt", output)
-    whole = program([*words, "run_name=whole"])
-    output = whole.communicate(timeout=300)[0]
-    assert whole.returncode == 0, output
-    a, b = (
-        torch.load(tmp_path / "runs" / "shapes" / name / "last.ckpt", weights_only=True)["state_dict"]
-        for name in (folders[0].name, "whole")
-    )
-    assert all(torch.equal(a[name], b[name]) for name in a)
+        return output
 
-
-def test_two_processes_stopped_within_an_epoch_count_every_image_once(tiny, program, tmp_path: Path) -> None:
-    words = tiny("data.num_train=94", "data.batch_size=2", "data.workers=1", "trainer.strategy=ddp",
-                 "trainer.devices=2", "trainer.max_epochs=3")  # fmt: skip
-    for attempt in range(5):  # until the stop falls within an epoch, which depends on the machine's load
-        folder = tmp_path / "runs" / "shapes" / f"stopped{attempt}"
-        process = program([*words, f"run_name={folder.name}"])
-        wait_until((folder / "last.ckpt").exists, process)
+    ended(program([*words, "run_name=parts", "trainer.max_epochs=1"]))
+    folder = tmp_path / "runs" / "shapes" / "parts"
+    shutil.copytree(folder, tmp_path / "one_epoch")
+    epoch = read_checkpoint(folder / "last.ckpt")["global_step"]
+    for _ in range(5):  # until the stop falls within an epoch, which depends on the machine's load
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "one_epoch", folder)
+        process = program([*words, "run_name=parts", "trainer.max_epochs=3", "ckpt_path=auto",
+                           "log.save_every_minutes=0.0001"])  # fmt: skip
+        wait_until(lambda: read_checkpoint(folder / "last.ckpt")["global_step"] > epoch, process)
         process.send_signal(signal.SIGTERM)
         output = process.communicate(timeout=300)[0]
         assert process.returncode == 128 + signal.SIGTERM, output
+        assert re.search(r"resumed +.*last\.ckpt", output)
         assert output.count("Go on with") == 1
-        counts = torch.load(folder / "last.ckpt", weights_only=True)["sppcls_progress"]["train_counts"]
+        counts = read_checkpoint(folder / "last.ckpt")["sppcls_progress"]["train_counts"]
         if 0 < counts[3] < 94:
             break
     assert 0 < counts[3] < 94
-    for words_of in ([f"ckpt_path={folder / 'last.ckpt'}"], [*words, "run_name=whole"]):
-        process = program(words_of)
-        output = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, output
-    figures = []
-    for name in (folder.name, "whole"):
+    ended(program([f"ckpt_path={folder / 'last.ckpt'}"]))
+    ended(program([*words, "run_name=whole", "trainer.max_epochs=3"]))
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["parts", "whole"]
+    figures, weights = [], []
+    for name in ("parts", "whole"):
         with open(folder.parent / name / "metrics.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         figures.append(
             [{k: v for k, v in r.items() if "second" not in k and k != "images_per_s"} for r in rows]
         )
+        weights.append(torch.load(folder.parent / name / "last.ckpt", weights_only=True)["state_dict"])
     assert [row["images_seen"] for row in figures[0]] == ["94", "188", "282"]
     assert figures[0] == figures[1]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_one_process_in_this_one_leaves_nothing_behind(tiny) -> None:

@@ -8,8 +8,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pytest
 import yaml
 
 pytest.importorskip("optuna")
+from forked import Loaded
 from PIL import Image
 from tiny_runs import wait_until
 
@@ -35,6 +34,7 @@ _SMALL = ["data.batch_size=16", "data.workers=0", "sizes.kind=single", "sizes.si
 _WORDS = [*_SMALL, "data.num_train=32", "data.num_val=20", "trainer.max_epochs=20", "name=rates",
           "objective=val/loss", "optimizer.lr=0.01,1", "head.dropout=interval(0,0.2)", "sampler.seed=3",
           "pruner.startup_trials=1", "pruner.warmup_epochs=1"]  # fmt: skip
+_TWO_TRIALS = [*_WORDS, "n_trials=2"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,40 +52,30 @@ def _metrics(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _start(runs: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "sppcls.cli", "search", *_WORDS, "n_trials=2", f"runs_dir={runs}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # As in a terminal, however the tests were started.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def killed(loaded: Loaded, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A search that was killed in the middle of its first trial, together with the run of that trial."""
     runs = tmp_path_factory.mktemp("search") / "runs"
-    process = _start(runs)
+    process = loaded.start(["-m", "sppcls.cli", "search", *_TWO_TRIALS, f"runs_dir={runs}"])
     first = runs / "rates" / "trial-0000"
     wait_until((first / "last.ckpt").exists, process)
     child = int((first / ".lock").read_text().split()[0])
     process.kill()
     os.kill(child, signal.SIGKILL)
     process.communicate()
+    process.close()
     return {"runs": runs, "folder": runs / "rates", "epochs": len(_metrics(first))}
 
 
 @pytest.fixture(scope="module")
-def interrupted(killed: dict[str, Any]) -> str:
+def interrupted(loaded: Loaded, killed: dict[str, Any]) -> str:
     """What the same search, gone on with, has said when Ctrl-C stopped it in the same trial."""
     log = killed["folder"] / "trial-0000" / "train.log"
-    process = _start(killed["runs"])
+    process = loaded.start(["-m", "sppcls.cli", "search", *_TWO_TRIALS, f"runs_dir={killed['runs']}"])
     wait_until(lambda: log.read_text().count("resumed  ") == 1, process)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[0]
+    process.close()
     assert process.returncode == 130, said
     return said
 
@@ -95,7 +85,7 @@ def search(killed: dict[str, Any], interrupted: str) -> Path:
     """The same search, gone on with by the same command until it was done."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        return run_search([*_WORDS, "n_trials=2", f"runs_dir={killed['runs']}"])
+        return run_search([*_TWO_TRIALS, f"runs_dir={killed['runs']}"])
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(interrupted: str) -> None:

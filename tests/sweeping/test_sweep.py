@@ -116,7 +116,7 @@ def test_a_stopped_sweep_saves_its_running_job_and_says_what_is_done(
     tiny: Callable[..., list[str]], program, tmp_path: Path, signum: int
 ) -> None:
     words = tiny("data.num_train=2000", "data.batch_size=2", "log.save_every_minutes=0.002", "name=stopped")
-    process = program(["-m", *words, "seed=0,1"], restore_signals=True, preexec_fn=_plain_signals)
+    process = program(["-m", *words, "seed=0,1"])
     sweep = tmp_path / "runs" / "stopped"
     job = running_job(sweep, "seed0", process)
     if signum == signal.SIGINT:
@@ -131,11 +131,6 @@ def test_a_stopped_sweep_saves_its_running_job_and_says_what_is_done(
     assert rows["seed0"]["reason"].endswith("; saved.")
     outcome = json.loads((sweep / "jobs" / "seed0.json").read_text())
     assert outcome["status"] == "stopped"
-
-
-def _plain_signals() -> None:
-    """As in a terminal, however the tests were started."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.parametrize(

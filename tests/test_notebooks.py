@@ -106,7 +106,13 @@ def test_kept_outputs_are_complete_and_say_nothing_of_the_machine(path: Path) ->
     check_results(path.stem, printed(notebook))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def _by_time(path: Path) -> Any:
+    """Six trainings, each in a process of its own, take minutes."""
+    marks = [pytest.mark.long] if path.stem == "single_vs_multi" else []
+    return pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", [_by_time(path) for path in NOTEBOOKS])
 def test_the_notebook_runs(path: Path) -> None:
     before = path.read_bytes()
     notebook = execute(path)

@@ -66,6 +66,7 @@ def test_joblib_runs_two_at_once_and_goes_on_after_ctrl_c(
     assert not (sweep / ".launcher").exists()
 
 
+@pytest.mark.long  # without submitit: tests/engine/test_slurm.py
 def test_submitit_warns_a_run_of_two_processes_which_goes_on(
     tiny, program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

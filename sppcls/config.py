@@ -247,7 +247,7 @@ class Config:
     run_name: str | None = key("second folder; null: made of sizes, pyramid, backbone and seed")
     runs_dir: str = key("where runs are written")
     seed: int = key("seed of everything random", low=0, high=2**31 - 1)
-    ckpt_path: str | None = key("checkpoint to resume; auto: this run's own last one, if any")
+    ckpt_path: str | None = key("checkpoint or run folder to resume; auto: this run's own last one, if any")
     init: str = key("initialisation of new layers", choices=INITS)
     data: DataConfig = field(default_factory=DataConfig)
     sizes: SizesConfig = field(default_factory=SizesConfig)

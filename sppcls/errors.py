@@ -23,3 +23,11 @@ class ImageError(DataError):
 
 class CheckpointError(SppclsError):
     """A checkpoint cannot be read, written, or does not fit."""
+
+
+class Interrupted(SppclsError):
+    """Training was asked to stop by a signal and has saved what it had."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum

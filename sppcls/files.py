@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,10 +59,11 @@ def replacing(path: str | os.PathLike[str], option: str = "") -> Iterator[Path]:
         ConfigError: as :func:`writing`; ``path`` is as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_unlike_others()}.tmp{path.suffix}")
     try:
         with writing(path, option):
             yield temporary
+            _to_disk(temporary)
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -68,16 +71,35 @@ def replacing(path: str | os.PathLike[str], option: str = "") -> Iterator[Path]:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Make ``target`` what ``source`` is now, at once; ``source`` is only ever replaced, so a link is a copy."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
+    temporary = target.with_name(f".{target.name}.{_unlike_others()}.tmp")
     try:
         try:
             os.link(source, temporary)
         except OSError:  # a file system without hard links
             shutil.copyfile(source, temporary)
+            _to_disk(temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)  # replace() leaves it where both were one file already
+
+
+def _unlike_others() -> str:
+    """A part of a file's name: another machine or container may have a process of the same number."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+# Of file systems that have no such thing.
+_NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+
+
+def _to_disk(path: Path) -> None:
+    """Before it takes another file's place: a machine that fails may have renamed what it has not written yet."""
+    with open(path, "rb") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in _NO_FSYNC:
+                raise
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:

@@ -108,9 +108,9 @@ def _resumed_config(given: DictConfig, overrides: list[str]) -> Config | None:
     """With ``ckpt_path``, the config of that run with what the command line changes; None to take the given one."""
     if given.ckpt_path is None:
         return None
-    from sppcls.engine.resuming import read_named
+    from sppcls.engine.resuming import find_named
 
     if given.ckpt_path == "auto":
         return None  # the folder is found by the config, so the config is the given one
     path = Path(given.ckpt_path)
-    return restore(read_named(path)["sppcls"]["config"], given, overrides, path)
+    return restore(find_named(path).checkpoint["sppcls"]["config"], given, overrides, path)

@@ -177,11 +177,11 @@ def own_checkpoints(config: Config) -> list[Path]:
     base = base_folder(config)
     pattern = re.compile(re.escape(base.name) + r"(-\d+)?")
     folders = [p for p in base.parent.glob("*") if pattern.fullmatch(p.name)] if base.parent.is_dir() else []
-    found = [_checkpoints(folder) for folder in folders if _same_run(folder, config)]
+    found = [checkpoints_in(folder) for folder in folders if _same_run(folder, config)]
     return max(filter(None, found), key=lambda paths: paths[0].stat().st_mtime_ns, default=[])
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def checkpoints_in(folder: Path) -> list[Path]:
     """What a run can go on from, the newest first."""
     return [path for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file()]
 

@@ -37,9 +37,9 @@ from sppcls.engine.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
-from sppcls.engine.protocols import ProtocolErrors
+from sppcls.engine.protocols import ProtocolErrors, ProtocolErrorsAtEnd
 from sppcls.engine.report import Report
-from sppcls.engine.resuming import Going, find_resume, repair, restoring_problem, write_config
+from sppcls.engine.resuming import Going, find_again, find_resume, repair, restoring_problem, write_config
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
 from sppcls.errors import CheckpointError, SppclsError
@@ -95,6 +95,10 @@ def train(config: Config) -> dict[str, Any]:
     try:
         with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():
             start_console(folder if _rank() == 0 else None)
+            # The run was still being saved when this process looked.
+            if resume is not None and _rank() == 0 and resume.is_stale():
+                resume = find_again(config, resume)
+                check_resume(resume.checkpoint, run.card, run.net, resume.path)
             if resume and resume.path.parent.resolve() == folder.resolve() and _rank() == 0:
                 for line in repair(folder, resume):
                     say(line)
@@ -102,7 +106,7 @@ def train(config: Config) -> dict[str, Any]:
             del resume  # its tensors
             return run.fit(folder, checkpoint_path)
     except (SppclsError, OSError, RuntimeError) as error:
-        told = explain(error, folder)
+        told = explain(error, folder if _rank() == 0 else None)
         if told is None:
             raise
         raise told from None
@@ -181,7 +185,8 @@ class _Run:
         started = time.perf_counter()
         # weights_only: a checkpoint to resume from may have come from anywhere.
         try:
-            trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
+            with self.saving.signals():
+                trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
         except SppclsError:
             raise
         except Exception as error:
@@ -191,7 +196,7 @@ class _Run:
                 raise CheckpointError(f"{checkpoint_path}: {problem}") from None
             raise
         finally:
-            self.saving.restore_signals()
+            self.memory.give_back()
         result = {
             "folder": str(folder),
             "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
@@ -201,7 +206,7 @@ class _Run:
             "last": module.val_results,
         }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, ProtocolErrors):
+            if isinstance(callback, ProtocolErrorsAtEnd):
                 result["protocols"] = {
                     found.protocol: {"top1_error": found.top1_error, "top5_error": found.top5_error}
                     for found in callback.results
@@ -239,8 +244,8 @@ class _Run:
         self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
-            Going(folder),
             self.memory,
+            Going(folder),
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
             Answers(folder),
             self.saving,
@@ -251,7 +256,8 @@ class _Run:
         if self.config.ema.enabled:
             callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(self.config.ema.decay)))
         if self.protocols:
-            callbacks.insert(0, ProtocolErrors(folder, self.protocols, self.config.evaluation.every))
+            errors = ProtocolErrors(self.protocols, self.config.evaluation.every)
+            callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]
         return pl.Trainer(
             default_root_dir=folder,
             max_epochs=options.max_epochs,
@@ -285,7 +291,7 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
         return Path(inherited)
     if _rank() != 0:
         return base_folder(config)  # started beside the first process, not by it; only that one writes
-    if checkpoint_path is not None and (checkpoint_path.name == LAST or config.ckpt_path == "auto"):
+    if checkpoint_path is not None and (checkpoint_path.name == LAST or not _names_a_file(config)):
         folder = checkpoint_path.resolve().parent
         if (folder / CONFIG).is_file():
             check_writable(folder)
@@ -298,9 +304,14 @@ def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
 
 def _repeatable(config: Config, folder: Path) -> bool:
     """Whether the same command again goes on with the run in ``folder``."""
-    return config.ckpt_path == "auto" or (
-        config.ckpt_path is not None and Path(config.ckpt_path).resolve() == (folder / LAST).resolve()
-    )
+    if config.ckpt_path in (None, "auto"):
+        return config.ckpt_path == "auto"
+    return Path(str(config.ckpt_path)).resolve() in (folder.resolve(), (folder / LAST).resolve())
+
+
+def _names_a_file(config: Config) -> bool:
+    """Whether ``ckpt_path`` is one certain checkpoint, not a run or ``auto``."""
+    return config.ckpt_path not in (None, "auto") and not os.path.isdir(str(config.ckpt_path))
 
 
 def _rank() -> int:

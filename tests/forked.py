@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -170,7 +171,8 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
                     request: dict[str, Any] = json.loads(text)
                     return request
                 report[process] = ended
-                os.write(ended, f"{process:8d}".encode())
+                with suppress(BrokenPipeError):
+                    os.write(ended, f"{process:8d}".encode())
                 os.close(output)
 
 
@@ -180,7 +182,8 @@ def _tell_the_ended(report: dict[int, int]) -> None:
         if not process:
             return
         ended = report.pop(process)
-        os.write(ended, f"{os.waitstatus_to_exitcode(status):8d}".encode())
+        with suppress(BrokenPipeError):  # nobody waits for it any more
+            os.write(ended, f"{os.waitstatus_to_exitcode(status):8d}".encode())
         os.close(ended)
 
 

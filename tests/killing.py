@@ -72,8 +72,11 @@ class Runs:
         assert self._server.stdout is not None
         self._server.stdin.close()
         self._server.stdout.close()
-        self._server.terminate()
-        self._server.wait(30)
+        try:
+            self._server.wait(30)
+        except subprocess.TimeoutExpired:  # a run that was begun and not ended
+            self._server.kill()
+            self._server.wait()
 
     def begin(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,9 +13,9 @@ from sppcls.data.dataset import Batch, ImageDataset, Sample, collate
 from sppcls.data.files import Source
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import SizeSchedule
+from sppcls.data.stream import begin_worker
 from sppcls.data.transforms import EvalTransform, TrainTransform
 from sppcls.errors import ConfigError, DataError, ImageError
-from sppcls.runtime import give_back_freed_memory
 
 ON_ERROR = ("skip", "raise")
 
@@ -150,7 +149,7 @@ class ImageDataModule(pl.LightningDataModule):
             dataset,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             # Without one of its own, a loader draws from the global generator, and validating more or less
@@ -158,10 +157,3 @@ class ImageDataModule(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(0),
             **kwargs,
         )
-
-
-def _begin_worker(worker: int) -> None:
-    give_back_freed_memory()  # images differ in size: what a large one took is not for the next
-    # Ctrl-C and a scheduler's signals reach every process; the main one stops the workers when it has saved.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(signum, signal.SIG_IGN)

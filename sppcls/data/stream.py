@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -49,8 +50,12 @@ class _Reading(Dataset[Loaded[T]]):
             return Loaded(index, None, str(error))
 
 
-def _begin_worker(worker: int) -> None:
+def begin_worker(worker: int) -> None:
+    """What every loader process does first."""
     give_back_freed_memory()  # images differ in size: what a large one took is not for the next
+    # Ctrl-C and a scheduler's signals reach every process; the main one stops these when it has saved.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def load_each(
@@ -70,7 +75,7 @@ def load_each(
             num_workers=workers,
             # Tensors from a worker would each hold a file descriptor for as long as they wait for their like.
             collate_fn=_packed if workers else list,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=begin_worker,
             generator=torch.Generator().manual_seed(0),
         )
         groups = iter(loader)
@@ -78,7 +83,7 @@ def load_each(
         for group in groups:
             yield from pickle.loads(group) if workers else group
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):  # an error inside of one has a message of another kind
             raise
         raise DataError(
             "a process that reads images died, mostly for lack of memory; use fewer workers, or 0"

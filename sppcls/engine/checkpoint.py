@@ -7,6 +7,7 @@ to feed it. :func:`load_classifier` needs nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import stat
@@ -20,6 +21,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 import sppcls
 from sppcls.classes import check_classes
 from sppcls.engine.card import card_problem, resume_problem
+from sppcls.engine.faults import LOADER_DIED, is_out_of_memory
 from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy
@@ -68,12 +70,24 @@ def make_card(
     }
 
 
+# What keeps this process from reading a file that may be whole.
+_NOT_THE_FILES = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ETIMEDOUT,
+)
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint without running any code that it may contain (``weights_only=True``).
 
     Raises:
         DamagedError: cut short, changed since it was written, or another kind of file.
-        CheckpointError: missing, holding code, or not one of sppcls.
+        CheckpointError: missing, holding code, not one of sppcls, or not to be read by this process at present.
     """
     path = Path(path)
     try:
@@ -95,10 +109,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise kind(
             f"{path}: not a checkpoint that can be read safely: it is another kind of file, or holds code"
         ) from None
-    except PermissionError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # what a damaged file raises depends on where the damage is
         reason = " ".join(str(error).split())[:120] or type(error).__name__
+        if is_out_of_memory(error) or getattr(error, "errno", None) in _NOT_THE_FILES:
+            raise CheckpointError(
+                f"{path}: cannot be read ({getattr(error, 'strerror', None) or reason})"
+            ) from None
         raise DamagedError(f"{path}: damaged, cut short or not a checkpoint ({reason})") from None
     if not isinstance(checkpoint, dict) or "sppcls" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
@@ -237,11 +253,9 @@ def check_resume(
 
 
 def _show(value: Any) -> str:
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if not isinstance(value, list)
-        else str(value)
-    )
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -263,13 +277,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError of its zip writer.
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            if "DataLoader worker" in str(
-                error
-            ):  # whose death is told wherever the program is at that moment
+            if LOADER_DIED in str(error):  # which is told wherever the program is at that moment
                 raise
             kept = "; the one written before it is intact" if path.exists() else ""
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             reason = " ".join(reason.split())[:120]
             raise CheckpointError(f"{path}: the checkpoint could not be written ({reason}){kept}") from None
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from sppcls.console import say
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
-from sppcls.errors import ImageError
+from sppcls.errors import ImageError, Interrupted
 from sppcls.inference.explain import explain_input
 from sppcls.inference.explain_levels import count_errors, spread_over_classes, weight_norms
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
@@ -46,6 +46,8 @@ class Explanation(Callback):
             with warnings.catch_warnings(), _evaluating(net):
                 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
                 self._write(trainer, pl_module, net, datamodule)
+        except Interrupted:
+            raise
         except Exception as error:  # an explanation is not worth a finished training
             say(f"The pyramid could not be explained: {error}")
 

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sppcls.errors import DataError, SppclsError
+import torch
+
+from sppcls.errors import DataError, Interrupted, SppclsError
 
 _WRITING = (
     errno.ENOSPC,
@@ -23,13 +25,33 @@ _WRITING = (
 )
 
 
-def explain(error: Exception, folder: Path) -> SppclsError | None:
-    """An error of the machine as one for the person at the keyboard; None if it is of another kind."""
-    if not folder.is_dir():
+# Messages of torch's CPU allocator, of C++, cuBLAS, and oneDNN, whose scratch memory is its own.
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED",
+          "could not create a primitive")  # fmt: skip
+
+LOADER_DIED = "DataLoader worker (pid"
+"""In torch's message of a loader process that has died; one on an error inside of it goes on otherwise."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out: Python's own, torch's on a GPU, or that of its CPU allocator."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def explain(error: Exception, folder: Path | None) -> SppclsError | None:
+    """An error of the machine as one for the person at the keyboard; None if it is of another kind.
+
+    Args:
+        error: what ended the training.
+        folder: the run's, if this process writes to it.
+    """
+    if folder is not None and _is_gone(folder) and not isinstance(error, Interrupted):
         return SppclsError(
             f"{folder}: the run folder was removed or renamed while it was in use; training stopped"
         )
-    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+    if isinstance(error, RuntimeError) and LOADER_DIED in str(error):
         return DataError(
             "a loader process died, or was killed for lack of memory (fewer data.workers need less); "
             "ckpt_path=auto goes on from the last checkpoint"
@@ -38,6 +60,13 @@ def explain(error: Exception, folder: Path) -> SppclsError | None:
         place = error.filename if isinstance(error.filename, str) else folder
         return SppclsError(f"{place}: {os.strerror(error.errno)}; the last checkpoint written is intact")
     return None
+
+
+def _is_gone(folder: Path) -> bool:
+    try:
+        return not folder.is_dir()
+    except OSError:  # a file server that does not answer, say
+        return False
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sampler import batch_size_at
 from sppcls.data.sizes import Size, size_label
 from sppcls.data.transforms import prepare_batch
+from sppcls.engine.faults import is_out_of_memory
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import SppclsError
 from sppcls.runtime import give_back_freed_memory, keep_freed_memory
@@ -23,20 +24,9 @@ from sppcls.runtime import give_back_freed_memory, keep_freed_memory
 # The check costs one step. On a CPU, where memory seldom runs out, it is left out of trainings of fewer.
 CPU_STEPS = 100
 
-# Messages of torch's CPU allocator, of C++, cuBLAS, and oneDNN, whose scratch memory is its own.
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED",
-          "could not create a primitive")  # fmt: skip
-
 
 class OutOfMemoryError(SppclsError):
     """A step needs more memory than there is."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out: Python's own, torch's on a GPU, or that of its CPU allocator."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 class MemoryCheck(Callback):
@@ -51,6 +41,7 @@ class MemoryCheck(Callback):
 
     def __init__(self) -> None:
         self.told = ""
+        self._keeps = self._over = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = cast(ClassificationModule, pl_module)
@@ -61,11 +52,17 @@ class MemoryCheck(Callback):
                 if not _fits(trainer, module, size, images):
                     raise OutOfMemoryError(_advice(trainer, module, size, images))
         if on_cpu:
-            keep_freed_memory()  # not before: what an attempt that failed leaves behind must not count in the next
+            self._keeps = (
+                keep_freed_memory()
+            )  # not before: what an attempt that failed leaves behind must not count in the next
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if pl_module.device.type == "cpu":
-            give_back_freed_memory()  # to whoever trains from Python and goes on to other things
+    def give_back(self) -> None:
+        """However the training ended: to whoever trains from Python and goes on to other things."""
+        if self._keeps:
+            give_back_freed_memory()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._over = True
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -83,11 +80,24 @@ class MemoryCheck(Callback):
             self.told = (
                 f"data.val_batch_size={images}: out of memory in validation at {sizes}: choose a smaller one"
             )
+        elif not module.started:
+            self.told = (
+                f"out of memory before the first step, on {module.device}: too little is left for this network; "
+                "look at what else is in its memory, or choose a smaller network"
+            )
+        elif self._over:
+            self.told = (
+                "out of memory in the tests after the last epoch, which is saved: choose a smaller data.val_batch_size "
+                "or fewer evaluation.protocols, and go on with this run"
+            )
         else:
             traceback.clear_frames(exception.__traceback__)  # they hold what the step had computed
             give_back_freed_memory()
             images = dict(_largest_steps(trainer, module)).get(module.size, module.config.data.batch_size)
-            self.told = _advice(trainer, module, module.size, images, begun=True)
+            try:
+                self.told = _advice(trainer, module, module.size, images, begun=True)
+            except Exception:  # of what the step has left in disorder
+                self.told = f"{_too_large(module, module.size, images)}: {_SMALLER}"
 
 
 def _largest_steps(trainer: pl.Trainer, module: ClassificationModule) -> list[tuple[Size, int]]:
@@ -146,17 +156,23 @@ def _step(trainer: pl.Trainer, module: ClassificationModule, size: Size, images:
     del gradients, held
 
 
+_SMALLER = "choose a smaller batch or smaller sizes"
+
+
+def _too_large(module: ClassificationModule, size: Size, images: int) -> str:
+    batch = module.config.data.batch_size
+    return f"data.batch_size={batch}: out of memory in a training step of {images} images at size {size_label(size)}"
+
+
 def _advice(
     trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int, begun: bool = False
 ) -> str:
-    data = module.config.data
-    line = f"data.batch_size={data.batch_size}: out of memory in a training step of {images} images at size {size_label(size)}"
-    smaller = "choose a smaller batch or smaller sizes"
+    data, line = module.config.data, _too_large(module, size, images)
     if trainer.world_size > 1:  # the other processes would wait for this one's attempts
-        return f"{line}: {smaller}"
+        return f"{line}: {_SMALLER}"
     most = _largest(images, lambda n: _fits(trainer, module, size, n))
     if not most and begun:  # what that step leaves behind may be all there is
-        return f"{line}: {smaller}"
+        return f"{line}: {_SMALLER}"
     if not most:
         return f"{line}, and of 1 image: choose smaller sizes or a smaller network"
     share = (

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.connectors import checkpoint_connector
 
 from sppcls.composition import to_yaml
 from sppcls.config import Config
 from sppcls.engine.checkpoint import DamagedError, read_checkpoint
+from sppcls.engine.faults import is_out_of_memory
 from sppcls.engine.module import ClassificationModule
+from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy, replacing
-from sppcls.run_folder import BEST, CONFIG, LAST, PREVIOUS, own_checkpoints
+from sppcls.run_folder import BEST, CONFIG, LAST, PREVIOUS, checkpoints_in, own_checkpoints
 
 
 class Resume(NamedTuple):
@@ -26,25 +28,56 @@ class Resume(NamedTuple):
     checkpoint: dict[str, Any]
     damaged: list[str]
     """A line on each newer checkpoint that cannot be read."""
+    written: tuple[int, int] | None
+    """Which file it was, as :func:`_written` tells it from one that has taken its place."""
+
+    def is_stale(self) -> bool:
+        """Whether another file has taken the place of the one that was read."""
+        return _written(self.path) != self.written
 
 
 def find_resume(config: Config) -> Resume | None:
     """What ``ckpt_path`` stands for; None to start afresh.
 
-    ``auto`` takes the newest checkpoint of this run that can be read: ``last.ckpt``, the one before it, or the best.
+    ``auto`` takes the newest checkpoint of this run that can be read: ``last.ckpt``, the one before it, or the best. So
+    does a run folder, whatever the run's configuration.
 
     Raises:
         CheckpointError: the file that is named cannot be read, or none of the run's own can be.
     """
     if config.ckpt_path is None:
         return None
-    if config.ckpt_path != "auto":
-        path = Path(config.ckpt_path)
-        return Resume(path, read_named(path), [])
+    if config.ckpt_path == "auto":
+        return _first_readable(own_checkpoints(config))
+    return find_named(Path(config.ckpt_path))
+
+
+def find_named(path: Path) -> Resume:
+    """The checkpoint that ``ckpt_path`` names; in a run folder, the newest one that can be read.
+
+    Raises:
+        CheckpointError: there is none; of a damaged one the error says what else there is.
+    """
+    if os.path.isdir(path):  # False, not an error, of an impossible name
+        found = _first_readable(checkpoints_in(path))
+        if found is None:
+            raise CheckpointError(f"{path}: no checkpoint in this folder; name a run's folder or checkpoint")
+        return found
+    written = _written(path)
+    try:
+        return Resume(path, read_checkpoint(path), [], written)
+    except DamagedError as error:
+        if path.name != LAST or not path.with_name(PREVIOUS).is_file():
+            raise
+        raise DamagedError(f"{error}; ckpt_path={path.parent} goes on from the one before it") from None
+
+
+def _first_readable(paths: list[Path]) -> Resume | None:
     damaged: list[DamagedError] = []
-    for path in own_checkpoints(config):
+    for path in paths:
+        written = _written(path)
         try:
-            return Resume(path, read_checkpoint(path), [str(error) for error in damaged])
+            return Resume(path, read_checkpoint(path), [str(error) for error in damaged], written)
         except DamagedError as error:
             damaged.append(error)
     if damaged:
@@ -52,14 +85,25 @@ def find_resume(config: Config) -> Resume | None:
     return None
 
 
-def read_named(path: Path) -> dict[str, Any]:
-    """A checkpoint that ``ckpt_path`` names; of a damaged one the error says what else there is."""
+def find_again(config: Config, before: Resume) -> Resume:
+    """What :func:`find_resume` finds now that nobody else writes to the folder.
+
+    Raises:
+        CheckpointError: as there; or the checkpoint is no longer in that folder.
+    """
+    resume = find_resume(config)
+    if resume is None or resume.path.parent.resolve() != before.path.parent.resolve():
+        raise CheckpointError(f"{before.path}: taken away by another process just now; start again")
+    return resume
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Which file has this name, and when it was written; files are only ever replaced. None if there is none."""
     try:
-        return read_checkpoint(path)
-    except DamagedError as error:
-        if path.name != LAST or not path.with_name(PREVIOUS).is_file():
-            raise
-        raise DamagedError(f"{error}; ckpt_path=auto goes on from the one before it") from None
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def repair(folder: Path, resume: Resume) -> list[str]:
@@ -91,8 +135,8 @@ class Going(Callback):
     """The last check of a run that goes on, and its ``config.yaml``, at the moment when nothing can refuse it any more.
 
     Written earlier, the words of a command that is refused would take the place of those that the run was trained with,
-    and ``ckpt_path=auto`` with the latter would begin anew. Stands before the report in the list of callbacks, which
-    takes rows out of ``metrics.csv``.
+    and ``ckpt_path=auto`` with the latter would begin anew. Stands after the look at memory in the list of callbacks,
+    which may refuse it, and before the report, which takes rows out of ``metrics.csv``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -110,7 +154,7 @@ def restoring_problem(error: Exception) -> str | None:
 
     The parts that Lightning keeps for itself are looked at by nobody else.
     """
-    if isinstance(error, OSError | torch.OutOfMemoryError):
+    if isinstance(error, OSError) or is_out_of_memory(error):
         return None  # of the machine, not of the file
     steps = ("resume_start", "restore_model", "restore_callbacks", "restore_training_state")
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,17 +21,9 @@ from sppcls.config import hydra_word
 from sppcls.console import train_command
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
-from sppcls.errors import SppclsError
+from sppcls.errors import Interrupted
 from sppcls.files import link_or_copy
 from sppcls.run_folder import BEST, LAST
-
-
-class Interrupted(SppclsError):
-    """Training was asked to stop by a signal and has saved what it had."""
-
-    def __init__(self, message: str, signum: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signum
 
 
 class Saving(Checkpoint):
@@ -54,21 +48,42 @@ class Saving(Checkpoint):
         self.every_minutes = every_minutes
         self.repeatable = repeatable
         self._signum = 0
-        self._stopping = False
+        self._begun = self._stopping = False
         self._saved_at = time.monotonic()
-        self._replaced: dict[int, Any] = {}
+        self._watched = (signal.SIGINT, signal.SIGTERM, *([WARNING_SIGNAL] if slurm_job() else []))
 
     # -- signals ----------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Watch for signals; afterwards they are whose they were before. Only the main thread can."""
+        before = {signum: signal.getsignal(signum) for signum in self._watched}
+        try:
+            self._watch()
+            yield
+        finally:
+            for signum, handler in before.items() if _in_main_thread() else ():
+                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+    def _watch(self) -> None:
+        for signum in self._watched if _in_main_thread() else ():
+            signal.signal(signum, self._on_signal)
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._watch()  # Lightning has put its own SIGTERM handler in place, which would stop without saving
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # After Lightning has put its own SIGTERM handler in place, which would stop without saving.
+        self._watch()
+        self._begun = True
         self._saved_at = time.monotonic()
-        for signum in (signal.SIGINT, signal.SIGTERM, *([WARNING_SIGNAL] if slurm_job() else [])):
-            self._replaced[signum] = signal.signal(signum, self._on_signal)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._stopping:
             return
+        # There is nothing to save yet; a warning leaves time for the first step.
+        if not self._begun and signum != WARNING_SIGNAL:
+            self._stopping = True
+            raise Interrupted(f"stopped by {signal.Signals(signum).name} before training began", signum)
         if self._signum:
             self._stopping = True
             kept = (
@@ -80,12 +95,6 @@ class Saving(Checkpoint):
         self._signum = signum
         with suppress(OSError):  # a terminal that is gone
             os.write(2, b"\nStopping after this step (or validation); the same again stops at once.\n")
-
-    def restore_signals(self) -> None:
-        """Give the signals back to whoever had them before training."""
-        for signum, handler in self._replaced.items():
-            signal.signal(signum, handler)
-        self._replaced = {}
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
@@ -153,6 +162,10 @@ _NOT_REPEATABLE = "without ckpt_path=auto its command would begin a new run"
 def resume_word(path: Path) -> str:
     """``ckpt_path=...`` as it can be pasted into a shell, quoted for Hydra where the path needs it."""
     return shlex.quote(hydra_word("ckpt_path", path))
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _agreed(trainer: pl.Trainer, value: int) -> int:

@@ -122,7 +122,7 @@ class TrialRun:
             *searchpath_words(self.plan.config_dir),
         ]
         if (self.folder / LAST).is_file():
-            return [*words, hydra_word("ckpt_path", self.folder / LAST)]
+            return [*words, hydra_word("ckpt_path", self.folder)]
         remove_dead_attempt(self.folder)
         return words
 

@@ -73,14 +73,20 @@ class TrainingProcess:
         with self._process.stdout as lines:
             for line in lines:
                 text = line.rstrip()
-                self._say(text)
+                with suppress(OSError):  # nobody reads it any more
+                    self._say(text)
                 if text.strip():
                     self._last = text
 
     def stop(self) -> None:
         """Ask the run to save what it has and stop; asked again, it stops at once."""
         if self.ended is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._send(signal.SIGTERM)
+
+    def _send(self, signum: int) -> None:
+        # Popen's own would take the status of a process that has just ended, which is for _wait.
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, signum)
 
     def wait(self, seconds: float | None = None) -> Ended | None:
         """How it ended; None if it still runs after ``seconds``.
@@ -101,7 +107,7 @@ class TrainingProcess:
         )
         for attempt in range(3):
             try:
-                self._process.send_signal(signal.SIGKILL if attempt == 2 else signal.SIGTERM)
+                self._send(signal.SIGKILL if attempt == 2 else signal.SIGTERM)
                 self.ended = self._wait(None)
                 return
             except (KeyboardInterrupt, SystemExit):

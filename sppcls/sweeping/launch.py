@@ -21,7 +21,6 @@ from sppcls.composition import CONFIG_NAME, hydra_session, searchpath_words
 from sppcls.config import Config, as_dict, hydra_word
 from sppcls.console import visible
 from sppcls.errors import ConfigError, SppclsError
-from sppcls.run_folder import LAST
 from sppcls.sweeping.definition import Job, SweepPlan, job_configs, job_error, plan_sweep
 from sppcls.sweeping.folder import (
     Outcome,
@@ -269,7 +268,7 @@ def _run(
     if state == "finished":  # by another process, since the sweep was planned
         return {"job": job, "status": "finished"}
     if state == "begun":
-        words.append(hydra_word("ckpt_path", sweep / job / LAST))
+        words.append(hydra_word("ckpt_path", sweep / job))
     else:
         try:
             remove_dead_attempt(sweep / job)

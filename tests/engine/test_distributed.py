@@ -82,6 +82,8 @@ def test_two_processes_go_on_after_an_epoch_and_within_one(tiny, program, tmp_pa
         wait_until(lambda: read_checkpoint(folder / "last.ckpt")["global_step"] > epoch, process)
         process.send_signal(signal.SIGTERM)
         output = process.communicate(timeout=300)[0]
+        if process.returncode == 0:  # it came too late
+            continue
         assert process.returncode == 128 + signal.SIGTERM, output
         assert re.search(r"resumed +.*last\.ckpt", output)
         assert output.count("Go on with") == 1

@@ -6,16 +6,18 @@ import csv
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from killing import STATEFUL, Runs, differences
 from PIL import Image
 from tiny_runs import TINY
 
 from sppcls import load_classifier
+from sppcls.engine.faults import explain
 
 WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
 
@@ -165,6 +167,32 @@ def test_images_that_vanish_and_change_in_a_run(runs: Runs, tmp_path: Path, on_e
     with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
         seen = [int(row["images_seen"]) for row in csv.DictReader(file)]
     assert seen[-1] - seen[-2] == 48 - 3
+
+
+def test_an_error_in_a_loader_is_not_the_death_of_one(tmp_path: Path) -> None:
+    def messages() -> Iterator[str]:
+        for body in (lambda: 1 / 0, lambda: os.kill(os.getpid(), 9)):
+            loader = torch.utils.data.DataLoader(Broken(body), num_workers=1)
+            with pytest.raises((RuntimeError, ZeroDivisionError)) as caught:
+                list(loader)
+            yield str(caught.value)
+
+    error, death = (explain(RuntimeError(text), tmp_path) for text in messages())
+    assert error is None
+    assert "a loader process died" in str(death)
+    assert "was removed or renamed" in str(explain(RuntimeError(), tmp_path / "gone"))
+    assert explain(RuntimeError(), None) is None  # of a process that does not write
+
+
+class Broken(torch.utils.data.Dataset):
+    def __init__(self, body: Callable[[], object]) -> None:
+        self.body = body
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> object:
+        return self.body()
 
 
 def test_a_step_none_of_whose_images_can_be_read_is_left_out_of_the_curves(

@@ -155,3 +155,21 @@ def test_too_large_a_batch_is_told_with_one_that_fits(runs: Runs, tmp_path: Path
     assert most * accumulate >= 400 > most * (accumulate - 1)
     assert attempt(most // 2) == ""
     assert "out of memory" in attempt(3 * most)
+
+
+def test_a_run_that_does_not_fit_any_more_keeps_its_config(runs: Runs, tmp_path: Path) -> None:
+    words = [*TINY, "backbone.width=0.25", "data.num_train=400", "data.val_batch_size=8", "scheduler=constant",
+             f"runs_dir={tmp_path}", "run_name=run"]  # fmt: skip
+    small = [*words, "data.batch_size=20", "ckpt_path=auto"]
+    ended = runs.start([*small, "trainer.max_epochs=1"])
+    assert ended.status == 0, ended.output
+    folder = tmp_path / "shapes" / "run"
+    before = (folder / "config.yaml").read_bytes()
+    large = [*words, "data.batch_size=400", f"ckpt_path={folder}", "trainer.max_epochs=150"]
+    ended = runs.start(large, memory=300 << 20)
+    assert ended.status == 1, ended.output
+    assert "out of memory in a training step of 400 images" in ended.output
+    assert (folder / "config.yaml").read_bytes() == before
+    again = runs.start([*small, "trainer.max_epochs=150"], {"call": "on_train_batch_end", "number": 1})
+    assert "resumed  " in again.output, again.output
+    assert [path.name for path in (tmp_path / "shapes").iterdir()] == ["run"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
+import resource
 import signal
 import time
 from pathlib import Path
@@ -12,10 +14,12 @@ import pytest
 import torch
 from tiny_runs import wait_until
 
+import sppcls.training
 from sppcls import compose, load_classifier, train
+from sppcls.data.shapes import ShapesSource
 from sppcls.engine.card import PROGRESS
-from sppcls.engine.checkpoint import read_checkpoint
-from sppcls.errors import CheckpointError, ConfigError
+from sppcls.engine.checkpoint import DamagedError, read_checkpoint
+from sppcls.errors import CheckpointError, ConfigError, Interrupted
 from sppcls.run_folder import lock_folder
 
 
@@ -229,6 +233,74 @@ def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resume
     load_classifier(first["last_checkpoint"])
     with pytest.raises(CheckpointError, match="can be used but not resumed: it lacks train_counts"):
         train(compose(tiny(f"ckpt_path={first['last_checkpoint']}")))
+
+
+def test_what_another_process_saves_meanwhile_is_gone_on_from(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped and started again at once: the second command looks before the first has saved for the last time."""
+    words = tiny(
+        "scheduler=constant", "optimizer.lr=1e-12", "backbone.norm=none"
+    )  # none is better than the first
+    whole = Path(train(compose([*words, "run_name=whole", "trainer.max_epochs=3"]))["folder"])
+    words += ["run_name=run", "ckpt_path=auto"]
+    folder = Path(train(compose([*words, "trainer.max_epochs=1"]))["folder"])
+    last = folder / "last.ckpt"
+    early = last.read_bytes()
+    train(compose([*words, "trainer.max_epochs=2"]))
+    late = last.read_bytes()
+    load = sppcls.training.load_sources
+
+    def write(content: bytes) -> None:
+        last.unlink()  # best.ckpt may be the same file
+        last.write_bytes(content)
+
+    def load_while_the_other_saves(*arguments: object) -> object:
+        write(late)
+        return load(*arguments)
+
+    write(early)
+    monkeypatch.setattr(sppcls.training, "load_sources", load_while_the_other_saves)
+    assert Path(train(compose([*words, "trainer.max_epochs=3"]))["folder"]) == folder
+    assert_same_run(whole, folder)
+    epochs = [read_checkpoint(place / "best.ckpt")["epoch"] for place in (whole, folder)]
+    assert epochs == [0, 0]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step_ends_the_run_at_once(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
+) -> None:
+    image = ShapesSource.image
+
+    def interrupted(self: ShapesSource, index: int) -> torch.Tensor:
+        monkeypatch.setattr(ShapesSource, "image", image)
+        os.kill(os.getpid(), signum)
+        return image(self, index)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(ShapesSource, "image", interrupted)
+    with pytest.raises(
+        Interrupted, match=f"^stopped by {signal.Signals(signum).name} before training began$"
+    ) as caught:
+        train(compose(tiny()))
+    assert caught.value.exit_code == 128 + signum
+    assert {number: signal.getsignal(number) for number in before} == before
+    assert not list(tmp_path.rglob("*.ckpt"))
+    train(compose(tiny("trainer.max_epochs=1")))
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_a_checkpoint_that_cannot_be_read_at_present_is_not_called_damaged(tiny) -> None:
+    last = Path(train(compose(tiny("trainer.max_epochs=1")))["last_checkpoint"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as next_one:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one.fileno(), hard))
+        try:
+            with pytest.raises(CheckpointError, match="cannot be read .Too many open files") as caught:
+                read_checkpoint(last)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not isinstance(caught.value, DamagedError)
+    assert read_checkpoint(last)["epoch"] == 0
 
 
 def test_half_written_files_are_left_alone_while_another_process_may_be_writing_them(tiny) -> None:

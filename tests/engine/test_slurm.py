@@ -13,9 +13,8 @@ import pytest
 from tiny_runs import wait_until
 
 from sppcls import compose, train
-from sppcls.engine.saving import Interrupted
 from sppcls.engine.slurm import queue_again, slurm_environment, slurm_job
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, Interrupted
 
 
 @pytest.fixture

@@ -38,6 +38,27 @@ def test_a_run_that_is_stopped_while_it_still_loads_is_stopped_and_not_failed(
     assert (ended.status, ended.reason) == ("stopped", "ended by SIGTERM outside of training")
 
 
+def test_one_that_ends_before_it_is_stopped_has_ended_as_it_did() -> None:
+    process = start(["no such word"])
+    number = next(member for member in children(os.getpid()) if "no such word" in command(member))
+    while "Z" not in Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]:
+        time.sleep(0.01)
+    process.stop()
+    ended = process.wait()
+    assert ended is not None
+    assert ended.status == "failed"
+    assert "no such word" in ended.reason
+
+
+def children(process: int) -> list[int]:
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(number) for task in tasks for number in task.read_text().split()]
+
+
+def command(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
 def test_a_killed_run_leaves_no_process_behind(tiny: Callable[..., list[str]], tmp_path: Path) -> None:
     process = start(tiny("data.num_train=2000", "data.workers=1", "log.save_every_minutes=0.0001"))
     deadline = time.monotonic() + 120

@@ -99,6 +99,8 @@ def test_killed_in_the_middle_and_run_again_it_ends_as_if_undisturbed(
     wait_for_end(job)  # it notices that its sweep is gone, saves and stops
     assert not (sweep / "seed1" / "result.json").exists()
     assert summary(sweep)["seed0"]["status"] == "finished", "written after every job"
+    last = sweep / "seed1" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])  # damaged since: the one before it takes its place
 
     again = program(["-m", *words, "name=killed", "seed=0,1"])
     output = again.communicate(timeout=300)[0]

@@ -62,6 +62,13 @@ def say(message: str) -> None:
     _LOG.info(visible(message))
 
 
+def say_to_log(message: str) -> None:
+    """A message for ``train.log`` alone, as the terminal gets it in another way: why the run ended."""
+    for handler in _LOG.handlers:
+        if isinstance(handler, _LogFile):
+            handler.handle(_LOG.makeRecord(_LOG.name, logging.INFO, "", 0, visible(message), (), None))
+
+
 def printable(name: str | Path) -> str:
     """A file or class name as text that can be encoded: bytes that are no characters become escapes like ``\\xff``."""
     try:

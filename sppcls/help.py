@@ -26,7 +26,7 @@ examples:
   python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw
   python train.py experiment=paper/zf5_multi data.root=IMAGENET     a cell of the paper's Table 2
   python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
-  python train.py ckpt_path=runs/.../last.ckpt                      go on with a run; ckpt_path=auto: if there is one
+  python train.py ckpt_path=runs/.../NAME                           go on with a run; ckpt_path=auto: if there is one
   python train.py -m seed=0,1,2 sizes=single_224,multi_224_180      one run for every combination of values
   python train.py -m +sweep=single_vs_multi data=folder data.root=PHOTOS     a prepared sweep; the same again goes on
 """

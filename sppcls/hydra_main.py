@@ -112,5 +112,5 @@ def _resumed_config(given: DictConfig, overrides: list[str]) -> Config | None:
 
     if given.ckpt_path == "auto":
         return None  # the folder is found by the config, so the config is the given one
-    path = Path(given.ckpt_path)
-    return restore(find_named(path).checkpoint["sppcls"]["config"], given, overrides, path)
+    name = str(given.ckpt_path)
+    return restore(find_named(name).checkpoint["sppcls"]["config"], given, overrides, Path(name))

@@ -27,9 +27,9 @@ def start_table(
     caches: tuple[ImageCache, ImageCache] | None,
     device: tuple[str, int],
     folder: Path,
-    checkpoint_path: Path | None,
+    resumed: str | None,
 ) -> str:
-    """The table a run begins with; ``device`` is (accelerator, number of devices)."""
+    """The table a run begins with; ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from."""
     train, val = sources
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
@@ -57,7 +57,7 @@ def start_table(
         (
             "training",
             f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
-            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}",
+            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}{_limits(config)}",
         ),
         (
             "device",
@@ -65,10 +65,17 @@ def start_table(
         ),
         ("folder", str(folder)),
     ]
-    if checkpoint_path is not None:
-        rows.append(("resumed", str(checkpoint_path)))
+    if resumed is not None:
+        rows.append(("resumed", resumed))
     labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
+
+
+def _limits(config: Config) -> str:
+    """Keys that leave images out, as in a trial run, and would else go unnoticed."""
+    keys = ("limit_train_batches", "limit_val_batches")
+    values = {key: getattr(config.trainer, key) for key in keys}
+    return "".join(f", {key} {value}" for key, value in values.items() if value is not None)
 
 
 def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:

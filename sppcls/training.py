@@ -25,7 +25,7 @@ from sppcls.building import (
     val_sizes,
 )
 from sppcls.config import Config, as_dict, size_schedule
-from sppcls.console import say, start_console
+from sppcls.console import say, say_to_log, start_console
 from sppcls.data import size_label
 from sppcls.engine.answers import Answers
 from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card
@@ -103,10 +103,12 @@ def train(config: Config) -> dict[str, Any]:
                 for line in repair(folder, resume):
                     say(line)
             checkpoint_path = resume.path if resume else None
+            resumed = f"{resume.path}, {resume.where}" if resume else None
             del resume  # its tensors
-            return run.fit(folder, checkpoint_path)
+            return run.fit(folder, checkpoint_path, resumed)
     except (SppclsError, OSError, RuntimeError) as error:
         told = explain(error, folder if _rank() == 0 else None)
+        say_to_log(str(told or error))
         if told is None:
             raise
         raise told from None
@@ -151,7 +153,7 @@ class _Run:
         )
         self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
 
-    def fit(self, folder: Path, checkpoint_path: Path | None) -> dict[str, Any]:
+    def fit(self, folder: Path, checkpoint_path: Path | None, resumed: str | None) -> dict[str, Any]:
         config = self.config
         first = _rank() == 0
         if first:
@@ -169,7 +171,7 @@ class _Run:
                     self.caches,
                     (self.accelerator, self.devices),
                     folder,
-                    checkpoint_path,
+                    resumed,
                 )
             )
         net = self.net.to(memory_format=torch.channels_last)

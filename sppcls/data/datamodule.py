@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytorch_lightning as pl
@@ -149,7 +150,7 @@ class ImageDataModule(pl.LightningDataModule):
             dataset,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=begin_worker,
+            worker_init_fn=_begin_worker,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             # Without one of its own, a loader draws from the global generator, and validating more or less
@@ -157,3 +158,10 @@ class ImageDataModule(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(0),
             **kwargs,
         )
+
+
+def _begin_worker(worker: int) -> None:
+    begin_worker(worker)
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # it reaches all processes of a job; the main one saves first

@@ -53,8 +53,8 @@ class _Reading(Dataset[Loaded[T]]):
 def begin_worker(worker: int) -> None:
     """What every loader process does first."""
     give_back_freed_memory()  # images differ in size: what a large one took is not for the next
-    # Ctrl-C and a scheduler's signals reach every process; the main one stops these when it has saved.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    # Ctrl-C and a scheduler's warnings reach every process; the main one ends these, by SIGTERM if need be.
+    for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
 
 

@@ -115,7 +115,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{path}: cannot be read ({getattr(error, 'strerror', None) or reason})"
             ) from None
-        raise DamagedError(f"{path}: damaged, cut short or not a checkpoint ({reason})") from None
+        # To read before its beginning is no fault of the system's.
+        found = "" if getattr(error, "errno", None) == errno.EINVAL else f" ({reason})"
+        raise DamagedError(f"{path}: damaged, cut short or not a checkpoint{found}") from None
     if not isinstance(checkpoint, dict) or "sppcls" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
     card = checkpoint["sppcls"]

@@ -31,6 +31,11 @@ class Resume(NamedTuple):
     written: tuple[int, int] | None
     """Which file it was, as :func:`_written` tells it from one that has taken its place."""
 
+    @property
+    def where(self) -> str:
+        """How far the run had come."""
+        return f"written in epoch {self.checkpoint['epoch'] + 1}"
+
     def is_stale(self) -> bool:
         """Whether another file has taken the place of the one that was read."""
         return _written(self.path) != self.written
@@ -49,19 +54,28 @@ def find_resume(config: Config) -> Resume | None:
         return None
     if config.ckpt_path == "auto":
         return _first_readable(own_checkpoints(config))
-    return find_named(Path(config.ckpt_path))
+    return find_named(config.ckpt_path)
 
 
-def find_named(path: Path) -> Resume:
+def find_named(name: str) -> Resume:
     """The checkpoint that ``ckpt_path`` names; in a run folder, the newest one that can be read.
 
     Raises:
         CheckpointError: there is none; of a damaged one the error says what else there is.
     """
+    if not name.strip():
+        raise CheckpointError("ckpt_path: empty; name a checkpoint or a run's folder, or auto")
+    path = Path(name)
     if os.path.isdir(path):  # False, not an error, of an impossible name
         found = _first_readable(checkpoints_in(path))
         if found is None:
-            raise CheckpointError(f"{path}: no checkpoint in this folder; name a run's folder or checkpoint")
+            begun = (path / CONFIG).is_file()
+            why = (
+                "this run has no checkpoint yet; start it again"
+                if begun
+                else "no run's folder; name one, or a checkpoint"
+            )
+            raise CheckpointError(f"{path}: {why}")
         return found
     written = _written(path)
     try:
@@ -116,7 +130,7 @@ def repair(folder: Path, resume: Resume) -> list[str]:
     for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
         leftover.unlink(missing_ok=True)
     path = resume.path
-    lines = [f"{line}; going on from {path.name}, {_where(resume.checkpoint)}" for line in resume.damaged]
+    lines = [f"{line}; going on from {path.name}, {resume.where}" for line in resume.damaged]
     if path.name != LAST:
         link_or_copy(path, folder / LAST)
     best = resume.checkpoint["sppcls_progress"]["best"]
@@ -164,7 +178,3 @@ def restoring_problem(error: Exception) -> str | None:
     ):
         return None
     return f"damaged: its state is not as sppcls writes it ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
-
-
-def _where(checkpoint: dict[str, Any]) -> str:
-    return f"written in epoch {checkpoint['epoch'] + 1}"

@@ -153,7 +153,7 @@ class Saving(Checkpoint):
         raise Interrupted(f"{stopped} Go on with: {self._how_to_go_on()}", signum)
 
     def _how_to_go_on(self) -> str:
-        return f"{train_command()} {resume_word(self.folder / LAST)}"
+        return f"{train_command()} {resume_word(self.folder)}"
 
 
 _NOT_REPEATABLE = "without ckpt_path=auto its command would begin a new run"

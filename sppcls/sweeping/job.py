@@ -72,7 +72,8 @@ class TrainingProcess:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
-                text = line.rstrip()
+                # A whole sweep or search is gone on with, not one run of it.
+                text = line.rstrip().partition(" Go on with:")[0]
                 with suppress(OSError):  # nobody reads it any more
                     self._say(text)
                 if text.strip():
@@ -140,7 +141,7 @@ def _judge(code: int, last: str) -> tuple[str, str]:
         return "finished", ""
     said = last.removeprefix("sppcls: error: ").removeprefix("sppcls: ")
     if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        return "stopped", said.partition(" Go on with:")[0]  # the whole sweep is gone on with, not this run
+        return "stopped", said
     if code < 0:
         name = signal.Signals(-code).name
         if -code in (signal.SIGINT, signal.SIGTERM):

@@ -93,6 +93,8 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
                 _print(
                     f"Slurm job {slurm_job()} is {f'not queued again: {reason}' if reason else 'queued again'}"
                 )
+            else:
+                _print("Stopped; the same command again goes on.")
             raise
         _compare(folder)
         return _conclude(folder, rows)

@@ -107,7 +107,8 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(
     assert f"stopped by {name}" in output
     assert "Traceback" not in output
     hint = output.split("Go on with: ")[1].split("\n")[0].strip()
-    assert hint == f"python train.py ckpt_path={folder / 'last.ckpt'}"
+    assert hint == f"python train.py ckpt_path={folder}"
+    assert f"stopped by {name} at" in (folder / "train.log").read_text()
     # The hint as it stands: nothing else has to be typed again.
     resumed = program([hint.split()[-1]])
     output = resumed.communicate(timeout=120)[0]

@@ -3,7 +3,7 @@
     python benchmarks/all.py --data-root PHOTOS [--out results/benchmarks.md] [--rounds N] [--only net_step,spp_layer]
 
 PHOTOS has train/ and val/ with a folder for each class. A small network is trained on them first, for the benchmarks that need one.
-About an hour on 2 cores.
+An hour or more on 2 cores.
 """
 
 from __future__ import annotations

@@ -162,6 +162,5 @@ class ImageDataModule(pl.LightningDataModule):
 
 def _begin_worker(worker: int) -> None:
     begin_worker(worker)
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # it reaches all processes of a job; the main one saves first
+    # It reaches every process of a scheduler's job; the main one saves first.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -19,6 +19,9 @@ from sppcls.runtime import give_back_freed_memory
 
 T = TypeVar("T")
 
+LOADER_DIED = "DataLoader worker (pid"
+"""In torch's message of a loader process that has died; one on an error inside of it goes on otherwise."""
+
 MAX_RESIZED_PIXELS = 1 << 23
 """Most pixels of a whole image that goes through a network: 256 x 32,768, or about 2,900 x 2,900."""
 
@@ -83,7 +86,7 @@ def load_each(
         for group in groups:
             yield from pickle.loads(group) if workers else group
     except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):  # an error inside of one has a message of another kind
+        if LOADER_DIED not in str(error):
             raise
         raise DataError(
             "a process that reads images died, mostly for lack of memory; use fewer workers, or 0"

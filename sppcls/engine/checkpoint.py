@@ -20,8 +20,9 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 import sppcls
 from sppcls.classes import check_classes
+from sppcls.data.stream import LOADER_DIED
 from sppcls.engine.card import card_problem, resume_problem
-from sppcls.engine.faults import LOADER_DIED, is_out_of_memory
+from sppcls.engine.faults import is_out_of_memory
 from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.files import link_or_copy

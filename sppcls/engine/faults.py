@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from sppcls.data.stream import LOADER_DIED
 from sppcls.errors import DataError, Interrupted, SppclsError
 
 _WRITING = (
@@ -28,9 +29,6 @@ _WRITING = (
 # Messages of torch's CPU allocator, of C++, cuBLAS, and oneDNN, whose scratch memory is its own.
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED",
           "could not create a primitive")  # fmt: skip
-
-LOADER_DIED = "DataLoader worker (pid"
-"""In torch's message of a loader process that has died; one on an error inside of it goes on otherwise."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -59,7 +59,7 @@ def of_sppcls(root: Path, augment: str, cache: str | None) -> tuple[Callable[[],
     ]
     words += [f"augment={augment}", *(["data.cache=disk", f"data.cache_dir={cache}"] if cache else [])]
     config = compose(words)
-    sources, schedule = load_sources(config), size_schedule(config)
+    sources, schedule = load_sources(config)[:2], size_schedule(config)
     module = make_datamodule(config, schedule, *sources, make_caches(config, schedule, *sources))
 
     def batches() -> Iterable:

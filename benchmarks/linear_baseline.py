@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--root", help="folder of the data (not for shapes)")
     args = parser.parse_args()
 
-    train, val = build_sources(args.data, args.root)
+    train, val, *_ = build_sources(args.data, args.root)
     (x, y), (x_val, y_val) = features(train), features(val)
     mean, std = x.mean(0), x.std(0).clamp_min(1e-6)
     x, x_val = (x - mean) / std, (x_val - mean) / std

@@ -14,6 +14,7 @@ from sppcls.data import (
     Size,
     SizeSchedule,
     Source,
+    Splits,
     TrainTransform,
     as_size,
     build_sources,
@@ -34,15 +35,15 @@ def val_sizes(config: Config, schedule: SizeSchedule) -> list[Size]:
     return [main, *(size for size in dict.fromkeys(sizes) if size != main)]
 
 
-def load_sources(config: Config) -> tuple[Source, Source]:
-    """Training and validation images; file headers are checked if ``data.check`` says so.
+def load_sources(config: Config) -> Splits:
+    """The images of a run; file headers are checked if ``data.check`` says so.
 
     Raises:
         DataError: what is missing or inconsistent, or the files that are no readable images.
     """
     data = config.data
     # No seed of the run: runs that differ in their seed only are judged by the same images.
-    train_source, val_source = build_sources(
+    splits = build_sources(
         data.name,
         data.root,
         download=data.download,
@@ -52,14 +53,14 @@ def load_sources(config: Config) -> tuple[Source, Source]:
         num_val=data.num_val,
     )
     if data.check:
-        bad = [*check_headers(train_source), *check_headers(val_source)]
+        bad = [line for source in splits[:3] if source is not None for line in check_headers(source)]
         if bad:
             shown = "; ".join(f"{name}: {reason}" for name, reason in bad[:5])
             more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
             raise DataError(
                 f"{len(bad)} files are not readable images (remove them, or data.check=false skips them): {shown}{more}"
             )
-    return train_source, val_source
+    return splits
 
 
 def build_network(config: Config, num_classes: int) -> SPPClassifier:

@@ -22,7 +22,7 @@ def plan(config: Config) -> str:
     Raises:
         SppclsError: as training would.
     """
-    train_source, _ = load_sources(config)
+    train_source = load_sources(config).train
     check_batch(config, len(train_source), devices=1)
     schedule = size_schedule(config)
     sampler = KeyedBatchSampler(

@@ -8,7 +8,7 @@ import torch
 
 from sppcls.building import build_network, check_batch, check_size, load_sources, val_sizes
 from sppcls.config import Config, as_dict, size_schedule
-from sppcls.data import Size, SizeSchedule, Source
+from sppcls.data import Size, SizeSchedule, Splits
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
@@ -26,7 +26,7 @@ class RunChecks:
 
     def __init__(self, here: bool = True) -> None:
         self.here = here
-        self._sources: dict[str, tuple[Source, Source]] = {}
+        self._sources: dict[str, Splits] = {}
         self._net: tuple[str, SPPClassifier] | None = None
 
     def check(self, config: Config) -> None:
@@ -37,7 +37,7 @@ class RunChecks:
         key = str(data)
         if key not in self._sources:
             self._sources[key] = load_sources(config)
-        train_source, _ = self._sources[key]
+        train_source = self._sources[key].train
         check_batch(config, len(train_source), devices)
         sizes = val_sizes(config, schedule)
         parts = as_dict(config)

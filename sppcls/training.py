@@ -126,7 +126,7 @@ class _Run:
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)
         self.val_sizes = val_sizes(config, self.schedule)
-        self.train_source, self.val_source = load_sources(config)
+        self.train_source, self.val_source, *_ = load_sources(config)
         self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)
         nodes = config.trainer.num_nodes

@@ -73,9 +73,9 @@ def _images(config: Config) -> Iterator[Finding]:
     except SppclsError as error:
         yield Finding("problem", "images", str(error), "docs/faq.md#photos")
         return
-    yield from classes(*sources)
-    yield from files(*sources)
-    yield from _plan(replace(config, data=replace(data, check=False, download=False)), len(sources[0]))
+    yield from classes(sources.train, sources.val)
+    yield from files(sources.train, sources.val)
+    yield from _plan(replace(config, data=replace(data, check=False, download=False)), len(sources.train))
 
 
 def classes(train: Source, val: Source) -> Iterator[Finding]:

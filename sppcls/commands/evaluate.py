@@ -52,7 +52,7 @@ def run(words: list[str]) -> int:
             protocol.at(as_size(size, "sizes")).check_fits(net)
     if args.recalibrate:
         batch_norms(net)
-    train, val = load_sources(config)
+    train, val, *_ = load_sources(config)
     check_classes(card["classes"], train.classes, args.checkpoint)
     source = {"val": val, "train": train, "all": JoinedSource({"train": train, "val": val})}[args.split]
     folder = claim_folder(args.out, Path(args.checkpoint))

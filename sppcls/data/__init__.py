@@ -6,7 +6,7 @@
 from sppcls.choices import CROPS, SCHEDULES, SOURCES
 from sppcls.data.dataset import Batch, ImageDataset, collate
 from sppcls.data.decode import MAX_PIXELS, decode, read_image
-from sppcls.data.files import FileSource, JoinedSource, Source, check_headers
+from sppcls.data.files import FileSource, JoinedSource, Source, Splits, check_headers
 from sppcls.data.folder import image_files, labelled_images
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import Size, SizeSchedule, as_size, batch_size_at, make_schedule, size_label
@@ -28,6 +28,7 @@ __all__ = [
     "Size",
     "SizeSchedule",
     "Source",
+    "Splits",
     "TrainTransform",
     "as_size",
     "batch_size_at",

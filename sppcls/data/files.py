@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,22 @@ class Source(Protocol):
 
     def name(self, index: int) -> str:
         """Name of an image, unique within the split."""
+
+
+class Splits(NamedTuple):
+    """The images of one run.
+
+    Attributes:
+        train: images to train on.
+        val: images to validate on after every epoch; they choose the best one.
+        test: images kept for one evaluation after training; None without such a split.
+        found: what was recognised and what it is used as, in one line; empty where there was nothing to recognise.
+    """
+
+    train: Source
+    val: Source
+    test: Source | None = None
+    found: str = ""
 
 
 class FileSource:

@@ -7,12 +7,12 @@ import os
 from sppcls.choices import SOURCES
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.downloads import download_sources
-from sppcls.data.files import Source, check_headers
+from sppcls.data.files import Source, Splits, check_headers
 from sppcls.data.folder import folder_sources, split_sources
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import ConfigError
 
-__all__ = ["SOURCES", "Source", "build_sources", "check_headers"]
+__all__ = ["SOURCES", "Source", "Splits", "build_sources", "check_headers"]
 
 
 def build_sources(
@@ -25,8 +25,8 @@ def build_sources(
     max_pixels: int = MAX_PIXELS,
     num_train: int | None = None,
     num_val: int | None = None,
-) -> tuple[Source, Source]:
-    """Build (train, val).
+) -> Splits:
+    """Find the images of a run.
 
     Args:
         name: one of ``SOURCES``: ``shapes`` (generated), ``folder`` (class folders, see
@@ -46,7 +46,7 @@ def build_sources(
     if name not in SOURCES:
         raise ConfigError(f"data.name={name!r}: choose from {', '.join(SOURCES)}")
     if name == "shapes":
-        return (
+        return Splits(
             ShapesSource("train", 2000 if num_train is None else num_train, seed),
             ShapesSource("val", 500 if num_val is None else num_val, seed),
         )
@@ -58,7 +58,9 @@ def build_sources(
                 f"data.{key}={value}: only data=shapes can be given a number of images, not {name}"
             )
     if name == "folder":
-        return folder_sources(root, val_fraction=val_fraction, max_pixels=max_pixels)
+        return Splits(*folder_sources(root, val_fraction=val_fraction, max_pixels=max_pixels))
     if name == "imagenet":
-        return split_sources(root, max_pixels=max_pixels)
-    return download_sources(name, root, download=download, val_fraction=val_fraction, max_pixels=max_pixels)
+        return Splits(*split_sources(root, max_pixels=max_pixels))
+    return Splits(
+        *download_sources(name, root, download=download, val_fraction=val_fraction, max_pixels=max_pixels)
+    )

@@ -31,7 +31,7 @@ def test_imagenette(tmp_path):
         for wnid in ("n03028079", "n01440764"):
             for number in range(count):
                 put(tmp_path / "imagenette2" / split / wnid / f"{wnid}_{number}.JPEG")
-    train, val = build_sources("imagenette", tmp_path)
+    train, val, *_ = build_sources("imagenette", tmp_path)
     assert train.classes == val.classes == ["tench", "church"]
     assert (train.targets, val.targets) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])
     assert train.image(0).shape == (3, 4, 6)
@@ -49,7 +49,7 @@ def test_food101(tmp_path):
         for paths in members.values():
             for path in paths:
                 put(folder / "images" / f"{path}.jpg")
-    train, val = build_sources("food101", tmp_path)
+    train, val, *_ = build_sources("food101", tmp_path)
     assert train.classes == val.classes == ["apple_pie", "sushi"]
     assert dict(zip(names(train), train.targets, strict=True)) == {
         "food-101/images/sushi/1.jpg": 1,
@@ -67,7 +67,7 @@ def test_pets(tmp_path):
     (folder / "annotations" / "test.txt").write_text("basset_hound_9 2 2 1\nAbyssinian_2 1 1 1\n")
     for name in ("Abyssinian_1", "basset_hound_5", "basset_hound_9", "Abyssinian_2"):
         put(folder / "images" / f"{name}.jpg")
-    train, val = build_sources("pets", tmp_path)
+    train, val, *_ = build_sources("pets", tmp_path)
     assert train.classes == ["Abyssinian", "Basset Hound"]
     assert (train.targets, val.targets) == ([0, 1], [1, 0])
     assert names(val)[0] == "oxford-iiit-pet/images/basset_hound_9.jpg"
@@ -78,7 +78,7 @@ def test_caltech101_is_split_and_has_no_background_class(tmp_path):
     for name in ("BACKGROUND_Google", "Faces", "airplanes"):
         for number in range(5):
             put(tmp_path / "caltech101" / "101_ObjectCategories" / name / f"image_{number:04d}.jpg")
-    train, val = build_sources("caltech101", tmp_path, val_fraction=0.4)
+    train, val, *_ = build_sources("caltech101", tmp_path, val_fraction=0.4)
     assert train.classes == val.classes == ["Faces", "airplanes"]
     assert (train.targets, val.targets) == ([0] * 3 + [1] * 3, [0] * 2 + [1] * 2)
     assert not set(names(train)) & set(names(val))
@@ -105,7 +105,7 @@ def test_cifar10(tmp_path, monkeypatch):
         "md5": write("batches.meta", {"label_names": ["plane", "car"]}),
     }
     monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
-    train, val = build_sources("cifar10", tmp_path)
+    train, val, *_ = build_sources("cifar10", tmp_path)
     assert train.classes == ["plane", "car"]
     assert train.targets == val.targets == [1, 0, 1]
     np.testing.assert_array_equal(train.image(2).numpy(), pixels[2])
@@ -132,7 +132,7 @@ def test_flowers102(tmp_path, monkeypatch):
         tmp_path / "flowers-102" / "setid.mat", {"trnid": [[1, 3]], "valid": [[2, 4]], "tstid": [[4, 4]]}
     )
     flowers(tmp_path, monkeypatch)
-    train, val = build_sources("flowers102", tmp_path)
+    train, val, *_ = build_sources("flowers102", tmp_path)
     assert len(train.classes) == 102
     assert (train.targets, val.targets) == ([2, 101], [0, 0])
     assert names(val) == ["flowers-102/jpg/image_00002.jpg", "flowers-102/jpg/image_00004.jpg"]

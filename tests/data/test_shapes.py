@@ -14,7 +14,7 @@ from sppcls.errors import ConfigError
 
 
 def test_defaults():
-    train, val = build_sources("shapes")
+    train, val, *_ = build_sources("shapes")
     assert (len(train), len(val)) == (2000, 500)
     assert train.classes == val.classes == CLASSES
     assert len(set(CLASSES)) == 20

@@ -253,5 +253,5 @@ def test_bombs_links_in_circles_and_endless_files_are_named_before_training(
     assert "dog/bomb.png: more than the 178,956,970 pixels allowed" in error
     assert "dog/endless.png: not a regular file" in error
     assert "dog/pipe.png: not a regular file" in error
-    train, val = build_sources("folder", root)
+    train, val, *_ = build_sources("folder", root)
     assert len(train) + len(val) == 10 + 3  # nothing twice by way of `around`

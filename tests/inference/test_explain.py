@@ -292,7 +292,7 @@ def train_here(
     config = compose(words)
     schedule = size_schedule(config)
     sizes = val_sizes(config, schedule)
-    train, val = load_sources(config)
+    train, val, *_ = load_sources(config)
     pl.seed_everything(0, verbose=False)
     net = build_network(config, len(train.classes))
     plain = as_dict(config)

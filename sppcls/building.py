@@ -36,7 +36,7 @@ def val_sizes(config: Config, schedule: SizeSchedule) -> list[Size]:
 
 
 def load_sources(config: Config) -> Splits:
-    """The images of a run; file headers are checked if ``data.check`` says so.
+    """The images of a run, those of a test split included; file headers are checked if ``data.check`` says so.
 
     Raises:
         DataError: what is missing or inconsistent, or the files that are no readable images.
@@ -127,6 +127,7 @@ def make_datamodule(
     train_source: Source,
     val_source: Source,
     caches: tuple[ImageCache, ImageCache] | None = None,
+    test_source: Source | None = None,
 ) -> ImageDataModule:
     """Loaders that the config asks for."""
     data = config.data
@@ -145,6 +146,8 @@ def make_datamodule(
         pixel_budget=config.sizes.pixel_budget,
         on_error=data.on_error,
         caches=caches or (None, None),
+        val_batches=config.trainer.limit_val_batches,
+        test=test_source,
     )
 
 

@@ -58,6 +58,26 @@ def split_sources(
     )
 
 
+def final_source(
+    root: str | os.PathLike[str], classes: Sequence[str], *, max_pixels: int = MAX_PIXELS
+) -> FileSource | None:
+    """The images of ``root/test/<class>/`` beside ``train`` and ``val``; None without. It may lack a class.
+
+    Raises:
+        DataError: a class is not among ``classes``, or has no image.
+    """
+    folder = Path(root) / "test"
+    if not all((Path(root) / name).is_dir() for name in ("train", "val", "test")):
+        return None
+    files, ignored = _class_files(folder)
+    unknown = sorted(set(files) - set(classes))
+    if unknown:
+        raise DataError(
+            f"{folder}: class {_some(unknown)} is not among the classes in {Path(root) / 'train'}"
+        )
+    return _source(folder, files, classes, max_pixels, ignored)
+
+
 def single_folder_sources(
     root: str | os.PathLike[str],
     *,

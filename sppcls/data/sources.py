@@ -8,7 +8,7 @@ from sppcls.choices import SOURCES
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.downloads import download_sources
 from sppcls.data.files import Source, Splits, check_headers
-from sppcls.data.folder import folder_sources, split_sources
+from sppcls.data.folder import final_source, folder_sources, split_sources
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import ConfigError
 
@@ -58,9 +58,11 @@ def build_sources(
                 f"data.{key}={value}: only data=shapes can be given a number of images, not {name}"
             )
     if name == "folder":
-        return Splits(*folder_sources(root, val_fraction=val_fraction, max_pixels=max_pixels))
+        train, val = folder_sources(root, val_fraction=val_fraction, max_pixels=max_pixels)
+        return Splits(train, val, final_source(root, train.classes, max_pixels=max_pixels))
     if name == "imagenet":
-        return Splits(*split_sources(root, max_pixels=max_pixels))
+        train, val = split_sources(root, max_pixels=max_pixels)
+        return Splits(train, val, final_source(root, train.classes, max_pixels=max_pixels))
     return Splits(
         *download_sources(name, root, download=download, val_fraction=val_fraction, max_pixels=max_pixels)
     )

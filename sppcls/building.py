@@ -151,6 +151,16 @@ def make_datamodule(
     )
 
 
+def batch_bytes(config: Config, schedule: SizeSchedule) -> int:
+    """Bytes of the largest batch that a loader process holds ready, of training or of validation images."""
+    data = config.data
+    train = data.batch_size * area(schedule.largest)
+    val = (data.val_batch_size or data.batch_size) * max(
+        area(size) for size in (schedule.largest, *val_sizes(config, schedule))
+    )
+    return 3 * max(train, val)
+
+
 def check_batch(config: Config, num_train: int, devices: int) -> None:
     """Refuse a batch that the training set cannot fill.
 

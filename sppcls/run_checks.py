@@ -6,9 +6,10 @@ import os
 
 import torch
 
-from sppcls.building import build_network, check_batch, check_size, load_sources, val_sizes
+from sppcls.building import batch_bytes, build_network, check_batch, check_size, load_sources, val_sizes
 from sppcls.config import Config, as_dict, size_schedule
 from sppcls.data import Size, SizeSchedule, Splits
+from sppcls.data.stream import check_shared_memory
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
@@ -33,6 +34,8 @@ class RunChecks:
         """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
         schedule = size_schedule(config)
         devices = device_count(config) if self.here else 1
+        if self.here:
+            check_loaders(config, schedule)
         data = {k: v for k, v in as_dict(config)["data"].items() if k not in ("batch_size", "val_batch_size")}
         key = str(data)
         if key not in self._sources:
@@ -47,6 +50,12 @@ class RunChecks:
         if self._net is None or self._net[0] != key:
             self._net = (key, build_network(config, len(train_source.classes)))
         fitting_protocols(config, self._net[1], schedule, sizes)
+
+
+def check_loaders(config: Config, schedule: SizeSchedule) -> None:
+    """Raise DataError if not a single batch of a loader process would fit into the shared memory."""
+    if config.data.workers:
+        check_shared_memory(batch_bytes(config, schedule))
 
 
 def accelerator_of(config: Config) -> str:

@@ -45,7 +45,7 @@ from sppcls.engine.slurm import slurm_environment
 from sppcls.engine.testing import FinalTest
 from sppcls.errors import CheckpointError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
-from sppcls.run_checks import accelerator_of, device_count, fitting_protocols
+from sppcls.run_checks import accelerator_of, check_loaders, device_count, fitting_protocols
 from sppcls.run_folder import (
     BEST,
     CONFIG,
@@ -129,6 +129,7 @@ class _Run:
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)
+        check_loaders(config, self.schedule)
         self.val_sizes = val_sizes(config, self.schedule)
         self.splits = load_sources(config)
         self.train_source, self.val_source = self.splits.train, self.splits.val

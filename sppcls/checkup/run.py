@@ -9,14 +9,13 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from sppcls.building import val_sizes
+from sppcls.building import batch_bytes
 from sppcls.checkup.finding import Finding
 from sppcls.checkup.machine import cores, runs_folder, shared_memory
 from sppcls.composition import compose
 from sppcls.config import Config, size_schedule
 from sppcls.data import Source, Splits, build_sources, check_headers, size_label
 from sppcls.data.files import FileSource
-from sppcls.data.sizes import area
 from sppcls.errors import SppclsError
 from sppcls.run_checks import RunChecks, device_count
 from sppcls.summary import untested_classes_line
@@ -39,18 +38,13 @@ def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Finding]
 
 def _loaders(config: Config) -> Iterator[Finding]:
     schedule, data = size_schedule(config), config.data
-    # Two batches for each process, of training or of validation images: bytes of three colours.
-    train = data.batch_size * area(schedule.largest)
-    val = (data.val_batch_size or data.batch_size) * max(
-        area(size) for size in (schedule.largest, *val_sizes(config, schedule))
-    )
     try:
         devices = device_count(config) // config.trainer.num_nodes
     except SppclsError as error:
         yield Finding("problem", "device", str(error))
         devices = 1
     workers = data.workers * devices
-    yield shared_memory(2 * workers * 3 * max(train, val), workers)
+    yield shared_memory(2 * workers * batch_bytes(config, schedule), workers)  # two batches for each process
     if workers > cores():
         yield Finding(
             "note",

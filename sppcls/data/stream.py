@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import pickle
+import resource
+import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -21,6 +26,15 @@ T = TypeVar("T")
 
 LOADER_DIED = "DataLoader worker (pid"
 """In torch's message of a loader process that has died; one on an error inside of it goes on otherwise."""
+
+# In torch's messages of a full /dev/shm: of a batch that finds no room, and of one that was promised it and had none.
+_SHARED_MEMORY_FULL = ("unable to allocate shared memory", "unable to write to file </torch_", "Bus error")
+_SHARED_MEMORY = Path("/dev/shm")
+_LESS = "set data.workers=0 (--workers 0), or give a container more of it (docker run --shm-size=2g)"
+_LOCK_BYTES = 1 << 16  # of the locks and queues of one process, each of which takes a page
+
+# Of the descriptors that come with batches: in the main process, in a loader process, and where they are handed over.
+_TOO_MANY_FILES = ("Too many open files", "received 0 items of ancdata")
 
 MAX_RESIZED_PIXELS = 1 << 23
 """Most pixels of a whole image that goes through a network: 256 x 32,768, or about 2,900 x 2,900."""
@@ -61,6 +75,46 @@ def begin_worker(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
+def loader_problem(error: BaseException) -> str | None:
+    """What has befallen the loader processes, and what to do about it, in one line; None of any other error."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _SHARED_MEMORY_FULL):
+        return f"the shared memory ({_SHARED_MEMORY}), through which loader processes pass their batches, is full: {_LESS}"
+    files = isinstance(error, RuntimeError) and any(sign in text for sign in _TOO_MANY_FILES)
+    if files or (isinstance(error, OSError) and error.errno == errno.EMFILE):
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return (
+            f"too many open files for the loader processes (a process may open {limit}): `ulimit -n 4096` before the "
+            "start, or fewer data.workers (--workers)"
+        )
+    if isinstance(error, RuntimeError) and LOADER_DIED in text:
+        return "a loader process died, or was killed for lack of memory: fewer data.workers (--workers) need less of it"
+    return None
+
+
+def check_shared_memory(needed: int) -> None:
+    """Look whether loader processes can pass anything to this one, before they are started.
+
+    Args:
+        needed: bytes without which they certainly cannot.
+
+    Raises:
+        DataError: the shared memory has less, or cannot be used.
+    """
+    try:
+        multiprocessing.Lock()
+        free = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else needed
+    except OSError as error:
+        raise DataError(
+            f"loader processes need shared memory, and {_SHARED_MEMORY} cannot be used ({error.strerror}): {_LESS}"
+        ) from None
+    if free < needed:
+        raise DataError(
+            f"loader processes need {needed / 2**20:.1f} MiB of shared memory at least, and {_SHARED_MEMORY} has "
+            f"{free / 2**20:.1f} MiB free: {_LESS}"
+        )
+
+
 def load_each(
     read: Callable[[int], T], count: int, workers: int = 0, indices: Sequence[int] | None = None
 ) -> Iterator[Loaded[T]]:
@@ -81,16 +135,16 @@ def load_each(
             worker_init_fn=begin_worker,
             generator=torch.Generator().manual_seed(0),
         )
+        if workers:
+            check_shared_memory(workers * _LOCK_BYTES)
         groups = iter(loader)
     try:
         for group in groups:
             yield from pickle.loads(group) if workers else group
-    except RuntimeError as error:
-        if LOADER_DIED not in str(error):
-            raise
-        raise DataError(
-            "a process that reads images died, mostly for lack of memory; use fewer workers, or 0"
-        ) from None
+    except (RuntimeError, OSError) as error:
+        if problem := loader_problem(error):
+            raise DataError(problem) from None
+        raise
 
 
 def _packed(group: list[Loaded[T]]) -> bytes:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from sppcls.data.stream import LOADER_DIED
+from sppcls.data.stream import loader_problem
 from sppcls.errors import DataError, Interrupted, SppclsError
+from sppcls.run_folder import LAST
 
 _WRITING = (
     errno.ENOSPC,
@@ -49,11 +50,10 @@ def explain(error: Exception, folder: Path | None) -> SppclsError | None:
         return SppclsError(
             f"{folder}: the run folder was removed or renamed while it was in use; training stopped"
         )
-    if isinstance(error, RuntimeError) and LOADER_DIED in str(error):
-        return DataError(
-            "a loader process died, or was killed for lack of memory (fewer data.workers need less); "
-            "ckpt_path=auto goes on from the last checkpoint"
-        )
+    # Lightning hides the error of a loader that could not begin behind one of its own.
+    if problem := loader_problem(error) or (error.__context__ and loader_problem(error.__context__)):
+        written = folder is not None and (folder / LAST).is_file()
+        return DataError(problem + ("; ckpt_path=auto goes on from the last checkpoint" if written else ""))
     if isinstance(error, OSError) and error.errno in _WRITING:
         place = error.filename if isinstance(error.filename, str) else folder
         return SppclsError(f"{place}: {os.strerror(error.errno)}; the last checkpoint written is intact")

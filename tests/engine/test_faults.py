@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -209,3 +210,64 @@ def test_a_step_none_of_whose_images_can_be_read_is_left_out_of_the_curves(
     ended = runs.start(words)
     assert ended.status == 0, ended.output
     assert "24 images could not be read and were left out" in ended.output
+
+
+def with_shared_memory(size: str, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program where /dev/shm is as small as in many a container; skips where nobody may mount one."""
+    space = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"',
+        "sh",
+    ]
+    if not shutil.which("unshare") or subprocess.run([*space, "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespace to be had")
+    return subprocess.run([*space, sys.executable, *words], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("size", "line"),
+    [
+        ("64k", "loader processes need 0.4 MiB of shared memory at least, and /dev/shm has 0.1 MiB free: "),
+        ("1m", "the shared memory (/dev/shm), through which loader processes pass their batches, is full: "),
+    ],
+)
+def test_a_small_shared_memory_is_one_line(tmp_path: Path, size: str, line: str) -> None:
+    words = [
+        "-m",
+        "sppcls.cli",
+        "train",
+        *TINY,
+        "data.num_train=96",
+        "data.workers=2",
+        f"runs_dir={tmp_path}",
+    ]
+    ended = with_shared_memory(size, words)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert line in error_of(ended.stdout + ended.stderr)
+    assert "set data.workers=0 (--workers 0), or give a container more of it" in ended.stderr
+    if size == "64k":
+        assert not list(tmp_path.iterdir()), "refused before anything is written"
+
+
+def test_too_few_open_files_are_one_line(tmp_path: Path) -> None:
+    words = [*TINY, "data.workers=4", "data.val_batch_size=2", f"runs_dir={tmp_path}"]
+    command = [
+        "sh",
+        "-c",
+        'ulimit -n 50 && exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "sppcls.cli",
+        "train",
+        *words,
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert (
+        "sppcls: error: too many open files for the loader processes (a process may open 50): "
+        in ended.stderr
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from PIL import features
+from PIL import Image, features
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class _Kind:
 
 
 _TABLE = (
-    _Kind("JPEG", ".jpg .jpeg .jpe .jfif .mpo", ("JPEG", "MPO"), "jpg"),
+    _Kind("JPEG", ".jpg .jpeg .jpe .jfif .mpo", ("JPEG",), "jpg"),
     _Kind("PNG", ".png .apng", ("PNG",), "zlib"),
     _Kind("WebP", ".webp", ("WEBP",), "webp"),
     _Kind("BMP", ".bmp .dib", ("BMP", "DIB")),
@@ -110,8 +110,10 @@ def _missing(row: _Kind) -> str:
     package, module = row.plug_in
     if module:
         return "" if _load(module) else f"pip install {package}"
-    if row.feature and not features.check(row.feature):
-        return f"pip install --force-reinstall pillow, this one was built without {row.name}"
+    Image.init()
+    # A Pillow that does not know of a feature would warn of the question.
+    if not set(row.formats) <= set(Image.OPEN) or (row.feature and not features.check(row.feature)):
+        return f"pip install --upgrade pillow, as this one cannot read {row.name}"
     return ""
 
 

@@ -23,8 +23,8 @@ def test_a_kind_is_readable_if_pillow_reads_it(extension):
     buffer = io.BytesIO()
     try:
         Image.new("RGB", (9, 7), "red").save(buffer, SAVED_AS[extension])
-    except (KeyError, OSError, ValueError):
-        assert not image_kinds()[extension].readable or SAVED_AS[extension] == "QOI"
+    except (KeyError, OSError):
+        assert not image_kinds()[extension].readable
         return
     with Image.open(buffer, formats=list(readable_formats())) as image:
         image.load()

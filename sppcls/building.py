@@ -38,7 +38,7 @@ def val_sizes(config: Config, schedule: SizeSchedule) -> list[Size]:
 
 
 def load_sources(config: Config, classes: Sequence[str] | None = None) -> Splits:
-    """The images of a run; file headers are checked if ``data.check`` says so.
+    """The images of a run, those of a test split included; file headers are checked if ``data.check`` says so.
 
     Args:
         config: of the run.
@@ -126,7 +126,10 @@ def make_caches(
     folders = cache_folders(data.cache_dir, str(data.root))
 
     def build(split: str, source: Source, transform: TrainTransform | EvalTransform) -> ImageCache:
-        name = f"{data.name}/{os.path.realpath(str(data.root))}/{data.val_fraction}/{data.max_pixels}/{split}"
+        chosen = "".join(
+            f"/{path}" for path in (data.labels, data.train_dir, data.val_dir) if path is not None
+        )
+        name = f"{data.name}/{os.path.realpath(str(data.root))}{chosen}/{data.val_fraction}/{data.max_pixels}/{split}"
         assert isinstance(source, FileSource)
         return open_cache(source, transform, folders, name, workers=data.workers, say=say)
 
@@ -140,6 +143,7 @@ def make_datamodule(
     train_source: Source,
     val_source: Source,
     caches: tuple[ImageCache, ImageCache] | None = None,
+    test_source: Source | None = None,
 ) -> ImageDataModule:
     """Loaders that the config asks for."""
     data = config.data
@@ -158,6 +162,8 @@ def make_datamodule(
         pixel_budget=config.sizes.pixel_budget,
         on_error=data.on_error,
         caches=caches or (None, None),
+        val_batches=config.trainer.limit_val_batches,
+        test=test_source,
     )
 
 

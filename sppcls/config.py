@@ -227,7 +227,7 @@ class TrainerConfig:
     sync_batchnorm: bool = key("batch norm over all devices")
     limit_train_batches: int | None = key("at most this many steps per epoch", low=1)
     limit_val_batches: int | None = key(
-        "at most this many validation batches: the first ones, so not of every class", low=1
+        "at most as many validation images as this many batches hold, spread over the classes", low=1
     )
     val_every: int = key("epochs between validations", low=1)
     threads: int | None = key("CPU threads; null: torch's choice", low=1)

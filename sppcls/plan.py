@@ -6,12 +6,12 @@ import math
 
 from sppcls.building import build_network, check_batch, check_size, load_sources
 from sppcls.config import Config, size_schedule
-from sppcls.console import table
+from sppcls.console import one_line, table
 from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
 from sppcls.engine.learning_rate import lr_factor
 from sppcls.nn import Pyramid
-from sppcls.summary import unused_sizes_line
+from sppcls.summary import untested_classes_line, unused_sizes_line
 
 
 def plan(config: Config) -> str:
@@ -22,7 +22,8 @@ def plan(config: Config) -> str:
     Raises:
         SppclsError: as training would.
     """
-    train_source = load_sources(config).train
+    splits = load_sources(config)
+    train_source = splits.train
     check_batch(config, len(train_source), devices=1)
     schedule = size_schedule(config)
     sampler = KeyedBatchSampler(
@@ -49,6 +50,12 @@ def plan(config: Config) -> str:
         )
     header = ["epoch", "size", "batch", "steps", "images", "lr at start"]
     text = table(rows, header)
+    if splits.found:
+        text = f"{one_line(splits.found)}\n\n{text}"
+    if splits.test is not None:
+        text += f"\n\n{len(splits.test):,} test images are tested once, after training."
+    if line := untested_classes_line(splits):
+        text += f"\n{line}"
     if config.scheduler.name == "paper":
         text += (
             f"\n\nThe rate is multiplied by {config.scheduler.factor:g} when val/top1_error has not fallen for more "

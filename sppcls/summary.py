@@ -11,7 +11,7 @@ import torch
 from sppcls.building import parameter_count
 from sppcls.config import Config
 from sppcls.console import one_line, table
-from sppcls.data import Size, SizeSchedule, Source, size_label
+from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
 from sppcls.nn import Pyramid, SPPClassifier
@@ -23,22 +23,21 @@ def start_table(
     net: SPPClassifier,
     schedule: SizeSchedule,
     val_sizes: list[Size],
-    sources: tuple[Source, Source],
+    splits: Splits,
     caches: tuple[ImageCache, ImageCache] | None,
     device: tuple[str, int],
     folder: Path,
     resumed: str | None,
 ) -> str:
     """The table a run begins with; ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from."""
-    train, val = sources
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
     rows = [
         (
             "data",
-            f"{config.data.name}: {len(train):,} training, {len(val):,} validation images{_ignored(sources)}",
+            f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
         ),
-        ("classes", _shorten(train.classes)),
+        ("classes", _shorten(splits.train.classes)),
         (
             "sizes",
             f"{schedule.label} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
@@ -48,6 +47,8 @@ def start_table(
             f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
         ),
     ]
+    if splits.found:
+        rows.insert(1, ("found", one_line(splits.found)))
     if caches is not None:
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
@@ -72,10 +73,43 @@ def start_table(
 
 
 def _limits(config: Config) -> str:
-    """Keys that leave images out, as in a trial run, and would else go unnoticed."""
-    keys = ("limit_train_batches", "limit_val_batches")
-    values = {key: getattr(config.trainer, key) for key in keys}
-    return "".join(f", {key} {value}" for key, value in values.items() if value is not None)
+    """A key that leaves training images out, as in a trial run, and would else go unnoticed."""
+    limit = config.trainer.limit_train_batches
+    return "" if limit is None else f", limit_train_batches {limit}"
+
+
+def validation_count(config: Config, val: Source) -> int:
+    """Number of images that a run validates on: all, or what ``trainer.limit_val_batches`` leaves."""
+    limit, batch = config.trainer.limit_val_batches, config.data.val_batch_size or config.data.batch_size
+    return len(val) if limit is None else min(len(val), limit * batch)
+
+
+def _amounts(config: Config, splits: Splits) -> str:
+    """How many images there are of each split, and how many are left out of the validation."""
+    used, there = validation_count(config, splits.val), len(splits.val)
+    limited = (
+        f"{used:,} of {there:,} validation images (limit_val_batches {config.trainer.limit_val_batches})"
+    )
+    parts = [
+        f"{len(splits.train):,} training",
+        f"{there:,} validation images" if used == there else limited,
+    ]
+    if splits.test is not None:
+        parts.append(f"{len(splits.test):,} test images for the end")
+    return ", ".join(parts)
+
+
+def untested_classes_line(splits: Splits) -> str | None:
+    """A warning that names the classes without a test image; None if there are none, or there is no test split."""
+    if splits.test is None:
+        return None
+    tested = set(splits.test.targets)
+    names = [name for label, name in enumerate(splits.test.classes) if label not in tested]
+    if not names:
+        return None
+    plural = "es" if len(names) > 1 else ""
+    shown = ", ".join(map(one_line, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"warning: no test image of class{plural} {shown}: the test error says nothing of {'them' if plural else 'it'}"
 
 
 def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
@@ -93,8 +127,17 @@ def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
     return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
 
 
-def closing_lines(module: ClassificationModule, folder: Path, seconds: float) -> str:
-    """Best errors, images left out, and where to look."""
+def closing_lines(
+    module: ClassificationModule, folder: Path, seconds: float, test: dict[str, dict[str, Any]]
+) -> str:
+    """Best errors, those on the test images, images left out, and where to look.
+
+    Args:
+        module: trained.
+        folder: the run's.
+        seconds: that it took this time.
+        test: what :class:`~sppcls.engine.testing.FinalTest` has found; may be empty.
+    """
     epochs = module.config.trainer.max_epochs
     if module.started:
         lines = [
@@ -110,6 +153,7 @@ def closing_lines(module: ClassificationModule, folder: Path, seconds: float) ->
             lines.append(
                 f"  {name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
             )
+    lines += _test_lines(test)
     if module.bad_images:
         names = list(module.bad_images)
         lines.append(f"{len(names)} images could not be read and were left out:")
@@ -121,6 +165,26 @@ def closing_lines(module: ClassificationModule, folder: Path, seconds: float) ->
     lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
     lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
     return "\n".join(lines)
+
+
+def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    words: dict[int, list[str]] = {}
+    for weights, what in (("best", "the best on the validation images"), ("last", "the last")):
+        if weights in test:
+            words.setdefault(test[weights]["epoch"], []).append(what)
+    figures_of = {figures["epoch"]: figures for figures in test.values()}
+    for epoch, which in words.items():
+        figures = {name: found for name, found in figures_of[epoch].items() if name != "epoch"}
+        count = next(iter(figures.values()))["images"]
+        lines.append(f"Test error ({count:,} images) of epoch {epoch + 1}, {' and '.join(which)}:")
+        for name, found in figures.items():
+            low, high = found["top1_interval"]
+            lines.append(
+                f"  {name}: top-1 error {found['top1_error']:.2f} % (95 %: {low:.1f} to {high:.1f}), "
+                f"top-5 error {found['top5_error']:.2f} %"
+            )
+    return lines
 
 
 def hyperparameters(
@@ -203,9 +267,9 @@ def _cache_label(caches: tuple[ImageCache, ImageCache]) -> str:
     )
 
 
-def _ignored(sources: tuple[Source, Source]) -> str:
+def _ignored(splits: Splits) -> str:
     """How many files beside the images are none, where there are files."""
-    count = sum(getattr(source, "ignored", 0) for source in sources)
+    count = sum(getattr(source, "ignored", 0) for source in splits[:3])
     return f"; {count} other files ignored" if count else ""
 
 

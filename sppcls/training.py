@@ -42,6 +42,7 @@ from sppcls.engine.report import Report
 from sppcls.engine.resuming import Going, find_again, find_resume, repair, restoring_problem, write_config
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
+from sppcls.engine.testing import FinalTest
 from sppcls.errors import CheckpointError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.run_checks import accelerator_of, device_count, fitting_protocols
@@ -62,7 +63,9 @@ from sppcls.summary import (
     device_label,
     hyperparameters,
     start_table,
+    untested_classes_line,
     unused_sizes_line,
+    validation_count,
 )
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
@@ -76,9 +79,10 @@ def train(config: Config) -> dict[str, Any]:
         config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint goes on in its folder.
 
     Returns:
-        ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols"}``; ``best`` and
-        ``last`` map validation sizes (``"224"``) to loss, top1_error and top5_error (per cent), ``protocols`` (only
-        with ``evaluation.protocols``) names of protocols to the errors at the end.
+        ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols", "test"}``; ``best``
+        and ``last`` map validation sizes (``"224"``) to loss, top1_error and top5_error (per cent), ``protocols`` (only
+        with ``evaluation.protocols``) names of protocols to the errors at the end, and ``test`` (only with a test
+        split) is as in :class:`~sppcls.engine.testing.FinalTest`.
 
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
@@ -88,7 +92,7 @@ def train(config: Config) -> dict[str, Any]:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     resume = find_resume(config)
-    run = _Run(config)
+    run = _Run(config, resume.checkpoint["sppcls"]["classes"] if resume else None)
     if resume is not None:
         check_resume(resume.checkpoint, run.card, run.net, resume.path)
     folder = _run_folder(config, resume.path if resume else None)
@@ -120,13 +124,14 @@ def train(config: Config) -> dict[str, Any]:
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, classes: list[str] | None = None) -> None:
         self.config = config
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)
         self.val_sizes = val_sizes(config, self.schedule)
-        self.train_source, self.val_source, *_ = load_sources(config)
+        self.splits = load_sources(config, classes)
+        self.train_source, self.val_source = self.splits.train, self.splits.val
         self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)
         nodes = config.trainer.num_nodes
@@ -161,13 +166,15 @@ class _Run:
                 write_config(folder, config)  # of a run that goes on: once that is certain, see Going
             if warning := unused_sizes_line(config, self.schedule):
                 say(warning)
+            if warning := untested_classes_line(self.splits):
+                say(warning)
             say(
                 start_table(
                     config,
                     self.net,
                     self.schedule,
                     self.val_sizes,
-                    (self.train_source, self.val_source),
+                    self.splits,
                     self.caches,
                     (self.accelerator, self.devices),
                     folder,
@@ -182,7 +189,9 @@ class _Run:
             # A graph for every size, batch size (the last two may differ by one image) and training or not.
             torch._dynamo.config.recompile_limit = 256
             net.compile(dynamic=False)
-        datamodule = make_datamodule(config, self.schedule, self.train_source, self.val_source, self.caches)
+        datamodule = make_datamodule(
+            config, self.schedule, self.train_source, self.val_source, self.caches, self.splits.test
+        )
         trainer = self._trainer(folder)
         started = time.perf_counter()
         # weights_only: a checkpoint to resume from may have come from anywhere.
@@ -213,11 +222,13 @@ class _Run:
                     found.protocol: {"top1_error": found.top1_error, "top5_error": found.top5_error}
                     for found in callback.results
                 }
+            if isinstance(callback, FinalTest) and callback.figures:
+                result["test"] = callback.figures
         if first:
             if module.started or lacks_result(folder, trainer.current_epoch):
                 write_result(folder, self._summary(module, result, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
-            say(closing_lines(module, folder, time.perf_counter() - started))
+            say(closing_lines(module, folder, time.perf_counter() - started, result.get("test", {})))
         return result
 
     def _summary(self, module: ClassificationModule, result: dict[str, Any], epochs: int) -> dict[str, Any]:
@@ -237,6 +248,11 @@ class _Run:
             "best": best,
             "last": module.val_results,
             "protocols": result.get("protocols", {}),
+            **({"test": result["test"]} if "test" in result else {}),
+            "validation_images": {
+                "used": validation_count(self.config, self.val_source),
+                "of": len(self.val_source),
+            },
             "bad_images": len(module.bad_images),
         }
 
@@ -260,6 +276,7 @@ class _Run:
         if self.protocols:
             errors = ProtocolErrors(self.protocols, self.config.evaluation.every)
             callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]
+        callbacks.append(FinalTest(folder, self.protocols))
         return pl.Trainer(
             default_root_dir=folder,
             max_epochs=options.max_epochs,
@@ -273,7 +290,6 @@ class _Run:
             deterministic=options.deterministic,
             sync_batchnorm=options.sync_batchnorm and self.accelerator == "gpu",  # torch has it on GPUs only
             limit_train_batches=options.limit_train_batches,
-            limit_val_batches=options.limit_val_batches,
             check_val_every_n_epoch=options.val_every,
             num_sanity_val_steps=1,
             log_every_n_steps=self.config.log.every_n_steps,

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from sppcls.building import val_sizes
@@ -13,11 +14,12 @@ from sppcls.checkup.finding import Finding
 from sppcls.checkup.machine import cores, runs_folder, shared_memory
 from sppcls.composition import compose
 from sppcls.config import Config, size_schedule
-from sppcls.data import Source, build_sources, check_headers, size_label
-from sppcls.data.files import FileSource
+from sppcls.data import Source, Splits, build_sources, check_headers, size_label
+from sppcls.data.files import WARNING, FileSource
 from sppcls.data.sizes import area
 from sppcls.errors import SppclsError
 from sppcls.run_checks import RunChecks, device_count
+from sppcls.summary import untested_classes_line
 
 _FEW = 10  # training images of a class, below which its error is a matter of luck
 _SHOWN = 3  # names in a line
@@ -66,6 +68,10 @@ def _images(config: Config) -> Iterator[Finding]:
             data.name,
             data.root,
             val_fraction=data.val_fraction,
+            labels=data.labels,
+            train_dir=data.train_dir,
+            val_dir=data.val_dir,
+            test_dir=data.test_dir,
             max_pixels=data.max_pixels,
             num_train=data.num_train,
             num_val=data.num_val,
@@ -73,8 +79,15 @@ def _images(config: Config) -> Iterator[Finding]:
     except SppclsError as error:
         yield Finding("problem", "images", str(error), "docs/faq.md#photos")
         return
+    if sources.found:
+        recognised, *warnings = sources.found.split(WARNING)
+        yield Finding("ok", "images", recognised)
+        for warning in warnings:
+            yield Finding("note", "images", warning)
     yield from classes(sources.train, sources.val)
-    yield from files(sources.train, sources.val)
+    yield from files(sources.train, sources.val, sources.test)
+    if sources.test is not None:
+        yield from _test_images(sources)
     yield from _plan(replace(config, data=replace(data, check=False, download=False)), len(sources.train))
 
 
@@ -111,9 +124,10 @@ def classes(train: Source, val: Source) -> Iterator[Finding]:
         )
 
 
-def files(train: Source, val: Source) -> Iterator[Finding]:
-    """Files that are no readable images, and images that are both trained on and tested."""
-    bad = [f"{name}: {reason}" for source in (train, val) for name, reason in check_headers(source)]
+def files(train: Source, val: Source, test: Source | None = None) -> Iterator[Finding]:
+    """Files that are no readable images, and images that are in two of the splits."""
+    sources = {"training": train, "validation": val, **({} if test is None else {"test": test})}
+    bad = [f"{name}: {reason}" for source in sources.values() for name, reason in check_headers(source)]
     if bad:
         yield Finding(
             "problem",
@@ -121,20 +135,32 @@ def files(train: Source, val: Source) -> Iterator[Finding]:
             f"{len(bad):,} are not readable images: {_some(bad, '; ')}",
             "remove them, or data.check=false skips them",
         )
-    if isinstance(train, FileSource) and isinstance(val, FileSource):
-        pairs = duplicates(train, val)
+    alike = False
+    for (here, seen), (there, judged) in combinations(sources.items(), 2):
+        if not (isinstance(seen, FileSource) and isinstance(judged, FileSource)):
+            return
+        pairs = duplicates(seen, judged)
         if pairs:
+            alike = True
             yield Finding(
                 "problem",
                 "files",
-                f"{len(pairs):,} of {len(val):,} validation images are also training images: "
-                + _some([f"{there} = {here}" for here, there in pairs], "; "),
-                "the validation error would be too low; remove one of each",
+                f"{len(pairs):,} of {len(judged):,} {there} images are also {here} images: "
+                + _some([f"{other} = {name}" for name, other in pairs], "; "),
+                f"the {there} error would be too low; remove one of each",
             )
-        elif not bad:
-            yield Finding(
-                "ok", "files", "every header can be read; no image is in both training and validation"
-            )
+    if not bad and not alike:
+        which = "both training and validation" if test is None else "two of training, validation and test"
+        yield Finding("ok", "files", f"every header can be read; no image is in {which}")
+
+
+def _test_images(splits: Splits) -> Iterator[Finding]:
+    assert splits.test is not None
+    yield Finding(
+        "ok", "images", f"{len(splits.test):,} test images, looked at once, when training has finished"
+    )
+    if line := untested_classes_line(splits):
+        yield Finding("note", "classes", line.removeprefix("warning: "), "add some to the test images")
 
 
 def duplicates(train: FileSource, val: FileSource) -> list[tuple[str, str]]:

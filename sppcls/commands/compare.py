@@ -25,10 +25,12 @@ def run(words: list[str]) -> int:
         check_out(args.out)
     comparison = compare(paths, args.baseline)
     out = check_out(args.out or _default_out(paths))
-    headline = content.headline(comparison)
+    headline, on_test = content.headline(comparison), content.on_test(comparison)
     tables = [content.groups_table(comparison)]
     if headline:
         tables.append(content.differences_table(f"Differences, {comparison.main}", headline))
+    if on_test:
+        tables.append(content.differences_table(f"Differences, {comparison.test[0]}", on_test))
     measures = content.measures_table(comparison)
     if measures is not None:
         tables.append(measures)
@@ -39,7 +41,7 @@ def run(words: list[str]) -> int:
         print(visible(f"\n{tables[0].text()}"))
         if measures is not None:
             print(visible(f"\n{measures.text()}"))
-        lines = [str(finding) for finding in headline if finding.top == 1]
+        lines = [str(finding) for finding in headline + on_test if finding.top == 1]
         lines += [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
         if lines:
             print()

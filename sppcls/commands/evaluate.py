@@ -28,7 +28,7 @@ def run(words: list[str]) -> int:
     )
     from sppcls.evaluation.recalibration import batch_norms
 
-    if args.recalibrate and args.split != "val":
+    if args.recalibrate and args.split not in ("val", "test"):
         raise ConfigError(
             f"--recalibrate: takes training images, so they cannot be tested (--split {args.split})"
         )
@@ -52,9 +52,13 @@ def run(words: list[str]) -> int:
             protocol.at(as_size(size, "sizes")).check_fits(net)
     if args.recalibrate:
         batch_norms(net)
-    train, val, *_ = load_sources(config)
+    train, val, test, found = load_sources(config, card["classes"])
     check_classes(card["classes"], train.classes, args.checkpoint)
-    source = {"val": val, "train": train, "all": JoinedSource({"train": train, "val": val})}[args.split]
+    splits = {"val": val, "train": train, **({} if test is None else {"test": test})}
+    if args.split not in (*splits, "all"):
+        where = f"data.root={config.data.root}" if config.data.root else f"data={config.data.name}"
+        raise ConfigError(f"--split {args.split}: {where} has no test images; choose from val, train, all")
+    source = JoinedSource(splits) if args.split == "all" else splits[args.split]
     folder = claim_folder(args.out, Path(args.checkpoint))
 
     def keep(results: list[Result]) -> None:
@@ -71,6 +75,7 @@ def run(words: list[str]) -> int:
             sizes=sizes,
             recalibrate_on=train if args.recalibrate else None,
             recalibrate_images=args.recalibrate or 1,
+            split="" if args.split == "val" else args.split,
             batch_size=args.batch_size,
             workers=args.workers,
             done=keep,
@@ -80,14 +85,10 @@ def run(words: list[str]) -> int:
         if not any(folder.iterdir()):
             folder.rmdir()  # stopped before there was a result
     print(results_table(results))
-    if (
-        args.split == "val"
-        and config.data.name == "folder"
-        and not (Path(str(config.data.root)) / "val").is_dir()
-    ):
+    if args.split == "val" and "held out" in found:
         print(
-            f"\n{config.data.root} has no val/ folder: these are the {len(val)} images that a training would hold out; "
-            f"--split all tests all {len(train) + len(val)}."
+            f"\n{config.data.root} has no validation split: these are the {len(val)} images that a training would hold out; "
+            f"--split all tests all {sum(map(len, splits.values()))}."
         )
     if config.augment.shorter_side is not None:
         print(
@@ -130,7 +131,12 @@ def _parser() -> Parser:
         metavar="KEY=VALUE",
         help="other images, as for `sppcls train`: data.root=PHOTOS (the data trained on)",
     )
-    parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="images tested (val)")
+    parser.add_argument(
+        "--split",
+        choices=("val", "test", "train", "all"),
+        default="val",
+        help="images tested: those of the validation, those kept for the end, ... (val)",
+    )
     parser.add_argument(
         "--sizes",
         metavar="LOW:HIGH:STEP",

@@ -13,15 +13,28 @@ import numpy as np
 
 from sppcls.errors import DataError
 
+TEST, TEST_BEST = "test", "test_best"
+
 
 class Measure(NamedTuple):
-    """Where an error is measured: a test protocol (``center``) at an image size (``224``, ``180x240``)."""
+    """Where an error is measured: a test protocol (``center``) at an image size (``224``, ``180x240``), on which images.
+
+    ``images`` is empty for those of the validation; ``test`` is for the test images, tested with the weights after the
+    last epoch, ``test_best`` for the same with those of the epoch that was best on the validation images.
+    """
 
     protocol: str
     size: str
+    images: str = ""
 
     def __str__(self) -> str:
-        return f"{self.protocol} {self.size}"
+        best = " (best epoch)" if self.images == TEST_BEST else ""
+        return f"{self.view} {self.size}{best}"
+
+    @property
+    def view(self) -> str:
+        """The protocol, after the name of the images where these are not those of the validation."""
+        return f"{'test' if self.images == TEST_BEST else self.images} {self.protocol}".strip()
 
     @property
     def side(self) -> int:
@@ -75,7 +88,8 @@ def read_answers(path: Path) -> Answers:
             if missing := [key for key in wanted if key not in file]:
                 raise DataError(f"{path}: has no {missing[0]}, so it holds no predictions")
             found = {key: file[key] for key in wanted}
-            texts = {key: str(file[key]) for key in ("protocol", "size", "window_rule") if key in file}
+            known = ("protocol", "size", "window_rule", "split", "weights")
+            texts = {key: str(file[key]) for key in known if key in file}
     except DataError:
         raise
     except Exception as error:  # numpy raises nearly any type on damaged files
@@ -93,5 +107,6 @@ def read_answers(path: Path) -> Answers:
     rule = texts.get("window_rule", "appendix")
     ending = re.fullmatch(r".+_(\d+(x\d+)?)", path.stem)
     size = texts.get("size") or (ending.group(1) if ending else "")
-    measure = Measure(protocol if rule == "appendix" else f"{protocol}_{rule}", size)
+    images = TEST_BEST if texts.get("weights") == "best" else texts.get("split", "")
+    measure = Measure(protocol if rule == "appendix" else f"{protocol}_{rule}", size, images)
     return Answers(path, measure, names, labels, right[:, :1].any(1), right[:, :5].any(1))

@@ -83,7 +83,8 @@ def _write_comparison(comparison: Comparison, folder: Path) -> None:
 def _texts(comparison: Comparison) -> dict[str, str]:
     """The tables and sentences in the order of reading, which is that of their tags."""
     headline, elsewhere = content.headline(comparison), content.elsewhere(comparison)
-    summary = [content.introduction(comparison), *(f"- {finding}" for finding in headline)]
+    on_test = content.on_test(comparison)
+    summary = [content.introduction(comparison), *(f"- {finding}" for finding in headline + on_test)]
     groups = content.groups_table(comparison)
     # In one table of many columns TensorBoard would break the words.
     errors = [i for i, name in enumerate(groups.header) if i < 2 or name.startswith("top-")]
@@ -95,6 +96,8 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     }
     if headline:
         found["differences"] = content.differences_table("", headline).markdown()
+    if on_test:
+        found["differences_on_test_images"] = content.differences_table("", on_test).markdown()
     for name, more in (
         ("every_size_and_protocol", content.measures_table(comparison)),
         ("differences_elsewhere", content.differences_table("", elsewhere) if elsewhere else None),

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2
 
+from sppcls.comparison.answers import Measure
 from sppcls.comparison.board_curves import curve_names, shown_figures
 from sppcls.comparison.board_events import HParam
 from sppcls.comparison.groups import Comparison, Group
@@ -123,7 +124,7 @@ def final_names(comparison: Comparison) -> dict[str, str]:
     """Tags of the figures after the last epoch, with the words shown for each."""
     figures = {figure: words for figure, words in shown_figures(comparison).items() if figure != "loss"}
     found = {
-        _final_tag(*measure, figure): f"{words}, {measure}"
+        _final_tag(measure, figure): f"{words}, {measure}"
         for figure, words in figures.items()
         for measure in comparison.measures
     }
@@ -134,8 +135,8 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
     """Errors of a run after the last epoch and what it cost, by tag; without those that are not known."""
     figures: dict[str, float | None] = {}
     for measure, (top1, top5) in run.errors.items():
-        figures[_final_tag(*measure, "top1_error")] = top1
-        figures[_final_tag(*measure, "top5_error")] = (
+        figures[_final_tag(measure, "top1_error")] = top1
+        figures[_final_tag(measure, "top5_error")] = (
             None if top5 != top5 else top5
         )  # not a number: not measured
     for tag, key, scale in (
@@ -148,5 +149,6 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
     return {tag: value for tag, value in figures.items() if tag in shown and value is not None}
 
 
-def _final_tag(protocol: str, size: str, figure: str) -> str:
-    return f"final/{figure}_{protocol}_{size}"
+def _final_tag(measure: Measure, figure: str) -> str:
+    images = f"{measure.images}_" if measure.images else ""
+    return f"final/{figure}_{images}{measure.protocol}_{measure.size}"

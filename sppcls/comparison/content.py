@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from sppcls.comparison.answers import Measure
+from sppcls.comparison.answers import TEST_BEST, Measure
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, informative_top5, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
@@ -29,11 +29,17 @@ def headline(comparison: Comparison) -> list[Finding]:
     return [finding for top in tops for finding in findings(comparison, comparison.main, top)]
 
 
+def on_test(comparison: Comparison) -> list[Finding]:
+    """What the pairs show on the test images after the last epoch, top-1 and, with more than five classes, top-5."""
+    tops = (1, 5) if informative_top5(comparison) else (1,)
+    return [f for top in tops for measure in comparison.test[:1] for f in findings(comparison, measure, top)]
+
+
 def elsewhere(comparison: Comparison) -> list[Finding]:
     """What the pairs show under every other measure, corrected for all of them: who looks at thirty test sizes finds
     one that looks good."""
     tops = (1, 5) if informative_top5(comparison) else (1,)
-    others = comparison.measures[1:]
+    others = [measure for measure in comparison.measures[1:] if measure not in comparison.test[:1]]
     found = {top: [f for measure in others for f in findings(comparison, measure, top)] for top in tops}
     corrected = {top: iter(correct(found[top])) for top in tops}
     return [
@@ -46,9 +52,10 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
 
     Args:
         comparison: what to show.
-        every_measure: errors at every size and protocol; else those of the validation during training.
+        every_measure: errors at every size and protocol; else those of the validation during training, and those on the
+            test images.
     """
-    measures = comparison.measures if every_measure else _validated(comparison)
+    measures = comparison.measures if every_measure else _shown(comparison)
     tops = (1, 5) if informative_top5(comparison) else (1,)
     header = ["group", "seeds"]
     header += [f"top-{top} error %, {measure}" for measure in measures for top in tops]
@@ -63,9 +70,10 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
     return Table("Groups", header, rows).used()
 
 
-def _validated(comparison: Comparison) -> list[Measure]:
+def _shown(comparison: Comparison) -> list[Measure]:
     runs = [run for group in comparison.groups for run in group.runs]
-    return [m for m in comparison.measures if any(run.column(m) for run in runs)]
+    validated = [m for m in comparison.measures if any(run.column(m) for run in runs)]
+    return validated + comparison.test
 
 
 def _scaled(value: float | None, scale: float) -> float | None:
@@ -104,12 +112,12 @@ def errors_cell(group: Group, measure: Measure, top: int = 1) -> Spread | None:
 
 def measures_table(comparison: Comparison) -> Table | None:
     """A row for each size and protocol, a column for each group; None if the groups' table has them all."""
-    if len(comparison.measures) <= len(_validated(comparison)):
+    if len(comparison.measures) <= len(_shown(comparison)):
         return None
     tops = (1, 5) if informative_top5(comparison) else (1,)
     rows: list[list[Cell]] = [
         [
-            measure.protocol,
+            measure.view + (" (best epoch)" if measure.images == TEST_BEST else ""),
             measure.size,
             f"top-{top}",
             *(errors_cell(g, measure, top) for g in comparison.groups),
@@ -210,9 +218,10 @@ def reading_notes(comparison: Comparison) -> list[str]:
     limited = [run for run in runs if (run.config.get("trainer") or {}).get("limit_val_batches")]
     if limited:
         notes.append(
-            f"{len(limited)} of {len(runs)} runs were tested with trainer.limit_val_batches: on the first images only, "
-            "which are not of every class."
+            f"{len(limited)} of {len(runs)} runs were validated with trainer.limit_val_batches: on a part of the images, "
+            "spread over the classes."
         )
+    notes += _test_notes(comparison, runs)
     if not informative_top5(comparison):
         notes.append("Every top-5 error is 0, as it is with at most five classes, and left out.")
     if comparison.pairs:
@@ -239,6 +248,21 @@ def reading_notes(comparison: Comparison) -> list[str]:
     if alone:
         notes.append(f"One seed only, so no spread and no interval over seeds: {', '.join(alone)}.")
     return notes + _cost_notes(runs)
+
+
+def _test_notes(comparison: Comparison, runs: list[Run]) -> list[str]:
+    """What to know of errors on the test images, where there are any."""
+    if not comparison.test:
+        return []
+    measure = comparison.test[0]
+    have = [run for run in runs if measure in run.errors]
+    counts = sorted({len(run.answers[measure].labels) for run in have if measure in run.answers})
+    text = f"{counts[0]:,} test images" if len(counts) == 1 else "Test images"
+    text += f" were looked at once, when training had finished ({len(have)} of {len(runs)} runs)"
+    return [
+        f"{text}. They have chosen neither an epoch nor a learning rate, so they are the better judge, of the last epoch "
+        "and of the best one alike, as long as nobody chooses among many runs by them."
+    ]
 
 
 def _cost_notes(runs: list[Run]) -> list[str]:

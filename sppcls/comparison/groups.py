@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from sppcls.comparison.answers import Measure
+from sppcls.comparison.answers import TEST, TEST_BEST, Measure
 from sppcls.comparison.find import find_runs
 from sppcls.comparison.labels import ABSENT, group_labels, sweep_label
 from sppcls.comparison.runs import METRICS, Run, flatten
@@ -26,7 +26,10 @@ _IGNORED = {
 }  # fmt: skip
 _IGNORED_GROUPS = ("log", "evaluation")
 # What decides which images are tested.
-_IMAGES = ("data.name", "data.root", "data.val_fraction", "data.num_val", "trainer.limit_val_batches")
+_IMAGES = (
+    "data.name", "data.root", "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.val_fraction",
+    "data.num_val", "trainer.limit_val_batches",
+)  # fmt: skip
 
 
 @dataclass
@@ -106,14 +109,26 @@ class Comparison:
 
     @cached_property
     def measures(self) -> list[Measure]:
-        """Everything that any run has an error for: the main one first, then the same view at other sizes."""
+        """Everything that any run has an error for: the main one first, then the same view at other sizes; those on the
+        test images last."""
         found = {measure for group in self.groups for run in group.runs for measure in run.errors}
 
-        def order(measure: Measure) -> tuple[bool, bool, str, int, str]:
+        def order(measure: Measure) -> tuple[str, bool, bool, str, int, str]:
+            main = (measure.protocol, measure.size) != (self.main.protocol, self.main.size)
             other = measure.protocol != self.main.protocol
-            return measure != self.main, other, measure.protocol if other else "", measure.side, measure.size
+            name = measure.protocol if other else ""
+            return measure.images, main, other, name, measure.side, measure.size
 
         return sorted(found, key=order)
+
+    @property
+    def test(self) -> list[Measure]:
+        """Where the headline error on the test images is measured: after the last epoch and, second, after the best one.
+
+        As the main measure is, if it was tested so; else by the first of the protocols. Empty without test images.
+        """
+        first = {m.images: m for m in reversed(self.measures)}
+        return [first[images] for images in (TEST, TEST_BEST) if images in first]
 
     def group(self, label: str) -> Group:
         """A group by its label.
@@ -284,9 +299,9 @@ def _other_images(first: Group, second: Group, keys: Sequence[str]) -> str | Non
     for seed in sorted({*first.seeds} & {*second.seeds}):
         one, other = first.run(seed), second.run(seed)
         for measure in one.answers.keys() & other.answers.keys():
-            known = True
+            known = known or not measure.images
             if one.answers[measure].images != other.answers[measure].images:
-                return "were tested on different images"
+                return "have different test images" if measure.images else "were tested on different images"
     deciding = [key for key in keys if key in _IMAGES]
     return (
         f"may have been tested on different images ({', '.join(deciding)})"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sppcls.comparison.answers import Measure
+from sppcls.comparison.answers import TEST_BEST, Measure
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.statistics import mean_and_std
 
@@ -103,27 +103,28 @@ def _bar_label(group: Group, comparison: Comparison) -> str:
 
 def error_by_size(comparison: Comparison) -> Figure | None:
     """A panel for each protocol that was tested at two sizes or more, a line for each group; None if there is none."""
+    after_last = [m for m in comparison.measures if m.side and m.images != TEST_BEST]
     sizes: dict[str, set[int]] = {}
     for group in comparison.groups:
-        for measure in comparison.measures:
-            if group.errors(measure) and measure.side:
-                sizes.setdefault(measure.protocol, set()).add(measure.side)
-    protocols = [protocol for protocol, found in sizes.items() if len(found) > 1]
-    if not protocols:
+        for measure in after_last:
+            if group.errors(measure):
+                sizes.setdefault(measure.view, set()).add(measure.side)
+    views = [view for view, found in sizes.items() if len(found) > 1]
+    if not views:
         return None
-    figure = Figure(figsize=(max(7.5, 4.7 * len(protocols)), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
-    for axes, protocol in zip(panels, protocols, strict=True):
+    figure = Figure(figsize=(max(7.5, 4.7 * len(views)), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(views), sharey=True, squeeze=False)[0]
+    for axes, view in zip(panels, views, strict=True):
         for size in _trained_sizes(comparison):
             axes.axvline(size, color="0.7", linewidth=1, linestyle="--", zorder=0)
         for group in comparison.groups:
             measures = sorted(
-                (m for m in comparison.measures if m.protocol == protocol and m.side and group.errors(m)),
+                (m for m in after_last if m.view == view and group.errors(m)),
                 key=lambda m: m.side,
             )
             errors = [list(group.errors(m).values()) for m in measures]
             _line(axes, comparison, group, [float(m.side) for m in measures], errors)
-        axes.set(title=protocol, xlabel="test size, pixels")
+        axes.set(title=view, xlabel="test size, pixels")
         _clean(axes, "both")
     panels[0].set_ylabel("top-1 error, %")
     _legend(figure, panels[0], comparison)

@@ -32,17 +32,21 @@ class _Content:
 
     def __init__(self, comparison: Comparison) -> None:
         self.headline = content.headline(comparison)
+        self.on_test = content.on_test(comparison)
         self.elsewhere = content.elsewhere(comparison)
         self.groups = content.groups_table(comparison)
         self.refused = content.refusals_table(comparison)
         self.runs = content.runs_table(comparison)
-        titles = (f"Differences, {comparison.main}", "Differences at other sizes and protocols")
-        main, other = (
-            content.differences_table(title, found) if found else None
-            for title, found in zip(titles, (self.headline, self.elsewhere), strict=True)
+        sections = {
+            f"Differences, {comparison.main}": self.headline,
+            f"Differences on the test images, {', '.join(map(str, comparison.test[:1]))}": self.on_test,
+            "Differences at other sizes and protocols": self.elsewhere,
+        }
+        main, test, other = (
+            content.differences_table(title, found) if found else None for title, found in sections.items()
         )
-        self.differences = (main, other)
-        found = (self.groups, main, content.measures_table(comparison), other, self.refused, self.runs)
+        self.differences = (main, test, other)
+        found = (self.groups, main, test, content.measures_table(comparison), other, self.refused, self.runs)
         self.tables = [table for table in found if table is not None]
 
 
@@ -100,7 +104,8 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
         "comparison.html": _html(comparison, found, images),
     }
     if found.headline:
-        texts["differences.csv"] = content.differences_table("", found.headline + found.elsewhere).csv()
+        every = found.headline + found.on_test + found.elsewhere
+        texts["differences.csv"] = content.differences_table("", every).csv()
     files.update({name: printable(text).encode() for name, text in texts.items()})
     for name in FILES:
         if name in files:
@@ -119,7 +124,7 @@ def _png(figure: Figure) -> bytes:
 
 def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
     parts = ["# Comparison", content.introduction(comparison)]
-    parts.append("\n".join(f"- {finding}" for finding in found.headline if finding.top == 1))
+    parts.append("\n".join(f"- {finding}" for finding in found.headline + found.on_test if finding.top == 1))
     for table in found.tables:
         parts += [f"## {table.title}", table.markdown()]
     parts += [f"![{caption}]({name}.png)" for name, (caption, _) in images.items()]
@@ -157,7 +162,7 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
         return f"<h2>{html.escape(text)}</h2>"
 
     body = ["<h1>Comparison</h1>", f'<p class="lead">{html.escape(content.introduction(comparison))}</p>']
-    for finding in (finding for finding in found.headline if finding.top == 1):
+    for finding in (finding for finding in found.headline + found.on_test if finding.top == 1):
         kind = "finding shown" if finding.verdict == Verdict.SHOWN else "finding"
         body.append(
             f'<p class="{kind}">{html.escape(finding.subject)}: <b>{html.escape(str(finding.verdict))}</b>. '

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sppcls.comparison.answers import Answers, Measure, read_answers
+from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure, read_answers
 from sppcls.errors import DataError
 from sppcls.files import read_json
 
@@ -34,7 +34,8 @@ class Run:
         result: ``result.json`` of a finished run; empty for older runs.
         finished: whether the last epoch that was asked for is there.
         main: where the headline error is measured.
-        errors: top-1 and top-5 error in per cent of the weights after the last epoch.
+        errors: top-1 and top-5 error in per cent of the weights after the last epoch; under measures of ``TEST_BEST``
+            of those of the best.
         answers: what these weights said to every image, where that was kept.
         values: what a sweep varied for this run, the seed left out; empty outside a sweep.
         notes: what was there but could not be used.
@@ -75,7 +76,7 @@ class Run:
 
     def column(self, measure: Measure) -> str | None:
         """The column of ``metrics.csv`` with the top-1 error of a measure, such as ``val_180/top1_error``."""
-        if measure.protocol != self.training_view:
+        if measure.protocol != self.training_view or measure.images:
             return None
         name = "val" if measure == self.main else f"val_{measure.size}"
         return f"{name}/top1_error" if f"{name}/top1_error" in self.rows[-1] else None
@@ -117,6 +118,7 @@ def read_run(folder: Path) -> Run:
             if top1 is not None:
                 run.errors[Measure(run.training_view, size)] = (top1, math.nan if top5 is None else top5)
     if finished:
+        _find_test_errors(run)
         _find_answers(run)
         if run.main not in run.errors:
             raise DataError("its last epoch was not validated (trainer.val_every)")
@@ -217,6 +219,23 @@ def _main_size(config: dict[str, Any]) -> str:
     return str(height) if height == width else f"{height}x{width}"
 
 
+def _find_test_errors(run: Run) -> None:
+    """Errors on the test images, from ``result.json``: what lies in ``predictions/`` may be of an earlier end."""
+    test = run.result.get("test") or {}
+    for images, weights in ((TEST, "last"), (TEST_BEST, "best")):
+        for name, found in test.get(weights, {}).items():
+            if name != "epoch":
+                top1, top5 = float(found["top1_error"]), float(found["top5_error"])
+                run.errors[_test_measure(run, name, images)] = (top1, top5)
+
+
+def _test_measure(run: Run, name: str, images: str) -> Measure:
+    """Of a size, seen as in training, or of a protocol."""
+    if name in run.result.get("last", {}):
+        return Measure(run.training_view, name, images)
+    return Measure(name, run.main.size, images)
+
+
 # --- answers kept for every image
 
 
@@ -225,6 +244,7 @@ def _find_answers(run: Run) -> None:
     for answers in _read_all(run, sorted((run.folder / "predictions").glob("val_*.npz"))):
         measure = Measure(run.training_view, answers.path.stem.removeprefix("val_"))
         _take(run, measure, answers, "predictions")
+    _find_test_answers(run)
     for answers in _read_all(run, sorted((run.folder / "protocols").glob("*.npz"))):
         kept = (run.result.get("protocols") or {}).get(answers.measure.protocol)
         if kept and abs(kept["top1_error"] - answers.errors[0]) > AGREES:
@@ -241,6 +261,18 @@ def _find_answers(run: Run) -> None:
             folders.setdefault(top, []).append(path)
     for top, paths in folders.items():
         _take_evaluation(run, top, list(_read_all(run, paths)))
+
+
+def _find_test_answers(run: Run) -> None:
+    test = run.result.get("test") or {}
+    same = test.get("best", {}).get("epoch") == test.get("last", {}).get("epoch")
+    for answers in _read_all(run, sorted((run.folder / "predictions").glob("test*.npz"))):
+        protocol, size, images = answers.measure
+        if f"test_{size}.npz" == answers.path.name.replace("test_best_", "test_"):
+            protocol = run.training_view
+        for kind in (TEST, TEST_BEST) if same else (images,):
+            if Measure(protocol, size, kind) in run.errors:
+                _take(run, Measure(protocol, size, kind), answers, "predictions")
 
 
 def _read_all(run: Run, paths: list[Path]) -> list[Answers]:
@@ -262,7 +294,12 @@ def _take_evaluation(run: Run, top: str, found: list[Answers]) -> None:
         return
     known = run.answers.get(run.main) or next(iter(checks), None)
     for answers in found:
-        if known is not None and answers.images != known.images:
+        if answers.measure.images:  # those of another split have to be those of this run's test
+            of_test = [a for m, a in run.answers.items() if m.images == TEST]
+            fits = answers.measure.images == TEST and all(a.images == answers.images for a in of_test)
+        else:
+            fits = known is None or answers.images == known.images
+        if not fits:
             run.notes.append(f"{answers.path.relative_to(run.folder)} is about other images and left out")
         elif answers.measure.side:
             _take(run, answers.measure, answers, top)
@@ -272,9 +309,8 @@ def _take(run: Run, measure: Measure, answers: Answers, place: str) -> None:
     if measure in run.answers:
         return
     if measure in run.errors and abs(run.errors[measure][0] - answers.errors[0]) > AGREES:
-        run.notes.append(
-            f"{place}/{answers.path.name} does not fit the last row of {METRICS} and is left out"
-        )
+        where = RESULT if measure.images else f"the last row of {METRICS}"
+        run.notes.append(f"{place}/{answers.path.name} does not fit {where} and is left out")
         return
     run.errors.setdefault(measure, answers.errors)
     run.answers[measure] = answers

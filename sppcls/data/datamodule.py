@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from sppcls.data.cache import ImageCache
 from sppcls.data.dataset import Batch, ImageDataset, Sample, collate
 from sppcls.data.files import Source
-from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
+from sppcls.data.sampler import EvalSampler, KeyedBatchSampler, spread_over_classes
 from sppcls.data.sizes import SizeSchedule
 from sppcls.data.stream import begin_worker
 from sppcls.data.transforms import EvalTransform, TrainTransform
@@ -41,6 +41,12 @@ class ImageDataModule(pl.LightningDataModule):
         pixel_budget: larger training batches at smaller sizes.
         on_error: what an unreadable image does: ``skip`` (left out and named in ``Batch.bad``) or ``raise``.
         caches: of the training and of the validation images, made for their transforms.
+        val_batches: validate on a part of the images: as many as so many batches of one process hold, the same ones in
+            every run and on any number of processes, each class in proportion to its images; None: on all.
+        test: images kept for the end, if there are any; they are decoded each time.
+
+    Attributes:
+        val_part: numbers of the images that are validated on; None: all.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -64,6 +70,8 @@ class ImageDataModule(pl.LightningDataModule):
         pixel_budget: bool = False,
         on_error: str = "skip",
         caches: tuple[ImageCache | None, ImageCache | None] = (None, None),
+        val_batches: int | None = None,
+        test: Source | None = None,
     ) -> None:
         super().__init__()
         val_batch_size = batch_size if val_batch_size is None else val_batch_size
@@ -74,12 +82,13 @@ class ImageDataModule(pl.LightningDataModule):
             raise ConfigError(f"data.workers={workers}: at least 0 is needed")
         if on_error not in ON_ERROR:
             raise ConfigError(f"data.on_error={on_error!r}: choose from {', '.join(ON_ERROR)}")
-        self.train, self.val, self.schedule = train, val, schedule
+        self.train, self.val, self.test, self.schedule = train, val, test, schedule
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.workers, self.seed = workers, seed
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.drop_last, self.pixel_budget, self.on_error = drop_last, pixel_budget, on_error
         self.train_cache, self.val_cache = caches
+        self.val_part = limited_part(val, val_batches, val_batch_size)
         # A validation set smaller than the number of processes is fine.
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
@@ -108,6 +117,13 @@ class ImageDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Sample]:
         dataset = ImageDataset(self.val, self.eval_transform, self.seed, self.val_cache)
+        sampler = EvalSampler(len(dataset), *self._place(), self.val_part)
+        return self._loader(dataset, sampler=sampler, batch_size=self.val_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """The test images as the validation images are seen, this process's share of them."""
+        assert self.test is not None
+        dataset = ImageDataset(self.test, self.eval_transform, self.seed)
         sampler = EvalSampler(len(dataset), *self._place())
         return self._loader(dataset, sampler=sampler, batch_size=self.val_batch_size)
 
@@ -158,6 +174,19 @@ class ImageDataModule(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(0),
             **kwargs,
         )
+
+
+def limited_part(val: Source, batches: int | None, batch_size: int) -> list[int] | None:
+    """Numbers of the images that a limit on the validation batches leaves; None if it leaves all.
+
+    Args:
+        val: the validation images.
+        batches: the limit, in batches of one process; None: no limit.
+        batch_size: images in one of them.
+    """
+    if batches is None or batches * batch_size >= len(val):
+        return None
+    return spread_over_classes(val.targets, batches * batch_size)
 
 
 def _begin_worker(worker: int) -> None:

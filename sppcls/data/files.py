@@ -15,6 +15,9 @@ import torch
 from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
 from sppcls.errors import ImageError
 
+WARNING = "; warning: "
+"""What goes before a warning in :attr:`Splits.found`."""
+
 
 class Source(Protocol):
     """One split of a data set."""

@@ -18,7 +18,7 @@ from sppcls.data.class_folders import (
     unreadable_lines,
 )
 from sppcls.data.decode import MAX_PIXELS
-from sppcls.data.files import FileSource, Splits, keep_class_order
+from sppcls.data.files import WARNING, FileSource, Splits, keep_class_order
 from sppcls.data.label_files import LabelFile, find_files, labels_in, named_file
 from sppcls.data.labels import read_labels
 from sppcls.data.layout import Layout, NoClassFoldersError, Part, check_depth, recognise
@@ -74,7 +74,21 @@ def split_sources(
     root: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
 ) -> tuple[FileSource, FileSource]:
     """(train, val) of ``root/train/<class>/`` and ``root/val/<class>/``; val may lack a class, train not."""
-    root = _existing(Path(root))
+    sources, _ = sources_of(_given_parts(Path(root)), max_pixels)
+    return sources["train"], sources["val"]
+
+
+def imagenet_sources(root: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Splits:
+    """:func:`split_sources`, and the images of ``root/test/<class>/`` if there are such folders: ImageNet's own have no
+    labels."""
+    parts = _given_parts(Path(root))
+    if os.path.isdir(Path(root) / "test") and (test := Folder(Path(root) / "test")).classes:
+        parts["test"] = Part(test, test, "test/")
+    return _from_layout(Layout(parts, frozenset(parts)), 0.2, max_pixels)
+
+
+def _given_parts(root: Path) -> dict[str, Part]:
+    _existing(root)
     parts = {}
     for split in ("train", "val"):
         if not (root / split).is_dir():
@@ -83,8 +97,7 @@ def split_sources(
             )
         folder = Folder(root / split)
         parts[split] = Part(folder, folder, f"{split}/")
-    sources, _ = sources_of(parts, max_pixels)
-    return sources["train"], sources["val"]
+    return parts
 
 
 def single_folder_sources(
@@ -101,6 +114,26 @@ def single_folder_sources(
     folder = Folder(_existing(Path(root)))
     sources, _ = sources_of({"train": Part(folder, folder, "", leave_out)}, max_pixels)
     return hold_out(sources["train"], val_fraction)
+
+
+def given_splits(root: str | os.PathLike[str]) -> tuple[FileSource, FileSource | None] | None:
+    """The training images of a folder that has splits, and those of its validation or else its test split.
+
+    None for a folder of class folders, or of no classes at all.
+
+    Raises:
+        DataError: as of :func:`folder_sources`.
+    """
+    if not os.path.isdir(root):
+        return None
+    try:
+        layout = recognise(Folder(Path(root)))
+    except NoClassFoldersError:
+        return None
+    if not layout.parts["train"].path:
+        return None
+    sources, _ = sources_of(_usable(layout)[0], MAX_PIXELS)
+    return sources["train"], sources.get("val") or sources.get("test")
 
 
 def image_files(
@@ -217,12 +250,18 @@ def _check_labels_agree(root: Folder, part: Part) -> None:
         )
 
 
-def _from_layout(layout: Layout, val_fraction: float, max_pixels: int) -> Splits:
+def _usable(layout: Layout) -> tuple[dict[str, Part], list[str]]:
+    """The parts of a layout without a test folder that has other classes altogether, and what is not used."""
     parts, unused = dict(layout.parts), list(layout.notes)
     if "test" in parts and "test" not in layout.named:
         known = {class_name(name) for name in parts["train"].folder.folders}
         if known.isdisjoint(map(class_name, parts["test"].folder.folders)):
             unused.append(f"{parts.pop('test').path} is not used: none of its folders is a class of training")
+    return parts, unused
+
+
+def _from_layout(layout: Layout, val_fraction: float, max_pixels: int) -> Splits:
+    parts, unused = _usable(layout)
     sources, notes = sources_of(parts, max_pixels)
     shown = {role: part.path or "class folders" for role, part in parts.items()}
     return _splits(sources, shown, val_fraction, unused, notes)
@@ -263,6 +302,4 @@ def _splits(
         words.append(f"of which {len(val):,} held out for validation (data.val_fraction={val_fraction:g})")
     if test is not None:
         words.append(f"{shown['test']} {len(test):,} kept for the end".strip())
-    return Splits(
-        train, val, test, "; ".join([", ".join(words), *unused, *(f"warning: {note}" for note in notes)])
-    )
+    return Splits(train, val, test, WARNING.join(["; ".join([", ".join(words), *unused]), *notes]))

@@ -8,7 +8,7 @@ one epoch behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -152,13 +152,31 @@ class KeyedBatchSampler(Sampler[list[Key]]):
 
 
 class EvalSampler(Sampler[int]):
-    """Images ``rank, rank + world, ...`` of ``n``: over all ranks each exactly once, with no padding."""
+    """Images ``rank, rank + world, ...`` of ``n``: over all ranks each exactly once, with no padding.
 
-    def __init__(self, n: int, rank: int = 0, world: int = 1) -> None:
-        self._range = range(rank, n, world)
+    Args:
+        n: number of images.
+        rank, world: this process and how many there are.
+        part: numbers of the images to take; None: all.
+    """
+
+    def __init__(self, n: int, rank: int = 0, world: int = 1, part: Sequence[int] | None = None) -> None:
+        self._share = (range(n) if part is None else part)[rank::world]
 
     def __len__(self) -> int:
-        return len(self._range)
+        return len(self._share)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._range)
+        return iter(self._share)
+
+
+def spread_over_classes(targets: Sequence[int], most: int) -> list[int]:
+    """At most ``most`` image numbers, ascending, each class in proportion to its images.
+
+    Every so many-th of all images ordered by class, and within a class by a hash of their number: neighbours, such as
+    frames of one film, are as likely as any other two. Nothing but the classes and ``most`` decides.
+    """
+    if most >= len(targets):
+        return list(range(len(targets)))
+    order = sorted(range(len(targets)), key=lambda index: (targets[index], derive("spread", index)))
+    return sorted(order[i * len(order) // most] for i in range(most))

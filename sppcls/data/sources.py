@@ -8,7 +8,7 @@ from sppcls.choices import SOURCES
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.downloads import download_sources
 from sppcls.data.files import Source, Splits, check_headers
-from sppcls.data.folder import folder_sources, split_sources
+from sppcls.data.folder import folder_sources, imagenet_sources
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import ConfigError
 
@@ -72,7 +72,7 @@ def build_sources(
             root, labels=labels, dirs=dirs, val_fraction=val_fraction, max_pixels=max_pixels
         )
     if name == "imagenet":
-        return Splits(*split_sources(root, max_pixels=max_pixels))
+        return imagenet_sources(root, max_pixels=max_pixels)
     return Splits(
         *download_sources(name, root, download=download, val_fraction=val_fraction, max_pixels=max_pixels)
     )

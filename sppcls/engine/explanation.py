@@ -12,11 +12,12 @@ from torch import nn
 
 from sppcls.console import say
 from sppcls.data.datamodule import ImageDataModule
+from sppcls.data.sampler import spread_over_classes
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ImageError, Interrupted
 from sppcls.inference.explain import explain_input
-from sppcls.inference.explain_levels import count_errors, spread_over_classes, weight_norms
+from sppcls.inference.explain_levels import count_errors, weight_norms
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
 
 MOST_IMAGES = 512

@@ -53,6 +53,7 @@ def evaluate(
     workers: int = 0,
     done: Callable[[list[Result]], None] = lambda results: None,
     bar: bool = False,
+    split: str = "",
 ) -> list[Result]:
     """Errors of a trained network under test protocols.
 
@@ -67,6 +68,7 @@ def evaluate(
         batch_size, workers: see :func:`~sppcls.evaluation.evaluate_protocol`.
         done: called with the results so far, each time there is one more.
         bar: show progress on a terminal.
+        split: what the kept predictions call these images, such as ``test``; empty for those of the validation.
 
     Raises:
         ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
@@ -90,6 +92,8 @@ def evaluate(
         predictions = evaluate_protocol(
             tested, source, protocol, card=card, batch_size=batch_size, workers=workers, bar=bar
         )
+        if split:
+            predictions.setting["split"] = split
         results.append(Result(protocol, predictions, used))
         done(results)
 
@@ -177,6 +181,7 @@ def _row(result: Result) -> dict[str, object]:
     return {
         "protocol": protocol.name,
         "size": size_label(protocol.region),
+        "split": p.setting.get("split", "val"),
         "shorter_sides": " ".join(str(s) for s in sorted({s for g in protocol.groups for s in g.scales})),
         "window_rule": protocol.window_rule if protocol.has_windows else "",
         "recalibrated_on": result.recalibrated,

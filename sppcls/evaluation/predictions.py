@@ -17,6 +17,10 @@ from sppcls.files import replacing
 KEPT = 10  # highest scores of an image that are kept in a file
 
 
+class NothingTestedError(DataError):
+    """Not a single image could be tested; raised on all processes alike."""
+
+
 @dataclass
 class Predictions:
     """Answers of a network for the images of a source under one protocol.
@@ -119,7 +123,7 @@ def gather(mine: Predictions) -> Predictions:
     """The predictions of all processes, each of which has tested its share, in the order of the source.
 
     Raises:
-        DataError: not a single image could be tested.
+        NothingTestedError: not a single image could be tested.
     """
     parts: Sequence[Predictions] = [mine]
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -145,7 +149,7 @@ def gather(mine: Predictions) -> Predictions:
         bad=sorted(line for part in parts for line in part.bad),
     )
     if not len(whole):
-        raise DataError(
+        raise NothingTestedError(
             f"no image could be tested; the first: {whole.bad[0] if whole.bad else 'there are none'}"
         )
     return whole

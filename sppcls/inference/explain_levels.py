@@ -152,14 +152,6 @@ def level_errors(
     return errors
 
 
-def spread_over_classes(targets: Sequence[int], most: int) -> list[int]:
-    """At most ``most`` image numbers, each class in proportion to its images: every so many-th of all images ordered
-    by class."""
-    order = sorted(range(len(targets)), key=lambda index: (targets[index], index))
-    count = min(most, len(order))
-    return sorted(order[i * len(order) // count] for i in range(count))
-
-
 def count_errors(
     net: SPPClassifier,
     source: Source,

@@ -209,25 +209,42 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
     }
     for size, figures in result.get("last", {}).items() if finished else ():
         row[f"top1_error_{size}"] = f"{figures['top1_error']:.4f}"
+    for weights, prefix in (("last", "test"), ("best", "test_best")) if finished else ():
+        for name, figures in result.get("test", {}).get(weights, {}).items():
+            if name != "epoch":
+                row[f"{prefix}_top1_error_{name}"] = f"{figures['top1_error']:.4f}"
     return row
 
 
 def summary_table(rows: list[dict[str, str]]) -> str:
     """The rows of :func:`write_summary` as aligned text."""
-    sizes = list(dict.fromkeys(key for row in rows for key in row if key.startswith("top1_error_")))
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    errors = [key for start in ("top1_error_", "test_top1_error_") for key in keys if key.startswith(start)]
     header = [
         "run",
         "state",
         "epochs",
-        *(f"error at {s.rpartition('_')[2]}, %" for s in sizes),
+        *(_error_title(key) for key in errors),
         "minutes",
         "MiB",
     ]
     shown = []
     for row in rows:
-        errors = [f"{float(row[s]):.2f}" if row.get(s) else "-" for s in sizes]
+        figures = [f"{float(row[key]):.2f}" if row.get(key) else "-" for key in errors]
         minutes = f"{float(row['seconds']) / 60:.1f}" if row["seconds"] else "-"
         shown.append(
-            [row["job"], row["status"], row["epochs"] or "-", *errors, minutes, row["peak_memory_mib"] or "-"]
+            [
+                row["job"],
+                row["status"],
+                row["epochs"] or "-",
+                *figures,
+                minutes,
+                row["peak_memory_mib"] or "-",
+            ]
         )
     return table(shown, header)
+
+
+def _error_title(key: str) -> str:
+    before, _, name = key.partition("top1_error_")
+    return f"{before.replace('_', ' ')}error at {name}, %"

@@ -112,7 +112,7 @@ def _compare(folder: Path) -> None:
         _print(f"Not compared: {error}")
         return
     _print("")
-    for finding in content.headline(comparison):
+    for finding in content.headline(comparison) + content.on_test(comparison):
         if finding.top == 1:
             _print(str(finding))
     _print(f"Report: {page}")

@@ -189,6 +189,9 @@ def test_runs_that_were_tested_on_a_part_of_the_images_are_said(tmp_path: Path) 
     write_run(tmp_path / "a", right=misses(40, 1), trainer__limit_val_batches=5)
     write_run(tmp_path / "b", right=misses(40, 2), trainer__limit_val_batches=5, pyramid__levels=None)
     notes = reading_notes(compare([tmp_path]))
-    assert any("2 of 2 runs were tested with trainer.limit_val_batches" in note for note in notes)
+    assert any(
+        "2 of 2 runs were validated with trainer.limit_val_batches: on a part of the images" in note
+        for note in notes
+    )
     write_run(tmp_path / "whole" / "a", right=misses(40, 1))
     assert not any("limit_val_batches" in note for note in reading_notes(compare([tmp_path / "whole"])))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
+from sppcls.data.sampler import EvalSampler, KeyedBatchSampler, spread_over_classes
 from sppcls.data.sizes import make_schedule
 from sppcls.errors import ConfigError, DataError
 
@@ -156,3 +156,17 @@ def test_eval_sampler_neither_pads_nor_drops(n, world):
     assert sorted(index for share in shares for index in share) == list(range(n))
     assert [len(share) for share in shares] == [len(EvalSampler(n, rank, world)) for rank in range(world)]
     assert all(b <= a for a, b in pairwise(map(len, shares)))
+
+
+def test_images_are_spread_over_the_classes() -> None:
+    by_class = [0] * 700 + [1] * 200 + [2] * 100
+    in_turn = [i % 20 for i in range(2000)]  # every 20th image is of one class
+    for targets in (by_class, in_turn):
+        chosen = spread_over_classes(targets, 100)
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) == 100
+        for name in set(targets):
+            share = 100 * targets.count(name) / len(targets)
+            assert abs(sum(targets[i] == name for i in chosen) - share) <= 1
+    assert spread_over_classes(in_turn, 5000) == list(range(2000))
+    assert len({i // 50 for i in spread_over_classes([i // 50 for i in range(50_000)], 512)}) == 512

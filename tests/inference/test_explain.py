@@ -36,7 +36,6 @@ from sppcls.inference.explain import explain
 from sppcls.inference.explain_levels import (
     labelled_images,
     level_errors,
-    spread_over_classes,
     weight_norms,
 )
 from sppcls.nn import Backbone, FCHead, SpatialPyramidPooling2d, SPPClassifier
@@ -184,20 +183,6 @@ def test_weight_norms_by_hand() -> None:
     )
     by_bin = [(weight[:, :27].reshape(5, 3, 9)[:, :, b] ** 2).sum() for b in range(9)]
     assert first.per_bin == pytest.approx(np.mean(by_bin) ** 0.5)
-
-
-def test_images_are_spread_over_the_classes() -> None:
-    by_class = [0] * 700 + [1] * 200 + [2] * 100
-    in_turn = [i % 20 for i in range(2000)]  # every 20th image is of one class
-    for targets in (by_class, in_turn):
-        chosen = spread_over_classes(targets, 100)
-        assert chosen == sorted(set(chosen))
-        assert len(chosen) == 100
-        for name in set(targets):
-            share = 100 * targets.count(name) / len(targets)
-            assert abs(sum(targets[i] == name for i in chosen) - share) <= 1
-    assert spread_over_classes(in_turn, 5000) == list(range(2000))
-    assert len({i // 50 for i in spread_over_classes([i // 50 for i in range(50_000)], 512)}) == 512
 
 
 # -- the picture -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -226,8 +226,10 @@ def folder_task(
     splits: int | None = None,
     seed: int = 0,
 ) -> ClassTask:
-    """The splits that a folder has as one, ``val`` or else ``test`` being tested on, unless ``per_class`` is given, or ``<class>/``; drawn
-    splits have 30 training and at most 50 test images per class and are 10, as the paper's of Caltech101.
+    """A folder's own splits, unless ``per_class`` is given, or ``<class>/``.
+
+    Of its own splits ``val``, or else ``test``, is tested on. Drawn splits have 30 training and at most 50 test images
+    per class and are 10, as the paper's of Caltech101.
 
     Raises:
         ConfigError: ``splits`` or ``test_per_class`` of a given split.
@@ -244,7 +246,8 @@ def folder_task(
         for option, value in (("--splits", splits), ("--test-per-class", test_per_class)):
             if value is not None:
                 raise ConfigError(
-                    f"{option} {value}: {root} has its own split, {_below(root, train)}/ and {_below(root, judged)}/; add --per-class to draw others"
+                    f"{option} {value}: {root} has its own split, {_below(root, train)}/ and {_below(root, judged)}/; "
+                    "add --per-class to draw others"
                 )
         return ClassTask(root, names, labels, train.classes, np.arange(len(names)) >= len(train))
     images = list_images(root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import torch
 
@@ -22,6 +23,7 @@ from sppcls.data import (
 )
 from sppcls.data.cache import ImageCache, cache_folders, open_cache
 from sppcls.data.datamodule import ImageDataModule
+from sppcls.data.files import keep_class_order
 from sppcls.data.sizes import area
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import SPPClassifier, build_classifier
@@ -35,8 +37,12 @@ def val_sizes(config: Config, schedule: SizeSchedule) -> list[Size]:
     return [main, *(size for size in dict.fromkeys(sizes) if size != main)]
 
 
-def load_sources(config: Config) -> Splits:
+def load_sources(config: Config, classes: Sequence[str] | None = None) -> Splits:
     """The images of a run, those of a test split included; file headers are checked if ``data.check`` says so.
+
+    Args:
+        config: of the run.
+        classes: of a checkpoint, whose numbers are kept if they are the same classes.
 
     Raises:
         DataError: what is missing or inconsistent, or the files that are no readable images.
@@ -48,10 +54,17 @@ def load_sources(config: Config) -> Splits:
         data.root,
         download=data.download,
         val_fraction=data.val_fraction,
+        labels=data.labels,
+        train_dir=data.train_dir,
+        val_dir=data.val_dir,
+        test_dir=data.test_dir,
         max_pixels=data.max_pixels,
         num_train=data.num_train,
         num_val=data.num_val,
     )
+    for source in splits[:3]:
+        if source is not None and classes is not None:
+            keep_class_order(source, classes)
     if data.check:
         bad = [line for source in splits[:3] if source is not None for line in check_headers(source)]
         if bad:
@@ -113,7 +126,10 @@ def make_caches(
     folders = cache_folders(data.cache_dir, str(data.root))
 
     def build(split: str, source: Source, transform: TrainTransform | EvalTransform) -> ImageCache:
-        name = f"{data.name}/{os.path.realpath(str(data.root))}/{data.val_fraction}/{data.max_pixels}/{split}"
+        chosen = "".join(
+            f"/{path}" for path in (data.labels, data.train_dir, data.val_dir) if path is not None
+        )
+        name = f"{data.name}/{os.path.realpath(str(data.root))}{chosen}/{data.val_fraction}/{data.max_pixels}/{split}"
         assert isinstance(source, FileSource)
         return open_cache(source, transform, folders, name, workers=data.workers, say=say)
 

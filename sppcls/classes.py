@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import is_normalized
 
 from sppcls.errors import CheckpointError
 
@@ -27,5 +28,7 @@ def check_classes(old: list[str], new: list[str], path: str | Path) -> None:
 def _some(names: list[str], most: int = 5) -> str:
     if not names:
         return "none"
+    # Two forms of the same letters look alike.
+    names = [name if is_normalized("NFC", name) else f"{name} (in decomposed letters, NFD)" for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -61,7 +61,15 @@ class DataConfig:
     name: str = key("source of images", choices=SOURCES)
     root: str | None = key("folder of the data set (not used by shapes)")
     download: bool = key("fetch a torchvision data set into root if it is not there")
-    val_fraction: float = key("share held out when root has no train/ and val/ folders", above=0, high=0.9)
+    val_fraction: float = key(
+        "share of each class held out where there is no validation split", above=0, high=0.9
+    )
+    labels: str | None = key(
+        "CSV or JSON-lines file of labels, in root (folder); null: class folders, or found"
+    )
+    train_dir: str | None = key("folder of training classes, in root (folder); null: recognised by its name")
+    val_dir: str | None = key("folder of validation classes, in root (folder); null: recognised, or held out")
+    test_dir: str | None = key("folder of test classes, in root (folder); null: recognised, if there is one")
     num_train: int | None = key("number of training images (shapes only)", low=1)
     num_val: int | None = key("number of validation images (shapes only)", low=1)
     batch_size: int = key("training images per step and device, at the largest size", low=1)

@@ -92,7 +92,7 @@ def train(config: Config) -> dict[str, Any]:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     resume = find_resume(config)
-    run = _Run(config)
+    run = _Run(config, resume.checkpoint["sppcls"]["classes"] if resume else None)
     if resume is not None:
         check_resume(resume.checkpoint, run.card, run.net, resume.path)
     folder = _run_folder(config, resume.path if resume else None)
@@ -124,14 +124,14 @@ def train(config: Config) -> dict[str, Any]:
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, classes: list[str] | None = None) -> None:
         self.config = config
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)
         check_loaders(config, self.schedule)
         self.val_sizes = val_sizes(config, self.schedule)
-        self.splits = load_sources(config)
+        self.splits = load_sources(config, classes)
         self.train_source, self.val_source = self.splits.train, self.splits.val
         self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)

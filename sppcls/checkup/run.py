@@ -15,7 +15,7 @@ from sppcls.checkup.machine import cores, runs_folder, shared_memory
 from sppcls.composition import compose
 from sppcls.config import Config, size_schedule
 from sppcls.data import Source, Splits, build_sources, check_headers, size_label
-from sppcls.data.files import FileSource
+from sppcls.data.files import WARNING, FileSource
 from sppcls.errors import SppclsError
 from sppcls.run_checks import RunChecks, device_count
 from sppcls.summary import untested_classes_line
@@ -62,6 +62,10 @@ def _images(config: Config) -> Iterator[Finding]:
             data.name,
             data.root,
             val_fraction=data.val_fraction,
+            labels=data.labels,
+            train_dir=data.train_dir,
+            val_dir=data.val_dir,
+            test_dir=data.test_dir,
             max_pixels=data.max_pixels,
             num_train=data.num_train,
             num_val=data.num_val,
@@ -70,7 +74,10 @@ def _images(config: Config) -> Iterator[Finding]:
         yield Finding("problem", "images", str(error), "docs/faq.md#photos")
         return
     if sources.found:
-        yield Finding("ok", "images", sources.found)
+        recognised, *warnings = sources.found.split(WARNING)
+        yield Finding("ok", "images", recognised)
+        for warning in warnings:
+            yield Finding("note", "images", warning)
     yield from classes(sources.train, sources.val)
     yield from files(sources.train, sources.val, sources.test)
     if sources.test is not None:

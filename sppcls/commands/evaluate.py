@@ -52,7 +52,7 @@ def run(words: list[str]) -> int:
             protocol.at(as_size(size, "sizes")).check_fits(net)
     if args.recalibrate:
         batch_norms(net)
-    train, val, test, _ = load_sources(config)
+    train, val, test, found = load_sources(config, card["classes"])
     check_classes(card["classes"], train.classes, args.checkpoint)
     splits = {"val": val, "train": train, **({} if test is None else {"test": test})}
     if args.split not in (*splits, "all"):
@@ -85,13 +85,9 @@ def run(words: list[str]) -> int:
         if not any(folder.iterdir()):
             folder.rmdir()  # stopped before there was a result
     print(results_table(results))
-    if (
-        args.split == "val"
-        and config.data.name == "folder"
-        and not (Path(str(config.data.root)) / "val").is_dir()
-    ):
+    if args.split == "val" and "held out" in found:
         print(
-            f"\n{config.data.root} has no val/ folder: these are the {len(val)} images that a training would hold out; "
+            f"\n{config.data.root} has no validation split: these are the {len(val)} images that a training would hold out; "
             f"--split all tests all {sum(map(len, splits.values()))}."
         )
     if config.augment.shorter_side is not None:

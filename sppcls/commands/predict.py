@@ -68,7 +68,7 @@ def run(words: list[str]) -> int:
     from sppcls.inference.predict import predict_files
     from sppcls.inference.predict_text import as_csv, as_json, as_table
 
-    files = image_files(args.places)
+    files = image_files(args.places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
     net = load(args.checkpoint, args.device, args.threads)
     card = net.card
     classes = card["classes"]

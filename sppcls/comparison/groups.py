@@ -26,7 +26,10 @@ _IGNORED = {
 }  # fmt: skip
 _IGNORED_GROUPS = ("log", "evaluation")
 # What decides which images are tested.
-_IMAGES = ("data.name", "data.root", "data.val_fraction", "data.num_val", "trainer.limit_val_batches")
+_IMAGES = (
+    "data.name", "data.root", "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.val_fraction",
+    "data.num_val", "trainer.limit_val_batches",
+)  # fmt: skip
 
 
 @dataclass

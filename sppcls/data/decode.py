@@ -8,6 +8,7 @@ some broken PNG files.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import stat
@@ -20,6 +21,10 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from sppcls.data.kinds import readable_formats
+from sppcls.data.not_images import what_it_is
+from sppcls.data.pixel_range import PixelRange, own_range, to_8_bits
+from sppcls.data.tiff import bit_depth, tiff_refusal, unsigned, values_in_words, white_is_zero
 from sppcls.errors import ImageError
 
 MAX_PIXELS = 178_956_970
@@ -28,43 +33,50 @@ MAX_PIXELS = 178_956_970
 
 _STRIP = 512  # rows
 
+# Pillow logs errors of files beside raising them; without a handler, Python prints them.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, pixel_range: PixelRange = "full") -> torch.Tensor:
     """Decode an image file held in memory.
 
-    EXIF rotation is applied, transparency is composited on white, 16-bit grey is scaled to 8 bits, and of
-    several frames the first is taken.
+    EXIF rotation is applied, transparency is composited on white, grey of more than 8 bits is scaled to 8, and of
+    several frames the first is taken. Colour profiles (ICC) are not applied.
 
     Args:
-        data: the whole file, of any kind that Pillow reads.
+        data: the whole file, of a kind that :func:`~sppcls.data.kinds.image_kinds` calls readable.
         max_pixels: refuse images whose header announces more.
+        pixel_range: which values of grey images of more than 8 bits are black and white.
 
     Returns:
         uint8 (3, height, width), RGB.
 
     Raises:
-        ImageError: the data is empty, no image, damaged, or too large; one line without the file's name.
+        ImageError: the data is empty, no image, damaged, too large, or of pixels that have no 8-bit form; one line
+            without the file's name. All but damage is what :func:`check_header` finds as well.
     """
     with warnings.catch_warnings():
         # Pillow warns of odd metadata, torchvision of its decoder's retirement: no news to the user.
         warnings.simplefilter("ignore")
         try:
-            image = _open(io.BytesIO(data), max_pixels)
+            image = _open(io.BytesIO(data), max_pixels, pixel_range)
             if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
                 return _decode_jpeg(data)
-            return _to_tensor(image)
+            return _to_tensor(image, pixel_range)
         except (ImageError, MemoryError):
             raise
         except Exception as error:  # Pillow raises nearly any type on damaged files
             raise ImageError(f"damaged image ({_one_line(error)})") from error
 
 
-def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> torch.Tensor:
+def read_image(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, pixel_range: PixelRange = "full"
+) -> torch.Tensor:
     """:func:`decode` a file or a pipe: uint8 (3, height, width); the ImageError names the file."""
     if reason := odd_file(path, pipes=True):
         raise ImageError(f"{path}: {reason}")
     try:
-        return decode(Path(path).read_bytes(), max_pixels)
+        return decode(Path(path).read_bytes(), max_pixels, pixel_range)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
     except ImageError as error:
@@ -82,13 +94,15 @@ def odd_file(path: str | os.PathLike[str], pipes: bool = False) -> str | None:
     return "not a regular file"
 
 
-def check_header(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> str | None:
+def check_header(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, pixel_range: PixelRange = "full"
+) -> str | None:
     """What is wrong with a file as far as its first bytes tell (``None``: nothing); no pixel is decoded."""
     if reason := odd_file(path):
         return reason
     try:
         with open(path, "rb") as file:
-            _open(file, max_pixels)
+            _open(file, max_pixels, pixel_range)
     except ImageError as error:
         return str(error)
     except OSError as error:
@@ -108,20 +122,77 @@ def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
         return None
 
 
-def _open(file: IO[bytes], max_pixels: int) -> Image.Image:
-    """Read an image's header."""
+def _open(file: IO[bytes], max_pixels: int, pixel_range: PixelRange) -> Image.Image:
+    """Read an image's header, and refuse whatever cannot be decoded as far as it tells."""
     if not file.read(1):
         raise ImageError("empty file (0 bytes)")
     file.seek(0)
     try:
-        image = Image.open(file)
-    except UnidentifiedImageError as error:
-        raise ImageError("not an image of a known kind") from error
+        image = Image.open(file, formats=readable_formats())
     except Image.DecompressionBombError as error:
-        raise ImageError(f"more than the {max_pixels:,} pixels allowed") from error
+        most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        raise ImageError(f"more than the {most:,} pixels allowed") from error
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError):
+            raise
+        what = what_it_is(file)
+        if not what and not isinstance(error, UnidentifiedImageError):
+            raise
+        raise ImageError(what or "not an image of a known kind") from error
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width}x{image.height} is more than the {max_pixels:,} pixels allowed")
+    if reason := _refusal(image, pixel_range):
+        raise ImageError(reason)
     return image
+
+
+_SHALLOW = ("1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
+
+
+def _refusal(image: Image.Image, pixel_range: PixelRange) -> str | None:
+    """Why an image whose header was read has no 8-bit form; None if it has one."""
+    if image.format == "TIFF" and (reason := tiff_refusal(image)):
+        return reason
+    if _is_deep(image):
+        if pixel_range == "full" and not _full_scale(image):
+            what = "floating-point values" if image.mode == "F" else values_in_words(image)
+            return f"{what}: data.pixel_range=[black,white] in training must say which are black and white"
+        return None
+    if image.mode not in _SHALLOW:
+        return f"pixels of a kind that is not read (Pillow mode {image.mode}): save it as RGB"
+    if pixel_range != "full" and ";16" in _raw_mode(image):
+        return (
+            "colours of 16 bits, of which the upper 8 are read: data.pixel_range is for grey images; save it with 8 "
+            "bits a colour, or leave data.pixel_range=full"
+        )
+    return None
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image is grey of more than 8 bits."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _full_scale(image: Image.Image) -> int | None:
+    """The largest value that grey of at most 16 bits can have; None for other numbers, where it says nothing."""
+    if image.format == "TIFF":
+        bits = bit_depth(image)
+        return (1 << bits) - 1 if bits else None
+    # Pillow scales what PGM and JPEG 2000 files say is white to 16 bits; older ones call 16-bit PNG "I".
+    return (
+        65535
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+        else None
+    )
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How Pillow reads the samples of a file; empty where it does not say."""
+    for tile in image.tile:
+        arguments = tile[3]
+        first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        return first if isinstance(first, str) else ""
+    return ""
 
 
 def _decode_jpeg(data: bytes) -> torch.Tensor:
@@ -130,10 +201,12 @@ def _decode_jpeg(data: bytes) -> torch.Tensor:
     return decode_jpeg(encoded, mode=ImageReadMode.RGB, apply_exif_orientation=True)
 
 
-def _to_tensor(image: Image.Image) -> torch.Tensor:
+def _to_tensor(image: Image.Image, pixel_range: PixelRange) -> torch.Tensor:
     ImageOps.exif_transpose(image, in_place=True)  # a copy of a large image would be as large
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _to_8_bit(image)
+    if _is_deep(image):
+        image = _to_8_bits(image, pixel_range)
+    if image.mode == "La":
+        image = image.convert("LA")  # the only way out of it
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -147,12 +220,22 @@ def _to_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey (which Pillow's own conversion would clip to white) to 8 bits."""
-    values = np.asarray(image)
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        raise ImageError(f"pixel values outside 8 or 16 bits (Pillow mode {image.mode})")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+def _to_8_bits(image: Image.Image, pixel_range: PixelRange) -> Image.Image:
+    """8-bit grey of deep grey, which Pillow's own conversion would clip to white."""
+    values = unsigned(np.asarray(image), image)
+    full = _full_scale(image)
+    if pixel_range == "full":
+        assert full is not None  # or the header would have been refused
+        low, high = 0.0, float(full)
+    else:
+        low, high = own_range(values) if pixel_range == "image" else pixel_range
+    grey = to_8_bits(values, low, high)
+    if white_is_zero(image):
+        grey = 255 - grey
+    key = image.info.get("transparency")
+    if isinstance(key, int):  # one grey value stands for nothing
+        grey[values == key] = 255
+    return Image.fromarray(grey)
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from unicodedata import normalize
 
 import numpy as np
 import torch
 
 from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
 from sppcls.errors import ImageError
+
+WARNING = "; warning: "
+"""What goes before a warning in :attr:`Splits.found`."""
 
 
 class Source(Protocol):
@@ -37,7 +41,8 @@ class Splits(NamedTuple):
         train: images to train on.
         val: images to validate on after every epoch; they choose the best one.
         test: images kept for one evaluation after training; None without such a split.
-        found: what was recognised and what it is used as, in one line; empty where there was nothing to recognise.
+        found: what was recognised and what it is used as, and warnings of what may be a mistake, in one line; empty where
+            there was nothing to recognise.
     """
 
     train: Source
@@ -76,6 +81,12 @@ class FileSource:
 
     def name(self, index: int) -> str:
         return self._names[index]
+
+    def renumber(self, classes: Sequence[str], targets: Sequence[int]) -> None:
+        """Give the classes other numbers, and list the images in the order of these."""
+        order = sorted(range(len(targets)), key=targets.__getitem__)
+        self._names = _PackedStrings([self._names[index] for index in order])
+        self.classes, self.targets = list(classes), [targets[index] for index in order]
 
     def image(self, index: int) -> torch.Tensor:
         path = self.root / self._names[index]
@@ -148,6 +159,24 @@ class _PackedStrings:
 
     def __getitem__(self, index: int) -> str:
         return self._buffer[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")
+
+
+def keep_class_order(source: Source, classes: Sequence[str]) -> None:
+    """Number the classes of image files as a checkpoint does, which may stem from another version.
+
+    Nothing happens to other classes than ``classes``, in any order and in composed or decomposed letters. Images are
+    listed class by class then, as they were when the checkpoint was written.
+    """
+    composed = [normalize("NFC", name) for name in classes]
+    if not isinstance(source, FileSource) or list(classes) == source.classes:
+        return
+    if sorted(composed) != sorted(normalize("NFC", name) for name in source.classes):
+        return
+    number = {name: index for index, name in enumerate(composed)}
+    if len(number) < len(composed):
+        return
+    place = [number[normalize("NFC", name)] for name in source.classes]
+    source.renumber(classes, [place[target] for target in source.targets])
 
 
 def check_headers(source: Source, threads: int = 16) -> list[tuple[str, str]]:

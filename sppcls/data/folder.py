@@ -1,81 +1,103 @@
-"""Image folders: ``train/<class>/`` and ``val/<class>/``, or ``<class>/`` alone, split reproducibly."""
+"""Image folders: splits of class folders, class folders alone, or images with a file of labels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sppcls.classes import check_classes
+from sppcls.data.class_folders import (
+    alike_lines,
+    hold_out,
+    images_of,
+    no_image,
+    source_of,
+    sources_of,
+    unreadable_lines,
+)
 from sppcls.data.decode import MAX_PIXELS
-from sppcls.data.files import FileSource
-from sppcls.data.keys import derive
+from sppcls.data.files import WARNING, FileSource, Splits, keep_class_order
+from sppcls.data.label_files import LabelFile, find_files, labels_in, named_file
+from sppcls.data.labels import read_labels
+from sppcls.data.layout import Layout, NoClassFoldersError, Part, check_depth, recognise
+from sppcls.data.names import class_name, some
+from sppcls.data.tree import Folder, files_below
 from sppcls.errors import ConfigError, DataError
-
-EXTENSIONS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
-)  # fmt: skip
 
 
 def folder_sources(
-    root: str | os.PathLike[str], *, val_fraction: float = 0.2, max_pixels: int = MAX_PIXELS
-) -> tuple[FileSource, FileSource]:
-    """(train, val) of ``root``: its ``train`` and ``val`` if it has either, else its class folders, split.
+    root: str | os.PathLike[str],
+    *,
+    labels: str | None = None,
+    dirs: Mapping[str, str | None] | None = None,
+    val_fraction: float = 0.2,
+    max_pixels: int = MAX_PIXELS,
+) -> Splits:
+    """The images of ``root``: its splits if it has any, else its class folders, or what a file of labels says.
 
-    Classes are sorted by name; images may lie in sub-folders of their class; hidden files and folders are
-    passed over.
+    Without validation images, ``val_fraction`` of each class is held out of the training images. A test split is never
+    validated on. Images may lie in sub-folders of their class; hidden files and what systems leave behind are passed over.
+
+    Args:
+        root: folder of the data set.
+        labels: file of labels, below ``root`` or absolute; None: one that is found where there are no class folders.
+        dirs: folders of ``train``, ``val`` and ``test``, below ``root`` or absolute; None: recognised by their names.
+        val_fraction: share of each class to hold out.
+        max_pixels: images larger than this are refused.
 
     Raises:
-        DataError: ``root`` is missing, no folder or empty, or its contents do not make two matching splits.
+        DataError: ``root`` is missing, no folder or empty, or what it holds is ambiguous or contradictory.
     """
-    root = _existing(Path(root))
-    if (root / "train").is_dir() or (root / "val").is_dir():
-        return split_sources(root, max_pixels=max_pixels)
-    return single_folder_sources(root, val_fraction=val_fraction, max_pixels=max_pixels)
+    folder = Folder(_existing(Path(root)))
+    dirs = {role: value for role, value in (dirs or {}).items() if value is not None}
+    if labels is not None:
+        if dirs:
+            raise ConfigError(f"data.labels={labels}: says the splits, so data.{min(dirs)}_dir must be null")
+        return _labelled(folder, [named_file(folder.path, labels)], val_fraction, max_pixels)
+    try:
+        layout = recognise(folder, dirs)
+        if len(layout.parts) == 1 and "train" not in layout.named:
+            _check_bare(layout.parts["train"])
+    except NoClassFoldersError:
+        files = [] if dirs else find_files(folder)
+        if not files:
+            raise
+        return _labelled(folder, files, val_fraction, max_pixels)
+    if len(layout.parts) == 1 and not dirs:
+        _check_labels_agree(folder, layout.parts["train"])
+    return _from_layout(layout, val_fraction, max_pixels)
 
 
 def split_sources(
     root: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS
 ) -> tuple[FileSource, FileSource]:
     """(train, val) of ``root/train/<class>/`` and ``root/val/<class>/``; val may lack a class, train not."""
-    root = _existing(Path(root))
+    sources, _ = sources_of(_given_parts(Path(root)), max_pixels)
+    return sources["train"], sources["val"]
+
+
+def imagenet_sources(root: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Splits:
+    """:func:`split_sources`, and the images of ``root/test/<class>/`` if there are such folders: ImageNet's own have no
+    labels."""
+    parts = _given_parts(Path(root))
+    if os.path.isdir(Path(root) / "test") and (test := Folder(Path(root) / "test")).classes:
+        parts["test"] = Part(test, test, "test/")
+    return _from_layout(Layout(parts, frozenset(parts)), 0.2, max_pixels)
+
+
+def _given_parts(root: Path) -> dict[str, Part]:
+    _existing(root)
+    parts = {}
     for split in ("train", "val"):
         if not (root / split).is_dir():
             raise DataError(
                 f"data.root={root}: there is no folder {split}/ in it; train/ and val/ are needed"
             )
-    train, train_ignored = _class_files(root / "train")
-    val, val_ignored = _class_files(root / "val")
-    unknown = sorted(set(val) - set(train))
-    if unknown:
-        raise DataError(
-            f"{root / 'val'}: class {_some(unknown)} is not among the classes in {root / 'train'}"
-        )
-    classes = list(train)
-    return (
-        _source(root / "train", train, classes, max_pixels, train_ignored),
-        _source(root / "val", val, classes, max_pixels, val_ignored),
-    )
-
-
-def final_source(
-    root: str | os.PathLike[str], classes: Sequence[str], *, max_pixels: int = MAX_PIXELS
-) -> FileSource | None:
-    """The images of ``root/test/<class>/`` beside ``train`` and ``val``; None without. It may lack a class.
-
-    Raises:
-        DataError: a class is not among ``classes``, or has no image.
-    """
-    folder = Path(root) / "test"
-    if not all((Path(root) / name).is_dir() for name in ("train", "val", "test")):
-        return None
-    files, ignored = _class_files(folder)
-    unknown = sorted(set(files) - set(classes))
-    if unknown:
-        raise DataError(
-            f"{folder}: class {_some(unknown)} is not among the classes in {Path(root) / 'train'}"
-        )
-    return _source(folder, files, classes, max_pixels, ignored)
+        folder = Folder(root / split)
+        parts[split] = Part(folder, folder, f"{split}/")
+    return parts
 
 
 def single_folder_sources(
@@ -89,31 +111,39 @@ def single_folder_sources(
 
     Nothing but the names below ``root`` and the fraction decides. Classes in ``leave_out`` are passed over.
     """
-    if not 0 < val_fraction < 1:
-        raise ConfigError(f"data.val_fraction={val_fraction}: a number between 0 and 1 is needed")
-    root = _existing(Path(root))
-    files, ignored = _class_files(root, leave_out)
-    train, val = {}, {}
-    for name, members in files.items():
-        count = round(len(members) * val_fraction)
-        if not 0 < count < len(members):
-            side = "validation" if count == 0 else "training"
-            raise DataError(
-                f"data.val_fraction={val_fraction}: class {name!r} in {root} has {len(members)} image(s), "
-                f"which leaves none for {side}; change the fraction or add images"
-            )
-        chosen = set(sorted(members, key=lambda member: derive("split", member))[:count])
-        train[name] = [member for member in members if member not in chosen]
-        val[name] = [member for member in members if member in chosen]
-    classes = list(files)
-    return (
-        _source(root, train, classes, max_pixels, ignored),
-        _source(root, val, classes, max_pixels, 0),
-    )
+    folder = Folder(_existing(Path(root)))
+    sources, _ = sources_of({"train": Part(folder, folder, "", leave_out)}, max_pixels)
+    return hold_out(sources["train"], val_fraction)
 
 
-def image_files(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def given_splits(root: str | os.PathLike[str]) -> tuple[FileSource, FileSource | None] | None:
+    """The training images of a folder that has splits, and those of its validation or else its test split.
+
+    None for a folder of class folders, or of no classes at all.
+
+    Raises:
+        DataError: as of :func:`folder_sources`.
+    """
+    if not os.path.isdir(root):
+        return None
+    try:
+        layout = recognise(Folder(Path(root)))
+    except NoClassFoldersError:
+        return None
+    if not layout.parts["train"].path:
+        return None
+    sources, _ = sources_of(_usable(layout)[0], MAX_PIXELS)
+    return sources["train"], sources.get("val") or sources.get("test")
+
+
+def image_files(
+    places: Iterable[str | os.PathLike[str]], skipped: Callable[[str], None] = lambda line: None
+) -> list[Path]:
     """Image files among ``places`` (files, taken as they are) and in and below them (folders, sorted by name).
+
+    Args:
+        places: files and folders.
+        skipped: called with a line on images in a folder that are of a kind that cannot be read here.
 
     Raises:
         DataError: a place that does not exist, or a folder without an image.
@@ -129,48 +159,48 @@ def image_files(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
                 raise DataError(f"{place}: no such file or folder")
             found.append(place)
             continue
-        try:
-            names = sorted(n for n in _files(place, ".", ()) if n.lower().endswith(EXTENSIONS))
-        except OSError as error:
-            raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-        if not names:
-            raise _no_image(place)
-        found += [place / name for name in names]
+        files = files_below(Folder(place))
+        if not files.images:
+            raise no_image(place, files.unreadable)
+        found += [place / name for name in files.images]
+        for line in unreadable_lines(files.unreadable):
+            skipped(f"{place}: {line}")
     return found
 
 
 def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> FileSource:
-    """The images of ``folder/val/<class>/`` if there is such a folder, else of ``folder/<class>/``.
+    """The images of a folder's validation split, else of its test split, else of its class folders.
 
     Raises:
         CheckpointError: the classes are not ``classes``; says which are missing and which are new.
         DataError: there is no such folder, or no image of a class.
     """
     root = Path(folder)
-    root = root / "val" if os.path.isdir(root / "val") else root
     if not os.path.isdir(root):  # os.path's own: a name that is too long is no folder, and no error
         raise DataError(
             f"{root}: {'a file, a folder is needed' if os.path.exists(root) else 'no such folder'}"
         )
-    check_classes(sorted(classes), _class_names(root), root)
-    files, ignored = _images_of(root, classes)
-    for name in classes:
-        if not files[name]:
-            raise _no_image(root / name)
-    return _source(root, files, classes, MAX_PIXELS, ignored)
+    part = _to_test_on(Folder(root), classes)
+    files = images_of(part)
+    check_classes(sorted(map(class_name, classes)), sorted(files.by_class), part.folder.path)
+    for name, members in files.by_class.items():
+        if not members:
+            raise no_image(part.folder.path / name, files.unreadable.get(name, []))
+    source = source_of(part.folder.path, files.by_class, list(files.by_class), MAX_PIXELS, files.others)
+    keep_class_order(source, classes)
+    return source
 
 
-def _no_image(folder: Path) -> DataError:
-    return DataError(f"{folder}: no image in this folder (looked for {', '.join(EXTENSIONS)})")
-
-
-def _source(
-    root: Path, files: Mapping[str, list[str]], classes: Sequence[str], max_pixels: int, ignored: int
-) -> FileSource:
-    names = [name for members in files.values() for name in members]
-    number = {name: index for index, name in enumerate(classes)}
-    targets = [number[class_name] for class_name, members in files.items() for _ in members]
-    return FileSource(root, names, targets, classes, max_pixels, ignored)
+def _to_test_on(root: Folder, classes: Sequence[str]) -> Part:
+    """Where the images are that :func:`labelled_images` takes."""
+    here = Part(root, root, "")
+    if {class_name(name) for name in classes} == set(map(class_name, root.folders)):
+        return here  # whatever they are called
+    try:
+        parts = recognise(root).parts
+    except NoClassFoldersError:
+        return here
+    return parts.get("val") or parts.get("test") or parts["train"]
 
 
 def _existing(root: Path) -> Path:
@@ -181,63 +211,95 @@ def _existing(root: Path) -> Path:
     return root
 
 
-def _class_files(root: Path, leave_out: frozenset[str] = frozenset()) -> tuple[dict[str, list[str]], int]:
-    """:func:`_images_of` all class folders of ``root`` (sorted): two at least, none of them empty."""
-    names = _class_names(root, leave_out)
+def _check_bare(part: Part) -> None:
+    """Refuse what is no folder of class folders, before its files are looked for.
+
+    Raises:
+        NoClassFoldersError: there are less than two folders.
+        DataError: the folders hold the folders of classes.
+    """
+    names = [name for name in part.folder.folders if name not in part.leave_out]
     if not names:
-        raise DataError(f"{root}: has no class folders; images belong into one folder per class")
-    found, ignored = _images_of(root, names)
-    empty = [name for name in names if not found[name]]
-    if empty:
-        raise DataError(f"{root}: no image in the folder of class {_some(empty)}")
-    if len(names) == 1:
-        raise DataError(
-            f"{root}: holds a single class folder ({names[0]!r}); two classes are needed at least"
+        raise NoClassFoldersError(
+            f"{part.folder.path}: has no class folders; images belong into one folder per class, "
+            "or name a file of labels, data.labels=FILE"
         )
-    return found, ignored
+    if len(names) == 1 and part.folder.folders[names[0]].holds_images:
+        raise NoClassFoldersError(
+            f"{part.folder.path}: holds a single class folder ({names[0]!r}); two classes are needed at least"
+        )
+    check_depth(part)
 
 
-def _class_names(root: Path, leave_out: frozenset[str] = frozenset()) -> list[str]:
-    """Names of the folders in ``root``, sorted, hidden ones left out."""
+def _check_labels_agree(root: Folder, part: Part) -> None:
+    """Refuse class folders beside a file of other labels."""
     try:
-        with os.scandir(root) as found:
-            return sorted(
-                entry.name
-                for entry in found
-                if entry.is_dir() and not entry.name.startswith(".") and entry.name not in leave_out
-            )
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+        files = find_files(part.folder, below=False)
+        labels = {label.casefold() for label in labels_in(files)}
+    except DataError:
+        return  # nobody has asked for it
+    if labels and labels.isdisjoint(class_name(name).casefold() for name in part.folder.folders):
+        file = os.path.relpath(files[0].path, root.path)
+        words = [
+            shlex.quote(word)
+            for word in (f"data.labels={file}", f"data.train_dir={part.path.rstrip('/') or '.'}")
+        ]
+        raise DataError(
+            f"{part.folder.path}: which are the labels? {file} has others than the names of the folders; "
+            f"{words[0]} takes the file, {words[1]} the folders"
+        )
 
 
-def _images_of(root: Path, classes: Iterable[str]) -> tuple[dict[str, list[str]], int]:
-    """Image names (relative to ``root``, sorted) by class folder, and how many other files there are."""
-    found: dict[str, list[str]] = {}
-    ignored = 0
-    try:
-        for name in classes:
-            files = list(_files(root / name, name, (os.path.realpath(root),)))
-            found[name] = sorted(file for file in files if file.lower().endswith(EXTENSIONS))
-            ignored += len(files) - len(found[name])
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-    return found, ignored
+def _usable(layout: Layout) -> tuple[dict[str, Part], list[str]]:
+    """The parts of a layout without a test folder that has other classes altogether, and what is not used."""
+    parts, unused = dict(layout.parts), list(layout.notes)
+    if "test" in parts and "test" not in layout.named:
+        known = {class_name(name) for name in parts["train"].folder.folders}
+        if known.isdisjoint(map(class_name, parts["test"].folder.folders)):
+            unused.append(f"{parts.pop('test').path} is not used: none of its folders is a class of training")
+    return parts, unused
 
 
-def _files(folder: Path, relative: str, above: tuple[str, ...]) -> Iterator[str]:
-    """Names of the files in and below a folder, links followed but not in circles, hidden ones left out."""
-    here = os.path.realpath(folder)
-    if here in above:
-        return
-    with os.scandir(folder) as found:
-        entries = [(entry.name, entry.is_dir()) for entry in found if not entry.name.startswith(".")]
-    for name, is_folder in entries:
-        if is_folder:
-            yield from _files(folder / name, f"{relative}/{name}", (*above, here))
-        else:
-            yield f"{relative}/{name}"
+def _from_layout(layout: Layout, val_fraction: float, max_pixels: int) -> Splits:
+    parts, unused = _usable(layout)
+    sources, notes = sources_of(parts, max_pixels)
+    shown = {role: part.path or "class folders" for role, part in parts.items()}
+    return _splits(sources, shown, val_fraction, unused, notes)
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+def _labelled(root: Folder, files: Sequence[LabelFile], val_fraction: float, max_pixels: int) -> Splits:
+    found = read_labels(root, files)
+    classes = list(found.splits["train"])
+    sources = {
+        role: source_of(root.path, members, classes, max_pixels) for role, members in found.splits.items()
+    }
+    names = [Path(os.path.relpath(file.path, root.path)).as_posix() for file in files]
+    shown = dict.fromkeys(sources, "") | {"train": names[0]}
+    if len(files) > 1:
+        shown = {str(file.role): name for file, name in zip(files, names, strict=True)}
+    notes = [*found.notes, *alike_lines(classes)]
+    missing = [name for name in classes if name not in found.splits.get("val", classes)]
+    if missing:
+        notes.append(f"no validation image of class {some(missing)}")
+    return _splits(sources, shown, val_fraction, [], notes)
+
+
+def _splits(
+    sources: dict[str, FileSource],
+    shown: Mapping[str, str],
+    val_fraction: float,
+    unused: Sequence[str],
+    notes: Sequence[str],
+) -> Splits:
+    """What a run gets: held out of the training images what there is no validation split for, and the line on it all."""
+    train, test = sources["train"], sources.get("test")
+    words = [f"{shown['train']} {len(train):,}"]
+    if "val" in sources:
+        val = sources["val"]
+        words.append(f"{shown['val']} {len(val):,} as validation".strip())
+    else:
+        train, val = hold_out(train, val_fraction)
+        words.append(f"of which {len(val):,} held out for validation (data.val_fraction={val_fraction:g})")
+    if test is not None:
+        words.append(f"{shown['test']} {len(test):,} kept for the end".strip())
+    return Splits(train, val, test, WARNING.join(["; ".join([", ".join(words), *unused]), *notes]))

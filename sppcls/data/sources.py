@@ -8,7 +8,7 @@ from sppcls.choices import SOURCES
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.downloads import download_sources
 from sppcls.data.files import Source, Splits, check_headers
-from sppcls.data.folder import final_source, folder_sources, split_sources
+from sppcls.data.folder import folder_sources, imagenet_sources
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import ConfigError
 
@@ -22,6 +22,10 @@ def build_sources(
     seed: int = 0,
     download: bool = False,
     val_fraction: float = 0.2,
+    labels: str | None = None,
+    train_dir: str | None = None,
+    val_dir: str | None = None,
+    test_dir: str | None = None,
     max_pixels: int = MAX_PIXELS,
     num_train: int | None = None,
     num_val: int | None = None,
@@ -36,6 +40,8 @@ def build_sources(
         seed: of ``shapes``. How files are split never depends on a seed.
         download: fetch a torchvision set that is not there.
         val_fraction: share of each class for validation where the data has no split of its own.
+        labels: file of labels of ``folder``, below ``root`` or absolute.
+        train_dir, val_dir, test_dir: folders of its splits, below ``root`` or absolute; None: recognised.
         max_pixels: images larger than this are refused.
         num_train, num_val: images of ``shapes`` (2000 and 500).
 
@@ -45,6 +51,10 @@ def build_sources(
     """
     if name not in SOURCES:
         raise ConfigError(f"data.name={name!r}: choose from {', '.join(SOURCES)}")
+    dirs = {"train": train_dir, "val": val_dir, "test": test_dir}
+    for key, path in {"labels": labels, **{f"{role}_dir": place for role, place in dirs.items()}}.items():
+        if path is not None and name != "folder":
+            raise ConfigError(f"data.{key}={path}: only for data=folder, not for {name}; choose null")
     if name == "shapes":
         return Splits(
             ShapesSource("train", 2000 if num_train is None else num_train, seed),
@@ -58,11 +68,11 @@ def build_sources(
                 f"data.{key}={value}: only data=shapes can be given a number of images, not {name}"
             )
     if name == "folder":
-        train, val = folder_sources(root, val_fraction=val_fraction, max_pixels=max_pixels)
-        return Splits(train, val, final_source(root, train.classes, max_pixels=max_pixels))
+        return folder_sources(
+            root, labels=labels, dirs=dirs, val_fraction=val_fraction, max_pixels=max_pixels
+        )
     if name == "imagenet":
-        train, val = split_sources(root, max_pixels=max_pixels)
-        return Splits(train, val, final_source(root, train.classes, max_pixels=max_pixels))
+        return imagenet_sources(root, max_pixels=max_pixels)
     return Splits(
         *download_sources(name, root, download=download, val_fraction=val_fraction, max_pixels=max_pixels)
     )

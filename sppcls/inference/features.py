@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sppcls.data.folder import image_files
+from sppcls.data.names import class_name, in_order, role_of
 from sppcls.errors import ConfigError, DataError
 from sppcls.files import check_new_file, replacing, writing
 from sppcls.inference.feature_stream import RowFile, stream_features
@@ -40,8 +41,8 @@ class ImageList:
 
 
 def list_images(folder: str | os.PathLike[str]) -> ImageList:
-    """The images of a folder and below, labelled if it is ``<class>/...`` or ``train/<class>/...`` and
-    ``val/<class>/...`` throughout.
+    """The images of a folder and below, labelled if it is ``<class>/...`` or ``<split>/<class>/...`` throughout,
+    such as ``train/<class>/...`` and ``valid/<class>/...``.
 
     Raises:
         DataError: there is no such folder, or no image in it.
@@ -51,13 +52,14 @@ def list_images(folder: str | os.PathLike[str]) -> ImageList:
         raise DataError(f"{root}: a file; a folder of images is needed")
     names = [path.relative_to(root).as_posix() for path in image_files([root])]
     places = [name.split("/")[:-1] for name in names]
-    if all(place[:1] in (["train"], ["val"]) and len(place) > 1 for place in places):
+    if all(len(place) > 1 and role_of(place[0]) for place in places):
         places = [place[1:] for place in places]
     if not all(places):
         return ImageList(root, names, np.full(len(names), -1, np.int64), [])
-    classes = sorted({place[0] for place in places})
+    labels = [class_name(place[0]) for place in places]
+    classes = in_order(set(labels))
     number = {name: index for index, name in enumerate(classes)}
-    return ImageList(root, names, np.array([number[place[0]] for place in places], np.int64), classes)
+    return ImageList(root, names, np.array([number[label] for label in labels], np.int64), classes)
 
 
 @dataclass(frozen=True)

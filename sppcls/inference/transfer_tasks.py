@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sppcls.data.folder import split_sources
+from sppcls.data.files import FileSource
+from sppcls.data.folder import given_splits
 from sppcls.data.keys import derive
 from sppcls.data.voc import VOCImages, average_precision, check_voc, read_voc
 from sppcls.errors import ConfigError, DataError
@@ -225,8 +226,10 @@ def folder_task(
     splits: int | None = None,
     seed: int = 0,
 ) -> ClassTask:
-    """``train/<class>/`` and ``val/<class>/`` as one split, unless ``per_class`` is given, or ``<class>/``; drawn
-    splits have 30 training and at most 50 test images per class and are 10, as the paper's of Caltech101.
+    """A folder's own splits, unless ``per_class`` is given, or ``<class>/``.
+
+    Of its own splits ``val``, or else ``test``, is tested on. Drawn splits have 30 training and at most 50 test images
+    per class and are 10, as the paper's of Caltech101.
 
     Raises:
         ConfigError: ``splits`` or ``test_per_class`` of a given split.
@@ -235,17 +238,16 @@ def folder_task(
     root = Path(folder)
     given = {"per_class": per_class, "test_per_class": test_per_class, "splits": splits}
     draw = replace(Draw(seed=seed), **{name: value for name, value in given.items() if value is not None})
-    if (root / "train").is_dir() or (root / "val").is_dir():
-        train, val = split_sources(root)
-        names = [f"train/{train.name(i)}" for i in range(len(train))]
-        names += [f"val/{val.name(i)}" for i in range(len(val))]
-        labels = np.array([*train.targets, *val.targets])
-        if per_class is not None:
+    if found := given_splits(root):
+        train, judged = found
+        names, labels = _joined(root, [train, *([judged] if judged else [])])
+        if per_class is not None or judged is None:
             return _checked(ClassTask(root, names, labels, train.classes, draw))
         for option, value in (("--splits", splits), ("--test-per-class", test_per_class)):
             if value is not None:
                 raise ConfigError(
-                    f"{option} {value}: {root} has its own split, train/ and val/; add --per-class to draw others"
+                    f"{option} {value}: {root} has its own split, {_below(root, train)}/ and {_below(root, judged)}/; "
+                    "add --per-class to draw others"
                 )
         return ClassTask(root, names, labels, train.classes, np.arange(len(names)) >= len(train))
     images = list_images(root)
@@ -260,6 +262,16 @@ def folder_task(
             f"{root}: a single class folder ({images.classes[0]!r}); two classes are needed at least"
         )
     return _checked(ClassTask(images.root, images.names, images.labels, images.classes, draw))
+
+
+def _joined(root: Path, sources: Sequence[FileSource]) -> tuple[list[str], np.ndarray]:
+    """Paths below ``root`` and class numbers of the images of several splits."""
+    names = [f"{_below(root, source)}/{source.name(i)}" for source in sources for i in range(len(source))]
+    return names, np.array([target for source in sources for target in source.targets])
+
+
+def _below(root: Path, source: FileSource) -> str:
+    return source.root.relative_to(root).as_posix()
 
 
 def _checked(task: ClassTask) -> ClassTask:

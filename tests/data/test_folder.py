@@ -74,7 +74,7 @@ def test_odd_names_extensions_subfolders_and_other_files(tmp_path):
     assert train.classes == ["cat", "dog"]
     expected = ["0.png", "1.png", "A.JPG", "b.Jpeg", "sub/deeper/c.PNG", "häst och föl.jpg", "猫 1.png"]
     assert sorted(names(train)) == sorted([f"cat/{name}" for name in expected] + ["dog/0.png", "dog/1.png"])
-    assert train.ignored == 3
+    assert train.ignored == 2  # Thumbs.db is no file of anybody's
     for index in range(len(train)):
         train.image(index)
 
@@ -186,10 +186,10 @@ def test_images_without_class_folders(tmp_path):
     bad(tmp_path, "one folder per class")
 
 
-@pytest.mark.parametrize(("present", "absent"), [("val", "train"), ("train", "val")])
-def test_a_split_is_missing(tmp_path, present, absent):
-    put(tmp_path / present / "cat" / "0.png")
-    bad(tmp_path, rf"no folder {absent}/")
+def test_a_validation_split_alone(tmp_path):
+    put(tmp_path / "val" / "cat" / "0.png")
+    put(tmp_path / "val" / "dog" / "0.png")
+    bad(tmp_path, r"there is no training folder beside val/; name one, data\.train_dir=FOLDER")
 
 
 def test_imagenet_needs_train(tmp_path):
@@ -201,12 +201,21 @@ def test_class_in_val_that_train_lacks(tmp_path):
     assert "'cow', 'hen'" in bad(root, "not among the classes")
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_class_without_an_image(tmp_path, split):
+def test_class_without_a_training_image(tmp_path):
     root = two_splits(tmp_path)
-    (root / split / "ant").mkdir()
-    (root / split / "ant" / "notes.txt").write_text("x")
-    assert f"{split}: no image in the folder of class 'ant'" in bad(root, "ant")
+    (root / "train" / "ant").mkdir()
+    (root / "train" / "ant" / "notes.txt").write_text("x")
+    assert "train: no image in the folder of class 'ant'" in bad(root, "ant")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_class_without_a_validation_image(tmp_path, there):
+    root = two_splits(tmp_path, train=("ant", "cat", "dog"))
+    if there:
+        (root / "val" / "ant").mkdir()
+    splits = build_sources("folder", root)
+    assert splits.found == "train/ 6, val/ 4 as validation; warning: val/ has no image of class 'ant'"
+    assert splits.val.targets == [1, 1, 2, 2]
 
 
 def test_many_names_are_cut_short(tmp_path):

@@ -120,7 +120,7 @@ def test_files_of_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         image_files([tmp_path / "b", tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: no image in this folder \(looked for \.jpg"):
+    with pytest.raises(DataError, match=r"empty: no image in this folder \(looked for JPEG, PNG"):
         image_files([tmp_path / "empty"])
 
 

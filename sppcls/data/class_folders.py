@@ -1,0 +1,174 @@
+"""The images of class folders: their numbers and names, and what may be wrong with them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+from sppcls.data.files import FileSource
+from sppcls.data.keys import derive
+from sppcls.data.kinds import image_kinds
+from sppcls.data.layout import Part
+from sppcls.data.names import alike, class_name, counted, in_order, some
+from sppcls.data.tree import files_below
+from sppcls.errors import ConfigError, DataError
+
+
+class ClassImages(NamedTuple):
+    """Files in class folders: images by class, in order; images of kinds that cannot be read; how many others."""
+
+    by_class: dict[str, list[str]]
+    unreadable: dict[str, list[str]]
+    others: int
+    notes: list[str]
+
+
+def images_of(part: Part) -> ClassImages:
+    """The files of all class folders. Folders whose names are the same letters, composed or not, are one class."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in part.folder.folders:
+        if name not in part.leave_out:
+            names[class_name(name)].append(name)
+    found = ClassImages({}, {}, 0, [])
+    others = 0
+    for name in in_order(names):
+        images, unreadable = [], []
+        for folder in names[name]:
+            files = files_below(part.folder.folders[folder], f"{folder}/")
+            images += files.images
+            unreadable += files.unreadable
+            others += files.others
+        found.by_class[name], found.unreadable[name] = sorted(images), unreadable
+    twice = [name for name, folders in names.items() if len(folders) > 1]
+    if twice:
+        found.notes.append(
+            f"class {some(twice)} has two folders, in composed (NFC) and in decomposed letters (NFD), taken as one"
+        )
+    found.notes.extend(alike_lines(found.by_class))
+    return found._replace(others=others)
+
+
+def sources_of(parts: Mapping[str, Part], max_pixels: int) -> tuple[dict[str, FileSource], list[str]]:
+    """A source for each split, with the classes of ``train``, and lines on what may be a mistake.
+
+    Raises:
+        DataError: less than two classes, a class without a training image, or one that training lacks.
+    """
+    files = {role: images_of(part) for role, part in parts.items()}
+    place, train = parts["train"].folder.path, files["train"]
+    if not train.by_class:
+        raise DataError(f"{place}: has no class folders; images belong into one folder per class")
+    empty = [name for name, members in train.by_class.items() if not members]
+    if empty:
+        unreadable = [path for name in empty for path in train.unreadable[name]]
+        raise DataError(f"{place}: no image in the folder of class {some(empty)}{remedies(unreadable)}")
+    if len(train.by_class) == 1:
+        (only,) = train.by_class
+        raise DataError(f"{place}: holds a single class folder ({only!r}); two classes are needed at least")
+    classes = list(train.by_class)
+    sources, notes = {}, []
+    for role, part in parts.items():
+        found = files[role]
+        held = {name: members for name, members in found.by_class.items() if members}
+        unknown = [name for name in held if name not in train.by_class]
+        if unknown:
+            raise DataError(
+                f"{part.folder.path}: class {some(unknown)} is not among the classes in {place}"
+                + _closest(unknown[0], classes)
+            )
+        if not held:
+            raise DataError(f"{part.folder.path}: no image in it{remedies(_all(found.unreadable))}")
+        sources[role] = source_of(part.folder.path, held, classes, max_pixels, found.others)
+        if role == "val" and len(held) < len(classes):
+            missing = [name for name in classes if name not in held]
+            notes.append(f"{part.path} has no image of class {some(missing)}")
+        notes += [line for line in found.notes if line not in notes]
+        prefix = f"{part.path}: " if part.path else ""
+        notes += [prefix + line for line in unreadable_lines(_all(found.unreadable))]
+    return sources, notes
+
+
+def hold_out(source: FileSource, val_fraction: float) -> tuple[FileSource, FileSource]:
+    """(train, val): in each class, the images whose names hash lowest are val."""
+    if not 0 < val_fraction < 1:
+        raise ConfigError(f"data.val_fraction={val_fraction}: a number between 0 and 1 is needed")
+    members: dict[str, list[str]] = {name: [] for name in source.classes}
+    for index, target in enumerate(source.targets):
+        members[source.classes[target]].append(source.name(index))
+    train, val = {}, {}
+    for name, images in members.items():
+        count = round(len(images) * val_fraction)
+        if not 0 < count < len(images):
+            side = "validation" if count == 0 else "training"
+            raise DataError(
+                f"data.val_fraction={val_fraction}: class {name!r} in {source.root} has {len(images)} image(s), "
+                f"which leaves none for {side}; change the fraction or add images"
+            )
+        chosen = set(sorted(images, key=lambda image: derive("split", image))[:count])
+        train[name] = [image for image in images if image not in chosen]
+        val[name] = [image for image in images if image in chosen]
+    return (
+        source_of(source.root, train, source.classes, source.max_pixels, source.ignored),
+        source_of(source.root, val, source.classes, source.max_pixels),
+    )
+
+
+def source_of(
+    root: Path,
+    files: Mapping[str, list[str]],
+    classes: Sequence[str],
+    max_pixels: int,
+    ignored: int = 0,
+) -> FileSource:
+    names = [name for members in files.values() for name in members]
+    number = {name: index for index, name in enumerate(classes)}
+    targets = [number[class_name] for class_name, members in files.items() for _ in members]
+    return FileSource(root, names, targets, classes, max_pixels, ignored)
+
+
+def _all(by_class: Mapping[str, list[str]]) -> list[str]:
+    return [path for paths in by_class.values() for path in paths]
+
+
+def alike_lines(classes: Iterable[str]) -> list[str]:
+    return [f"classes {some(names)} differ in case or spaces only" for names in alike(classes)]
+
+
+def _closest(name: str, classes: Sequence[str]) -> str:
+    """A hint at the class that a name was meant for."""
+    groups = alike([name, *classes])
+    near = next((group[1:] for group in groups if group[0] == name), []) or get_close_matches(
+        name, classes, 1
+    )
+    return f" (is it {near[0]!r}?)" if near else ""
+
+
+def unreadable_lines(paths: Sequence[str]) -> list[str]:
+    """A line for each kind of image that cannot be read here: how many, of which class, and what to do."""
+    kinds = image_kinds()
+    by_kind: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for path in paths:
+        kind = kinds[os.path.splitext(path)[1].lower()]
+        by_kind[kind.name, kind.remedy][path.partition("/")[0] if "/" in path else ""] += 1
+    lines = []
+    for (name, remedy), counts in by_kind.items():
+        classes = f" ({counted(counts)})" if any(counts) else ""
+        lines.append(f"{counts.total():,} {name} images are left out{classes}: {remedy}")
+    return lines
+
+
+def remedies(paths: Sequence[str]) -> str:
+    """What to do about images that cannot be read, to follow a message."""
+    lines = unreadable_lines(paths)
+    return f"; {'; '.join(lines)}" if lines else ""
+
+
+def no_image(folder: Path, unreadable: Sequence[str]) -> DataError:
+    kinds = dict.fromkeys(kind.name for kind in image_kinds().values() if kind.readable)
+    return DataError(
+        f"{folder}: no image in this folder (looked for {', '.join(kinds)}){remedies(unreadable)}"
+    )

@@ -1,0 +1,165 @@
+"""From files of labels to the images that they name."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sppcls.data.label_files import LabelFile, Row, rows
+from sppcls.data.names import ROLES, class_name, in_order, role_of, some
+from sppcls.data.tree import Folder, files_below
+from sppcls.errors import DataError
+
+
+class Labelled(NamedTuple):
+    """Images by split and class, as files of labels say.
+
+    Attributes:
+        splits: paths below the root, sorted, by class and split; classes are in order. Only ``train`` is always there.
+        notes: what is worth knowing, a line each.
+    """
+
+    splits: dict[str, dict[str, list[str]]]
+    notes: list[str]
+
+
+def read_labels(root: Folder, files: Sequence[LabelFile]) -> Labelled:
+    """The images below ``root`` that files of labels name.
+
+    A path counts from ``root`` or from the folder of its file; any end of it will do that is an image's alone, with or
+    without its extension.
+
+    Raises:
+        DataError: naming file and line: what is missing, ambiguous, contradictory or outside ``root``.
+    """
+    images = _Images(root)
+    seen: dict[str, Row] = {}
+    repeated = 0
+    missing: list[Row] = []
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    first: dict[tuple[str, str], Row] = {}
+    for file in files:
+        for row in rows(file):
+            name = images.find(row)
+            if name is None:
+                missing.append(row)
+                continue
+            if name in seen:
+                _check_agree(name, seen[name], row)
+                repeated += 1
+                continue
+            seen[name] = row
+            role = row.split or "train"
+            found[role][row.label].append(name)
+            first.setdefault((role, row.label), row)
+    if missing:
+        more = f" ({len(missing):,} such lines)" if len(missing) > 1 else ""
+        raise DataError(f"{missing[0].place}: {images.why_not(missing[0].path)}{more}")
+    where = ", ".join(str(file.path) for file in files)
+    if "train" not in found:
+        raise DataError(f"{where}: no image to train on" + (f", only {', '.join(found)}" if found else ""))
+    for (role, label), row in first.items():
+        if label not in found["train"]:
+            raise DataError(f"{row.place}: class {label!r} has no image to train on, only for {role}")
+    if len(found["train"]) < 2:
+        (only,) = found["train"]
+        raise DataError(f"{where}: holds a single class ({only!r}); two classes are needed at least")
+    notes = []
+    if repeated:
+        notes.append(f"{repeated:,} lines that repeat an image are counted once")
+    unlabelled = len(images) - len(seen)
+    if unlabelled:
+        notes.append(f"{unlabelled:,} images have no label and are not used")
+    splits = {
+        role: {name: sorted(found[role][name]) for name in in_order(found[role])}
+        for role in ROLES
+        if role in found
+    }
+    return Labelled(splits, notes)
+
+
+def _check_agree(name: str, before: Row, row: Row) -> None:
+    for what, one, other in (("label", before.label, row.label), ("split", before.split, row.split)):
+        if one != other:
+            raise DataError(f"{row.place}: {name!r} has {what} {other!r}, and {one!r} in line {before.line}")
+
+
+class _Images:
+    """The images below a root, to be found by what people write of their paths."""
+
+    def __init__(self, root: Folder) -> None:
+        self._root = root.path
+        self._real = os.path.realpath(root.path)
+        found = files_below(root)
+        self._names = {class_name(name): name for name in found.images}
+        self._unreadable = {class_name(name) for name in found.unreadable}
+        self._by_end: dict[str, list[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def find(self, row: Row) -> str | None:
+        """Path below the root of the image that a row names; None if there is none.
+
+        Raises:
+            DataError: there are several, or the path leaves the root.
+        """
+        path = self._below(row)
+        if path in self._names:
+            return self._names[path]
+        base = os.path.relpath(row.file.parent, self._root)
+        if base not in (".", "..") and (beside := f"{class_name(base)}/{path}") in self._names:
+            return self._names[beside]
+        ends = self._ending_in(path)
+        if len(ends) > 1:  # the folder of the split, such as train/ for a file train.csv
+            role = row.split or role_of(row.file.stem)
+            ends = [name for name in ends if role and role in map(role_of, name.split("/")[:-1])] or ends
+        if len(ends) > 1:
+            raise DataError(
+                f"{row.place}: {row.path!r} could be {some(sorted(ends), 3)}; write their folders too"
+            )
+        return ends[0] if ends else None
+
+    def why_not(self, path: str) -> str:
+        """What to say of a path that is no image's."""
+        clean = class_name(path.replace("\\", "/"))
+        if any(name == clean or name.endswith(f"/{clean}") for name in self._unreadable):
+            return f"{path!r} is of a kind that cannot be read here"
+        if (self._root / path).exists():
+            return f"{path!r} is not an image of a known kind"
+        return f"no image {path!r} in {self._root}"
+
+    def _below(self, row: Row) -> str:
+        """The path below the root that a row means, in composed letters and with ``/`` between folders."""
+        path = row.path
+        if "\\" in path and path not in self._names:
+            path = path.replace("\\", "/")
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+            raise DataError(f"{row.place}: {row.path!r} is an address; download the images")
+        if path.startswith("/") or re.match(r"[A-Za-z]:/", path):
+            below = os.path.relpath(path, self._root)
+            if below.startswith(".."):
+                below = os.path.relpath(path, self._real)
+        else:
+            below = os.path.normpath(path)
+        if below == ".." or below.startswith("../") or re.match(r"[A-Za-z]:/", path):
+            raise DataError(f"{row.place}: {row.path!r} is outside of data.root={self._root}")
+        return class_name(below)
+
+    def _ending_in(self, path: str) -> list[str]:
+        """Images whose path ends in ``path``, with or without their extension."""
+        if not self._by_end:
+            by_end: dict[str, list[str]] = defaultdict(list)
+            for composed in self._names:
+                last = composed.rpartition("/")[2]
+                for end in {last, os.path.splitext(last)[0]}:
+                    by_end[end].append(composed)
+            self._by_end = by_end
+        return [
+            self._names[name]
+            for name in self._by_end.get(path.rpartition("/")[2], ())
+            if f"/{name}".endswith(f"/{path}") or f"/{os.path.splitext(name)[0]}".endswith(f"/{path}")
+        ]

@@ -1,0 +1,65 @@
+"""The list of kinds of image file, held against what Pillow itself does with a file of each."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+from PIL import Image, features
+
+from sppcls.data.kinds import image_kinds, readable_extensions, readable_formats
+
+SAVED_AS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".mpo": "MPO", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP",
+    ".bmp": "BMP", ".dib": "DIB", ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".avif": "AVIF",
+    ".jp2": "JPEG2000", ".j2k": "JPEG2000", ".tga": "TGA", ".pcx": "PCX", ".sgi": "SGI", ".qoi": "QOI",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("extension", SAVED_AS)
+def test_a_kind_is_readable_if_pillow_reads_it(extension):
+    buffer = io.BytesIO()
+    try:
+        Image.new("RGB", (9, 7), "red").save(buffer, SAVED_AS[extension])
+    except (KeyError, OSError):
+        assert not image_kinds()[extension].readable
+        return
+    with Image.open(buffer, formats=list(readable_formats())) as image:
+        image.load()
+        assert image.size == (9, 7)
+    assert image_kinds()[extension].readable
+    assert extension in readable_extensions()
+
+
+def test_every_kind_is_readable_or_says_what_to_do():
+    for extension, kind in image_kinds().items():
+        assert extension == extension.lower()
+        assert extension.startswith(".")
+        assert kind.readable != bool(kind.remedy)
+    assert ".eps" not in image_kinds()  # Pillow starts Ghostscript for it
+    assert "EPS" not in readable_formats()
+
+
+@pytest.mark.parametrize(("extension", "package"), [(".heic", "pillow-heif"), (".jxl", "pillow-jxl-plugin")])
+def test_a_plug_in_is_named_where_it_is_missing(extension, package):
+    module = package.removesuffix("-plugin").replace("-", "_")
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"  # as if it were not installed
+        "from sppcls.data.kinds import image_kinds\n"
+        f"print(image_kinds()[{extension!r}].remedy)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"pip install {package}"
+
+
+def test_heic_is_readable_with_its_plug_in():
+    pytest.importorskip("pillow_heif")
+    assert image_kinds()[".heic"].readable
+    assert "HEIF" in readable_formats()
+
+
+def test_what_pillow_was_built_with_decides():
+    assert image_kinds()[".avif"].readable == features.check("avif")
+    assert image_kinds()[".webp"].readable == features.check("webp")

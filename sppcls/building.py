@@ -16,9 +16,11 @@ from sppcls.data import (
     Source,
     Splits,
     TrainTransform,
+    as_pixel_range,
     as_size,
     build_sources,
     check_headers,
+    set_pixel_range,
 )
 from sppcls.data.cache import ImageCache, cache_folders, open_cache
 from sppcls.data.datamodule import ImageDataModule
@@ -52,6 +54,7 @@ def load_sources(config: Config) -> Splits:
         num_train=data.num_train,
         num_val=data.num_val,
     )
+    set_pixel_range(as_pixel_range(data.pixel_range), *splits[:3])
     if data.check:
         bad = [line for source in splits[:3] if source is not None for line in check_headers(source)]
         if bad:
@@ -113,8 +116,9 @@ def make_caches(
     folders = cache_folders(data.cache_dir, str(data.root))
 
     def build(split: str, source: Source, transform: TrainTransform | EvalTransform) -> ImageCache:
-        name = f"{data.name}/{os.path.realpath(str(data.root))}/{data.val_fraction}/{data.max_pixels}/{split}"
         assert isinstance(source, FileSource)
+        reading = f"{data.val_fraction}/{source.max_pixels}/{source.pixel_range}"
+        name = f"{data.name}/{os.path.realpath(str(data.root))}/{reading}/{split}"
         return open_cache(source, transform, folders, name, workers=data.workers, say=say)
 
     train_transform, eval_transform = make_transforms(config, schedule)

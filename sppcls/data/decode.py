@@ -179,12 +179,16 @@ def _full_scale(image: Image.Image) -> int | None:
         bits = bit_depth(image)
         return (1 << bits) - 1 if bits else None
     # Pillow scales what PGM and JPEG 2000 files say is white to 16 bits; older ones call 16-bit PNG "I".
-    return 65535 if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")) else None
+    return (
+        65535
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+        else None
+    )
 
 
 def _raw_mode(image: Image.Image) -> str:
     """How Pillow reads the samples of a file; empty where it does not say."""
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):
         arguments = tile[3]
         first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
         return first if isinstance(first, str) else ""

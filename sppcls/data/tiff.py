@@ -31,17 +31,24 @@ def tiff_refusal(image: Image.Image) -> str | None:
         # The real pixels lie elsewhere in the file.
         return f"a preview is its first image, as in a {image_kinds()['.dng'].name} file: {image_kinds()['.dng'].remedy}"
     bits = _tag(image, _BITS, 1)
-    samples = _tag(image, _SAMPLES, 1)
-    if samples > 1 and _tag(image, _PLANES, 1) == 2:
-        plain = bits <= 8 and image.mode in ("RGB", "RGBA", "CMYK") and samples == len(image.getbands())
-        if not plain or _tag(image, _EXTRA, 2) == 1:  # of others, Pillow gives wrong pixels or none
-            return f"a TIFF of {samples} {bits}-bit bands in planes, which is not read: save it as 8-bit RGB"
+    if _tag(image, _PLANES, 1) == 2 and not _plain_planes(image):
+        bands = f"{_tag(image, _SAMPLES, 1)} {bits}-bit band(s)"
+        return f"a TIFF of {bands} in planes, which is not read: save it as 8-bit RGB or grey, not in planes"
     if bits <= 8 and _tag(image, _SAMPLE_FORMAT, 1) == 2:
         return "a TIFF of signed 8-bit values, which is not read: save it as unsigned or 16-bit values"
     compression = str(image.info.get("compression", "raw"))
     if not _can_decode(compression):
         return f"a TIFF compressed with {compression}, which this Pillow cannot read: save it with LZW or Deflate"
     return None
+
+
+def _plain_planes(image: Image.Image) -> bool:
+    """Whether Pillow reads a file in planes: of others it gives wrong pixels, or none."""
+    if _tag(image, _BITS, 1) != 8 or _tag(image, _SAMPLES, 1) != len(image.getbands()):
+        return False
+    if image.mode == "L":
+        return _tag(image, _PHOTOMETRIC, 0) == 1
+    return image.mode in ("RGB", "RGBA", "CMYK") and _tag(image, _EXTRA, 2) != 1
 
 
 def bit_depth(image: Image.Image) -> int | None:

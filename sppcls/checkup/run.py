@@ -11,9 +11,10 @@ from pathlib import Path
 from sppcls.building import val_sizes
 from sppcls.checkup.finding import Finding
 from sppcls.checkup.machine import cores, runs_folder, shared_memory
+from sppcls.checkup.pixels import pixels
 from sppcls.composition import compose
 from sppcls.config import Config, size_schedule
-from sppcls.data import Source, build_sources, check_headers, size_label
+from sppcls.data import Source, as_pixel_range, build_sources, check_headers, set_pixel_range, size_label
 from sppcls.data.files import FileSource
 from sppcls.data.sizes import area
 from sppcls.errors import SppclsError
@@ -73,8 +74,10 @@ def _images(config: Config) -> Iterator[Finding]:
     except SppclsError as error:
         yield Finding("problem", "images", str(error), "docs/faq.md#photos")
         return
+    set_pixel_range(as_pixel_range(data.pixel_range), *sources[:3])
     yield from classes(sources.train, sources.val)
     yield from files(sources.train, sources.val)
+    yield from pixels(sources.train)
     yield from _plan(replace(config, data=replace(data, check=False, download=False)), len(sources.train))
 
 

@@ -17,9 +17,11 @@ from sppcls.data import (
     Source,
     Splits,
     TrainTransform,
+    as_pixel_range,
     as_size,
     build_sources,
     check_headers,
+    set_pixel_range,
 )
 from sppcls.data.cache import ImageCache, cache_folders, open_cache
 from sppcls.data.datamodule import ImageDataModule
@@ -65,6 +67,7 @@ def load_sources(config: Config, classes: Sequence[str] | None = None) -> Splits
     for source in splits[:3]:
         if source is not None and classes is not None:
             keep_class_order(source, classes)
+    set_pixel_range(as_pixel_range(data.pixel_range), *splits[:3])
     if data.check:
         bad = [line for source in splits[:3] if source is not None for line in check_headers(source)]
         if bad:
@@ -129,8 +132,9 @@ def make_caches(
         chosen = "".join(
             f"/{path}" for path in (data.labels, data.train_dir, data.val_dir) if path is not None
         )
-        name = f"{data.name}/{os.path.realpath(str(data.root))}{chosen}/{data.val_fraction}/{data.max_pixels}/{split}"
         assert isinstance(source, FileSource)
+        reading = f"{data.val_fraction}/{source.max_pixels}/{source.pixel_range}"
+        name = f"{data.name}/{os.path.realpath(str(data.root))}{chosen}/{reading}/{split}"
         return open_cache(source, transform, folders, name, workers=data.workers, say=say)
 
     train_transform, eval_transform = make_transforms(config, schedule)

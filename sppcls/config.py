@@ -79,6 +79,9 @@ class DataConfig:
     check: bool = key("look at the header of every image file before training")
     on_error: str = key("an image that cannot be decoded in training", choices=("skip", "raise"))
     max_pixels: int = key("largest image accepted, in pixels", low=1)
+    pixel_range: Any = key(
+        "grey of more than 8 bits: full (white is the depth's largest value), image (each its own), [black,white]"
+    )
     cache: str = key("disk: decode and reduce the images once, before training", choices=("none", "disk"))
     cache_dir: str | None = key("folder of the cache; null: .sppcls-cache in root, or ~/.cache/sppcls")
     cache_shorter_side: int | None = key(

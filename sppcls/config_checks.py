@@ -190,6 +190,9 @@ def _check_together(config: Config) -> None:
             raise ConfigError(
                 f"augment.{name}={pair}: must be [low, high] with {low:g} < low <= high <= {high:g}"
             )
+    from sppcls.data.pixel_range import as_pixel_range
+
+    as_pixel_range(config.data.pixel_range)
     for name in ("mean", "std"):
         values = getattr(config.data, name)
         if len(values) != 3 or not all(0 <= v <= 1 for v in values) or (name == "std" and 0 in values):

@@ -12,9 +12,18 @@ from pathlib import Path
 from sppcls.building import batch_bytes
 from sppcls.checkup.finding import Finding
 from sppcls.checkup.machine import cores, runs_folder, shared_memory
+from sppcls.checkup.pixels import pixels
 from sppcls.composition import compose
 from sppcls.config import Config, size_schedule
-from sppcls.data import Source, Splits, build_sources, check_headers, size_label
+from sppcls.data import (
+    Source,
+    Splits,
+    as_pixel_range,
+    build_sources,
+    check_headers,
+    set_pixel_range,
+    size_label,
+)
 from sppcls.data.files import WARNING, FileSource
 from sppcls.errors import SppclsError
 from sppcls.run_checks import RunChecks, device_count
@@ -73,6 +82,7 @@ def _images(config: Config) -> Iterator[Finding]:
     except SppclsError as error:
         yield Finding("problem", "images", str(error), "docs/faq.md#photos")
         return
+    set_pixel_range(as_pixel_range(data.pixel_range), *sources[:3])
     if sources.found:
         recognised, *warnings = sources.found.split(WARNING)
         yield Finding("ok", "images", recognised)
@@ -80,6 +90,7 @@ def _images(config: Config) -> Iterator[Finding]:
             yield Finding("note", "images", warning)
     yield from classes(sources.train, sources.val)
     yield from files(sources.train, sources.val, sources.test)
+    yield from pixels(sources.train)
     if sources.test is not None:
         yield from _test_images(sources)
     yield from _plan(replace(config, data=replace(data, check=False, download=False)), len(sources.train))

@@ -6,8 +6,9 @@
 from sppcls.choices import CROPS, SCHEDULES, SOURCES
 from sppcls.data.dataset import Batch, ImageDataset, collate
 from sppcls.data.decode import MAX_PIXELS, decode, read_image
-from sppcls.data.files import FileSource, JoinedSource, Source, Splits, check_headers
+from sppcls.data.files import FileSource, JoinedSource, Source, Splits, check_headers, set_pixel_range
 from sppcls.data.folder import image_files, labelled_images
+from sppcls.data.pixel_range import PixelRange, as_pixel_range, trained_pixel_range
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import Size, SizeSchedule, as_size, batch_size_at, make_schedule, size_label
 from sppcls.data.sources import build_sources
@@ -25,11 +26,13 @@ __all__ = [
     "ImageDataset",
     "JoinedSource",
     "KeyedBatchSampler",
+    "PixelRange",
     "Size",
     "SizeSchedule",
     "Source",
     "Splits",
     "TrainTransform",
+    "as_pixel_range",
     "as_size",
     "batch_size_at",
     "build_sources",
@@ -41,5 +44,7 @@ __all__ = [
     "make_schedule",
     "prepare_batch",
     "read_image",
+    "set_pixel_range",
     "size_label",
+    "trained_pixel_range",
 ]

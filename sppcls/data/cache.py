@@ -199,7 +199,13 @@ def _reduced(
 def _made_of(source: FileSource) -> bytes:
     """A hash of all that decides the pixels: the files' names, sizes and times, and the decoders."""
     digest = hashlib.blake2b(digest_size=16)
-    versions = (PIL.__version__, torchvision.__version__, torch.__version__, source.max_pixels)
+    versions = (
+        PIL.__version__,
+        torchvision.__version__,
+        torch.__version__,
+        source.max_pixels,
+        source.pixel_range,
+    )
     digest.update(repr(versions).encode())
     for index in range(len(source)):
         name = source.name(index)

@@ -112,6 +112,19 @@ def check_header(
     return None
 
 
+def grey_values(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[float, float] | None:
+    """Lowest and highest value in a file of grey of more than 8 bits; None for all other files and unreadable ones."""
+    if odd_file(path):
+        return None
+    try:
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")
+            image = _open(file, max_pixels, "image")
+            return own_range(unsigned(np.asarray(image), image)) if _is_deep(image) else None
+    except Exception:  # Pillow raises nearly any type on damaged files
+        return None
+
+
 def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """(height, width) by an image file's header, before any rotation; None if it is unreadable."""
     try:
@@ -188,7 +201,7 @@ def _full_scale(image: Image.Image) -> int | None:
 
 def _raw_mode(image: Image.Image) -> str:
     """How Pillow reads the samples of a file; empty where it does not say."""
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):
         arguments = tile[3]
         first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
         return first if isinstance(first, str) else ""

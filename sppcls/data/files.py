@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
+from sppcls.data.pixel_range import PixelRange
 from sppcls.errors import ImageError
 
 WARNING = "; warning: "
@@ -61,7 +62,12 @@ class FileSource:
         classes: names of the classes.
         max_pixels: refuse larger images.
         ignored: number of files that were passed over because they are not images.
+
+    Attributes:
+        pixel_range: how grey of more than 8 bits becomes 8 bits; see :func:`set_pixel_range`.
     """
+
+    pixel_range: PixelRange = "full"
 
     def __init__(
         self,
@@ -92,7 +98,7 @@ class FileSource:
         path = self.root / self._names[index]
         if reason := odd_file(path):
             raise ImageError(f"{path}: {reason}")
-        return read_image(path, self.max_pixels)
+        return read_image(path, self.max_pixels, self.pixel_range)
 
 
 class ArraySource:
@@ -145,6 +151,13 @@ class JoinedSource:
         raise IndexError(index)
 
 
+def set_pixel_range(pixel_range: PixelRange, *sources: Source | None) -> None:
+    """Have the files of ``sources`` read with a pixel range; sources that are not files have 8 bits anyway."""
+    for source in sources:
+        if isinstance(source, FileSource):
+            source.pixel_range = pixel_range
+
+
 class _PackedStrings:
     """Strings in one buffer.
 
@@ -180,7 +193,8 @@ def keep_class_order(source: Source, classes: Sequence[str]) -> None:
 
 
 def check_headers(source: Source, threads: int = 16) -> list[tuple[str, str]]:
-    """(name, reason) of each image file whose header tells that it is unreadable: empty, no image, too large.
+    """(name, reason) of each image file whose header tells that it cannot be decoded: empty, no image, too large, of
+    pixels that have no 8-bit form.
 
     Takes about 0.3 ms per file; sources that are not files give an empty list.
     """
@@ -190,5 +204,7 @@ def check_headers(source: Source, threads: int = 16) -> list[tuple[str, str]]:
     # Pillow's warnings are silenced here, not in each thread: the list of filters is the whole process's.
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.simplefilter("ignore")
-        reasons = list(pool.map(lambda path: check_header(path, source.max_pixels), paths))
+        reasons = list(
+            pool.map(lambda path: check_header(path, source.max_pixels, source.pixel_range), paths)
+        )
     return [(source.name(index), reason) for index, reason in enumerate(reasons) if reason]

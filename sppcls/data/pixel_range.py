@@ -41,7 +41,7 @@ def as_pixel_range(value: object, key: str = "data.pixel_range") -> PixelRange:
 
 def trained_pixel_range(card: Mapping[str, Any]) -> PixelRange:
     """The range that a network was trained with; checkpoints from before there was a choice had ``full``."""
-    return as_pixel_range(card["config"].get("data", {}).get("pixel_range", "full"))
+    return as_pixel_range(card.get("config", {}).get("data", {}).get("pixel_range", "full"))
 
 
 def to_8_bits(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,15 @@ from PIL import Image
 
 from sppcls.data.kinds import image_kinds
 
-_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _SAMPLE_FORMAT = 254, 258, 262, 277, 284, 339
+_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _SAMPLE_FORMAT = (
+    254,
+    258,
+    262,
+    277,
+    284,
+    338,
+    339,
+)
 _ONE_BIT = ("tiff_ccitt", "group3", "group4")
 _READ_ONLY = ("raw", "tiff_jpeg", "tiff_raw_16", "tiff_thunderscan")
 
@@ -23,14 +31,24 @@ def tiff_refusal(image: Image.Image) -> str | None:
         # The real pixels lie elsewhere in the file.
         return f"a preview is its first image, as in a {image_kinds()['.dng'].name} file: {image_kinds()['.dng'].remedy}"
     bits = _tag(image, _BITS, 1)
-    if bits > 8 and _tag(image, _SAMPLES, 1) > 1 and _tag(image, _PLANES, 1) == 2:
-        return f"a TIFF of {bits}-bit colours in planes, which is not read: save it with 8 bits a colour"
+    if _tag(image, _PLANES, 1) == 2 and not _plain_planes(image):
+        bands = f"{_tag(image, _SAMPLES, 1)} {bits}-bit band(s)"
+        return f"a TIFF of {bands} in planes, which is not read: save it as 8-bit RGB or grey, not in planes"
     if bits <= 8 and _tag(image, _SAMPLE_FORMAT, 1) == 2:
         return "a TIFF of signed 8-bit values, which is not read: save it as unsigned or 16-bit values"
     compression = str(image.info.get("compression", "raw"))
     if not _can_decode(compression):
         return f"a TIFF compressed with {compression}, which this Pillow cannot read: save it with LZW or Deflate"
     return None
+
+
+def _plain_planes(image: Image.Image) -> bool:
+    """Whether Pillow reads a file in planes: of others it gives wrong pixels, or none."""
+    if _tag(image, _BITS, 1) != 8 or _tag(image, _SAMPLES, 1) != len(image.getbands()):
+        return False
+    if image.mode == "L":
+        return _tag(image, _PHOTOMETRIC, 0) == 1
+    return image.mode in ("RGB", "RGBA", "CMYK") and _tag(image, _EXTRA, 2) != 1
 
 
 def bit_depth(image: Image.Image) -> int | None:

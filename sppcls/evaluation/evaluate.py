@@ -11,7 +11,15 @@ from pathlib import Path
 
 from sppcls.classes import check_classes
 from sppcls.console import table
-from sppcls.data import Size, Source, as_size, labelled_images, size_label
+from sppcls.data import (
+    Size,
+    Source,
+    as_size,
+    labelled_images,
+    set_pixel_range,
+    size_label,
+    trained_pixel_range,
+)
 from sppcls.errors import ConfigError
 from sppcls.evaluation.evaluator import evaluate_protocol
 from sppcls.evaluation.predictions import Predictions
@@ -74,7 +82,11 @@ def evaluate(
         ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
     """
     card = net.card
-    source = labelled_images(images, card["classes"]) if isinstance(images, (str, os.PathLike)) else images
+    if isinstance(images, (str, os.PathLike)):
+        source: Source = labelled_images(images, card["classes"])
+        set_pixel_range(trained_pixel_range(card), source)
+    else:
+        source = images
     check_classes(card["classes"], source.classes, "the network")
     named = default_protocols(net) if protocols is None else protocols
     named = [named] if isinstance(named, str) else named

@@ -27,6 +27,7 @@ from torch import Tensor
 from sppcls.console import one_line, table
 from sppcls.data.decode import read_image
 from sppcls.data.geometry import default_shorter_side
+from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.data.sizes import Size
 from sppcls.data.stream import resize_whole
 from sppcls.data.transforms import prepare_batch
@@ -182,7 +183,10 @@ def explain(
     number = None if class_name is None else class_number(card["classes"], class_name)
     if shorter_side is None:
         shorter_side = default_shorter_side(tuple(card["val_sizes"][0]))
-    whole, name = (photo, "image") if isinstance(photo, Tensor) else (read_image(photo), Path(photo).name)
+    if isinstance(photo, Tensor):
+        whole, name = photo, "image"
+    else:
+        whole, name = read_image(photo, pixel_range=trained_pixel_range(card)), Path(photo).name
     image = resize_whole(whole, shorter_side)
     size = (image.shape[1], image.shape[2])
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sppcls.console import table
-from sppcls.data import labelled_images
+from sppcls.data import labelled_images, set_pixel_range, trained_pixel_range
 from sppcls.data.files import Source
 from sppcls.data.sizes import Size, area
 from sppcls.data.stream import Loaded, load_each
@@ -143,6 +143,7 @@ def level_errors(
     pyramid_of(net)
     card = net.card
     source = labelled_images(folder, card["classes"])
+    set_pixel_range(trained_pixel_range(card), source)
     main = tuple(card["val_sizes"][0])
     sizes = [tuple(size) for size in (card["architecture"]["input_size"], *card["val_sizes"])]
     view = EvalTransform(max(sizes, key=area), card["config"]["augment"]["shorter_side"])

@@ -39,6 +39,7 @@ from torch import Tensor
 
 import sppcls
 from sppcls.data.geometry import default_shorter_side
+from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.data.sizes import Size, as_size, size_label
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError
@@ -160,7 +161,8 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
     ``outputs`` (names, types, shapes), and ``preprocessing``: resize the upright RGB image, its aspect kept, so that
     its shorter side is ``shorter_side`` (bilinear, antialiased; larger where the crop needs it), then cut the central
     ``center_crop`` (height, width) if it is not null. ``min_size`` (height, width) is the smallest image that the file takes; with a fixed size it is the only one.
-    ``scale``, ``mean`` and ``std`` say what the graph itself does to the pixels: ``(pixel * scale - mean) / std``.
+    ``pixel_range`` says how grey of more than 8 bits became 8 bits in training: ``full``, ``image`` (each its own range)
+    or the values that are black and white. ``scale``, ``mean`` and ``std`` say what the graph itself does to the pixels: ``(pixel * scale - mean) / std``.
     """
     card = card_of(net)
     main = fixed or as_size(card["val_sizes"][0])
@@ -192,6 +194,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
             "center_crop": None if fixed is None else list(fixed),
             "interpolation": "bilinear, antialiased",
             "min_size": list(smallest),
+            "pixel_range": trained_pixel_range(card),
             "scale": 1 / 255,
             "mean": list(card["mean"]),
             "std": list(card["std"]),

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sppcls.data.decode import read_image
+from sppcls.data.pixel_range import PixelRange, trained_pixel_range
 from sppcls.data.sizes import Size
 from sppcls.data.stream import Loaded, in_chunks, load_each, same_shape_batches
 from sppcls.data.transforms import prepare_batch
@@ -51,11 +52,11 @@ class RowFile:
 class _Reading:
     """Image number -> what the network sees of it."""
 
-    def __init__(self, paths: Sequence[Path], view: View) -> None:
-        self.paths, self.view = paths, view
+    def __init__(self, paths: Sequence[Path], view: View, pixel_range: PixelRange) -> None:
+        self.paths, self.view, self.pixel_range = paths, view, pixel_range
 
     def __call__(self, index: int) -> Tensor:
-        image = read_image(self.paths[index])
+        image = read_image(self.paths[index], pixel_range=self.pixel_range)
         try:
             return self.view(image)
         except ImageError as error:
@@ -85,6 +86,7 @@ def stream_features(
     Yields:
         Numbers of the images, in order, and by layer their rows, float32 (n, length).
     """
+    reading = _Reading(paths, view, trained_pixel_range(net.card))
     training = net.training
     net.eval()
     try:
@@ -93,7 +95,7 @@ def stream_features(
             warnings.simplefilter("ignore", LevelLargerThanMapWarning)
             lengths = layer_lengths(net, layers, view.example)
         row_bytes = 4 * sum(lengths.values())
-        loaded = load_each(_Reading(paths, view), len(paths), workers)
+        loaded = load_each(reading, len(paths), workers)
         shown = tqdm(loaded, total=len(paths), disable=None, leave=False, unit="image", desc=view.kind)
         for chunk in in_chunks(_readable(shown, bad), lambda one: one[1].numel() + row_bytes):
             rows = {layer: np.empty((len(chunk), length), np.float32) for layer, length in lengths.items()}

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sppcls.data import EvalTransform, image_files, prepare_batch, read_image
+from sppcls.data import EvalTransform, PixelRange, image_files, prepare_batch, read_image, trained_pixel_range
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.sizes import Size
 from sppcls.data.stream import (
@@ -101,10 +101,10 @@ def predict_files(
     for name, value, least in (("top", top, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value < least:
             raise ConfigError(f"{name}={value}: must be at least {least}")
-    _card(net)
     if net.training:
         raise ConfigError("the network is in training mode; call net.eval() first")
-    reader = _Reader([str(file) for file in files], _transform(net, shorter_side))
+    pixel_range = trained_pixel_range(_card(net))
+    reader = _Reader([str(file) for file in files], _transform(net, shorter_side), pixel_range)
     # Each worker takes eight images at a time; for fewer, starting one takes longer than it saves.
     workers = min(workers, math.ceil(len(files) / 8)) if len(files) > 8 else 0
     loaded = load_each(reader, len(files), workers)
@@ -143,13 +143,18 @@ def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch
 class _Reader:
     """Image number i, ready for a batch: uint8 (h, w, 3), which load_each passes on as bytes."""
 
-    def __init__(self, paths: Sequence[str], transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self.paths, self.transform = paths, transform
+    def __init__(
+        self,
+        paths: Sequence[str],
+        transform: Callable[[torch.Tensor], torch.Tensor],
+        pixel_range: PixelRange,
+    ) -> None:
+        self.paths, self.transform, self.pixel_range = paths, transform, pixel_range
 
     def __call__(self, index: int) -> np.ndarray:
         path = self.paths[index]
         try:
-            image = self.transform(read_image(path))
+            image = self.transform(read_image(path, pixel_range=self.pixel_range))
         except ImageError as error:
             raise ImageError(str(error).removeprefix(f"{path}: ")) from None
         except MemoryError:

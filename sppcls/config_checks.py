@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
@@ -11,8 +10,9 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sppcls.config import Config, size_schedule
+from sppcls.config import Config, literal, size_schedule
 from sppcls.errors import ConfigError
+from sppcls.synonyms import closest
 
 _T = TypeVar("_T")
 
@@ -50,7 +50,7 @@ def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
     """
     _check_keys(schema, dict(values), "")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), all_literal(dict(values)))
         checked = cast(_T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(_wrong_type(schema, values, error)) from None
@@ -58,10 +58,19 @@ def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
     return checked
 
 
+def all_literal(values: Any) -> Any:
+    """Plain values of which OmegaConf looks nothing up any more."""
+    if isinstance(values, dict):
+        return {key: all_literal(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [all_literal(value) for value in values]
+    return literal(values) if isinstance(values, str) else values
+
+
 def suggest(word: str, choices: list[str]) -> str:
     """``" (did you mean 'levels'?)"`` or nothing."""
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = closest(word, choices)
+    return f" (did you mean {close!r}?)" if close else ""
 
 
 _DEVICES = "a number >= 1, a list of different GPU numbers >= 0, or auto"

@@ -27,6 +27,7 @@ from sppcls.config import Config
 from sppcls.config_checks import check_config
 from sppcls.config_files import use_own_reader
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
+from sppcls.files import check_local
 from sppcls.mistakes import explain
 
 # Hydra's own flags that print something instead of running.
@@ -111,6 +112,7 @@ def _check_ckpt_path(given: DictConfig) -> None:
     name = str(given.ckpt_path)
     if given.ckpt_path is None or name == "auto" or not name.strip() or os.path.lexists(name):
         return
+    check_local(name, "ckpt_path takes a path")
     if name not in ("last", "best"):
         raise CheckpointError(f"{name}: no such checkpoint")
     runs = Path(str(given.runs_dir)).glob(f"*/*/{name}.ckpt")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -86,7 +87,7 @@ def _wrong_choice(name: str, value: str, groups: Groups) -> str:
 
 
 def _photos(folder: str) -> str:
-    return f"data=folder data.root={folder}"
+    return shlex.join(["data=folder", f"data.root={folder}"])
 
 
 def _not_in_grammar(word: str, groups: Groups) -> str:
@@ -153,7 +154,7 @@ def no_key(word: str, groups: Groups) -> str:
     text = f"{word}: give key=value words, such as trainer.max_epochs=3"
     fitting = [group for group, choices in groups.items() if word in choices]
     if os.path.isfile(os.path.join(word, "last.ckpt")) or word.endswith(".ckpt"):
-        return f"{text}; to go on with that run type ckpt_path={word}"
+        return f"{text}; to go on with that run type {shlex.quote(f'ckpt_path={word}')}"
     if os.path.isdir(word):
         return f"{text}; for a folder of photos type {_photos(word)}"
     if len(fitting) == 1:
@@ -164,7 +165,7 @@ def no_key(word: str, groups: Groups) -> str:
 def _typed(key: str, value: str | None, groups: Groups) -> str:
     if key == "data" and value and value not in groups["data"]:
         return _photos(value)
-    return f"{key}={value or 'VALUE'}"
+    return shlex.quote(f"{key}={value or 'VALUE'}")
 
 
 def _elsewhere(word: str, groups: Groups, slips: bool = True) -> str | None:

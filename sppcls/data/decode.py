@@ -59,6 +59,23 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
             raise ImageError(f"damaged image ({_one_line(error)})") from error
 
 
+def from_pillow(image: Image.Image) -> torch.Tensor:
+    """The pixels of an open PIL image, treated as those of a file: uint8 (3, height, width), RGB.
+
+    Raises:
+        ImageError: it cannot be decoded, or its values are outside 8 or 16 bits.
+    """
+    try:
+        copy = image.copy()
+        # Which copy() leaves behind, and which says how the image is turned.
+        copy.info = dict(image.info)
+        return _to_tensor(copy)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises nearly any type on damaged files
+        raise ImageError(f"damaged image ({_one_line(error)})") from error
+
+
 def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> torch.Tensor:
     """:func:`decode` a file or a pipe: uint8 (3, height, width); the ImageError names the file."""
     if reason := odd_file(path, pipes=True):

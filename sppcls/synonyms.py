@@ -74,7 +74,7 @@ def meant(word: str, keys: Mapping[str, str], groups: Sequence[str], slips: bool
     """
     plain = {_plain(name): full for name, full in keys.items()} | {_plain(group): group for group in groups}
     typed = _plain(word)
-    if found := plain.get(typed) or _MEANT.get(typed):
+    if found := _MEANT.get(typed) or plain.get(typed):
         return found
     if not slips:
         return None

@@ -73,6 +73,16 @@ def test_any_text_survives_a_sweep_and_a_printed_command(text: str) -> None:
     assert compose_unchecked([printed]).ckpt_path == str(path)
 
 
+def answer(loaded: Loaded, words: list[str]) -> tuple[int | None, str]:
+    """Exit status and output of a start of the real program."""
+    process = loaded.start(words)
+    try:
+        output, _ = process.communicate()
+        return process.returncode, output
+    finally:
+        process.close()
+
+
 def test_odd_names_arrive_through_the_real_command(loaded: Loaded, tmp_path: Path) -> None:
     """Every odd name in several keys of one start, as a shell would hand it over."""
     keys = (
@@ -87,9 +97,8 @@ def test_odd_names_arrive_through_the_real_command(loaded: Loaded, tmp_path: Pat
     for start in range(0, len(ODD), len(keys)):
         given = dict(zip(keys, ODD[start : start + len(keys)], strict=False))
         words = [f"{key}={value}" for key, value in given.items()]
-        process = loaded.start(["-m", "sppcls", "train", "data=folder", *words, "--cfg", "job"])
-        output, _ = process.communicate()
-        assert process.returncode == 0, output
+        status, output = answer(loaded, ["-m", "sppcls", "train", "data=folder", *words, "--cfg", "job"])
+        assert status == 0, output
         config = yaml.safe_load(output)
         for key, value in given.items():
             group, _, last = key.rpartition(".")
@@ -103,13 +112,11 @@ def test_a_run_with_odd_names_is_trained_and_resumed_by_the_command_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = [*tiny_words, "runs_dir=a, (b) it's #1", "trainer.max_epochs=1"]
-    process = loaded.start(["train.py", *words])
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
+    status, output = answer(loaded, ["train.py", *words])
+    assert status == 0, output
     (folder,) = Path("a, (b) it's #1").glob("shapes/*")
-    again = loaded.start(["train.py", *shlex.split(resume_word(folder)), "trainer.max_epochs=2"])
-    output, _ = again.communicate()
-    assert again.returncode == 0, output
+    status, output = answer(loaded, ["train.py", *shlex.split(resume_word(folder)), "trainer.max_epochs=2"])
+    assert status == 0, output
     assert len((folder / "metrics.csv").read_text().splitlines()) == 3
 
 
@@ -163,12 +170,15 @@ def test_words_and_options_come_in_any_order(loaded: Loaded, tmp_path: Path) -> 
         ["--cfg=job", "seed=3", "-cd", str(own), "pyramid=mine"],
         ["seed=3", f"--config-dir={own}", "-c", "job", "--", "pyramid=mine"],
     ):
-        process = loaded.start(["train.py", *words])
-        output, _ = process.communicate()
+        _, output = answer(loaded, ["train.py", *words])
         config = yaml.safe_load(output)
         assert (config["pyramid"]["levels"], config["seed"]) == ([5, 1], 3), words
-        sizes = loaded.start(["-m", "sppcls", "sizes", "seed=3", "--config-dir", str(own), "pyramid=mine"])
-        assert "5 x 5" in sizes.communicate()[0]
+        assert (
+            "5 x 5"
+            in answer(loaded, ["-m", "sppcls", "sizes", "seed=3", "--config-dir", str(own), "pyramid=mine"])[
+                1
+            ]
+        )
     line = read_command_line(["seed=0,1", "--config-dir", "d", "pyramid=l1", "-m"])
     assert line == (["seed=0,1", "pyramid=l1"], {"--config-dir": "d", "--multirun": ""})
 

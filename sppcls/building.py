@@ -203,4 +203,10 @@ def check_size(net: SPPClassifier, size: Size) -> None:
     try:
         net.check_input_size(*size)
     except ValueError as error:
-        raise ConfigError(f"sizes: {' '.join(str(error).split())}") from None
+        remedy = ""
+        if net.fixed_size is not None:
+            height, width = net.fixed_size
+            one = height if height == width else f"[{height},{width}]"
+            typed = "sizes=single_224" if one == 224 else f"sizes=single_224 sizes.sizes=[{one}]"
+            remedy = f"; type {typed} to train it at one size"
+        raise ConfigError(f"sizes: {' '.join(str(error).split())}{remedy}") from None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import yaml
 from hydra import compose as hydra_compose
@@ -19,22 +17,25 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sppcls.config import Config, as_dict
-from sppcls.config_checks import check_config, suggest, what_it_may_be
+from sppcls.config import Config, as_dict, in_quotes, literal
+from sppcls.config_checks import all_literal, check_config, resolved
+from sppcls.config_files import use_own_reader
 from sppcls.errors import CheckpointError, ConfigError
+from sppcls.mistakes import explain, no_key, unknown_option
+from sppcls.overrides import in_grammar
 
 CONFIG_NAME = "train"
 
 # Folders of conf/ that are no part of a run's config: named by evaluation.protocols, +sweep= and +search=.
 NO_GROUPS = ("protocol", "sweep", "search")
 
-# Hydra's command line.
-_ONE_OF = ("--run", "-r", "--multirun", "-m", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
-_OPTIONS_WITH_VALUE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--cfg", "-c", "--package",
-                       "-p", "--info", "-i", "--experimental-rerun")  # fmt: skip
-_VALUE_NEEDED = tuple(option for option in _OPTIONS_WITH_VALUE if option not in ("--info", "-i"))
-_OPTIONS = ("--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion",
-            "-sc")  # fmt: skip
+# Hydra's command line: options that show or do something else than one run, of which there may be one; and its others.
+_ONE_OF = {"--run": "-r", "--multirun": "-m", "--cfg": "-c", "--info": "-i", "--shell-completion": "-sc"}
+_OTHERS = {"--config-path": "-cp", "--config-name": "-cn", "--config-dir": "-cd", "--package": "-p",
+           "--experimental-rerun": "", "--hydra-help": "", "--version": "", "--resolve": ""}  # fmt: skip
+_LONG = {short: long for long, short in {**_ONE_OF, **_OTHERS}.items() if short}
+_WITH_VALUE = ("--config-path", "--config-name", "--config-dir", "--cfg", "--package", "--experimental-rerun")
+_INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 def conf_dir() -> Path:
@@ -71,12 +72,14 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
 
 def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
     """As :func:`compose`, before the values are checked."""
-    words = [*overrides, *searchpath_words(config_dir)]
+    words = [*in_grammar(overrides), *searchpath_words(config_dir)]
     try:
         with hydra_session():
             return hydra_compose(CONFIG_NAME, overrides=words)
+    except ConfigError:
+        raise
     except Exception as error:  # Hydra raises nearly any type on odd words, and nothing but Hydra runs here
-        raise ConfigError(explain(error, overrides, config_dir)) from None
+        raise ConfigError(explain(error, overrides, group_choices(config_dir))) from None
 
 
 def searchpath_words(config_dir: str | Path | None) -> list[str]:
@@ -89,8 +92,7 @@ def searchpath_words(config_dir: str | Path | None) -> list[str]:
         return []
     if not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
-    place = str(Path(config_dir).resolve()).replace("'", "\\'")
-    return [f"hydra.searchpath=['file://{place}']"]
+    return [f"hydra.searchpath=[{in_quotes(literal(f'file://{Path(config_dir).resolve()}'))}]"]
 
 
 @contextmanager
@@ -98,6 +100,7 @@ def hydra_session() -> Iterator[Hydra]:
     """Hydra on our configs; inside a running Hydra program its global state is put back afterwards."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
+    use_own_reader()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             session = GlobalHydra.instance().hydra
@@ -106,89 +109,6 @@ def hydra_session() -> Iterator[Hydra]:
     finally:
         if outer is not None:
             GlobalHydra.instance().hydra = outer
-
-
-def explain(error: Exception, overrides: Sequence[str], config_dir: str | Path | None) -> str:
-    """Hydra's message, which has several lines, as one that names what is allowed."""
-    text = str(error)
-    known = group_choices(config_dir)
-    for override in overrides:
-        name, _, value = override.lstrip("+~").partition("=")
-        if (
-            name in known
-            and value
-            and value not in known[name]
-            and (
-                f"{name}/{value}" in text
-                or (value.startswith("[") and f"'{name}/" in text)  # a list of choices
-                or "Config group override" in text  # that it is no string, as in sizes=224
-            )
-        ):
-            return f"{name}={value}: choose from {', '.join(known[name])}{suggest(value, known[name])}"
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        return _unknown_key(unknown.group(1), known)
-    for override in overrides:
-        name, _, value = override.lstrip("+~").partition("=")
-        if (
-            text.startswith("Error merging override")
-            and override in text
-            and (wanted := what_it_may_be(name))
-        ):
-            return f"{name}={value}: must be {wanted}"
-        if "integer string conversion" in text and re.search(
-            rf"\d{{{sys.get_int_max_str_digits() + 1}}}", value
-        ):
-            return f"{name}={value[:20]}...: too long a number"
-    if any(
-        sign in text
-        for sign in (
-            "mismatched input",
-            "token recognition",
-            "LexerNoViable",
-            "extraneous input",
-            "no viable",
-        )
-    ):
-        reason = text.splitlines()[0]
-        return f"{reason}: give key=value words; a value with blanks or = , [ ] {{ }} needs quotes: 'key=\"value\"'"
-    return " ".join(text.split())
-
-
-def _unknown_key(full: str, known: Mapping[str, Sequence[str]]) -> str:
-    """What to say of a key that is not there; ``known`` are the choices of the groups."""
-    parent, _, last = full.rpartition(".")
-    if full in known:
-        return f"{full}: a group; choose from {', '.join(known[full])}, or set its keys as {full}.KEY=VALUE"
-    composed = compose_unchecked([])
-    if not parent:
-        shipped = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
-        siblings = sorted({*known, *map(str, shipped)} - {"experiment", "defaults", "hydra"})
-    elif isinstance(inside := OmegaConf.select(composed, parent), DictConfig):
-        siblings = list(map(str, inside))
-    else:
-        groups = [str(k) for k, value in composed.items() if isinstance(value, DictConfig)]
-        root = full.partition(".")[0]
-        if root in groups:
-            return f"{full}: {parent} has no keys of its own"
-        return f"{full}: unknown group {root}{suggest(root, groups)}; groups: {', '.join(sorted(groups))}"
-    meant = suggest(last, siblings) or _suggest_anywhere(last)
-    where = f"; known in {parent}: " if parent else "; known: "
-    return f"{full}: unknown key{meant}{where}{', '.join(siblings)}"
-
-
-def _suggest_anywhere(word: str) -> str:
-    """A key of any group whose last part looks like ``word``: ``lr`` means ``optimizer.lr``."""
-    composed = OmegaConf.to_container(compose_unchecked([]), resolve=True)
-    assert isinstance(composed, dict)
-    full: dict[str, str] = {}
-    for group, keys in composed.items():
-        for key in keys if isinstance(keys, dict) else []:
-            full[str(key)] = ".".join((str(group), str(key)))
-    close = difflib.get_close_matches(word, list(full), n=1) or [
-        name for name in full if word and word in name
-    ]
-    return f" (did you mean {full[close[0]]!r}?)" if close else ""
 
 
 def restore(
@@ -209,19 +129,22 @@ def restore(
     names = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
     if any(name.startswith("experiment") for name in names):
         return check_config(given)  # an experiment says everything
-    if "${" in str(saved):  # it was saved resolved, so somebody else put it there, to read what is here
+    # It was saved resolved, so somebody else put it there, to read what is here.
+    if re.search(r"\$\{[^{}']*\}", str(saved)):
         raise ConfigError("the config in the checkpoint holds ${...}, which a saved config never does")
+    values = resolved(given)
     # Keys that the program has learnt since have no value there.
     try:
-        merged = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(given)), dict(saved))
+        merged = OmegaConf.merge(OmegaConf.create(all_literal(values)), all_literal(dict(saved)))
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0]
         raise CheckpointError(f"{path}: damaged: config is not as sppcls writes it ({reason})") from None
     config = cast(DictConfig, merged)
-    for name in names:
+    for name in [*names, "ckpt_path"]:
         if not name.startswith("hydra"):
-            OmegaConf.update(config, name, OmegaConf.select(given, name), merge=False)
-    OmegaConf.update(config, "ckpt_path", given.ckpt_path)
+            value = OmegaConf.select(given, name)
+            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            OmegaConf.update(config, name, all_literal(plain), merge=False)
     return check_config(config)
 
 
@@ -230,31 +153,79 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True, width=110)
 
 
-def command_line_overrides(argv: Sequence[str]) -> tuple[list[str], str | None]:
-    """The ``key=value`` words of a Hydra command line, and its ``--config-dir`` if any.
+class CommandLine(NamedTuple):
+    """The words of a Hydra command line, whatever their order.
+
+    Attributes:
+        overrides: its ``key=value`` words, as they were typed.
+        options: Hydra's options by their long names, with their values; of one without, it is empty.
+    """
+
+    overrides: list[str]
+    options: dict[str, str]
+
+    @property
+    def config_dir(self) -> str | None:
+        """The folder with more configs, if one is named."""
+        return self.options.get("--config-dir")
+
+    def for_hydra(self) -> list[str]:
+        """The same for Hydra's parser, which takes words in its grammar, and options before them."""
+        options = [part for option, value in self.options.items() for part in (option, value) if part]
+        return [*options, *in_grammar(self.overrides)]
+
+
+def read_command_line(argv: Sequence[str]) -> CommandLine:
+    """Tell words from options; after ``--`` all are words.
 
     Raises:
         ConfigError: an option that Hydra does not have, or a word that sets no key.
     """
     overrides: list[str] = []
-    config_dir: str | None = None
-    words = iter(argv)
-    for word in words:
-        option, _, value = word.partition("=")
-        if option in _OPTIONS_WITH_VALUE:
-            value = value if "=" in word else next(words, "")
-            if option in _VALUE_NEEDED and (not value or value.startswith("-")):
-                raise ConfigError(f"{option}: needs a value; see --help")
-            config_dir = value if option in ("--config-dir", "-cd") else config_dir
-        elif word.startswith("-"):
-            if option not in _OPTIONS:
-                meant = _suggest_anywhere(option.lstrip("-").replace("-", "_"))
-                raise ConfigError(f"{option}: unknown option{meant}; keys are set as key=value, see --help")
-        elif "=" not in word and not word.startswith("~"):
-            raise ConfigError(f"{word}: give key=value words, such as trainer.max_epochs=3; see --help")
-        else:
+    options: dict[str, str] = {}
+    words = list(argv)
+    only_words = False
+    while words:
+        word = words.pop(0)
+        if only_words or not word.startswith("-"):
+            if "=" not in word and not word.startswith("~"):
+                raise ConfigError(no_key(word, group_choices()))
             overrides.append(word)
-    chosen = [word for word in argv if word.partition("=")[0] in _ONE_OF]
+            continue
+        if word == "--":
+            only_words = True
+            continue
+        option, equals, value = word.partition("=")
+        long = _LONG.get(option, option)
+        following = words[0] if words and not words[0].startswith("-") else ""
+        if long in _WITH_VALUE:
+            if not equals:
+                value = following
+                del words[: bool(following)]
+            if not value or value.startswith("-"):
+                raise ConfigError(f"{option}: needs a value; see --help")
+        elif long == "--info":
+            if not equals and following in _INFOS:
+                value = words.pop(0)
+            value = value or "all"
+        elif long not in _ONE_OF and long not in _OTHERS:
+            if not equals and "=" not in following:
+                value = following
+            raise ConfigError(unknown_option(option, value, group_choices()))
+        if long == "--config-dir":
+            value = os.path.expanduser(value)
+        options[long] = value
+    chosen = [option for option in options if option in _ONE_OF]
     if len(chosen) > 1:
         raise ConfigError(f"{' '.join(chosen)}: one of them at a time")
-    return overrides, os.fspath(config_dir) if config_dir else None
+    return CommandLine(overrides, options)
+
+
+def command_line_overrides(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """The ``key=value`` words of a Hydra command line, and its ``--config-dir`` if any.
+
+    Raises:
+        ConfigError: as :func:`read_command_line`.
+    """
+    line = read_command_line(argv)
+    return line.overrides, line.config_dir

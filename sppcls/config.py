@@ -7,6 +7,7 @@ a silent default. :mod:`sppcls.config_checks` turns any values into a :class:`Co
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,13 +32,29 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+def literal(text: str) -> str:
+    """A text of which OmegaConf looks nothing up: ``${`` is escaped."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def in_quotes(text: str) -> str:
+    """A text in double quotes of Hydra's grammar; what it says in ``${...}`` is still looked up."""
+    # A backslash is one, unless it stands before a quote.
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text) + '"'
+
+
 def hydra_word(key: str, value: object) -> str:
     """``key=value`` with the quotes that Hydra's grammar asks for."""
     text = str(value)
-    if re.fullmatch(r"[\w./~@%+-]+", text):
+    if not isinstance(value, str | os.PathLike) or _PLAIN.fullmatch(text):
         return f"{key}={text}"
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{key}="{escaped}"'
+    return f"{key}={in_quotes(literal(text))}"
+
+
+# Text that Hydra takes for nothing else, and that no reader takes for a home folder or a variable.
+_PLAIN = re.compile(
+    r"(?!(?:null|true|false|nan|inf)\Z)(?:\.{0,2}/|[a-z_])[\w./@%+-]*", re.ASCII | re.IGNORECASE
+)
 
 
 def key(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
@@ -11,8 +10,10 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sppcls.config import Config, size_schedule
+from sppcls.config import Config, literal, size_schedule
 from sppcls.errors import ConfigError
+from sppcls.files import check_local
+from sppcls.synonyms import closest
 
 _T = TypeVar("_T")
 
@@ -50,7 +51,7 @@ def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
     """
     _check_keys(schema, dict(values), "")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), dict(values))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), all_literal(dict(values)))
         checked = cast(_T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(_wrong_type(schema, values, error)) from None
@@ -58,10 +59,19 @@ def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
     return checked
 
 
+def all_literal(values: Any) -> Any:
+    """Plain values of which OmegaConf looks nothing up any more."""
+    if isinstance(values, dict):
+        return {key: all_literal(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [all_literal(value) for value in values]
+    return literal(values) if isinstance(values, str) else values
+
+
 def suggest(word: str, choices: list[str]) -> str:
     """``" (did you mean 'levels'?)"`` or nothing."""
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = closest(word, choices)
+    return f" (did you mean {close!r}?)" if close else ""
 
 
 _DEVICES = "a number >= 1, a list of different GPU numbers >= 0, or auto"
@@ -175,7 +185,7 @@ def _check_together(config: Config) -> None:
     every, val_every = config.evaluation.every, config.trainer.val_every
     if every is not None and every % val_every:
         raise ConfigError(
-            f"evaluation.every={every}: must be a multiple of trainer.val_every={val_every}, when weights are tested"
+            f"evaluation.every={every}: must be a multiple of trainer.val_every={val_every}, such as evaluation.every={every + -every % val_every}"
         )
     if config.sizes.val_sizes is not None:
         if not config.sizes.val_sizes:
@@ -200,7 +210,9 @@ def _check_together(config: Config) -> None:
     if len(config.optimizer.betas) != 2 or not all(0 <= b < 1 for b in config.optimizer.betas):
         raise ConfigError(f"optimizer.betas={config.optimizer.betas}: must be two numbers in [0, 1)")
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
-        raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum > 0")
+        raise ConfigError(
+            "optimizer.nesterov=true: needs optimizer.momentum > 0, such as optimizer.momentum=0.9"
+        )
     if not all(0 < m < 1 for m in config.scheduler.milestones):
         raise ConfigError(
             f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1"
@@ -211,16 +223,29 @@ def _check_together(config: Config) -> None:
     if not (devices == "auto" or number or (numbers and len(set(devices)) == len(devices))):
         raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
+    for name, place in (
+        ("data.root", config.data.root),
+        ("data.cache_dir", config.data.cache_dir),
+        ("backbone.weights", config.backbone.weights),
+        ("ckpt_path", config.ckpt_path),
+        ("runs_dir", config.runs_dir),
+    ):
+        if place is not None:
+            check_local(place, f"{name} takes a path")
     if config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
         )
     if config.data.name != "shapes" and not config.data.root:
-        raise ConfigError(f"data.root: missing; data={config.data.name} needs the folder of its images")
+        raise ConfigError(
+            f"data.root: missing; data={config.data.name} needs the folder of its images: data.root=FOLDER"
+        )
     if config.trainer.max_epochs % config.trainer.val_every:
+        epochs = config.trainer.max_epochs
+        fitting = [n for n in range(1, min(epochs, 100) + 1) if epochs % n == 0]
         raise ConfigError(
             f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
-            f"{config.trainer.max_epochs}, so that the last epoch is validated"
+            f"{config.trainer.max_epochs}, so that the last epoch is validated: choose from {', '.join(map(str, fitting))}"
         )
 
 
@@ -234,15 +259,18 @@ def _check_cache(config: Config) -> None:
                 )
         return
     if data.name in ("shapes", "cifar10"):
-        raise ConfigError(f"data.cache={data.cache}: data={data.name} has no image files; choose none")
+        raise ConfigError(
+            f"data.cache={data.cache}: data={data.name} has no image files; type data.cache=none"
+        )
     if side is not None:
         if config.augment.crop != "resized":
             raise ConfigError(
-                f"data.cache_shorter_side={side}: only for augment.crop=resized; with crop={config.augment.crop} "
+                f"data.cache_shorter_side={side}: only for augment.crop=resized (add augment=resized); with crop={config.augment.crop} "
                 "the images are reduced to the side that it cuts from"
             )
         region = size_schedule(config).largest
         if side < min(region):
             raise ConfigError(
-                f"data.cache_shorter_side={side}: at least the region's {min(region)} are needed"
+                f"data.cache_shorter_side={side}: at least the region's {min(region)} are needed: "
+                f"data.cache_shorter_side={min(region)}"
             )

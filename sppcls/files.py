@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from sppcls.errors import ConfigError
+
+
+def check_local(path: str | os.PathLike[str], wants: str) -> None:
+    """Refuse an address of the web where a file is wanted.
+
+    Args:
+        path: what was named.
+        wants: what is wanted, as "sppcls predicts image files".
+
+    Raises:
+        ConfigError: it is an address such as ``https://...``.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
+        address = re.sub(r":/+", "://", str(path), count=1)  # a path has lost a slash
+        raise ConfigError(f"{address}: is a URL; {wants}: download it first, and name the file")
 
 
 def check_new_file(path: str | os.PathLike[str], overwrite: bool, option: str = "--out") -> Path:

@@ -16,19 +16,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls.composition import (
     CONFIG_NAME,
-    command_line_overrides,
-    compose,
+    CommandLine,
     compose_unchecked,
     conf_dir,
-    explain,
+    group_choices,
+    read_command_line,
     restore,
 )
 from sppcls.config import Config
 from sppcls.config_checks import check_config
-from sppcls.errors import ConfigError, SppclsError
+from sppcls.config_files import use_own_reader
+from sppcls.errors import CheckpointError, ConfigError, SppclsError
+from sppcls.files import check_local
+from sppcls.mistakes import explain
 
 # Hydra's own flags that print something instead of running.
-_NOT_A_RUN = ("--info", "-i", "--hydra-help", "--version", "--shell-completion", "-sc", "--cfg", "-c")
+_NOT_A_RUN = ("--info", "--hydra-help", "--version", "--shell-completion", "--cfg")
 
 
 def run(words: list[str]) -> int:
@@ -37,17 +40,20 @@ def run(words: list[str]) -> int:
     Raises:
         SppclsError: one line; for a single run before Hydra starts, where the config is at fault.
     """
-    overrides, config_dir = command_line_overrides(words)
-    if {"-m", "--multirun"} & set(words):
-        return _sweep(words, overrides, config_dir)
+    line = read_command_line(words)
+    overrides, config_dir = line.overrides, line.config_dir
+    if "--multirun" in line.options:
+        return _sweep(line)
     for word in overrides:
         if word.lstrip("+~").startswith("sweep="):
             raise ConfigError(f"{word}: is a list of runs; add -m")
-    one_run = not any(word.split("=")[0] in _NOT_A_RUN for word in words)
+    one_run = not any(option in _NOT_A_RUN for option in line.options)
     if one_run and "LOCAL_RANK" not in os.environ:
-        compose_unchecked(overrides, config_dir)
+        given = compose_unchecked(overrides, config_dir)
         if not any(word.lstrip("+").startswith("ckpt_path=") for word in overrides):
-            compose(overrides, config_dir)
+            check_config(given)
+        else:
+            _check_ckpt_path(given)
     failed: list[SppclsError] = []
     argv = sys.argv
 
@@ -59,12 +65,13 @@ def run(words: list[str]) -> int:
         except SppclsError as error:
             failed.append(error)
 
-    sys.argv = [argv[0], *words]
+    sys.argv = [argv[0], *line.for_hydra()]
+    use_own_reader()
     try:
         with _hydra_errors_raised():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides, config_dir)) from None
+        raise ConfigError(explain(error, overrides, group_choices(config_dir))) from None
     finally:
         sys.argv = argv
     if failed:
@@ -86,14 +93,34 @@ def _hydra_errors_raised() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def _sweep(words: list[str], overrides: list[str], config_dir: str | None) -> int:
+def _sweep(line: CommandLine) -> int:
     from sppcls.sweeping.launch import run_sweep
 
-    for word in words:
-        if word.split("=")[0] in _NOT_A_RUN:
-            raise ConfigError(f"{word}: shows one run; leave out -m")
-    run_sweep(overrides, config_dir)
+    for option in line.options:
+        if option in _NOT_A_RUN:
+            raise ConfigError(f"{option}: shows one run; leave out -m")
+    run_sweep(line.overrides, line.config_dir)
     return 0
+
+
+def _check_ckpt_path(given: DictConfig) -> None:
+    """Refuse what is no checkpoint before anything that takes seconds is loaded.
+
+    Raises:
+        CheckpointError: nothing has that name.
+    """
+    name = str(given.ckpt_path)
+    if given.ckpt_path is None or name == "auto" or not name.strip() or os.path.lexists(name):
+        return
+    check_local(name, "ckpt_path takes a path")
+    if name not in ("last", "best"):
+        raise CheckpointError(f"{name}: no such checkpoint")
+    runs = Path(str(given.runs_dir)).glob(f"*/*/{name}.ckpt")
+    newest = max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
+    which = "a run's folder" if newest is None else f"a run's folder; the newest is {newest.parent}"
+    raise CheckpointError(
+        f"ckpt_path={name}: name {which}; ckpt_path=auto goes on with the newest run of the same configuration"
+    )
 
 
 def _train(given: DictConfig, overrides: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 
@@ -105,4 +106,11 @@ def device_count(config: Config) -> int:
             raise ConfigError(
                 f"trainer.devices={devices}: torch sees {there} GPU(s) here; choose at most {there}, or numbers below"
             )
-    return count * config.trainer.num_nodes
+    processes = count * config.trainer.num_nodes
+    # Lightning's own condition: other processes cannot be started from the cells of a notebook.
+    if hasattr(sys, "ps1") and (config.trainer.strategy == "ddp" or processes > 1):
+        raise ConfigError(
+            f"trainer.strategy={config.trainer.strategy} on {processes} device(s): cannot run in a notebook or an "
+            "interactive Python; train in a terminal, or type trainer.strategy=auto trainer.devices=1"
+        )
+    return processes

@@ -72,7 +72,6 @@ BAD = [
     ("data.batch_size=null", "data.batch_size=null: must be a whole number"),
     ("augment.scale=1", "augment.scale=1: must be a list of numbers"),
     ("head.hidden=[a]", "head.hidden=['a']: must be a list of whole numbers"),
-    ("name=[1]", "name=[1]: must be text"),
     ("optimizer.lr=0", "optimizer.lr=0.0: must be > 0"),
     ("optimizer.lr=-1", "optimizer.lr=-1.0: must be > 0"),
     ("optimizer.lr=nan", "optimizer.lr=nan"),
@@ -120,7 +119,12 @@ BAD = [
     ("seed=-1", "seed=-1: must be >= 0"),
     ("ema.decay=1", "ema.decay=1.0"),
     ("pyramid.levels='[4,2,1]'", "pyramid.levels"),
-    ("ckpt_path=a=b.ckpt", "needs quotes"),
+    ("optimizer.lr=a=b", "optimizer.lr=a=b: must be a number"),
+    ("pyramid.levels=[6,", "pyramid.levels=[6,: must be a list or null; write it without blanks"),
+    ("pyramid=l4:2", "pyramid=l4:2: choose from l1, "),
+    ("seed=1,2", "seed=1,2: several values; add -m to train with each of them, or make a list: seed=[1,2]"),
+    ("lr=a=b", "lr: unknown key (did you mean 'optimizer.lr'?); type optimizer.lr=a=b"),
+    ("a&b=1", "a&b=1: cannot be read ("),
 ]  # fmt: skip
 
 

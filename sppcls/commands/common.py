@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Collection
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sppcls.console import one_line
-from sppcls.errors import ConfigError
+from sppcls.errors import CheckpointError, ConfigError
+from sppcls.files import check_local
 
 if TYPE_CHECKING:
     from sppcls.nn import SPPClassifier
@@ -25,6 +28,10 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, with options and other words in any order."""
+        return self.parse_intermixed_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -69,6 +76,33 @@ def report_bad(fate: str, lines: Collection[str]) -> int:
     return 1 if lines else 0
 
 
+# What is taken for a checkpoint, by the end of its name, and what it is.
+_NO_CHECKPOINT = {
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"): "is an image",
+    (".onnx", ".pt2"): "is an exported network",
+    (".npz",): "holds predictions or features; `sppcls compare` takes predictions",
+    (".zip", ".tar", ".gz", ".tgz", ".7z"): "is an archive",
+    (".yaml", ".yml", ".json", ".csv"): "is no checkpoint",
+}
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Refuse what cannot be a checkpoint by its name, before anything that takes seconds is loaded.
+
+    Raises:
+        CheckpointError: one line on what it is instead, and what to name.
+    """
+    check_local(checkpoint, "sppcls reads checkpoint files")
+    path = Path(checkpoint)
+    if os.path.isdir(path):
+        there = [str(path / name) for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
+        name = " or ".join(there) or path / "last.ckpt"
+        raise CheckpointError(f"{checkpoint}: a folder; name a checkpoint file such as {name}")
+    for ends, what in _NO_CHECKPOINT.items():
+        if path.suffix.lower() in ends:
+            raise CheckpointError(f"{checkpoint}: {what}; CKPT comes first: best.ckpt or last.ckpt of a run")
+
+
 def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> SPPClassifier:
     """The network of a checkpoint on a device, in evaluation mode.
 
@@ -76,6 +110,7 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
         CheckpointError: the checkpoint cannot be used.
         ConfigError: no such device.
     """
+    check_checkpoint(checkpoint)
     import torch
 
     from sppcls.engine.checkpoint import load_classifier

@@ -5,13 +5,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive, report_bad
+from sppcls.commands.common import (
+    Parser,
+    add_checkpoint,
+    add_device,
+    check_checkpoint,
+    load,
+    positive,
+    report_bad,
+)
 from sppcls.errors import ConfigError
 
 
 def run(words: list[str]) -> int:
     """Evaluate; 1 if an image could not be tested."""
     args = _parser().parse_args(words)
+    check_checkpoint(args.checkpoint)
+    for word in args.data:
+        if "=" not in word:
+            raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
     from sppcls.building import load_sources
     from sppcls.classes import check_classes
     from sppcls.composition import compose_unchecked, restore
@@ -34,9 +46,6 @@ def run(words: list[str]) -> int:
         )
     net = load(args.checkpoint, args.device, args.threads)
     card = net.card
-    for word in args.data:
-        if "=" not in word:
-            raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
     saved = {**card["config"], "ckpt_path": None}
     config = restore(saved, compose_unchecked(args.data), args.data, args.checkpoint)
     config.data.check = False  # an unreadable image is named at the end, and the rest is tested

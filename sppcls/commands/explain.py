@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive, report_bad
-from sppcls.files import check_new_file
+from sppcls.commands.common import (
+    Parser,
+    add_checkpoint,
+    add_device,
+    check_checkpoint,
+    load,
+    positive,
+    report_bad,
+)
+from sppcls.errors import ConfigError
+from sppcls.files import check_local, check_new_file
 
 
 def run(words: list[str]) -> int:
@@ -19,6 +28,13 @@ def run(words: list[str]) -> int:
         for option, value in given.items():
             if value is not None:
                 parser.error(f"{option}: needs a photo")
+    check_checkpoint(args.checkpoint)
+    for name in filter(None, (args.photo, args.set)):
+        check_local(name, "sppcls explains image files")
+    if args.photo is not None and Path(args.photo).is_dir():
+        raise ConfigError(
+            f"{args.photo}: a folder; name one image in it, or count errors over all with --set {args.photo}"
+        )
     from sppcls.data import labelled_images
     from sppcls.inference.explain import class_number, explain
     from sppcls.inference.explain_levels import level_errors, norms_table, pyramid_of

@@ -6,12 +6,13 @@ import argparse
 import re
 from pathlib import Path
 
-from sppcls.commands.common import Parser, add_checkpoint, load, positive
+from sppcls.commands.common import Parser, add_checkpoint, check_checkpoint, load, positive
 
 
 def run(words: list[str]) -> int:
     """Export, and print what was written and how near it is to the network."""
     args = _parser().parse_args(words)
+    check_checkpoint(args.checkpoint)
     from sppcls.data.sizes import size_label
     from sppcls.inference.export import SUFFIXES, check_request, export
 

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive
+from sppcls.commands.common import Parser, add_checkpoint, add_device, check_checkpoint, load, positive
 from sppcls.console import one_line
 from sppcls.errors import DataError
-from sppcls.files import check_new_file
+from sppcls.files import check_local, check_new_file
 
 if TYPE_CHECKING:
     from sppcls.inference.predict import Prediction
@@ -60,10 +60,13 @@ def run(words: list[str]) -> int:
         help="pixels; native: each image at its own size (the checkpoint's: 256 for a network of 224)",
     )  # fmt: skip
     add_device(parser)
-    args = parser.parse_intermixed_args(words)
+    args = parser.parse_args(words)
     if args.out is not None:
         check_new_file(args.out, args.overwrite)
 
+    check_checkpoint(args.checkpoint)
+    for place in args.places:
+        check_local(place, "sppcls predicts image files")
     from sppcls.data import image_files
     from sppcls.inference.predict import predict_files
     from sppcls.inference.predict_text import as_csv, as_json, as_table

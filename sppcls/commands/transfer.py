@@ -10,17 +10,20 @@ from sppcls.commands.common import (
     Parser,
     add_checkpoint,
     add_device,
+    check_checkpoint,
     load,
     not_negative,
     positive,
     report_bad,
 )
-from sppcls.files import check_new_file
+from sppcls.files import check_local, check_new_file
 
 
 def run(words: list[str]) -> int:
     """Measure features; 1 if an image could not be read and is left out."""
     args = _parser().parse_args(words)
+    check_checkpoint(args.checkpoint)
+    check_local(args.data, "sppcls reads folders of images")
     from sppcls.inference.layers import repeated_levels
     from sppcls.inference.transfer import transfer
     from sppcls.inference.transfer_tasks import svm_module

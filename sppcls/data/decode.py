@@ -69,6 +69,25 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, pixel_range: PixelRange = 
             raise ImageError(f"damaged image ({_one_line(error)})") from error
 
 
+def from_pillow(image: Image.Image, pixel_range: PixelRange = "full") -> torch.Tensor:
+    """The pixels of an open PIL image, treated as those of a file: uint8 (3, height, width), RGB.
+
+    Raises:
+        ImageError: it cannot be decoded, or has no 8-bit form.
+    """
+    if reason := _refusal(image, pixel_range):
+        raise ImageError(reason)
+    try:
+        copy = image.copy()
+        # Which copy() leaves behind, and which says how the image is turned.
+        copy.info = dict(image.info)
+        return _to_tensor(copy, pixel_range)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises nearly any type on damaged files
+        raise ImageError(f"damaged image ({_one_line(error)})") from error
+
+
 def read_image(
     path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, pixel_range: PixelRange = "full"
 ) -> torch.Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sppcls.data import EvalTransform, PixelRange, image_files, prepare_batch, read_image, trained_pixel_range
+from sppcls.data import EvalTransform, PixelRange, prepare_batch, read_image, trained_pixel_range
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.sizes import Size
 from sppcls.data.stream import (
@@ -28,6 +27,7 @@ from sppcls.data.stream import (
     same_shape_batches,
 )
 from sppcls.errors import ConfigError, ImageError
+from sppcls.inference.images import Given, given_images, pixels_of
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 
 ShorterSide = int | Literal["native"] | None
@@ -39,7 +39,7 @@ class Prediction:
     """The most probable classes of an image, or why there are none.
 
     Attributes:
-        path: the image file.
+        path: the image file; ``image 1``, ``image 2``, ... for images in memory, by their place in the list.
         classes: names, the most probable class first; empty if there is an error.
         probabilities: softmax of the logits for each of these, in 0..1.
         error: why the image could not be classified; None if it was.
@@ -53,7 +53,7 @@ class Prediction:
 
 def predict(
     net: SPPClassifier,
-    places: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    places: Any,
     *,
     top: int = 5,
     shorter_side: ShorterSide = None,
@@ -67,7 +67,8 @@ def predict(
 
     Args:
         net: from :func:`sppcls.load_classifier`, on any device.
-        places: files and folders, or one of them.
+        places: an image or several: paths of files and folders, PIL images, numpy arrays (H, W, 3) or (H, W) and torch
+            tensors (3, H, W), both uint8 or floating point in 0..1, bytes of image files, and open files.
         top: classes per image; all of them if the network has fewer.
         shorter_side: of the resized image in pixels, ``"native"`` for the image's own size, None for the
             checkpoint's (256 for a network of 224). Images are resized to ``MAX_RESIZED_PIXELS`` at most.
@@ -78,33 +79,35 @@ def predict(
         an iterator of one :class:`Prediction` per image; a bad image is one with an ``error``.
 
     Raises:
-        ConfigError: an argument that the network cannot work with.
+        ConfigError: an argument that the network cannot work with, or an image of another shape, type or range.
         DataError: a place that does not exist, or a folder without an image.
     """
-    if isinstance(places, str | os.PathLike):
-        places = [places]
     return predict_files(
-        net, image_files(places), top=top, shorter_side=shorter_side, batch_size=batch_size, workers=workers
+        net,
+        given_images(places, trained_pixel_range(_card(net))),
+        top=top,
+        shorter_side=shorter_side,
+        batch_size=batch_size,
+        workers=workers,
     )
 
 
 def predict_files(
     net: SPPClassifier,
-    files: Sequence[Path],
+    files: Sequence[Given],
     *,
     top: int = 5,
     shorter_side: ShorterSide = None,
     batch_size: int = 32,
     workers: int = 0,
 ) -> Iterator[Prediction]:
-    """:func:`predict` for files that :func:`~sppcls.data.image_files` has listed."""
+    """:func:`predict` for images that :func:`~sppcls.inference.images.given_images` has listed."""
     for name, value, least in (("top", top, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value < least:
             raise ConfigError(f"{name}={value}: must be at least {least}")
     if net.training:
         raise ConfigError("the network is in training mode; call net.eval() first")
-    pixel_range = trained_pixel_range(_card(net))
-    reader = _Reader([str(file) for file in files], _transform(net, shorter_side), pixel_range)
+    reader = _Reader(files, _transform(net, shorter_side), trained_pixel_range(_card(net)))
     # Each worker takes eight images at a time; for fewer, starting one takes longer than it saves.
     workers = min(workers, math.ceil(len(files) / 8)) if len(files) > 8 else 0
     loaded = load_each(reader, len(files), workers)
@@ -145,18 +148,26 @@ class _Reader:
 
     def __init__(
         self,
-        paths: Sequence[str],
+        images: Sequence[Given],
         transform: Callable[[torch.Tensor], torch.Tensor],
         pixel_range: PixelRange,
     ) -> None:
-        self.paths, self.transform, self.pixel_range = paths, transform, pixel_range
+        # Text takes a fifth of the memory of a path, and every worker has a copy.
+        self.images = [str(image) if isinstance(image, Path) else image for image in images]
+        self.transform, self.pixel_range = transform, pixel_range
 
     def __call__(self, index: int) -> np.ndarray:
-        path = self.paths[index]
+        given = self.images[index]
         try:
-            image = self.transform(read_image(path, pixel_range=self.pixel_range))
+            if isinstance(given, str):
+                pixels = read_image(given, pixel_range=self.pixel_range)
+            else:
+                pixels = pixels_of(given, self.pixel_range)
+            image = self.transform(pixels)
         except ImageError as error:
-            raise ImageError(str(error).removeprefix(f"{path}: ")) from None
+            raise ImageError(
+                str(error).removeprefix(f"{given}: ") if isinstance(given, str) else str(error)
+            ) from None
         except MemoryError:
             raise ImageError("too large for the memory that is left") from None
         return image.permute(1, 2, 0).contiguous().numpy()
@@ -180,19 +191,20 @@ def _chunks(loaded: Iterator[Loaded[np.ndarray]]) -> Iterator[list[Loaded[np.nda
 
 def _predictions(
     net: SPPClassifier,
-    files: Sequence[Path],
+    files: Sequence[Given],
     loaded: Iterator[Loaded[np.ndarray]],
     top: int,
     batch_size: int,
 ) -> Iterator[Prediction]:
     smallest = net.min_input_size
+    names = [file if isinstance(file, Path) else Path(f"image {n}") for n, file in enumerate(files, 1)]
     for chunk in _chunks(loaded):
         done: dict[int, Prediction] = {}
         fit: list[Loaded[np.ndarray]] = []
         for item in chunk:
             reason = item.error if item.value is None else _misfit(net, _shape(item), smallest)
             if reason:
-                done[item.index] = Prediction(files[item.index], error=reason)
+                done[item.index] = Prediction(names[item.index], error=reason)
             else:
                 fit.append(item)
         # In the order of their first images: then all that come before it are done when a batch is.
@@ -201,7 +213,7 @@ def _predictions(
         for batch in [*batches, []]:
             found = _classify(net, [item.value for item in batch if item.value is not None], top)
             for item, (classes, probabilities, error) in zip(batch, found, strict=True):
-                done[item.index] = Prediction(files[item.index], classes, probabilities, error)
+                done[item.index] = Prediction(names[item.index], classes, probabilities, error)
             while following in done:
                 yield done.pop(following)
                 following += 1

@@ -16,17 +16,18 @@ from sppcls.composition import compose_unchecked, group_choices, searchpath_word
 from sppcls.config import Config, as_dict
 from sppcls.config_checks import check_config
 from sppcls.errors import ConfigError
+from sppcls.overrides import in_grammar
 from sppcls.sweeping.words import (
     composed,
     identity,
     key_of,
+    param_word,
     read_named,
     refuse_cell_keys,
     separate,
     short_key,
     single_values,
     split_words,
-    value_text,
 )
 
 CELL = "cell"
@@ -104,7 +105,7 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
             raise ConfigError(f"{word}: {_RESERVED[key_of(word)]}")
     refuse_cell_keys(own, file["cells"], f"sweep={name}")
     given = {key_of(word) for word in own}
-    combined = [f"{key}={value_text(value)}" for key, value in file["params"].items() if key not in given]
+    combined = [param_word(key, value) for key, value in file["params"].items() if key not in given]
     fixed = [word for word in file["fixed"] if key_of(word) not in given]
     # What may be given more values later is varied with one, too, so that the runs keep their names.
     several = {"seed", *file["params"]}
@@ -191,7 +192,7 @@ def _jobs(constant: list[str], cells: dict[str, list[str]], choices: dict[str, l
         parts = []
         if cell is not None:
             values[CELL] = cell
-            words += cells[cell]
+            words += in_grammar(cells[cell])
             parts.append(safe_name(cell))
         for key, value in zip(others, map(str, chosen), strict=True):
             values[key] = value

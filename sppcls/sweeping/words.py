@@ -12,9 +12,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from sppcls.composition import compose_unchecked, conf_dir, hydra_session
+from sppcls.composition import compose_unchecked, conf_dir, group_choices, hydra_session
 from sppcls.config_checks import resolved, suggest
+from sppcls.config_files import read_yaml
 from sppcls.errors import ConfigError
+from sppcls.mistakes import unreadable
+from sppcls.overrides import in_grammar, text_keys
 
 T = TypeVar("T")
 
@@ -67,10 +70,7 @@ def read_named(
     if name not in known:
         raise ConfigError(f"+{group}={name}: choose from {', '.join(known)}{suggest(name, list(known))}")
     path = known[name]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: {shape}")
     for key in content:
@@ -104,6 +104,15 @@ def refuse_cell_keys(own: Sequence[str], cells: dict[str, list[str]], where: str
                 f"{word}: {where} sets {key_of(word)} itself, differently in each of its cells "
                 f"({', '.join(cells)}); leave it out"
             )
+
+
+def param_word(key: str, value: Any) -> str:
+    """A key of ``params`` with its values, as the word that would stand on the command line."""
+    if key.lstrip("+") not in text_keys():
+        return f"{key}={value_text(value)}"
+    values = value if isinstance(value, list) else [value]
+    words = in_grammar([f"{key}={value_text(item, inside=True)}" for item in values])
+    return f"{key}={','.join(word.partition('=')[2] for word in words)}"
 
 
 def value_text(value: Any, inside: bool = False) -> str:
@@ -143,14 +152,14 @@ def separate(words: Sequence[str], read: Callable[[Override], T | None]) -> tupl
         parser = OverridesParser.create(config_loader=session.config_loader)
         for word in words:
             try:
-                (override,) = parser.parse_overrides([word])
+                (override,) = parser.parse_overrides(in_grammar([word], several=True))
                 found = read(override)
             except HydraException as error:
-                reason = str(error).splitlines()[0]
-                raise ConfigError(f"{word}: {reason}; a value with blanks or = , [ ] needs quotes") from None
+                raise ConfigError(unreadable(word, error, group_choices())) from None
             key = override.get_key_element()
             if found is None:
-                constant.append(word)
+                assert override.input_line is not None
+                constant.append(override.input_line)
             elif key in varied:
                 raise ConfigError(f"{word}: {key} is given twice")
             else:

@@ -142,7 +142,9 @@ def test_a_sweep_that_cannot_be_is_one_line(words: list[str], message: str) -> N
         ("params: [1]", "params: [1]: must be a mapping"),
         ("others: {}", "others: unknown key"),
         ("fixed: [seed=1]", "must hold fixed: "),
-        ("{", "cannot be read"),
+        ("{", "line 1: expected the node content"),
+        ("params:\n\tseed: [1]", "line 2: is indented by a tab; YAML takes blanks only"),
+        ("params: {seed: [1]}\nparams: {seed: [2]}", "line 2: params: the key is given twice"),
     ],
 )
 def test_a_malformed_sweep_file_is_named(tmp_path: Path, content: str, message: str) -> None:

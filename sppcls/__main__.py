@@ -1,0 +1,8 @@
+"""``python -m sppcls`` is the command ``sppcls``."""
+
+import sys
+
+from sppcls.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -46,7 +46,7 @@ def stands_for_itself(text: str) -> bool:
     return not (special or looked_up or in_quotes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(text=TEXT | ODD_TEXT | st.sampled_from(ODD))
 def test_any_text_is_a_folder_as_it_stands(text: str) -> None:
     assume(stands_for_itself(text))
@@ -58,7 +58,7 @@ def test_any_text_is_a_folder_as_it_stands(text: str) -> None:
     assert (resumed.data.root, resumed.backbone.weights, resumed.seed) == (text, text, 1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(text=TEXT | ODD_TEXT | st.sampled_from(["null", "~", "$HOME", "${seed}", "'x'", '"', "a,b"]))
 def test_any_text_survives_a_sweep_and_a_printed_command(text: str) -> None:
     assume(text != "???")  # OmegaConf's word for a missing value

@@ -14,6 +14,7 @@ from sppcls.data.stream import check_shared_memory
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
+from sppcls.runtime import allow_many_files
 
 
 class RunChecks:
@@ -54,8 +55,10 @@ class RunChecks:
 
 
 def check_loaders(config: Config, schedule: SizeSchedule) -> None:
-    """Raise DataError if not a single batch of a loader process would fit into the shared memory."""
+    """Raise DataError if not a single batch of a loader process would fit into the shared memory; and make sure that
+    enough files may be opened."""
     if config.data.workers:
+        allow_many_files()
         check_shared_memory(batch_bytes(config, schedule))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
 from typing import Any
 
@@ -51,6 +52,18 @@ def give_back_freed_memory() -> None:
         mallopt(_MMAP_THRESHOLD, _MMAP_AT_MOST)
         mallopt(_TRIM_THRESHOLD, _TRIM_AT_MOST)
         trim(0)
+
+
+def allow_many_files(wanted: int = 4096) -> None:
+    """Let this process open ``wanted`` files, or as many as it may: every batch of a loader process takes some.
+
+    torch cannot end its loader processes once there are too few, and a limit below the one that the system enforces is
+    seldom meant.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _is_tuned() -> bool:

@@ -25,12 +25,13 @@ def check_machine(torch: Probe) -> Iterator[Finding]:
     yield processor(torch)
     yield memory()
     yield gpu(nvidia_smi(), torch)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < _FILES:
+    # A training raises the soft limit to what the hard one allows.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < _FILES:
         yield Finding(
             "note",
             "open files",
-            f"a process may open {soft}; with many loader processes it ends with 'Too many open files'",
+            f"a process may open {hard}; with many loader processes it ends with 'Too many open files'",
             f"ulimit -n {_FILES} before training",
         )
 

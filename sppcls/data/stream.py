@@ -84,8 +84,8 @@ def loader_problem(error: BaseException) -> str | None:
     if files or (isinstance(error, OSError) and error.errno == errno.EMFILE):
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return (
-            f"too many open files for the loader processes (a process may open {limit}): `ulimit -n 4096` before the "
-            "start, or fewer data.workers (--workers)"
+            f"too many open files for the loader processes (a process may open {limit}): raise the limit "
+            "(ulimit -n 4096), or take fewer data.workers (--workers)"
         )
     if isinstance(error, RuntimeError) and LOADER_DIED in text:
         return "a loader process died, or was killed for lack of memory: fewer data.workers (--workers) need less of it"

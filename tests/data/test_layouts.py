@@ -7,7 +7,9 @@ import shutil
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sppcls.cli import main
@@ -371,3 +373,26 @@ def test_transfer_takes_the_splits_that_training_does(tmp_path: Path) -> None:
     assert str(task) == "2 classes; the given split: 10 training, 4 test images"
     assert {name.split("/")[0] for name in task.names[10:]} == {"Testing"}
     assert all((tmp_path / name).is_file() for name in task.names)
+
+
+def test_a_run_of_the_old_order_goes_on_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "photos", "1 2 10")
+    words = ["data=folder", "data.root=photos", "data.batch_size=4", "data.workers=0", "sizes=single_224",
+             "sizes.sizes=[64]", "pyramid=l1", "head=linear", "backbone.width=0.0625", "trainer.max_epochs=1",
+             "trainer.accelerator=cpu", "trainer.threads=1", "log.images=false", "run_name=old"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    last = tmp_path / "runs/folder/old/last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["sppcls"]["classes"] == ["1", "2", "10"]
+    checkpoint["sppcls"]["classes"] = ["1", "10", "2"]  # by their text, as in earlier versions
+    torch.save(checkpoint, last)
+    assert main(["evaluate", str(last), "--protocol", "center"]) == 0
+    assert main(["train", f"ckpt_path={last}", "trainer.max_epochs=2"]) == 0
+    assert torch.load(last, weights_only=True)["sppcls"]["classes"] == ["1", "10", "2"]
+    with np.load(last.parent / "predictions/val_64.npz") as kept:
+        assert list(kept["classes"]) == ["1", "10", "2"]
+        assert [kept["classes"][t] for t in kept["label"]] == [p.split("/")[0] for p in kept["path"]]
+    capsys.readouterr()

@@ -29,9 +29,9 @@ from sppcls.data.decode import read_image
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.data.sizes import Size
-from sppcls.data.stream import resize_whole
+from sppcls.data.stream import resize_to_be_seen
 from sppcls.data.transforms import prepare_batch
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.explain_levels import level_labels, pyramid_of
 from sppcls.nn import SPPClassifier
 from sppcls.nn.pyramid import CellRange
@@ -187,12 +187,15 @@ def explain(
         whole, name = photo, "image"
     else:
         whole, name = read_image(photo, pixel_range=trained_pixel_range(card)), Path(photo).name
-    image = resize_whole(whole, shorter_side)
-    size = (image.shape[1], image.shape[2])
+    if shorter_side < net.min_input_size:
+        raise ConfigError(
+            f"shorter_side={shorter_side}: too small, this network takes {net.min_input_size} pixels at least"
+        )
     try:
-        net.check_input_size(*size)
-    except ValueError as error:
-        raise ConfigError(f"shorter_side={shorter_side}: {' '.join(str(error).split())}") from None
+        image = resize_to_be_seen(whole, shorter_side, net.min_input_size)
+    except ImageError as error:
+        raise ImageError(f"{name if isinstance(photo, Tensor) else photo}: {error}") from None
+    size = (image.shape[1], image.shape[2])
     return explain_input(net, image, size, card, number, name)
 
 

@@ -29,7 +29,7 @@ from sppcls.data.decode import read_image
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.data.sizes import Size
-from sppcls.data.stream import resize_to_be_seen
+from sppcls.data.stream import resize_whole
 from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.explain_levels import level_labels, pyramid_of
@@ -187,15 +187,18 @@ def explain(
         whole, name = photo, "image"
     else:
         whole, name = read_image(photo, pixel_range=trained_pixel_range(card)), Path(photo).name
-    if shorter_side < net.min_input_size:
-        raise ConfigError(
-            f"shorter_side={shorter_side}: too small, this network takes {net.min_input_size} pixels at least"
-        )
-    try:
-        image = resize_to_be_seen(whole, shorter_side, net.min_input_size)
-    except ImageError as error:
-        raise ImageError(f"{name if isinstance(photo, Tensor) else photo}: {error}") from None
+    image = resize_whole(whole, shorter_side)
     size = (image.shape[1], image.shape[2])
+    try:
+        net.check_input_size(*size)
+    except ValueError as error:
+        if min(size) < shorter_side:  # made smaller than asked for, to be seen whole
+            raise ImageError(
+                f"{name if isinstance(photo, Tensor) else photo}: {whole.shape[1]}x{whole.shape[2]} is too elongated: "
+                f"resized to {size[0]}x{size[1]} it is too long to be seen whole, as this network needs "
+                f"{net.min_input_size} pixels"
+            ) from None
+        raise ConfigError(f"shorter_side={shorter_side}: {' '.join(str(error).split())}") from None
     return explain_input(net, image, size, card, number, name)
 
 

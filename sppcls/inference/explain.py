@@ -31,7 +31,7 @@ from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.data.sizes import Size
 from sppcls.data.stream import resize_whole
 from sppcls.data.transforms import prepare_batch
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.explain_levels import level_labels, pyramid_of
 from sppcls.nn import SPPClassifier
 from sppcls.nn.pyramid import CellRange
@@ -192,6 +192,12 @@ def explain(
     try:
         net.check_input_size(*size)
     except ValueError as error:
+        if min(size) < shorter_side:  # made smaller than asked for, to be seen whole
+            raise ImageError(
+                f"{name if isinstance(photo, Tensor) else photo}: {whole.shape[1]}x{whole.shape[2]} is too elongated: "
+                f"resized to {size[0]}x{size[1]} it is too long to be seen whole, as this network needs "
+                f"{net.min_input_size} pixels"
+            ) from None
         raise ConfigError(f"shorter_side={shorter_side}: {' '.join(str(error).split())}") from None
     return explain_input(net, image, size, card, number, name)
 

@@ -22,6 +22,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from sppcls.console import printable
 from sppcls.errors import ConfigError
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _FOR, _AGAINST, _DROP, _DOTS = "#c4320a", "#1f5fa8", "#a6a6a6", "#ffd21f"
 _PANEL = 2.8  # inches
 _DPI = 150
+_ELONGATED = 6  # aspect from which a photo is stretched to fill its panel
+_PIXELS = 1024  # of a panel on either side: more than twice what it has on paper, for .pdf and .svg
 
 
 def explanation_figure(explanation: Explanation) -> Figure:
@@ -42,7 +46,7 @@ def explanation_figure(explanation: Explanation) -> Figure:
     Top: the photo with the bins of each level, true to the bin rule (bins that share cells overlap), and a dot on each
     cell, its area in proportion to ``LevelSeen.activity``: the number of maxima it supplies or, with average and sum
     pooling, its mean activation. Bottom: the contribution of each cell to the score, in one scale for all levels; the
-    bars on the left are their sums. See the head of this module for where a cell is drawn.
+    bars on the left are their sums. A very long photo is stretched to fill its panels. See the head of this module for where a cell is drawn.
     """
     levels = explanation.levels
     height, width = explanation.image.shape[1:]
@@ -52,7 +56,7 @@ def explanation_figure(explanation: Explanation) -> Figure:
     figure = Figure(figsize=(wide, 2 * (_PANEL * aspect + 0.55) + 1.1), layout="constrained")
     grid = figure.subplots(2, columns, squeeze=False)
     figure.suptitle(_title(explanation, round(8 * wide)), fontsize=13, parse_math=False)
-    photo = explanation.image.permute(1, 2, 0).numpy()
+    photo = _for_display(explanation.image)
     _bare(grid[0, 0], photo)
     grid[0, 0].set_title(
         f"the photo, {width} x {height}\nfeature map {explanation.map_size[1]} x {explanation.map_size[0]}",
@@ -73,6 +77,9 @@ def explanation_figure(explanation: Explanation) -> Figure:
         _outline(bottom, seen, explanation, "black", 0.5)
         _numbers(bottom, seen, explanation)
         bottom.set_title(f"adds {_signed(seen.contribution)} to the score", fontsize=10)
+    if not 1 / _ELONGATED < height / width < _ELONGATED:
+        for panel in (grid[0, 0], *grid[:, 1:].flat):  # true to scale, they would be lines
+            panel.set_aspect("auto")
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=grid[1, 1:], shrink=0.8, aspect=25, pad=0.01)
     bar.set_label("contribution of a cell", fontsize=9)
     bar.ax.tick_params(labelsize=8)
@@ -136,6 +143,14 @@ def _overlap(ranges: list[CellRange]) -> bool:
     return any(stop > first for (_, stop), (first, _) in pairwise(ranges))
 
 
+def _for_display(image: Tensor) -> np.ndarray:
+    """float (h, w, 3) of an image (3, H, W), with no more rows and columns than a panel can show: drawing a panorama
+    of 300 x 30,000 whole took 3 GB."""
+    size = (min(image.shape[1], _PIXELS), min(image.shape[2], _PIXELS))
+    shown = image if size == image.shape[1:] else interpolate(image[None], size, mode="area")[0]
+    return shown.permute(1, 2, 0).numpy()
+
+
 def _bare(axes: Axes, picture: np.ndarray) -> None:
     height, width = picture.shape[:2]
     axes.imshow(picture.clip(0, 1), extent=(0, width, height, 0))
@@ -172,7 +187,7 @@ def _dots(axes: Axes, seen: LevelSeen, explanation: Explanation) -> None:
     axes.add_collection(
         EllipseCollection(
             sizes, sizes, np.zeros(len(sizes)), units="xy", offsets=places, offset_transform=axes.transData,
-            facecolor=_DOTS, edgecolor="black", linewidth=0.4,
+            facecolor=_DOTS, edgecolor="black", linewidth=0.4, in_layout=False,
         )
     )  # fmt: skip
 
@@ -194,6 +209,7 @@ def _numbers(axes: Axes, seen: LevelSeen, explanation: Explanation) -> None:
                 ha="center",
                 va="center",
                 path_effects=outline,
+                in_layout=False,
             )
 
 

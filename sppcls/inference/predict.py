@@ -226,6 +226,12 @@ def _misfit(net: SPPClassifier, shape: Size, smallest: int) -> str:
     try:
         net.check_input_size(*shape)
     except ValueError:
+        height, width = shape
+        if 2 * height * width > MAX_RESIZED_PIXELS:  # made smaller than asked for, to be seen whole
+            return (
+                f"too elongated: resized to {height}x{width} it is too long to be seen whole, as this network needs "
+                f"{smallest} pixels"
+            )
         return f"too small: {shape[0]}x{shape[1]} for the network, which takes {smallest}x{smallest} at least"
     return ""
 

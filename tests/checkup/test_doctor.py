@@ -104,7 +104,7 @@ def test_a_good_installation_and_a_folder_of_photos_with_faults(tmp_path: Path) 
     assert "\x1b" not in done.stdout
     assert "2 classes, 19 training images (6 to 13 a class), 4 validation images" in text
     assert r"fewer than 10 training images: rose\x1b[31m (6)" in text
-    assert "1 are not readable images: daisy/broken.png: not an image of a known kind" in text
+    assert "1 are not readable images: daisy/broken.png: text, not an image" in text
     assert "1 of 4 validation images are also training images: daisy/3.png = daisy/copy.png" in text
     assert "sizes: input_size=180x180: not the size that the head was built for" in text
     assert "ok imports" in text

@@ -481,7 +481,7 @@ WRONG = [
     (["CKPT", "PHOTO", "--shorter-side", "0"], "must be a whole number of at least 1"),
     (["CKPT", "PHOTO", "--shorter-side", "5"], "shorter_side=5: input_size="),
     (["CKPT", "missing.png"], "missing.png: cannot be read"),
-    (["CKPT", "CKPT", "--out", "x.png"], "not an image of a known kind"),
+    (["CKPT", "CKPT", "--out", "x.png"], "a ZIP archive, not an image"),
     (["missing.ckpt", "PHOTO"], "missing.ckpt: no such checkpoint"),
     (["CKPT", "--set", "missing"], "missing: no such folder"),
     (["CKPT", "--set", "PHOTO"], "a file, a folder is needed"),

@@ -195,6 +195,7 @@ def test_the_metadata_says_how_to_feed_it_and_what_comes_out(alone: dict[str, np
         "center_crop": None,
         "interpolation": "bilinear, antialiased",
         "min_size": [23, 23],
+        "pixel_range": "full",
         "scale": 1 / 255,
         "mean": MEAN,
         "std": STD,

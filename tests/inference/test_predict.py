@@ -283,7 +283,7 @@ def bad_kinds(place: Path) -> dict[str, str]:
         "bomb.png": "pixels",
         "text.jpg": "not an image",
         "bad\nname.gif": "not an image",
-        "strip.png": "too small: 12x709",
+        "strip.png": "too elongated: resized to 12x709",
     }
 
 

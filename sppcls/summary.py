@@ -48,6 +48,8 @@ def start_table(
             f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
         ),
     ]
+    if net.backbone.weights:
+        rows.append(("weights", f"{config.backbone.weights}: {net.backbone.weights}"))
     if caches is not None:
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]

@@ -39,7 +39,16 @@ from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
 from sppcls.engine.protocols import ProtocolErrors, ProtocolErrorsAtEnd
 from sppcls.engine.report import Report
-from sppcls.engine.resuming import Going, find_again, find_resume, repair, restoring_problem, write_config
+from sppcls.engine.resuming import (
+    Going,
+    Resume,
+    check_processes,
+    find_again,
+    find_resume,
+    repair,
+    restoring_problem,
+    write_config,
+)
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
 from sppcls.errors import CheckpointError, SppclsError
@@ -88,9 +97,9 @@ def train(config: Config) -> dict[str, Any]:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     resume = find_resume(config)
-    run = _Run(config)
+    run = _Run(config, resumed=resume is not None)
     if resume is not None:
-        check_resume(resume.checkpoint, run.card, run.net, resume.path)
+        run.check(resume)
     folder = _run_folder(config, resume.path if resume else None)
     try:
         with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():
@@ -98,7 +107,7 @@ def train(config: Config) -> dict[str, Any]:
             # The run was still being saved when this process looked.
             if resume is not None and _rank() == 0 and resume.is_stale():
                 resume = find_again(config, resume)
-                check_resume(resume.checkpoint, run.card, run.net, resume.path)
+                run.check(resume)
             if resume and resume.path.parent.resolve() == folder.resolve() and _rank() == 0:
                 for line in repair(folder, resume):
                     say(line)
@@ -120,7 +129,7 @@ def train(config: Config) -> dict[str, Any]:
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, resumed: bool) -> None:
         self.config = config
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
@@ -140,7 +149,7 @@ class _Run:
             "init": config.init,
         }
         pl.seed_everything(config.seed, verbose=False)
-        self.net = build_network(config, len(self.train_source.classes))
+        self.net = build_network(config, len(self.train_source.classes), resumed)
         self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
         self.card = make_card(
             architecture=self.architecture,
@@ -152,6 +161,23 @@ class _Run:
             config=as_dict(config),
         )
         self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
+
+    def check(self, resume: Resume) -> None:
+        """Refuse to go on from the checkpoint of another run, or with another number of processes."""
+        check_resume(resume.checkpoint, self.card, self.net, resume.path)
+        datamodule = make_datamodule(self.config, self.schedule, self.train_source, self.val_source)
+        steps, limit = (
+            len(datamodule.batch_sampler(world=self.devices)),
+            self.config.trainer.limit_train_batches,
+        )
+        if limit is not None:
+            steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+        try:
+            check_processes(resume, steps, self.devices)
+        except CheckpointError:
+            if _rank() == 0:
+                raise
+            raise CheckpointError("") from None  # the first process says it for all
 
     def fit(self, folder: Path, checkpoint_path: Path | None, resumed: str | None) -> dict[str, Any]:
         config = self.config

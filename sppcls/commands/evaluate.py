@@ -6,16 +6,19 @@ import sys
 from pathlib import Path
 
 from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive, report_bad
-from sppcls.errors import ConfigError
+from sppcls.console import one_line
+from sppcls.errors import ConfigError, DataError
 
 
 def run(words: list[str]) -> int:
     """Evaluate; 1 if an image could not be tested."""
     args = _parser().parse_args(words)
     from sppcls.building import load_sources
-    from sppcls.classes import check_classes
+    from sppcls.classes import check_known, missing_line
     from sppcls.composition import compose_unchecked, restore
-    from sppcls.data import JoinedSource, as_size, size_label
+    from sppcls.data import JoinedSource, Source, as_size, labelled_images, size_label
+    from sppcls.data.files import with_classes
+    from sppcls.data.folder import holds_class_folders
     from sppcls.evaluation import load_protocols
     from sppcls.evaluation.curve import parse_sizes, write_curve
     from sppcls.evaluation.evaluate import (
@@ -52,9 +55,19 @@ def run(words: list[str]) -> int:
             protocol.at(as_size(size, "sizes")).check_fits(net)
     if args.recalibrate:
         batch_norms(net)
-    train, val, *_ = load_sources(config)
-    check_classes(card["classes"], train.classes, args.checkpoint)
-    source = {"val": val, "train": train, "all": JoinedSource({"train": train, "val": val})}[args.split]
+    bare = config.data.name == "folder" and holds_class_folders(str(config.data.root), card["classes"])
+    source: Source
+    if bare and args.split == "all":  # nothing is split, so a class may have one image
+        source = labelled_images(str(config.data.root), card["classes"])
+    else:
+        try:
+            train, val, *_ = load_sources(config)
+        except DataError as error:
+            raise DataError(f"{error}; --split all tests all images" if bare else str(error)) from None
+        check_known(card["classes"], train.classes, args.checkpoint)
+        source = {"val": val, "train": train, "all": JoinedSource({"train": train, "val": val})}[args.split]
+    if line := missing_line(card["classes"], with_classes(source, card["classes"]).targets):
+        print(one_line(f"sppcls: note: {line}"), file=sys.stderr)
     folder = claim_folder(args.out, Path(args.checkpoint))
 
     def keep(results: list[Result]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from sppcls.commands.common import Parser, add_checkpoint, add_device, load, positive, report_bad
+from sppcls.console import one_line
 from sppcls.files import check_new_file
 
 
@@ -19,6 +21,7 @@ def run(words: list[str]) -> int:
         for option, value in given.items():
             if value is not None:
                 parser.error(f"{option}: needs a photo")
+    from sppcls.classes import missing_line
     from sppcls.data import labelled_images
     from sppcls.inference.explain import class_number, explain
     from sppcls.inference.explain_levels import level_errors, norms_table, pyramid_of
@@ -34,7 +37,9 @@ def run(words: list[str]) -> int:
     if args.class_name is not None:
         class_number(card["classes"], args.class_name)
     if args.set is not None:
-        labelled_images(args.set, card["classes"])
+        targets = labelled_images(args.set, card["classes"]).targets
+        if line := missing_line(card["classes"], targets):
+            print(one_line(f"sppcls: note: {line}"), file=sys.stderr)
     if out is not None:
         explanation = explain(net, args.photo, args.class_name, args.shorter_side)
         save_figure(explanation.figure(), out)

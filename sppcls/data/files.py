@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,17 @@ class JoinedSource:
                 return number, index
             index -= len(part)
         raise IndexError(index)
+
+
+def with_classes(source: Source, classes: Sequence[str]) -> Source:
+    """The same images, their class numbers those of ``classes``, which has all of the source's by name."""
+    if source.classes == list(classes):
+        return source
+    number = {name: index for index, name in enumerate(classes)}
+    renumbered = copy.copy(source)
+    renumbered.targets = [number[source.classes[target]] for target in source.targets]
+    renumbered.classes = list(classes)
+    return renumbered
 
 
 class _PackedStrings:

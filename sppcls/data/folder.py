@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sppcls.classes import check_classes
+from sppcls.classes import check_known
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import FileSource
 from sppcls.data.keys import derive
@@ -122,9 +122,11 @@ def image_files(places: Iterable[str | os.PathLike[str]]) -> list[Path]:
 def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> FileSource:
     """The images of ``folder/val/<class>/`` if there is such a folder, else of ``folder/<class>/``.
 
+    Classes of ``classes`` without an image are no fault: what is there can be tested.
+
     Raises:
-        CheckpointError: the classes are not ``classes``; says which are missing and which are new.
-        DataError: there is no such folder, or no image of a class.
+        CheckpointError: a class that is not among ``classes``; says which, and which one is closest.
+        DataError: there is no such folder, or no image in it.
     """
     root = Path(folder)
     root = root / "val" if os.path.isdir(root / "val") else root
@@ -132,12 +134,17 @@ def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> F
         raise DataError(
             f"{root}: {'a file, a folder is needed' if os.path.exists(root) else 'no such folder'}"
         )
-    check_classes(sorted(classes), _class_names(root), root)
-    files, ignored = _images_of(root, classes)
-    for name in classes:
-        if not files[name]:
-            raise _no_image(root / name)
+    there = _class_names(root)
+    check_known(classes, there, root)
+    files, ignored = _images_of(root, [name for name in classes if name in there])
+    if not any(files.values()):
+        raise _no_image(root)
     return _source(root, files, classes, MAX_PIXELS, ignored)
+
+
+def holds_class_folders(folder: str | os.PathLike[str], classes: Sequence[str]) -> bool:
+    """Whether a folder has a folder of one of ``classes`` in it."""
+    return any(os.path.isdir(Path(folder, name)) for name in classes)
 
 
 def _no_image(folder: Path) -> DataError:

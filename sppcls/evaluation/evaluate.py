@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sppcls.classes import check_classes
+from sppcls.classes import check_known
 from sppcls.console import table
 from sppcls.data import Size, Source, as_size, labelled_images, size_label
+from sppcls.data.files import with_classes
 from sppcls.errors import ConfigError
 from sppcls.evaluation.evaluator import evaluate_protocol
 from sppcls.evaluation.predictions import Predictions
@@ -58,7 +59,8 @@ def evaluate(
 
     Args:
         net: from :func:`sppcls.load_classifier`.
-        images: what to test on: a source, or a folder with ``val/<class>/`` or ``<class>/``.
+        images: what to test on: a source, or a folder with ``val/<class>/`` or ``<class>/``. Classes of the network
+            may be missing there; its own numbers are what counts.
         protocols: names (see :func:`~sppcls.evaluation.load_protocol`) or values; None: ``center``, and ``full`` if
             the network takes any size.
         sizes: region sizes to test each protocol at, scales in proportion; None: the network's main size.
@@ -73,7 +75,8 @@ def evaluate(
     """
     card = net.card
     source = labelled_images(images, card["classes"]) if isinstance(images, (str, os.PathLike)) else images
-    check_classes(card["classes"], source.classes, "the network")
+    check_known(card["classes"], source.classes, "the network")
+    source = with_classes(source, card["classes"])
     named = default_protocols(net) if protocols is None else protocols
     named = [named] if isinstance(named, str) else named
     values = [p for p in named if isinstance(p, Protocol)]

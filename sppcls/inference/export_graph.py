@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
-from sppcls.nn.pooling import pool_level
+from sppcls.nn.pooling import pool_in_graph
 from sppcls.nn.weights import one_line
 
 
@@ -46,10 +46,9 @@ class ExportedClassifier(nn.Module):
 
     def _pooled(self, feature_map: Tensor) -> Tensor:
         pool = self.pool
-        if not (self.gathered and isinstance(pool, SpatialPyramidPooling2d)):
+        if not isinstance(pool, SpatialPyramidPooling2d):
             return pool(feature_map)
-        levels = [pool_level(feature_map, level, pool.mode, pool.bin_rule) for level in pool.levels]
-        return torch.cat([level.flatten(1) for level in levels], dim=1)
+        return pool_in_graph(feature_map, list(pool.levels), pool.mode, pool.bin_rule, self.gathered)
 
 
 def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, format: str) -> ExportedProgram:

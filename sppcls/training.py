@@ -51,7 +51,7 @@ from sppcls.engine.resuming import (
 )
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
-from sppcls.errors import CheckpointError, SppclsError
+from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.run_checks import accelerator_of, device_count, fitting_protocols
 from sppcls.run_folder import (
@@ -92,6 +92,10 @@ def train(config: Config) -> dict[str, Any]:
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
     """
+    if not isinstance(config, Config):
+        raise ConfigError(
+            f"config: a {type(config).__name__}, a config is needed; make it with sppcls.compose(['data=folder', ...])"
+        )
     _quiet_lightning()
     start_console(None)
     if config.trainer.threads:

@@ -19,6 +19,7 @@ from sppcls.evaluation.predictions import Predictions
 from sppcls.evaluation.protocols import Protocol, load_protocols
 from sppcls.evaluation.recalibration import batch_norms, recalibrate
 from sppcls.files import replacing
+from sppcls.network import card_of
 from sppcls.nn import SPPClassifier
 
 
@@ -73,7 +74,7 @@ def evaluate(
     Raises:
         ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
     """
-    card = net.card
+    card = card_of(net)
     source = labelled_images(images, card["classes"]) if isinstance(images, (str, os.PathLike)) else images
     check_known(card["classes"], source.classes, "the network")
     source = with_classes(source, card["classes"])

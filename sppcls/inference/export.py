@@ -43,8 +43,9 @@ from sppcls.data.sizes import Size, as_size, size_label
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError
 from sppcls.files import check_new_file
-from sppcls.inference.export_graph import card_of, lowest_size, quiet, reason, trace
+from sppcls.inference.export_graph import lowest_size, quiet, reason, trace
 from sppcls.inference.export_parity import TOLERANCE, Run, check_parity, compare, parity_batches
+from sppcls.network import card_of
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}

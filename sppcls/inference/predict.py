@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from sppcls.data.stream import (
     same_shape_batches,
 )
 from sppcls.errors import ConfigError, ImageError
+from sppcls.network import card_of
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 
 ShorterSide = int | Literal["native"] | None
@@ -81,6 +82,7 @@ def predict(
         ConfigError: an argument that the network cannot work with.
         DataError: a place that does not exist, or a folder without an image.
     """
+    card_of(net)
     if isinstance(places, str | os.PathLike):
         places = [places]
     return predict_files(
@@ -101,7 +103,7 @@ def predict_files(
     for name, value, least in (("top", top, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value < least:
             raise ConfigError(f"{name}={value}: must be at least {least}")
-    _card(net)
+    card_of(net)
     if net.training:
         raise ConfigError("the network is in training mode; call net.eval() first")
     reader = _Reader([str(file) for file in files], _transform(net, shorter_side))
@@ -109,13 +111,6 @@ def predict_files(
     workers = min(workers, math.ceil(len(files) / 8)) if len(files) > 8 else 0
     loaded = load_each(reader, len(files), workers)
     return _predictions(net, files, loaded, top, batch_size)
-
-
-def _card(net: SPPClassifier) -> dict[str, Any]:
-    card = getattr(net, "card", None)
-    if not isinstance(card, dict):
-        raise ConfigError("the network has no card of classes, mean and std; get it from load_classifier()")
-    return card
 
 
 def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -130,7 +125,7 @@ def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch
     if shorter_side == "native":
         return partial(resize_whole, shorter_side=None)
     if shorter_side is None:
-        height, width = _card(net)["val_sizes"][0]
+        height, width = card_of(net)["val_sizes"][0]
         return partial(resize_whole, shorter_side=default_shorter_side((height, width)))
     least, most = net.min_input_size, int(MAX_RESIZED_PIXELS**0.5)
     if not least <= shorter_side <= most:
@@ -236,7 +231,7 @@ def _classify(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_F
 
 @torch.inference_mode()
 def _forward(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_Found]:
-    card, device = _card(net), next(net.parameters()).device
+    card, device = card_of(net), next(net.parameters()).device
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
     size = (pixels.shape[2], pixels.shape[3])
     part = max(1, _CPU_PIXELS // (size[0] * size[1])) if device.type == "cpu" else len(images)

@@ -79,9 +79,14 @@ def load_sources(config: Config, classes: Sequence[str] | None = None) -> Splits
     return splits
 
 
-def build_network(config: Config, num_classes: int) -> SPPClassifier:
-    """The network of a config; what it refuses becomes a ConfigError."""
+def build_network(config: Config, num_classes: int, resumed: bool = False) -> SPPClassifier:
+    """The network of a config; what it refuses becomes a ConfigError.
+
+    ``resumed``: its weights will come from a checkpoint, so ``backbone.weights`` is not read and may be gone.
+    """
     plain = as_dict(config)
+    if resumed:
+        plain["backbone"]["weights"] = None
     try:
         return build_classifier(
             backbone=plain["backbone"],

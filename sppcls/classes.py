@@ -1,9 +1,11 @@
-"""The class lists of a checkpoint and of data, which have to be the same."""
+"""The class lists of a checkpoint and of data: the same in a run, and all of them known where data is tested."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from unicodedata import is_normalized
+from unicodedata import is_normalized, normalize
 
 from sppcls.errors import CheckpointError
 
@@ -19,9 +21,34 @@ def check_classes(old: list[str], new: list[str], path: str | Path) -> None:
     there, here = set(old), set(new)
     if there == here:
         raise CheckpointError(f"{path}: the same classes in another order than in data.root")
-    only_there, only_here = sorted(there - here), sorted(here - there)
-    raise CheckpointError(
-        f"{path}: other classes; only in the checkpoint: {_some(only_there)}; only in the data: {_some(only_here)}"
+    raise CheckpointError(_other(path, there, here))
+
+
+def check_known(known: Sequence[str], found: Sequence[str], path: str | Path) -> None:
+    """Refuse data to be tested with classes that a checkpoint does not know; some of the known ones may be missing.
+
+    Raises:
+        CheckpointError: naming the unknown classes and the known one closest to the first.
+    """
+    composed = {normalize("NFC", name) for name in known}
+    unknown = sorted(name for name in set(found) if normalize("NFC", name) not in composed)
+    if unknown:
+        near = get_close_matches(unknown[0], known, 1)
+        meant = f" (closest to {unknown[0]}: {near[0]})" if near else ""
+        raise CheckpointError(_other(path, set(known), set(found)) + meant)
+
+
+def missing_line(classes: Sequence[str], targets: Sequence[int]) -> str:
+    """A line that names the classes without an image; empty if there are none."""
+    present = set(targets)
+    absent = [name for number, name in enumerate(classes) if number not in present]
+    return f"no image of {len(absent)} of the {len(classes)} classes: {_some(absent)}" if absent else ""
+
+
+def _other(path: str | Path, there: set[str], here: set[str]) -> str:
+    return (
+        f"{path}: other classes; only in the checkpoint: {_some(sorted(there - here))}; "
+        f"only in the data: {_some(sorted(here - there))}"
     )
 
 

@@ -72,6 +72,10 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
 
 def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
     """As :func:`compose`, before the values are checked."""
+    if isinstance(overrides, str) or not all(isinstance(word, str) for word in _listed(overrides)):
+        raise ConfigError(
+            f"overrides={overrides!r}: give a list of words, such as ['data=folder', 'data.root=PHOTOS']"
+        )
     words = [*in_grammar(overrides), *searchpath_words(config_dir)]
     try:
         with hydra_session():
@@ -80,6 +84,10 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         raise
     except Exception as error:  # Hydra raises nearly any type on odd words, and nothing but Hydra runs here
         raise ConfigError(explain(error, overrides, group_choices(config_dir))) from None
+
+
+def _listed(words: object) -> Sequence[object]:
+    return words if isinstance(words, Sequence) else [words]
 
 
 def searchpath_words(config_dir: str | Path | None) -> list[str]:

@@ -14,6 +14,7 @@ from sppcls.data.stream import check_shared_memory
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
+from sppcls.run_folder import own_checkpoints
 from sppcls.runtime import allow_many_files
 
 
@@ -46,11 +47,17 @@ class RunChecks:
         check_batch(config, len(train_source), devices)
         sizes = val_sizes(config, schedule)
         parts = as_dict(config)
+        resumed = (
+            bool(own_checkpoints(config)) if config.ckpt_path == "auto" else config.ckpt_path is not None
+        )
         key = str(
-            [parts["backbone"], parts["pyramid"], parts["head"], schedule.largest, train_source.classes]
+            [
+                *(parts["backbone"], parts["pyramid"], parts["head"]),
+                *(schedule.largest, train_source.classes, resumed),
+            ]
         )
         if self._net is None or self._net[0] != key:
-            self._net = (key, build_network(config, len(train_source.classes)))
+            self._net = (key, build_network(config, len(train_source.classes), resumed))
         fitting_protocols(config, self._net[1], schedule, sizes)
 
 

@@ -47,6 +47,8 @@ def start_table(
             f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
         ),
     ]
+    if net.backbone.weights:
+        rows.append(("weights", f"{config.backbone.weights}: {net.backbone.weights}"))
     if splits.found:
         rows.insert(1, ("found", one_line(splits.found)))
     if caches is not None:

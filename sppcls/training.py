@@ -39,11 +39,20 @@ from sppcls.engine.pictures import Pictures
 from sppcls.engine.progress import make_progress
 from sppcls.engine.protocols import ProtocolErrors, ProtocolErrorsAtEnd
 from sppcls.engine.report import Report
-from sppcls.engine.resuming import Going, find_again, find_resume, repair, restoring_problem, write_config
+from sppcls.engine.resuming import (
+    Going,
+    Resume,
+    check_processes,
+    find_again,
+    find_resume,
+    repair,
+    restoring_problem,
+    write_config,
+)
 from sppcls.engine.saving import Saving
 from sppcls.engine.slurm import slurm_environment
 from sppcls.engine.testing import FinalTest
-from sppcls.errors import CheckpointError, SppclsError
+from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.run_checks import accelerator_of, check_loaders, device_count, fitting_protocols
 from sppcls.run_folder import (
@@ -87,6 +96,10 @@ def train(config: Config) -> dict[str, Any]:
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
     """
+    if not isinstance(config, Config):
+        raise ConfigError(
+            f"config: a {type(config).__name__}, a config is needed; make it with sppcls.compose(['data=folder', ...])"
+        )
     _quiet_lightning()
     start_console(None)
     if config.trainer.threads:
@@ -94,7 +107,7 @@ def train(config: Config) -> dict[str, Any]:
     resume = find_resume(config)
     run = _Run(config, resume.checkpoint["sppcls"]["classes"] if resume else None)
     if resume is not None:
-        check_resume(resume.checkpoint, run.card, run.net, resume.path)
+        run.check(resume)
     folder = _run_folder(config, resume.path if resume else None)
     try:
         with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():
@@ -102,7 +115,7 @@ def train(config: Config) -> dict[str, Any]:
             # The run was still being saved when this process looked.
             if resume is not None and _rank() == 0 and resume.is_stale():
                 resume = find_again(config, resume)
-                check_resume(resume.checkpoint, run.card, run.net, resume.path)
+                run.check(resume)
             if resume and resume.path.parent.resolve() == folder.resolve() and _rank() == 0:
                 for line in repair(folder, resume):
                     say(line)
@@ -124,7 +137,7 @@ def train(config: Config) -> dict[str, Any]:
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
-    def __init__(self, config: Config, classes: list[str] | None = None) -> None:
+    def __init__(self, config: Config, classes: list[str] | None) -> None:
         self.config = config
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
@@ -146,7 +159,7 @@ class _Run:
             "init": config.init,
         }
         pl.seed_everything(config.seed, verbose=False)
-        self.net = build_network(config, len(self.train_source.classes))
+        self.net = build_network(config, len(self.train_source.classes), resumed=classes is not None)
         self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
         self.card = make_card(
             architecture=self.architecture,
@@ -158,6 +171,23 @@ class _Run:
             config=as_dict(config),
         )
         self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
+
+    def check(self, resume: Resume) -> None:
+        """Refuse to go on from the checkpoint of another run, or with another number of processes."""
+        check_resume(resume.checkpoint, self.card, self.net, resume.path)
+        datamodule = make_datamodule(self.config, self.schedule, self.train_source, self.val_source)
+        steps, limit = (
+            len(datamodule.batch_sampler(world=self.devices)),
+            self.config.trainer.limit_train_batches,
+        )
+        if limit is not None:
+            steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+        try:
+            check_processes(resume, steps, self.devices)
+        except CheckpointError:
+            if _rank() == 0:
+                raise
+            raise CheckpointError("") from None  # the first process says it for all
 
     def fit(self, folder: Path, checkpoint_path: Path | None, resumed: str | None) -> dict[str, Any]:
         config = self.config

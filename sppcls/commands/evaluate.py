@@ -14,7 +14,8 @@ from sppcls.commands.common import (
     positive,
     report_bad,
 )
-from sppcls.errors import ConfigError
+from sppcls.console import one_line
+from sppcls.errors import ConfigError, DataError
 
 
 def run(words: list[str]) -> int:
@@ -25,9 +26,19 @@ def run(words: list[str]) -> int:
         if "=" not in word:
             raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
     from sppcls.building import load_sources
-    from sppcls.classes import check_classes
+    from sppcls.classes import check_known, missing_line
     from sppcls.composition import compose_unchecked, restore
-    from sppcls.data import JoinedSource, as_size, size_label
+    from sppcls.data import (
+        JoinedSource,
+        Source,
+        as_size,
+        labelled_images,
+        set_pixel_range,
+        size_label,
+        trained_pixel_range,
+    )
+    from sppcls.data.files import with_classes
+    from sppcls.data.folder import holds_class_folders
     from sppcls.evaluation import load_protocols
     from sppcls.evaluation.curve import parse_sizes, write_curve
     from sppcls.evaluation.evaluate import (
@@ -61,13 +72,26 @@ def run(words: list[str]) -> int:
             protocol.at(as_size(size, "sizes")).check_fits(net)
     if args.recalibrate:
         batch_norms(net)
-    train, val, test, found = load_sources(config, card["classes"])
-    check_classes(card["classes"], train.classes, args.checkpoint)
-    splits = {"val": val, "train": train, **({} if test is None else {"test": test})}
-    if args.split not in (*splits, "all"):
-        where = f"data.root={config.data.root}" if config.data.root else f"data={config.data.name}"
-        raise ConfigError(f"--split {args.split}: {where} has no test images; choose from val, train, all")
-    source = JoinedSource(splits) if args.split == "all" else splits[args.split]
+    bare = config.data.name == "folder" and holds_class_folders(str(config.data.root), card["classes"])
+    source: Source
+    if bare and args.split == "all":  # nothing is split, so a class may have one image
+        source = labelled_images(str(config.data.root), card["classes"])
+        set_pixel_range(trained_pixel_range(card), source)
+    else:
+        try:
+            train, val, test, found = load_sources(config, card["classes"])
+        except DataError as error:
+            raise DataError(f"{error}; --split all tests all images" if bare else str(error)) from None
+        check_known(card["classes"], train.classes, args.checkpoint)
+        splits = {"val": val, "train": train, **({} if test is None else {"test": test})}
+        if args.split not in (*splits, "all"):
+            where = f"data.root={config.data.root}" if config.data.root else f"data={config.data.name}"
+            raise ConfigError(
+                f"--split {args.split}: {where} has no test images; choose from val, train, all"
+            )
+        source = JoinedSource(splits) if args.split == "all" else splits[args.split]
+    if line := missing_line(card["classes"], with_classes(source, card["classes"]).targets):
+        print(one_line(f"sppcls: note: {line}"), file=sys.stderr)
     folder = claim_folder(args.out, Path(args.checkpoint))
 
     def keep(results: list[Result]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from sppcls.commands.common import (
@@ -13,6 +14,7 @@ from sppcls.commands.common import (
     positive,
     report_bad,
 )
+from sppcls.console import one_line
 from sppcls.errors import ConfigError
 from sppcls.files import check_local, check_new_file
 
@@ -35,6 +37,7 @@ def run(words: list[str]) -> int:
         raise ConfigError(
             f"{args.photo}: a folder; name one image in it, or count errors over all with --set {args.photo}"
         )
+    from sppcls.classes import missing_line
     from sppcls.data import labelled_images
     from sppcls.inference.explain import class_number, explain
     from sppcls.inference.explain_levels import level_errors, norms_table, pyramid_of
@@ -50,7 +53,9 @@ def run(words: list[str]) -> int:
     if args.class_name is not None:
         class_number(card["classes"], args.class_name)
     if args.set is not None:
-        labelled_images(args.set, card["classes"])
+        targets = labelled_images(args.set, card["classes"]).targets
+        if line := missing_line(card["classes"], targets):
+            print(one_line(f"sppcls: note: {line}"), file=sys.stderr)
     if out is not None:
         explanation = explain(net, args.photo, args.class_name, args.shorter_side)
         save_figure(explanation.figure(), out)

@@ -21,9 +21,9 @@ def run(words: list[str]) -> int:
         size = "" if args.size is None else f"-{size_label(args.size)}"
         checkpoint = Path(args.checkpoint)
         out = checkpoint.with_name(f"{checkpoint.stem}{size}{SUFFIXES[args.format]}")
-    check_request(out, args.format, args.overwrite)
+    check_request(out, args.format, args.overwrite, args.opset)
     net = load(args.checkpoint, "cpu", args.threads)
-    report = export(net, out, format=args.format, size=args.size, overwrite=args.overwrite)
+    report = export(net, out, format=args.format, size=args.size, opset=args.opset, overwrite=args.overwrite)
     kind = f"ONNX, opset {report['opset']}" if args.format == "onnx" else "torch.export"
     smallest = "x".join(map(str, report["min_size"]))
     takes = f"images of {smallest} only" if report["fixed_size"] else f"images from {smallest} on"
@@ -32,6 +32,10 @@ def run(words: list[str]) -> int:
         f"{out}.parity.json: logits differ from the network's by {report['max_abs_difference']:.2g} at most "
         f"({len(report['sizes'])} comparisons, logits up to {report['max_abs_logit']:.2g})"
     )
+    if args.format == "onnx":
+        print(
+            f"It needs ONNX Runtime {report['lowest_onnxruntime']} or newer (IR version {report['ir_version']})."
+        )
     return 0
 
 
@@ -56,6 +60,12 @@ def _parser() -> Parser:
         type=_size,
         metavar="224|HxW",
         help="one fixed size, for runtimes that need it (any size; without a pyramid the only one)",
+    )
+    parser.add_argument(
+        "--opset",
+        type=positive,
+        metavar="N",
+        help="ONNX opset, 18 to 21 (18, which the oldest runtimes read: ONNX Runtime 1.14)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")

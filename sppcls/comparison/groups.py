@@ -189,16 +189,22 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
     return comparison
 
 
-def compare(paths: Sequence[str | os.PathLike[str]], baseline: str | None = None) -> Comparison:
+def compare(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], baseline: str | None = None
+) -> Comparison:
     """Group the runs below ``paths`` by what was varied.
 
     Args:
-        paths: run folders, sweep folders, or folders above them.
+        paths: run folders, sweep folders, or folders above them; or one of these.
         baseline: label of a group that the others are compared with; None: every pair.
 
     Raises:
         ConfigError: a path cannot be read, there is no finished run, or no group is called ``baseline``.
     """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | os.PathLike) for path in paths):
+        raise ConfigError(f"paths={paths!r}: give folders of runs, such as ['runs/shapes']")
     return group_runs(*find_runs(paths), baseline)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from torchvision import datasets
+from torchvision.datasets.utils import download_url
 
+from sppcls.data.archives import unpack
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import ArraySource, FileSource, Source
 from sppcls.data.folder import single_folder_sources, split_sources
@@ -23,6 +26,13 @@ _FOLDERS = {
 }
 
 
+# (address, MD5) of the one set whose address torchvision has in the middle of a function.
+_CALTECH101 = (
+    "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
+    "3138e1922a9193bfa496528edbbc45d0",
+)
+
+
 def download_sources(
     name: str,
     root: str | os.PathLike[str],
@@ -32,6 +42,9 @@ def download_sources(
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[Source, Source]:
     """(train, val) of a torchvision set below ``root``, fetched first if ``download`` and it is not there.
+
+    An archive that is there already and has the right checksum is unpacked and not fetched again. Unpacking is
+    ours (:func:`~sppcls.data.archives.unpack`), as torchvision's lets an archive write anywhere.
 
     The official splits: train/val (imagenette, flowers102), train/test (food101, cifar10), trainval/test
     (pets). Caltech-101 has none: it is split like a single folder, and its background class is left out.
@@ -50,25 +63,68 @@ def download_sources(
     }[name]
     place = root / _FOLDERS[name]
     try:
-        return build(root, download, val_fraction, max_pixels)
+        return build(root, val_fraction, max_pixels)
     except DataError:
         raise
     except ImportError as error:
         package = (error.name or str(error)).split(".")[0]
         raise DataError(f"data={name} needs the package {package}: pip install {package}") from error
-    except Exception as error:  # torchvision, urllib and the archives raise many types
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if download:
+    except Exception as error:  # torchvision, pickles and tables raise many types
+        if not download:
+            if place.exists():
+                raise DataError(f"{place}: {name} is incomplete or damaged ({_reason(error)})") from error
             raise DataError(
-                f"data.download: {name} could not be fetched ({reason}); "
-                f"fetch it by hand, unpack it to {place} and set data.download=false"
+                f"data.root={root}: {name} is not there (looked for {place}); "
+                f"set data.download=true to fetch it, or put its files there"
             ) from error
-        if place.exists():
-            raise DataError(f"{place}: {name} is incomplete or damaged ({reason})") from error
+    try:
+        _fetch(name, root)
+        return build(root, val_fraction, max_pixels)
+    except Exception as error:  # as above, and urllib and archives
         raise DataError(
-            f"data.root={root}: {name} is not there (looked for {place}); "
-            f"set data.download=true to fetch it, or put its files there"
+            f"data.download: {name} could not be fetched ({_reason(error)}); "
+            f"fetch it by hand, unpack it to {place} and set data.download=false"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _fetch(name: str, root: Path) -> None:
+    """Fetch and unpack what torchvision would, checked against its list of checksums."""
+    if name == "imagenette":
+        _fetch_archive(datasets.Imagenette._ARCHIVES["full"], root)
+    elif name == "flowers102":
+        folder = root / _FOLDERS[name]
+        prefix, files = datasets.Flowers102._download_url_prefix, datasets.Flowers102._file_dict
+        _fetch_archive((prefix + files["image"][0], files["image"][1]), folder)
+        for part in ("label", "setid"):
+            download_url(prefix + files[part][0], folder, md5=files[part][1])
+    elif name == "caltech101":
+        folder = root / "caltech101"
+        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=_made(folder)) as outer:
+            _fetch_archive(_CALTECH101, folder, Path(outer))
+            unpack(Path(outer, "caltech-101", "101_ObjectCategories.tar.gz"), folder)
+    elif name == "food101":
+        _fetch_archive((datasets.Food101._URL, datasets.Food101._MD5), root)
+    elif name == "cifar10":
+        _fetch_archive((datasets.CIFAR10.url, datasets.CIFAR10.tgz_md5), root)
+    else:
+        for listed in datasets.OxfordIIITPet._RESOURCES:
+            _fetch_archive(listed, root / _FOLDERS[name])
+
+
+def _fetch_archive(listed: tuple[str, str], folder: Path, target: Path | None = None) -> None:
+    """Fetch an archive (address, MD5) to ``folder``, unless it is there, and unpack it to ``target``, or else there."""
+    url, md5 = listed
+    download_url(url, _made(folder), md5=md5)
+    unpack(folder / url.rpartition("/")[2], target or folder)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _path(path: str | Path) -> str:
@@ -83,26 +139,24 @@ def _files(data: object, root: Path, classes: list[str], max_pixels: int) -> Fil
     return FileSource(root, names, [target for _, target in pairs], classes, max_pixels)
 
 
-def _imagenette(root: Path, download: bool, _: float, max_pixels: int) -> tuple[Source, Source]:
-    data = datasets.Imagenette(root, "train", download=download, loader=_path)
+def _imagenette(root: Path, _: float, max_pixels: int) -> tuple[Source, Source]:
+    data = datasets.Imagenette(root, "train", loader=_path)
     train, val = split_sources(root / "imagenette2", max_pixels=max_pixels)
     for source in (train, val):
         source.classes = [names[0] for names in data.classes]
     return train, val
 
 
-def _flowers102(root: Path, download: bool, _: float, max_pixels: int) -> tuple[Source, Source]:
-    train = datasets.Flowers102(root, "train", download=download, loader=_path)
+def _flowers102(root: Path, _: float, max_pixels: int) -> tuple[Source, Source]:
+    train = datasets.Flowers102(root, "train", loader=_path)
     val = datasets.Flowers102(root, "val", loader=_path)
     classes = list(datasets.Flowers102.classes)
     return _files(train, root, classes, max_pixels), _files(val, root, classes, max_pixels)
 
 
-def _caltech101(root: Path, download: bool, val_fraction: float, max_pixels: int) -> tuple[Source, Source]:
+def _caltech101(root: Path, val_fraction: float, max_pixels: int) -> tuple[Source, Source]:
     folder = root / _FOLDERS["caltech101"]
-    if download:
-        datasets.Caltech101(root, download=True)
-    elif not folder.exists():  # torchvision's class would make an empty folder before it says so
+    if not folder.exists():
         raise FileNotFoundError(folder)
     return single_folder_sources(
         folder,
@@ -112,14 +166,14 @@ def _caltech101(root: Path, download: bool, val_fraction: float, max_pixels: int
     )
 
 
-def _food101(root: Path, download: bool, _: float, max_pixels: int) -> tuple[Source, Source]:
-    train = datasets.Food101(root, "train", download=download, loader=_path)
+def _food101(root: Path, _: float, max_pixels: int) -> tuple[Source, Source]:
+    train = datasets.Food101(root, "train", loader=_path)
     val = datasets.Food101(root, "test", loader=_path)
     return _files(train, root, train.classes, max_pixels), _files(val, root, train.classes, max_pixels)
 
 
-def _cifar10(root: Path, download: bool, _: float, __: int) -> tuple[Source, Source]:
-    train = datasets.CIFAR10(root, train=True, download=download)
+def _cifar10(root: Path, _: float, __: int) -> tuple[Source, Source]:
+    train = datasets.CIFAR10(root, train=True)
     val = datasets.CIFAR10(root, train=False)
     return (
         ArraySource(train.data, train.targets, train.classes, "train"),
@@ -127,8 +181,8 @@ def _cifar10(root: Path, download: bool, _: float, __: int) -> tuple[Source, Sou
     )
 
 
-def _pets(root: Path, download: bool, _: float, max_pixels: int) -> tuple[Source, Source]:
-    train = datasets.OxfordIIITPet(root, "trainval", download=download)
+def _pets(root: Path, _: float, max_pixels: int) -> tuple[Source, Source]:
+    train = datasets.OxfordIIITPet(root, "trainval")
     val = datasets.OxfordIIITPet(root, "test")
 
     def files(data: datasets.OxfordIIITPet) -> FileSource:

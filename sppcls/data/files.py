@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +157,17 @@ def set_pixel_range(pixel_range: PixelRange, *sources: Source | None) -> None:
     for source in sources:
         if isinstance(source, FileSource):
             source.pixel_range = pixel_range
+
+
+def with_classes(source: Source, classes: Sequence[str]) -> Source:
+    """The same images, their class numbers those of ``classes``, which has all of the source's by name."""
+    if source.classes == list(classes):
+        return source
+    number = {normalize("NFC", name): index for index, name in enumerate(classes)}
+    renumbered = copy.copy(source)
+    renumbered.targets = [number[normalize("NFC", source.classes[target])] for target in source.targets]
+    renumbered.classes = list(classes)
+    return renumbered
 
 
 class _PackedStrings:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sppcls.classes import check_classes
+from sppcls.classes import check_known
 from sppcls.data.class_folders import (
     alike_lines,
     hold_out,
@@ -18,7 +18,7 @@ from sppcls.data.class_folders import (
     unreadable_lines,
 )
 from sppcls.data.decode import MAX_PIXELS
-from sppcls.data.files import WARNING, FileSource, Splits, keep_class_order
+from sppcls.data.files import WARNING, FileSource, Splits, with_classes
 from sppcls.data.label_files import LabelFile, find_files, labels_in, named_file
 from sppcls.data.labels import read_labels
 from sppcls.data.layout import Layout, NoClassFoldersError, Part, check_depth, recognise
@@ -171,9 +171,11 @@ def image_files(
 def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> FileSource:
     """The images of a folder's validation split, else of its test split, else of its class folders.
 
+    Classes of ``classes`` without an image are no fault: what is there can be tested.
+
     Raises:
-        CheckpointError: the classes are not ``classes``; says which are missing and which are new.
-        DataError: there is no such folder, or no image of a class.
+        CheckpointError: a class that is not among ``classes``; says which, and which one is closest.
+        DataError: there is no such folder, or no image in it.
     """
     root = Path(folder)
     if not os.path.isdir(root):  # os.path's own: a name that is too long is no folder, and no error
@@ -182,19 +184,25 @@ def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> F
         )
     part = _to_test_on(Folder(root), classes)
     files = images_of(part)
-    check_classes(sorted(map(class_name, classes)), sorted(files.by_class), part.folder.path)
-    for name, members in files.by_class.items():
-        if not members:
-            raise no_image(part.folder.path / name, files.unreadable.get(name, []))
-    source = source_of(part.folder.path, files.by_class, list(files.by_class), MAX_PIXELS, files.others)
-    keep_class_order(source, classes)
+    check_known(classes, sorted(files.by_class), part.folder.path)
+    found = {name: members for name, members in files.by_class.items() if members}
+    if not found:
+        raise no_image(part.folder.path, [kind for kinds in files.unreadable.values() for kind in kinds])
+    source = source_of(part.folder.path, found, list(found), MAX_PIXELS, files.others)
+    source.renumber(classes, with_classes(source, classes).targets)
     return source
+
+
+def holds_class_folders(folder: str | os.PathLike[str], classes: Sequence[str]) -> bool:
+    """Whether a folder has a folder of one of ``classes`` in it."""
+    return any(os.path.isdir(Path(folder, name)) for name in classes)
 
 
 def _to_test_on(root: Folder, classes: Sequence[str]) -> Part:
     """Where the images are that :func:`labelled_images` takes."""
     here = Part(root, root, "")
-    if {class_name(name) for name in classes} == set(map(class_name, root.folders)):
+    there = set(map(class_name, root.folders))
+    if there and there <= {class_name(name) for name in classes}:
         return here  # whatever they are called
     try:
         parts = recognise(root).parts

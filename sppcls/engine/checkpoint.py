@@ -90,6 +90,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         DamagedError: cut short, changed since it was written, or another kind of file.
         CheckpointError: missing, holding code, not one of sppcls, or not to be read by this process at present.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"{path!r}: no path; name a checkpoint file such as last.ckpt")
     path = Path(path)
     try:
         mode = path.stat().st_mode

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import cast
 
@@ -23,6 +26,11 @@ from sppcls.runtime import give_back_freed_memory, keep_freed_memory
 
 # The check costs one step. On a CPU, where memory seldom runs out, it is left out of trainings of fewer.
 CPU_STEPS = 100
+
+# Bytes for each thread that the look leaves unused on a CPU.
+_SPARE = 8 << 20
+# Exit statuses of a look in a process of its own.
+_TOO_LARGE, _FAILED = 3, 4
 
 
 class OutOfMemoryError(SppclsError):
@@ -116,6 +124,46 @@ def _largest_steps(trainer: pl.Trainer, module: ClassificationModule) -> list[tu
 
 def _fits(trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int) -> bool:
     """Whether a forward and backward pass of so many images fits."""
+    if module.device.type == "cpu" and hasattr(os, "fork"):
+        return _survives(lambda: _tried(trainer, module, size, images))
+    return _tried(trainer, module, size, images)
+
+
+def _survives(attempt: Callable[[], bool]) -> bool:
+    """Whether an attempt succeeds in a fork of this process.
+
+    Where a limit leaves too little for a buffer of a library under torch, or for the stack of a thread, torch does not
+    raise but crashes, and the system kills what takes too much. That then befalls the fork. It has one thread, as a
+    loader process has, and keeps some memory unused for those of this process.
+    """
+    spare = _SPARE * (1 + torch.get_num_threads())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # of forks beside threads, which are not used there
+            process = os.fork()
+    except OSError:  # no room for another process
+        return attempt()
+    if not process:
+        status = _FAILED
+        try:
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, signal.SIG_DFL)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # last words of the libraries
+            torch.set_num_threads(1)
+            reserve = torch.empty(spare, dtype=torch.uint8)
+            status = 0 if attempt() else _TOO_LARGE
+            del reserve
+        except BaseException as error:
+            status = _TOO_LARGE if is_out_of_memory(error) else _FAILED
+        finally:
+            os._exit(status)
+    # What fails in another way fails in the run too, with its own message.
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) in (0, _FAILED)
+
+
+def _tried(trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int) -> bool:
     training = module.net.training
     buffers = {name: buffer.clone() for name, buffer in module.net.named_buffers()}
     cuda = [module.device] if module.device.type == "cuda" else []

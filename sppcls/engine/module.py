@@ -230,6 +230,7 @@ class ClassificationModule(pl.LightningModule):
             "bad_images": list(self.bad_images),
             "train_counts": counts.tolist(),
             "epoch_length": self._epoch_length(),
+            "processes": self.trainer.world_size,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

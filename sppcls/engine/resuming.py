@@ -139,6 +139,32 @@ def repair(folder: Path, resume: Resume) -> list[str]:
     return lines
 
 
+def check_processes(resume: Resume, steps: int, processes: int) -> None:
+    """Refuse to go on with another number of processes, before any but the first is started.
+
+    Args:
+        resume: a checkpoint that ``check_resume`` has passed.
+        steps: in an epoch of the run that is to go on.
+        processes: that it would have.
+
+    Raises:
+        CheckpointError: naming both numbers. Another number with as many steps, each process having another share of
+            the same images, may go on.
+    """
+    progress = resume.checkpoint["sppcls_progress"]
+    trainer = resume.checkpoint["sppcls"]["config"]["trainer"]
+    before = progress.get("processes")
+    if before is None and isinstance(trainer.get("devices"), int):  # of an older version
+        before = trainer["devices"] * trainer.get("num_nodes", 1)
+    if not isinstance(before, int) or before == processes or progress["epoch_length"][0] == steps:
+        return
+    raise CheckpointError(
+        f"{resume.path}: trained by {before} process(es), this run would have {processes} and other steps: go on with "
+        f"{before} (trainer.devices x trainer.num_nodes), or begin a new run with its convolutions: "
+        f"backbone.weights={resume.path}"
+    )
+
+
 def write_config(folder: Path, config: Config) -> None:
     """Write ``config.yaml``, by which ``ckpt_path=auto`` knows the run, atomically."""
     with replacing(folder / CONFIG) as temporary:

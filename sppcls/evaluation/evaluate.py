@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sppcls.classes import check_classes
+from sppcls.classes import check_known
 from sppcls.console import table
 from sppcls.data import (
     Size,
@@ -20,12 +20,14 @@ from sppcls.data import (
     size_label,
     trained_pixel_range,
 )
+from sppcls.data.files import with_classes
 from sppcls.errors import ConfigError
 from sppcls.evaluation.evaluator import evaluate_protocol
 from sppcls.evaluation.predictions import Predictions
 from sppcls.evaluation.protocols import Protocol, load_protocols
 from sppcls.evaluation.recalibration import batch_norms, recalibrate
 from sppcls.files import replacing
+from sppcls.network import card_of
 from sppcls.nn import SPPClassifier
 
 
@@ -67,7 +69,8 @@ def evaluate(
 
     Args:
         net: from :func:`sppcls.load_classifier`.
-        images: what to test on: a source, or a folder with ``val/<class>/`` or ``<class>/``.
+        images: what to test on: a source, or a folder with ``val/<class>/`` or ``<class>/``. Classes of the network
+            may be missing there; its own numbers are what counts.
         protocols: names (see :func:`~sppcls.evaluation.load_protocol`) or values; None: ``center``, and ``full`` if
             the network takes any size.
         sizes: region sizes to test each protocol at, scales in proportion; None: the network's main size.
@@ -81,13 +84,14 @@ def evaluate(
     Raises:
         ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
     """
-    card = net.card
+    card = card_of(net)
     if isinstance(images, (str, os.PathLike)):
         source: Source = labelled_images(images, card["classes"])
         set_pixel_range(trained_pixel_range(card), source)
     else:
         source = images
-    check_classes(card["classes"], source.classes, "the network")
+    check_known(card["classes"], source.classes, "the network")
+    source = with_classes(source, card["classes"])
     named = default_protocols(net) if protocols is None else protocols
     named = [named] if isinstance(named, str) else named
     values = [p for p in named if isinstance(p, Protocol)]

@@ -33,6 +33,7 @@ from sppcls.data.stream import resize_whole
 from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.explain_levels import level_labels, pyramid_of
+from sppcls.network import card_of
 from sppcls.nn import SPPClassifier
 from sppcls.nn.pyramid import CellRange
 
@@ -178,8 +179,8 @@ def explain(
         ConfigError: a network without a pyramid, an unknown class, or too few pixels for the network.
         ImageError: the photo cannot be read.
     """
+    card = card_of(net)
     pyramid_of(net)
-    card = net.card
     number = None if class_name is None else class_number(card["classes"], class_name)
     if shorter_side is None:
         shorter_side = default_shorter_side(tuple(card["val_sizes"][0]))

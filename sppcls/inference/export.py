@@ -44,8 +44,9 @@ from sppcls.data.sizes import Size, as_size, size_label
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError
 from sppcls.files import check_new_file
-from sppcls.inference.export_graph import card_of, lowest_size, quiet, reason, trace
+from sppcls.inference.export_graph import lowest_size, quiet, reason, trace
 from sppcls.inference.export_parity import TOLERANCE, Run, check_parity, compare, parity_batches
+from sppcls.network import card_of
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
@@ -58,6 +59,7 @@ def export(
     *,
     format: str = "onnx",
     size: int | tuple[int, int] | None = None,
+    opset: int | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a network as one file, and beside it ``OUT.parity.json``, the proof that it is the same network.
@@ -68,14 +70,16 @@ def export(
     Args:
         net: from :func:`sppcls.load_classifier`.
         out: the file; ends in ``.onnx`` or ``.pt2``.
-        format: ``onnx`` (opset :data:`~sppcls.inference.export_onnx.OPSET`, standard operators only) or ``torch``.
+        format: ``onnx`` (standard operators only) or ``torch``.
         size: side or (height, width) of the only images that the file shall take, for runtimes that need fixed sizes;
             None for any from ``net.min_input_size`` on. The number of images stays free. A network without a
             pyramid may have one size only, which it then gets without asking.
+        opset: of ONNX, one of :data:`~sppcls.inference.export_onnx.LOWEST_RUNTIME`; None: the lowest.
         overwrite: replace existing files.
 
     Returns:
-        What ``OUT.parity.json`` holds: ``file``, ``format``, ``opset``, ``bytes``, ``sha256`` and ``versions``;
+        What ``OUT.parity.json`` holds: ``file``, ``format``, ``opset``, ``ir_version``, ``lowest_onnxruntime`` (these
+        None for ``torch``), ``bytes``, ``sha256`` and ``versions``;
         ``fixed_size`` (whether), ``min_size``, ``traced_at`` and ``trained_at``; ``sizes``, a list of what was compared
         (``batch``, ``height``, ``width``) with the largest logit and the largest differences; and over all of them
         ``max_abs_logit`` and ``max_abs_difference``, of which ``tolerance`` times the former is allowed.
@@ -85,10 +89,11 @@ def export(
             not take, a network that the format cannot express, or a file that would give other logits (by more than
             :data:`TOLERANCE`). Then nothing is written, and existing files are as they were.
     """
-    path, report_path = check_request(out, format, overwrite)
+    path, report_path = check_request(out, format, overwrite, opset)
     fixed = _fixed_size(net, size)
     reference = copy.deepcopy(net).to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
     trace_size = fixed or _trace_size(net)
+    onnx_facts: dict[str, Any] = {"ir_version": None, "lowest_onnxruntime": None}
     temporary, temporary_report = (p.with_name(f".{p.name}.{os.getpid()}.tmp") for p in (path, report_path))
     try:
         program = trace(
@@ -99,7 +104,11 @@ def export(
         if format == "onnx":
             from sppcls.inference import export_onnx
 
-            about["opset"] = export_onnx.OPSET
+            about["opset"] = opset or export_onnx.OPSET
+            onnx_facts = {
+                "ir_version": export_onnx.ir_version(about["opset"]),
+                "lowest_onnxruntime": export_onnx.LOWEST_RUNTIME[about["opset"]],
+            }
             export_onnx.write(program, temporary, about)
             run: Run = export_onnx.runner(temporary)
         else:
@@ -110,6 +119,7 @@ def export(
             "file": path.name,
             "format": format,
             "opset": about.get("opset"),
+            **onnx_facts,
             "bytes": temporary.stat().st_size,
             "sha256": _sha256(temporary),
             "versions": _versions(format),
@@ -134,17 +144,26 @@ def export(
     return report
 
 
-def check_request(out: str | os.PathLike[str], format: str, overwrite: bool) -> tuple[Path, Path]:
+def check_request(
+    out: str | os.PathLike[str], format: str, overwrite: bool, opset: int | None = None
+) -> tuple[Path, Path]:
     """The file and its parity file, after all checks that need no network.
 
     Raises:
-        ConfigError: an unknown format, packages that are missing, or files that may not be written.
+        ConfigError: an unknown format or opset, packages that are missing, or files that may not be written.
     """
     if format not in SUFFIXES:
         raise ConfigError(f"--format {format}: choose from {', '.join(SUFFIXES)}")
     missing = [name for name in _PACKAGES[format] if not _imports(name)]
     if missing:
         raise ConfigError(f'--format {format} needs {", ".join(missing)}: pip install "sppcls[onnx]"')
+    if opset is not None:
+        if format != "onnx":
+            raise ConfigError(f"--opset {opset}: --format {format} has none; only onnx has")
+        from sppcls.inference.export_onnx import LOWEST_RUNTIME
+
+        if opset not in LOWEST_RUNTIME:
+            raise ConfigError(f"--opset {opset}: choose from {', '.join(map(str, LOWEST_RUNTIME))}")
     path = check_new_file(out, overwrite)
     if path.suffix != SUFFIXES[format]:
         raise ConfigError(f"--out {path}: --format {format} writes files that end in {SUFFIXES[format]}")

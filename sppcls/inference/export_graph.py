@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +13,9 @@ from torch.export import Dim, ExportedProgram
 
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
+from sppcls.network import card_of
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
-from sppcls.nn.pooling import pool_level
+from sppcls.nn.pooling import pool_in_graph
 from sppcls.nn.weights import one_line
 
 
@@ -46,10 +46,9 @@ class ExportedClassifier(nn.Module):
 
     def _pooled(self, feature_map: Tensor) -> Tensor:
         pool = self.pool
-        if not (self.gathered and isinstance(pool, SpatialPyramidPooling2d)):
+        if not isinstance(pool, SpatialPyramidPooling2d):
             return pool(feature_map)
-        levels = [pool_level(feature_map, level, pool.mode, pool.bin_rule) for level in pool.levels]
-        return torch.cat([level.flatten(1) for level in levels], dim=1)
+        return pool_in_graph(feature_map, list(pool.levels), pool.mode, pool.bin_rule, self.gathered)
 
 
 def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, format: str) -> ExportedProgram:
@@ -95,18 +94,6 @@ def lowest_size(program: ExportedProgram) -> Size:
         lowest = int(program.range_constraints[side.node.expr].lower) if free else 0
         bounds.append(lowest if lowest > 2 else 0)  # 2 is what tracers assume of every side, and do not check
     return bounds[0], bounds[1]
-
-
-def card_of(net: SPPClassifier) -> dict[str, Any]:
-    """The card that :func:`sppcls.load_classifier` gives a network.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    card = getattr(net, "card", None)
-    if not isinstance(card, dict):
-        raise ConfigError("net: has no card with classes, mean and std; take it from sppcls.load_classifier")
-    return card
 
 
 def reason(error: BaseException) -> str:

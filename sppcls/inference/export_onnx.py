@@ -16,6 +16,9 @@ from torch import Tensor
 from sppcls.errors import ConfigError
 from sppcls.inference.export_graph import quiet, reason
 
+LOWEST_RUNTIME = {18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18"}
+"""The opsets that a file may have, and the first ONNX Runtime that reads each."""
+
 OPSET = 18
 """The lowest that torch translates to, which the most runtimes know; newer ones have nothing that is needed here."""
 
@@ -41,12 +44,14 @@ def write(program: torch.export.ExportedProgram, path: Path, about: dict[str, An
                 (),
                 input_names=[about["input"]["name"]],
                 output_names=names,
-                opset_version=OPSET,
+                opset_version=about["opset"],
                 verbose=False,
             )
             assert translated is not None
             model = translated.model_proto
             _tidy(model, about)
+            # torch writes a newer format than the opset needs, which older runtimes refuse.
+            model.ir_version = ir_version(about["opset"])
             onnx.checker.check_model(model, full_check=True)
     except ImportError as error:
         raise ConfigError(
@@ -58,6 +63,11 @@ def write(program: torch.export.ExportedProgram, path: Path, about: dict[str, An
             f"--format onnx: {about['network']}: cannot be translated ({reason(error)})"
         ) from error
     path.write_bytes(model.SerializeToString())
+
+
+def ir_version(opset: int) -> int:
+    """The oldest version of the file format that holds an opset."""
+    return int(onnx.helper.OP_SET_ID_VERSION_MAP["ai.onnx", opset])
 
 
 def _tidy(model: onnx.ModelProto, about: dict[str, Any]) -> None:

@@ -14,7 +14,8 @@ from sppcls.data.geometry import default_shorter_side
 from sppcls.data.sizes import Size
 from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ConfigError
-from sppcls.inference.export_graph import card_of, quiet, reason
+from sppcls.inference.export_graph import quiet, reason
+from sppcls.network import card_of
 from sppcls.nn import SPPClassifier
 
 TOLERANCE = 1e-4

@@ -28,6 +28,7 @@ from sppcls.data.stream import (
 )
 from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.images import Given, given_images, pixels_of
+from sppcls.network import card_of
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 
 ShorterSide = int | Literal["native"] | None
@@ -84,7 +85,7 @@ def predict(
     """
     return predict_files(
         net,
-        given_images(places, trained_pixel_range(_card(net))),
+        given_images(places, trained_pixel_range(card_of(net))),
         top=top,
         shorter_side=shorter_side,
         batch_size=batch_size,
@@ -107,18 +108,11 @@ def predict_files(
             raise ConfigError(f"{name}={value}: must be at least {least}")
     if net.training:
         raise ConfigError("the network is in training mode; call net.eval() first")
-    reader = _Reader(files, _transform(net, shorter_side), trained_pixel_range(_card(net)))
+    reader = _Reader(files, _transform(net, shorter_side), trained_pixel_range(card_of(net)))
     # Each worker takes eight images at a time; for fewer, starting one takes longer than it saves.
     workers = min(workers, math.ceil(len(files) / 8)) if len(files) > 8 else 0
     loaded = load_each(reader, len(files), workers)
     return _predictions(net, files, loaded, top, batch_size)
-
-
-def _card(net: SPPClassifier) -> dict[str, Any]:
-    card = getattr(net, "card", None)
-    if not isinstance(card, dict):
-        raise ConfigError("the network has no card of classes, mean and std; get it from load_classifier()")
-    return card
 
 
 def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -133,7 +127,7 @@ def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch
     if shorter_side == "native":
         return partial(resize_whole, shorter_side=None)
     if shorter_side is None:
-        height, width = _card(net)["val_sizes"][0]
+        height, width = card_of(net)["val_sizes"][0]
         return partial(resize_whole, shorter_side=default_shorter_side((height, width)))
     least, most = net.min_input_size, int(MAX_RESIZED_PIXELS**0.5)
     if not least <= shorter_side <= most:
@@ -259,7 +253,7 @@ def _classify(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_F
 
 @torch.inference_mode()
 def _forward(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_Found]:
-    card, device = _card(net), next(net.parameters()).device
+    card, device = card_of(net), next(net.parameters()).device
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
     size = (pixels.shape[2], pixels.shape[3])
     part = max(1, _CPU_PIXELS // (size[0] * size[1])) if device.type == "cpu" else len(images)

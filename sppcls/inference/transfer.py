@@ -34,6 +34,7 @@ from sppcls.inference.transfer_tasks import (
     voc_task,
 )
 from sppcls.inference.views import View, choose_view
+from sppcls.network import card_of
 from sppcls.nn import SPPClassifier
 
 PROTOCOLS = ("folder", "caltech101", "voc07")
@@ -179,11 +180,11 @@ def transfer(
         ConfigError: an unknown layer, view or protocol, options that do not go together, or no scikit-learn.
         DataError: images or annotations are missing, broken or too few.
     """
+    card = card_of(net)
     svm_module()
     if not c > 0:
         raise ConfigError(f"C {c}: must be greater than 0")
     kinds = [view] if view is None or isinstance(view, str) else list(dict.fromkeys(view))
-    card = net.card
     side = min(card["val_sizes"][0]) if shorter_side is None else shorter_side
     # Crops first, as in the paper's tables.
     views = sorted((choose_view(net, kind, side) for kind in kinds), key=lambda seen: seen.kind)

@@ -11,6 +11,7 @@ from sppcls.data.sizes import Size
 from sppcls.data.stream import resize_to_be_seen
 from sppcls.data.transforms import EvalTransform
 from sppcls.errors import ConfigError
+from sppcls.network import card_of
 from sppcls.nn import SPPClassifier
 
 VIEWS = ("full", "crop")
@@ -59,7 +60,7 @@ def choose_view(net: SPPClassifier, kind: str | None = None, shorter_side: int |
     Raises:
         ConfigError: an unknown view, whole images for a network of one size, or a side that is too small.
     """
-    card = net.card
+    card = card_of(net)
     region: Size = tuple(card["val_sizes"][0])
     kind = kind or ("full" if net.fixed_size is None else "crop")
     if kind not in VIEWS:

@@ -24,6 +24,7 @@ class Backbone(nn.Module):
         out_channels: channels of the feature map.
         stride: image pixels per cell of the map.
         last_pool: the pooling that follows the map in the original network; not part of ``forward``.
+        weights: one line on what was taken from a file of weights and what was left; empty without one.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Backbone(nn.Module):
         self.out_channels = out_channels
         self.stride = stride
         self.last_pool = last_pool
+        self.weights = ""
         self._feature_sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from sppcls.nn.init import init_backbone, init_head
 from sppcls.nn.pyramid import Pyramid
 from sppcls.nn.spp import SpatialPyramidPooling2d
 from sppcls.nn.trunks import timm_trunk, torchvision_trunk
-from sppcls.nn.weights import load_file, load_into
+from sppcls.nn.weights import load_weights
 
 T = TypeVar("T")
 
@@ -40,7 +40,8 @@ def build_classifier(
 
     Args:
         backbone: ``name`` (one of :data:`BACKBONES`), ``weights`` (None, ``DEFAULT``, or the path of a
-            state_dict file or of a checkpoint of ``sppcls train``, whose backbone is taken; default None).
+            file that holds a state_dict, such as a checkpoint of ``sppcls train``, whose backbone is taken;
+            default None; ``backbone.weights`` of the result says what was taken).
             The paper's networks also take ``width`` (default 1) and ``norm`` (one of :data:`NORMS`; default:
             the LRN the network was trained with). ``timm`` needs ``model``. Keys that do not apply may be
             None.
@@ -131,7 +132,9 @@ def _backbone(settings: Mapping[str, Any]) -> Backbone:
         )
     backbone = _named("backbone.", lambda: paper_backbone(name, 1.0 if width is None else width, norm))
     if weights is not None:
-        _named("backbone.", lambda: load_into(backbone.layers, load_file(weights), f"weights={weights!r}"))
+        backbone.weights = _named(
+            "backbone.", lambda: load_weights(backbone.layers, weights, f"weights={weights!r}")
+        )
     return backbone
 
 

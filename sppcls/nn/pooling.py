@@ -6,7 +6,10 @@ usual cases, and max pooling over sliding ones are computed faster from torch's 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +37,8 @@ def check_map(x: Tensor) -> None:
 
 def pool_levels(x: Tensor, levels: Sequence[Level], mode: str, rule: str) -> Tensor:
     """Pool a map (N, C, H, W) to every level and concatenate the results: (N, C * bins)."""
+    if is_exporting():
+        return pool_in_graph(x, list(levels), mode, rule, portable=True)
     if rule == "adaptive" and mode == "max" and not torch.compiler.is_compiling():
         if x.device.type == "cpu":
             return max_pool_levels(x, levels)
@@ -94,13 +99,58 @@ def sliding_max_pool2d(x: Tensor, level: Level) -> Tensor:
     return F.max_pool2d(x[:, :, :height, :width], window, stride)
 
 
-def pool_level(x: Tensor, level: Level, mode: str, rule: str) -> Tensor:
+def pool_in_graph(x: Tensor, levels: list[tuple[int, int]], mode: str, rule: str, portable: bool) -> Tensor:
+    """:func:`pool_levels` for graphs, in which any map size stays possible. TorchScript can compile it.
+
+    Args:
+        x: map (N, C, H, W) or (C, H, W); its size is not checked.
+        levels, mode, rule: as there.
+        portable: use nothing that ONNX lacks; else torch's adaptive poolings where they do.
+    """
+    batch = x if x.dim() == 4 else x.unsqueeze(0)
+    pooled = [_level_in_graph(batch, level[0], level[1], mode, rule, portable) for level in levels]
+    joined = torch.cat(pooled, dim=1)
+    return joined if x.dim() == 4 else joined.squeeze(0)
+
+
+def _level_in_graph(x: Tensor, rows: int, columns: int, mode: str, rule: str, portable: bool) -> Tensor:
+    if rule == "adaptive" and mode == "max" and not portable:
+        return F.adaptive_max_pool2d(x, (rows, columns)).reshape(x.shape[0], -1)
+    if rule == "adaptive" and mode == "avg" and not portable:
+        return F.adaptive_avg_pool2d(x, (rows, columns)).reshape(x.shape[0], -1)
+    return pool_level(x, (rows, columns), mode, rule).reshape(x.shape[0], -1)
+
+
+def pool_traced(x: Tensor, levels: Sequence[Level], mode: str, rule: str) -> Tensor:
+    """:func:`pool_in_graph` under ``torch.jit.trace`` or the older ONNX exporter, which freeze what Python computes."""
+    batch = x if x.dim() == 4 else x.unsqueeze(0)
+    portable = torch.onnx.is_in_onnx_export()
+    pooled = [_scripted_level()(batch, rows, columns, mode, rule, portable) for rows, columns in levels]
+    joined = torch.cat(pooled, dim=1)
+    return joined if x.dim() == 4 else joined.squeeze(0)
+
+
+@cache
+def _scripted_level() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecation of TorchScript as a whole: whoever traces knows
+        return torch.jit.script(_level_in_graph)
+
+
+def is_exporting() -> bool:
+    """Whether ``torch.export`` is at work; older versions of torch cannot tell."""
+    told = getattr(torch.compiler, "is_exporting", None)
+    return bool(told and told())
+
+
+def pool_level(x: Tensor, level: tuple[int, int], mode: str, rule: str) -> Tensor:
     """Pool a map (N, C, H, W) to one level (N, C, rows, columns), for any mode and bin rule.
 
     Reduces along the width, then along the height. Sums of half-precision maps are taken in float32. A
-    gradient of ``max`` goes to the first maximal cell of a bin in row-major order.
+    gradient of ``max`` goes to the first maximal cell of a bin in row-major order. TorchScript can compile it.
     """
-    wide = x.float() if mode != "max" and x.dtype in (torch.float16, torch.bfloat16) else x
+    half = x.dtype == torch.float16 or x.dtype == torch.bfloat16
+    wide = x.float() if mode != "max" and half else x
     pooled = _pool_axis(_pool_axis(wide, 3, level[1], mode, rule), 2, level[0], mode, rule)
     return pooled.to(x.dtype)
 
@@ -110,7 +160,7 @@ def _pool_axis(x: Tensor, dim: int, n: int, mode: str, rule: str) -> Tensor:
     if n == 1:
         # One bin covers the axis, whatever the rule.
         if mode == "max":
-            return x.max(dim, keepdim=True).values
+            return x.max(dim, keepdim=True)[0]
         return x.sum(dim, keepdim=True) if mode == "sum" else x.mean(dim, keepdim=True)
     first, stop = bin_bounds(size, n, rule, x.device)
     # No bin is longer than this. Shorter ones repeat their last cell, which is masked out of sums. (It is
@@ -118,10 +168,12 @@ def _pool_axis(x: Tensor, dim: int, n: int, mode: str, rule: str) -> Tensor:
     longest = (size + n - 1) // n + 1
     cells = first[:, None] + torch.arange(longest, device=x.device)
     shown = cells.minimum(stop[:, None] - 1)
-    values = x.index_select(dim, shown.flatten()).unflatten(dim, (n, longest))
+    # Shapes in full: within a compiled function the older ONNX exporter knows neither ranks nor sums of lists.
+    a, b, c, d = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    split = [a, b, c, n, longest] if dim == 3 else [a, b, n, longest, d]
+    values = x.index_select(dim, shown.reshape(-1)).reshape(split)
     if mode == "max":
-        return values.max(dim + 1).values
-    tail = (1,) * (x.dim() - 1 - dim)
-    inside = (cells < stop[:, None]).view(n, longest, *tail)
-    sums = values.where(inside, 0).sum(dim + 1)
-    return sums if mode == "sum" else sums / (stop - first).view(n, *tail)
+        return values.max(dim + 1)[0]
+    outside = (cells >= stop[:, None]).view([n, longest] if dim == 3 else [n, longest, 1])
+    sums = values.masked_fill(outside, 0).sum(dim + 1)
+    return sums if mode == "sum" else sums / (stop - first).view([n] if dim == 3 else [n, 1])

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TypeAlias
+from typing import Optional, TypeAlias
 
 import torch
 from torch import Tensor
@@ -37,10 +37,16 @@ CellRange: TypeAlias = tuple[int, int]
 """Cells of one axis that a bin covers: (first, one past the last)."""
 
 
-def bin_bounds(size: int, n: int, rule: str, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def bin_bounds(
+    size: int,
+    n: int,
+    rule: str,
+    device: Optional[torch.device] = None,  # noqa: UP045  # as TorchScript reads it
+) -> tuple[Tensor, Tensor]:
     """First cell and one past the last cell of each of the ``n`` bins of an axis of ``size`` cells.
 
-    Two int64 tensors of length ``n``. ``size`` may be symbolic, so that exported programs keep it dynamic.
+    Two int64 tensors of length ``n``, on ``device`` (None: the CPU). ``size`` may be symbolic, so that exported
+    programs keep it dynamic. TorchScript can compile it.
     """
     i = torch.arange(n, device=device)
     if rule == "adaptive":

@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from sppcls.nn.pooling import check_map, check_pool_mode, pool_levels
+from sppcls.nn.pooling import check_map, check_pool_mode, pool_in_graph, pool_levels, pool_traced
 from sppcls.nn.pyramid import Level, Pyramid, check_bin_rule
 
 
@@ -52,6 +52,8 @@ def spatial_pyramid_pool2d(
     """
     pyramid = levels if isinstance(levels, Pyramid) else Pyramid(levels)
     check_pool_mode(mode)
+    if torch.jit.is_tracing():  # a look at the map's size would be frozen into the graph
+        return pool_traced(x, pyramid.levels, mode, bins)
     if x.dim() not in (3, 4):
         raise ValueError(f"expected a map (N, C, H, W) or (C, H, W), got {tuple(x.shape)}")
     check_map(x)
@@ -98,6 +100,7 @@ class SpatialPyramidPooling2d(nn.Module):
         check_bin_rule(bins)
         self.pyramid = Pyramid(levels)
         self.levels = self.pyramid.levels
+        self._levels = list(self.levels)  # for TorchScript
         self.bins = self.pyramid.bins
         self.mode = mode
         self.bin_rule = bins
@@ -108,7 +111,10 @@ class SpatialPyramidPooling2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C * bins)."""
-        return spatial_pyramid_pool2d(x, self.pyramid, self.mode, self.bin_rule)
+        if torch.jit.is_scripting():
+            return pool_in_graph(x, self._levels, self.mode, self.bin_rule, False)
+        else:  # noqa: RET505  # which TorchScript then leaves out
+            return spatial_pyramid_pool2d(x, self.pyramid, self.mode, self.bin_rule)
 
     def extra_repr(self) -> str:
         return f"levels={self.pyramid.label}, mode={self.mode}, bins={self.bin_rule}"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sppcls.choices import TORCHVISION_TRUNKS
 from sppcls.nn.backbones import Backbone, on_meta, output_shape
-from sppcls.nn.weights import load_file, load_into, one_line
+from sppcls.nn.weights import load_into, load_weights, one_line
 
 
 def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
@@ -25,7 +25,8 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
     Args:
         name: one of :data:`TORCHVISION_TRUNKS`.
         weights: None (torchvision's own random start), ``DEFAULT`` (torchvision's best pre-trained weights,
-            downloaded once) or the path of a state_dict file with torchvision's names, whole model or trunk.
+            downloaded once) or the path of a file that holds a state_dict with torchvision's names, whole model or
+            trunk; see :func:`~sppcls.nn.weights.load_file`.
 
     Raises:
         ValueError: unknown name, failed download, or a file that does not fit.
@@ -47,9 +48,10 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
             ) from error
         load_into(model, state, "weights='DEFAULT'")
     layers, last_pool = _cut(model)
-    if weights not in (None, "DEFAULT"):
-        load_into(layers, load_file(weights), f"weights={weights!r}", ignore=set(model.state_dict()))
-    return _measured(Backbone(name, layers, 0, 0, last_pool), _STRIDE_SIZES)
+    trunk = Backbone(name, layers, 0, 0, last_pool)
+    if weights is not None and weights != "DEFAULT":
+        trunk.weights = load_weights(layers, weights, f"weights={weights!r}", ignore=set(model.state_dict()))
+    return _measured(trunk, _STRIDE_SIZES)
 
 
 def timm_trunk(model: str, weights: str | None = None) -> Backbone:
@@ -97,10 +99,10 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
         raise ValueError(f"model={model!r}: timm cannot build it ({one_line(error)})") from error
     trunk = _measured(_TimmBackbone(model, layers, 0, 0, nn.AdaptiveAvgPool2d(1)), _STRIDE_SIZES + _ODD_SIZES)
     _drop_unused(trunk)
-    if weights not in (None, "DEFAULT"):
+    if weights is not None and weights != "DEFAULT":
         with torch.device("meta"):
             whole = timm.create_model(model)
-        load_into(layers, load_file(weights), f"weights={weights!r}", ignore=set(whole.state_dict()))
+        trunk.weights = load_weights(layers, weights, f"weights={weights!r}", ignore=set(whole.state_dict()))
     return trunk
 
 

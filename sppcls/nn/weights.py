@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import stat
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -43,61 +45,146 @@ def is_archive(path: str | os.PathLike[str]) -> bool:
     return True
 
 
-def load_file(path: str) -> dict[str, Tensor]:
-    """Read a file that holds a state_dict (a mapping from names to tensors) and nothing else.
+# Where programs keep the network in a file of theirs. Averaged weights come first, as they are what was measured.
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+_PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 
-    Of a checkpoint written by ``sppcls train`` the network's state_dict is taken.
+
+def load_weights(
+    layers: nn.Module, path: str | os.PathLike[str], source: str, ignore: Collection[str] = ()
+) -> str:
+    """Copy the weights in a file into ``layers``: :func:`load_file`, then :func:`load_into`.
+
+    Returns:
+        One line on what was taken and what was left, such as ``60 tensors of 'model' below 'module.'; left: fc.bias``.
 
     Raises:
-        ValueError: the file is missing, unreadable, or holds something else. Files that would run code are
-            refused.
+        ValueError: as these two.
     """
+    state, key = load_file(path)
+    taken = load_into(layers, state, source, ignore)
+    return taken.replace("tensors", f"tensors of {key!r}", 1) if key else taken
+
+
+def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
+    """(state_dict, key it was found under) of a file by torch or, where it is installed, by safetensors.
+
+    A file may be a state_dict (names to tensors), or hold one under the name of :data:`_AVERAGED` or :data:`_PLAIN`,
+    with whatever else. Nothing else in it is loaded: an object of another package is passed over, not built. The key
+    is empty for a bare state_dict. Of a checkpoint written by ``sppcls train`` the network's state_dict is taken.
+
+    Raises:
+        ValueError: the file is missing, unreadable, or holds no state_dict. Files that would run code are refused.
+    """
+    source = f"weights={os.fspath(path)!r}"
     try:
-        state = load_data_only(path)
+        content = _load_safetensors(path) if _is_safetensors(path) else _load_tensors(path)
     except FileNotFoundError as error:
-        raise ValueError(f"weights={path!r}: no such file") from error
+        raise ValueError(f"{source}: no such file") from error
+    except ImportError as error:
+        raise ValueError(f"{source}: needs safetensors; pip install 'sppcls[safetensors]'") from error
     except Exception as error:  # what a damaged file raises depends on where the damage is
-        raise ValueError(
-            f"weights={path!r}: cannot be read as a state_dict file ({one_line(error)})"
-        ) from error
-    if isinstance(state, Mapping) and "sppcls" in state and isinstance(state.get("state_dict"), Mapping):
+        raise ValueError(f"{source}: cannot be read as a state_dict file ({one_line(error)})") from error
+    state, key = _unwrapped(content)
+    if isinstance(content, Mapping) and "sppcls" in content:
         # Beside the network, which is called net there, could be the state of other modules.
-        state = {name: value for name, value in state["state_dict"].items() if str(name).startswith("net.")}
-    if not (
-        isinstance(state, Mapping)
-        and state
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+        state = {name: value for name, value in state.items() if name.startswith("net.")}
+        key = ""
+    if not state:
+        raise ValueError(
+            f"{source}: holds no state_dict (a mapping from parameter names to tensors), "
+            f"neither bare nor as {', '.join(_PLAIN)}"
+        )
+    return state, key
+
+
+def _is_safetensors(path: str | os.PathLike[str]) -> bool:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")
+    with open(path, "rb") as file:
+        head = file.read(9)
+    # The length of a header in JSON, then the header.
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < os.path.getsize(path)
+
+
+def _load_safetensors(path: str | os.PathLike[str]) -> Any:
+    from safetensors.torch import load_file as load
+
+    return load(path)
+
+
+class _PassedOver:
+    """Stands for an object of a class that is not loaded, whatever it is made of."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+def _load_tensors(path: str | os.PathLike[str]) -> Any:
+    try:
+        return load_data_only(path)
+    except pickle.UnpicklingError:
+        # Many programs keep their options or figures beside the network, as objects of their own classes.
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(_PassedOver, name) for name in named]):
+            content = load_data_only(path)
+        if isinstance(content, _PassedOver):
+            raise
+        return content
+
+
+def _unwrapped(content: Any, depth: int = 3) -> tuple[dict[str, Tensor], str]:
+    """The state_dict in a file's content and the last key that leads to it; empty if there is none."""
+    if not isinstance(content, Mapping) or not depth:
+        return {}, ""
+    if content and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
-        raise ValueError(f"weights={path!r}: holds no state_dict (a mapping from parameter names to tensors)")
-    return dict(state)
+        return dict(content), ""
+    for key in (*_AVERAGED, *_PLAIN):
+        state, inner = _unwrapped(content.get(key), depth - 1)
+        if state:
+            return state, inner or key
+    return {}, ""
 
 
 def load_into(
     layers: nn.Module, state: Mapping[str, Tensor], source: str, ignore: Collection[str] = ()
-) -> None:
+) -> str:
     """Copy ``state`` into ``layers``.
 
     Args:
         layers: what to load into.
-        state: names to tensors. The names may all carry the prefixes of whatever the layers were saved as a
-            part of: a backbone, a whole classifier (of which the rest is ignored), ``sppcls train``'s module,
-            and ``DistributedDataParallel``.
+        state: names to tensors. The names may all carry the prefix of whatever the layers were saved as a part of: a
+            backbone, a classifier, a Lightning module, ``DataParallel``. What does not carry it is left.
         source: start of the error message, such as ``weights='a.pt'``.
         ignore: further names that may be in ``state`` and are not needed: the cut-off part of the network.
 
+    Returns:
+        One line on what was taken and what was left.
+
     Raises:
-        ValueError: names are missing, unknown, or tensors have other shapes.
+        ValueError: names are missing, unknown, or tensors have other shapes; or two networks in ``state`` fit.
     """
     wanted = layers.state_dict()
-    for prefix in ("module.", "net.", "backbone.", "layers."):
-        state = _without_prefix(state, prefix, wanted)
+    if not any("_orig_mod" in name for name in wanted):
+        state = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
+    prefix = _prefix(state, wanted, source)
+    below = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     # Files older than torch 0.4.1 have no counters of batches; nothing here uses them.
-    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
-    unknown = [name for name in state if name not in wanted and name not in ignore]
+    missing = [name for name in wanted if name not in below and not name.endswith("num_batches_tracked")]
+    # A head of one's own in the place of the cut-off one is not needed either.
+    heads = {_top(name) for name in ignore} - {_top(name) for name in wanted}
+    unknown = [
+        name for name in below if name not in wanted and name not in ignore and _top(name) not in heads
+    ]
+    if missing:  # which may be there under other names
+        unknown += [name for name in state if not name.startswith(prefix)]
     reshaped = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
+        f"{name} {tuple(below[name].shape)} instead of {tuple(wanted[name].shape)}"
         for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        if name in below and below[name].shape != wanted[name].shape
     ]
     problems = [
         f"{len(names)} {what} (first: {names[0]})"
@@ -106,21 +193,36 @@ def load_into(
     ]
     if problems:
         raise ValueError(f"{source}: does not fit this backbone; tensors: {', '.join(problems)}")
-    layers.load_state_dict({name: state[name] for name in wanted if name in state})
+    taken = {name: below[name] for name in wanted if name in below}
+    layers.load_state_dict(taken)
+    left = [name for name in state if not (name.startswith(prefix) and name.removeprefix(prefix) in taken)]
+    line = f"{len(taken)} tensors" + (f" below {prefix!r}" if prefix else "")
+    if left:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        line += f"; left: {', '.join(left[:3])}{more}"
+    return line
 
 
-def _without_prefix(
-    state: Mapping[str, Tensor], prefix: str, wanted: Collection[str]
-) -> Mapping[str, Tensor]:
-    """``state`` with ``prefix`` taken off, if every name has it and none is a wanted one as it is."""
-    if any(name in wanted for name in state):
-        return state
-    inner = state
-    if prefix == "backbone.":
-        inner = {name: tensor for name, tensor in state.items() if not name.startswith(("pool.", "head."))}
-    if not inner or not all(name.startswith(prefix) for name in inner):
-        return state
-    return {name.removeprefix(prefix): tensor for name, tensor in inner.items()}
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _prefix(state: Mapping[str, Tensor], wanted: Collection[str], source: str) -> str:
+    """What stands before most of the wanted names in ``state``; raises ValueError where two do so for all of them."""
+    found: Counter[str] = Counter()
+    for name in state:
+        ends = [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]
+        found.update(name[:end] for end in ends if name[end:] in wanted)
+    if not found:
+        return ""
+    most = max(found.values())
+    first, *others = sorted((prefix for prefix, count in found.items() if count == most), key=len)
+    if others and most > 1 and first:
+        raise ValueError(
+            f"{source}: holds more than one network that fits: {', '.join(sorted([first, *others]))}; "
+            "save one of them to a file of its own"
+        )
+    return first
 
 
 def one_line(error: BaseException) -> str:

@@ -175,15 +175,10 @@ def test_download_that_fails(name, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.Food101, "_URL", NOWHERE + "food-101.tar.gz")
     monkeypatch.setattr(datasets.CIFAR10, "url", NOWHERE + "cifar.tar.gz")
     monkeypatch.setattr(datasets.OxfordIIITPet, "_RESOURCES", [(NOWHERE + "images.tar.gz", "0")])
-    if name == "caltech101":  # its address stands in the middle of a function
-        monkeypatch.setattr("torchvision.datasets.caltech.download_and_extract_archive", refuse)
+    monkeypatch.setattr("sppcls.data.downloads._CALTECH101", (NOWHERE + "caltech-101.zip", "0"))
     with pytest.raises(
         DataError, match=rf"data\.download: {name} could not be fetched \(.*[Cc]onnection refused.*\)"
     ) as caught:
         build_sources(name, tmp_path, download=True)
     assert "\n" not in str(caught.value)
     assert "by hand" in str(caught.value)
-
-
-def refuse(*_, **__):
-    raise ConnectionRefusedError("connection refused")

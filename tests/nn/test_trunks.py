@@ -147,7 +147,7 @@ class _NotTensors:
         (b"\x80\x02}}JX\x01cRs", "cannot be read as a state_dict file"),
         (_NotTensors(), "cannot be read as a state_dict file"),
         ([torch.zeros(1)], "holds no state_dict"),
-        ({"state_dict": {"a": torch.zeros(1)}}, "holds no state_dict"),
+        ({"state_dict": {"a": torch.zeros(1)}}, "missing (first: conv1.weight), 1 unknown (first: a)"),
         ({}, "holds no state_dict"),
         ({1: torch.zeros(1)}, "holds no state_dict"),
         (

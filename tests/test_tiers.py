@@ -77,9 +77,7 @@ def test_a_tier_is_that_of_the_marker_the_file_or_the_folder(suite: pytest.Pytes
 
 
 def test_two_tiers_are_refused(suite: pytest.Pytester) -> None:
-    suite.makepyfile(
-        "import pytest\npytestmark = pytest.mark.run\n@pytest.mark.long\ndef test_it(): pass\n"
-    )
+    suite.makepyfile("import pytest\npytestmark = pytest.mark.run\n@pytest.mark.long\ndef test_it(): pass\n")
     done = suite.runpytest_inprocess()
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["*::test_it is marked long and run: a test has one tier"])
@@ -98,6 +96,9 @@ def test_ci_runs_the_second_command_of_the_readme() -> None:
     commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert len(commands) == 2
-    assert script.replace('"$environment/.venv"', ".venv").replace(
-        '"$environment/.venv/bin/activate"', ".venv/bin/activate"
-    ).splitlines()[-1] == commands[1]
+    assert (
+        script.replace('"$environment/.venv"', ".venv")
+        .replace('"$environment/.venv/bin/activate"', ".venv/bin/activate")
+        .splitlines()[-1]
+        == commands[1]
+    )

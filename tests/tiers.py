@@ -13,9 +13,12 @@ TIERS = ("unit", "run", "long")
 DEFAULTS = {
     "": "unit",
     "checkup": "run",
+    "comparison/test_board.py": "run",
     "comparison/test_board_browser.py": "run",
+    "comparison/test_compare_command.py": "run",
     "engine": "run",
     "evaluation/test_evaluate.py": "run",
+    "hostile": "run",
     "inference/test_export.py": "run",
     "long": "long",
     "searching/test_search.py": "run",
@@ -23,6 +26,7 @@ DEFAULTS = {
     "test_cli.py": "run",
     "test_docs.py": "run",
     "test_notebooks.py": "run",
+    "test_runtime.py": "run",
 }
 
 

@@ -6,22 +6,37 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # One thread for each of the two processes of tests, and for the programs that they start. Read when torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from forked import Loaded, Program
+from tiers import TIERS, default_tier, give_tier
 from tiny_runs import TINY
 
-ROOT = Path(__file__).resolve().parent.parent
-SLOW = ("test_notebooks.py", "sweeping", "engine", "searching")
+TESTS = Path(__file__).resolve().parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files first, so that neither process waits for the other at the end."""
-    tests = ROOT / "tests"
-    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in SLOW)
+    """Give every test its tier, and put slow files first: then no process is left alone with one at the end."""
+    for item in items:
+        give_tier(item, TESTS)
+    slow_first = TIERS[::-1]
+    items.sort(key=lambda item: slow_first.index(default_tier(item.path.relative_to(TESTS))))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``-n``, keep a file in one process, as its tests share trained networks; in the order given above."""
+    if config.getvalue("dist") != "load":  # --dist names another way
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sppcls import compose
+from sppcls.cli import main
 from sppcls.composition import conf_dir, group_choices
 from sppcls.config import as_dict
 from sppcls.plan import plan
@@ -51,12 +52,32 @@ def test_without_a_command(words: list[str], tmp_path: Path) -> None:
     assert "sppcls" in done.stdout
 
 
+def assert_one_line(status: int, errors: str, message: str, folder: Path) -> None:
+    assert status != 0
+    assert message in errors
+    assert errors.startswith("sppcls: error: ")
+    assert errors.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["fly"], "fly: unknown command; choose from train, sizes, "),
-        (["train", "pyramid.level=[4]"], "did you mean 'levels'?"),
         (["train", "data=folder", "data.root=nowhere"], "nowhere"),
+    ],
+)
+def test_the_program_ends_with_one_line_and_leaves_nothing_behind(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    done = sppcls(*words, cwd=tmp_path)
+    assert_one_line(done.returncode, done.stderr, message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "pyramid.level=[4]"], "did you mean 'levels'?"),
         (["train", "pyramid=none"], "180x180"),
         (["train", "--epochs", "3"], "--epochs: unknown option (did you mean 'trainer.max_epochs'?)"),
         (["train", "-m", "resnet18"], "resnet18: give key=value words"),
@@ -65,14 +86,15 @@ def test_without_a_command(words: list[str], tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(
-    words: list[str], message: str, tmp_path: Path
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = sppcls(*words, cwd=tmp_path)
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert done.stderr.startswith("sppcls: error: ")
-    assert done.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.chdir(tmp_path)
+    status = main(words)
+    assert_one_line(status, capsys.readouterr().err, message, tmp_path)
 
 
 def test_the_plan_shows_what_a_hand_count_gives() -> None:

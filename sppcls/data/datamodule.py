@@ -14,7 +14,7 @@ from sppcls.data.dataset import Batch, ImageDataset, Sample, collate
 from sppcls.data.files import Source
 from sppcls.data.sampler import EvalSampler, KeyedBatchSampler, spread_over_classes
 from sppcls.data.sizes import SizeSchedule
-from sppcls.data.stream import begin_worker
+from sppcls.data.stream import LOADERS_BEGIN, begin_worker
 from sppcls.data.transforms import EvalTransform, TrainTransform
 from sppcls.errors import ConfigError, DataError, ImageError
 
@@ -167,6 +167,7 @@ class ImageDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             worker_init_fn=_begin_worker,
+            multiprocessing_context=LOADERS_BEGIN if self.workers else None,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             # Without one of its own, a loader draws from the global generator, and validating more or less

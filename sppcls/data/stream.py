@@ -8,6 +8,7 @@ import pickle
 import resource
 import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ _TOO_MANY_FILES = ("Too many open files", "received 0 items of ancdata")
 
 MAX_RESIZED_PIXELS = 1 << 23
 """Most pixels of a whole image that goes through a network: 256 x 32,768, or about 2,900 x 2,900."""
+
+LOADERS_BEGIN = "fork" if sys.platform == "linux" else None
+"""How loader processes come to be; from Python 3.14 on, Linux' default loads torch anew in every one. None: the default."""
 
 _CHUNK_BYTES = 256 << 20  # of images that wait for others of their shape
 _CHUNK_ITEMS = 512
@@ -133,6 +137,7 @@ def load_each(
             # Tensors from a worker would each hold a file descriptor for as long as they wait for their like.
             collate_fn=_packed if workers else list,
             worker_init_fn=begin_worker,
+            multiprocessing_context=LOADERS_BEGIN if workers else None,
             generator=torch.Generator().manual_seed(0),
         )
         if workers:

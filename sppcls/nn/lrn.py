@@ -164,7 +164,7 @@ def _neighbour_sum(values: Tensor, dims: tuple[int, ...], radius: int) -> Tensor
     for dim in dims:
         length = values.shape[dim]
         first = min(radius, length - 1)
-        if first == 0:
+        if first <= 0:  # no neighbours, or no cells
             continue
         # The first shift is written, not added, which saves one pass through memory.
         total = torch.empty_like(values)

@@ -26,7 +26,7 @@ def nested_sources(levels: Sequence[Level]) -> dict[Level, Level | None]:
     sources: dict[Level, Level | None] = {}
     for level in order:
         finer = [m for m in sources if m[0] % level[0] == 0 and m[1] % level[1] == 0]
-        sources[level] = min(finer, key=lambda m: m[0] * m[1]) if finer else None
+        sources[level] = finer[-1] if finer else None
     return sources
 
 

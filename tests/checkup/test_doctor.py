@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sppcls.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -86,7 +88,9 @@ def test_without_torch_it_starts_and_says_so_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["broken"]
 
 
-def test_a_good_installation_and_a_folder_of_photos_with_faults(tmp_path: Path) -> None:
+def test_a_good_installation_and_a_folder_of_photos_with_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for split, number in (("train", 12), ("val", 2)):
         for at, name in enumerate(("daisy", "rose\x1b[31m")):
             (tmp_path / "photos" / split / name).mkdir(parents=True)
@@ -97,19 +101,22 @@ def test_a_good_installation_and_a_folder_of_photos_with_faults(tmp_path: Path) 
     (photos / "val/daisy/copy.png").write_bytes((photos / "train/daisy/3.png").read_bytes())
     (photos / "train/daisy/broken.png").write_text("no image")
     words = ["data=folder", f"data.root={photos}", "data.batch_size=8", "pyramid=none", "runs_dir=out"]
-    done = doctor(*words, cwd=tmp_path)
-    text = " ".join(done.stdout.split())
-    assert done.stderr == ""
-    assert done.returncode == 1
-    assert "\x1b" not in done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert main(["doctor", *words]) == 1
+    printed, errors = capsys.readouterr()
+    text = " ".join(printed.split())
+    assert errors == ""
+    assert "\x1b" not in printed
     assert "2 classes, 19 training images (6 to 13 a class), 4 validation images" in text
     assert r"fewer than 10 training images: rose\x1b[31m (6)" in text
     assert "1 are not readable images: daisy/broken.png: text, not an image" in text
     assert "1 of 4 validation images are also training images: daisy/3.png = daisy/copy.png" in text
     assert "sizes: input_size=180x180: not the size that the head was built for" in text
     assert "ok imports" in text
-    assert max(map(len, done.stdout.splitlines())) <= 110
-    assert len(done.stdout.splitlines()) <= 40
+    assert max(map(len, printed.splitlines())) <= 110
+    assert len(printed.splitlines()) <= 40
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 

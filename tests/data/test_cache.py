@@ -377,6 +377,7 @@ def builder(photos):
         process.communicate()
 
 
+@pytest.mark.run
 def test_two_at_once_one_builds_and_a_killed_build_is_no_cache(builder, tmp_path):
     processes = [builder(tmp_path) for _ in range(3)]
     for process in processes:
@@ -400,6 +401,7 @@ def test_two_at_once_one_builds_and_a_killed_build_is_no_cache(builder, tmp_path
     assert [path.suffix for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == [".images"]
 
 
+@pytest.mark.run
 def test_too_little_room_is_said_before_and_while_building(photos, tmp_path, monkeypatch):
     source, transform = source_of(photos), TrainTransform(REGION)
     room = shutil._ntuple_diskusage(10**9, 10**9 - 100_000, 100_000)

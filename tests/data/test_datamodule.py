@@ -256,6 +256,7 @@ def test_impossible_options_are_refused_by_key(options, message):
         datamodule(**options)
 
 
+@pytest.mark.run
 def test_two_processes_share_the_images(tmp_path):
     """Two gloo ranks: same sizes, disjoint halves, every image once; validation neither padded nor short."""
     script = Path(__file__).with_name("two_processes.py")

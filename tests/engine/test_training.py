@@ -129,7 +129,7 @@ def test_compile_gives_one_graph_per_size_and_nearly_the_same_loss(tiny) -> None
     from torch._dynamo.utils import counters
 
     words = tiny("data.num_train=32", "trainer.max_epochs=4", "backbone.norm=none", "sizes.val_sizes=[96]",
-                 "data.val_batch_size=16", "data.num_val=32")  # fmt: skip
+                 "data.val_batch_size=16", "data.num_val=32", "pyramid=l1", "head=linear")  # fmt: skip
     plain = train(compose(words))
     torch._dynamo.reset()
     counters.clear()

@@ -225,6 +225,7 @@ def in_a_process(rank: int, folder: str, port: int, world: int) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.run
 def test_two_processes_find_what_one_finds(net, photos, tmp_path, unused_port) -> None:
     for rank in range(2):
         (tmp_path / f"photos{rank}").mkdir()

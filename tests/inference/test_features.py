@@ -307,6 +307,7 @@ def test_memory_does_not_grow_with_the_number_of_images(net: SPPClassifier, tmp_
     assert (rows == rows[0]).all() or np.allclose(rows, rows[0], atol=1e-5)
 
 
+@pytest.mark.run
 def test_a_full_disk_leaves_nothing_behind(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

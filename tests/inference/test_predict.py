@@ -528,6 +528,7 @@ def endless(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.run
 def test_a_closed_pipe_ends_quietly(checkpoint: Path, endless: Path) -> None:
     process = start(checkpoint, endless, "--format", "csv", "--workers", 2)
     assert process.stdout is not None
@@ -541,6 +542,7 @@ def test_a_closed_pipe_ends_quietly(checkpoint: Path, endless: Path) -> None:
     process.stderr.close()
 
 
+@pytest.mark.run
 def test_ctrl_c_is_one_line(checkpoint: Path, endless: Path) -> None:
     process = start(
         checkpoint, endless, "--format", "csv", "--workers", 2, start_new_session=True,
@@ -568,6 +570,7 @@ def test_a_full_disk_is_one_line(checkpoint: Path, folder: Path, capsys) -> None
     )
 
 
+@pytest.mark.run
 def test_from_a_wheel_in_an_empty_folder_with_a_checkpoint_only(
     checkpoint: Path, net: SPPClassifier, folder: Path, tmp_path: Path
 ) -> None:

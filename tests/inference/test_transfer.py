@@ -415,6 +415,7 @@ def test_impossible_arguments(net: SPPClassifier, photos: Path, voc: Path) -> No
         transfer(net, photos, c=0)
 
 
+@pytest.mark.run
 def test_without_scikit_learn_it_is_one_line(checkpoint: Path, photos: Path) -> None:
     hidden = (
         "import sys; sys.modules['sklearn'] = None; from sppcls.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -1,4 +1,4 @@
-"""Random inputs for as long as there is time: `FUZZ_MINUTES=10 pytest -m long tests/long/test_long_fuzz.py -n 0 -s`.
+"""Random inputs for as long as there is time: `FUZZ_MINUTES=10 pytest -m long tests/long/test_long_fuzz.py -s`.
 
 The minutes are for each target; a target ends at the first input that is not handled as it should be.
 """

@@ -1,4 +1,4 @@
-"""Killed and resumed over and over: the run ends as if nothing had happened. `pytest -m long tests/long -n 0 -s`."""
+"""Killed and resumed over and over: the run ends as if nothing had happened. `pytest -m long tests/long -s`."""
 
 from __future__ import annotations
 

@@ -43,10 +43,11 @@ def distinct(*shape: int) -> Tensor:
     return (order.view(shape) - h * w // 2).float()
 
 
+@pytest.mark.run
 @pytest.mark.skipif(INTERPRETED or torch.cuda.is_available(), reason="these are the tests that it runs")
 def test_in_the_interpreter() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", __file__],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
         env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).resolve().parents[2],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
@@ -168,6 +169,7 @@ def test_maps_of_the_cpu_are_left_to_torch() -> None:
     assert not can_fuse(torch.zeros(1, 1, 6, 6), PAPER)
 
 
+@pytest.mark.run
 @pytest.mark.skipif(INTERPRETED, reason="compiled kernels")
 @pytest.mark.filterwarnings("ignore:.*TRITON_DEFAULT_FP_FUSION")
 def test_the_kernels_compile_for_a_gpu() -> None:

@@ -1,0 +1,49 @@
+"""The tier of a test: ``unit``, ``run`` (trains, or starts programs) or ``long`` (minutes to hours, run by hand).
+
+A test's marker names its tier; without one, its file or the nearest folder does, as listed here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TIERS = ("unit", "run", "long")
+DEFAULTS = {
+    "": "unit",
+    "checkup": "run",
+    "comparison/test_board.py": "run",
+    "comparison/test_board_browser.py": "run",
+    "comparison/test_compare_command.py": "run",
+    "engine": "run",
+    "evaluation/test_evaluate.py": "run",
+    "hostile": "run",
+    "inference/test_export.py": "run",
+    "long": "long",
+    "searching/test_search.py": "run",
+    "sweeping": "run",
+    "test_cli.py": "run",
+    "test_docs.py": "run",
+    "test_notebooks.py": "run",
+    "test_runtime.py": "run",
+}
+
+
+def default_tier(place: Path) -> str:
+    """Tier of a file, given relative to the tests' folder."""
+    names = (str(folder) if folder.parts else "" for folder in (place, *place.parents))
+    return next(DEFAULTS[name] for name in names if name in DEFAULTS)
+
+
+def give_tier(item: pytest.Item, tests: Path) -> None:
+    """Mark a test with the tier of its place, unless it has a tier's marker already.
+
+    Raises:
+        pytest.UsageError: it has the markers of two tiers.
+    """
+    marked = sorted({mark.name for mark in item.iter_markers()}.intersection(TIERS))
+    if len(marked) > 1:
+        raise pytest.UsageError(f"{item.nodeid} is marked {' and '.join(marked)}: a test has one tier")
+    if not marked:
+        item.add_marker(default_tier(item.path.relative_to(tests)))

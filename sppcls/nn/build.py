@@ -13,6 +13,7 @@ from sppcls.choices import (
     HEADS,
     INITS,
     PAPER_BACKBONES,
+    PLAIN_TRUNKS,
     POOL_MODES,
 )
 from sppcls.nn.backbones import Backbone, paper_backbone
@@ -54,7 +55,8 @@ def build_classifier(
             fixes the size of the images for good, unless the last pooling is a global one or the head is
             ``conv``.
         init: ``paper`` or ``modern``; see :mod:`sppcls.nn.init`. Trunks keep their own start, only their head
-            is initialised.
+            is initialised; but with ``modern`` those without any normalisation (:data:`PLAIN_TRUNKS`) start
+            like the paper's networks, as from their own start the signal fades from layer to layer.
 
     Raises:
         ValueError: an impossible setting. The message starts with the key, such as ``backbone.norm='foo':
@@ -79,7 +81,8 @@ def build_classifier(
         raise ValueError("head.name='conv': pools nothing, so it needs pyramid.levels=null")
 
     trunk = _backbone(backbone)
-    if trunk.name in PAPER_BACKBONES and backbone.get("weights") is None:
+    own_start = trunk.name not in PAPER_BACKBONES and (init == "paper" or trunk.name not in PLAIN_TRUNKS)
+    if backbone.get("weights") is None and not own_start:
         init_backbone(trunk.layers, init)
     fixed_size = None
     pool: nn.Module

@@ -15,7 +15,6 @@ TORCHVISION_TRUNKS = (
     "efficientnet_b0",
     "convnext_tiny",
 )
-PLAIN_TRUNKS = ("alexnet", "vgg11", "vgg16")  # without any normalisation
 BACKBONES = (*PAPER_BACKBONES, *TORCHVISION_TRUNKS, "timm")
 NORMS = ("lrn_within", "lrn_across", "batch", "none")
 INITS = ("paper", "modern")

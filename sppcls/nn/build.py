@@ -13,7 +13,6 @@ from sppcls.choices import (
     HEADS,
     INITS,
     PAPER_BACKBONES,
-    PLAIN_TRUNKS,
     POOL_MODES,
 )
 from sppcls.nn.backbones import Backbone, paper_backbone
@@ -55,8 +54,7 @@ def build_classifier(
             fixes the size of the images for good, unless the last pooling is a global one or the head is
             ``conv``.
         init: ``paper`` or ``modern``; see :mod:`sppcls.nn.init`. Trunks keep their own start, only their head
-            is initialised; but with ``modern`` those without any normalisation (:data:`PLAIN_TRUNKS`) start
-            like the paper's networks, as from their own start the signal fades from layer to layer.
+            is initialised; but with ``modern`` AlexNet starts like the paper's networks.
 
     Raises:
         ValueError: an impossible setting. The message starts with the key, such as ``backbone.norm='foo':
@@ -81,8 +79,9 @@ def build_classifier(
         raise ValueError("head.name='conv': pools nothing, so it needs pyramid.levels=null")
 
     trunk = _backbone(backbone)
-    own_start = trunk.name not in PAPER_BACKBONES and (init == "paper" or trunk.name not in PLAIN_TRUNKS)
-    if backbone.get("weights") is None and not own_start:
+    # torchvision leaves AlexNet at torch's start of a layer, which without normalisation lets the signal fade.
+    restarted = trunk.name in PAPER_BACKBONES or (trunk.name == "alexnet" and init == "modern")
+    if restarted and backbone.get("weights") is None:
         init_backbone(trunk.layers, init)
     fixed_size = None
     pool: nn.Module

@@ -23,7 +23,7 @@ examples:
   python train.py                                                   generated images, 224 and 180 in turn
   python train.py data=folder data.root=PHOTOS                      your own: PHOTOS/train/CLASS/*.jpg, PHOTOS/val/...
   python train.py pyramid=none sizes=single_224                     the same network without SPP
-  python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw
+  python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw optimizer.lr=3e-4
   python train.py experiment=paper/zf5_multi data.root=IMAGENET     a cell of the paper's Table 2
   python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
   python train.py ckpt_path=runs/.../NAME                           go on with a run; ckpt_path=auto: if there is one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,7 @@ def closing_lines(
                 f"  {name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
             )
     lines += _test_lines(test)
+    lines += _guessing_line(module)
     if module.bad_images:
         names = list(module.bad_images)
         lines.append(f"{len(names)} images could not be read and were left out:")
@@ -187,6 +189,29 @@ def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
                 f"top-5 error {found['top5_error']:.2f} %"
             )
     return lines
+
+
+def _guessing_line(module: ClassificationModule) -> list[str]:
+    """A warning if the last error is not below that of guessing by two standard errors; else nothing.
+
+    The best guess is the most frequent class of the validation images.
+    """
+    last = module.val_results.get(size_label(module.val_sizes[0]))
+    if not last or not last.get("images") or len(module.classes) < 2:
+        return []
+    # Empty with many classes, and zero if nothing was validated this time.
+    confusion = module.mistakes.confusion
+    share = 1 / len(module.classes)
+    if confusion.numel() and (total := int(confusion.sum())):
+        share = max(share, float(confusion.sum(1).max()) / total)
+    margin = 2 * math.sqrt(share * (1 - share) / last["images"])
+    guessing = 100 * (1 - share)
+    if last["top1_error"] < guessing - 100 * margin:
+        return []
+    return [
+        f"warning: the last top-1 error, {last['top1_error']:.2f} %, is not clearly better than that of guessing, "
+        f"{guessing:.2f} %: train longer, or try another optimizer.lr"
+    ]
 
 
 def hyperparameters(

@@ -32,6 +32,7 @@ from sppcls.engine.checkpoint import AtomicCheckpointIO, check_resume, make_card
 from sppcls.engine.ema import ema_with_warmup
 from sppcls.engine.explanation import Explanation
 from sppcls.engine.faults import explain, quiet_event_writer
+from sppcls.engine.high_loss import HighLoss
 from sppcls.engine.logger import RunLogger
 from sppcls.engine.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.module import ClassificationModule
@@ -297,6 +298,7 @@ class _Run:
             Going(folder),
             Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
             Answers(folder),
+            HighLoss(),
             self.saving,
             progress,
         ]

@@ -55,7 +55,7 @@ def build_classifier(
             fixes the size of the images for good, unless the last pooling is a global one or the head is
             ``conv``.
         init: ``paper`` or ``modern``; see :mod:`sppcls.nn.init`. Trunks keep their own start, only their head
-            is initialised.
+            is initialised; but with ``modern`` AlexNet starts like the paper's networks.
 
     Raises:
         ValueError: an impossible setting. The message starts with the key, such as ``backbone.norm='foo':
@@ -80,7 +80,9 @@ def build_classifier(
         raise ValueError("head.name='conv': pools nothing, so it needs pyramid.levels=null")
 
     trunk = _backbone(backbone)
-    if trunk.name in PAPER_BACKBONES and backbone.get("weights") is None:
+    # torchvision leaves AlexNet at torch's start of a layer, which without normalisation lets the signal fade.
+    restarted = trunk.name in PAPER_BACKBONES or (trunk.name == "alexnet" and init == "modern")
+    if restarted and backbone.get("weights") is None:
         init_backbone(trunk.layers, init)
     fixed_size = None
     pool: nn.Module

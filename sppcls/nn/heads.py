@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -14,7 +16,11 @@ class Head(nn.Module):
     Attributes:
         hidden: (name, block) of each hidden layer with its ReLU and dropout; ``fc6``, ``fc7``, ...
         last: the layer that gives the logits.
+        input_scale: a fixed number () that the input is multiplied by; 1 unless :func:`~sppcls.nn.init.init_head`
+            sets another. It is saved with the weights, and 1 where a file has none.
     """
+
+    input_scale: Tensor
 
     def __init__(self, hidden: Sequence[nn.Module], last: nn.Module) -> None:
         super().__init__()
@@ -22,18 +28,25 @@ class Head(nn.Module):
             OrderedDict((f"fc{number}", block) for number, block in enumerate(hidden, start=6))
         )
         self.last = last
+        self.register_buffer("input_scale", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Pooled vectors (N, length) to logits (N, classes)."""
-        return self.last(self.hidden(x))
+        return self.last(self.hidden(x * self.input_scale))
 
     def activations(self, x: Tensor) -> dict[str, Tensor]:
         """The output of every hidden layer by name (after ReLU and dropout), then ``logits``."""
         outputs: dict[str, Tensor] = {}
+        x = x * self.input_scale
         for name, block in self.hidden.named_children():
             x = outputs[name] = block(x)
         outputs["logits"] = self.last(x)
         return outputs
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if state_dict:  # of a head that was saved before there was a scale
+            state_dict.setdefault(f"{prefix}input_scale", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class FCHead(Head):

@@ -82,6 +82,10 @@ def train(config: Config) -> dict[str, Any]:
 
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
+
+    Examples:
+        >>> outcome = sppcls.train(sppcls.compose(["data=folder", "data.root=PHOTOS"]))
+        >>> outcome["last"]["224"]["top1_error"], outcome["best_checkpoint"]
     """
     _quiet_lightning()
     start_console(None)

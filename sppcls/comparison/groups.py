@@ -183,6 +183,10 @@ def compare(paths: Sequence[str | os.PathLike[str]], baseline: str | None = None
 
     Raises:
         ConfigError: a path cannot be read, there is no finished run, or no group is called ``baseline``.
+
+    Examples:
+        >>> comparison = sppcls.compare(["runs/single_vs_multi"])
+        >>> [(group.label, group.seeds) for group in comparison.groups], comparison.refused
     """
     return group_runs(*find_runs(paths), baseline)
 

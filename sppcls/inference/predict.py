@@ -80,6 +80,10 @@ def predict(
     Raises:
         ConfigError: an argument that the network cannot work with.
         DataError: a place that does not exist, or a folder without an image.
+
+    Examples:
+        >>> for p in sppcls.predict(net, ["photo.jpg", "folder"], top=2):
+        ...     print(p.path, p.error or list(zip(p.classes, p.probabilities)))
     """
     if isinstance(places, str | os.PathLike):
         places = [places]

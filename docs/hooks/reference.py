@@ -289,7 +289,7 @@ def argument_row(parser: argparse.ArgumentParser, action: argparse.Action) -> st
     default = action.default
     shown = "" if default in (None, argparse.SUPPRESS, False, []) else f"`{default}`"
     text = (action.help or "") % {**vars(action), "prog": parser.prog}
-    return "| " + " | ".join([f"`{names}`".replace("|", "\\|"), shown, cell(text)]) + " |"
+    return "| " + " | ".join([f"`{names}`", shown, cell(text)]) + " |"
 
 
 def cell(text: str) -> str:

@@ -148,8 +148,10 @@ def test_every_command_and_option_is_in_the_reference(site: Path, pages: dict[Pa
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             main([name, "--help"])
         options = set(re.findall(r"^ +(?:-\w+.*, )?(--[a-z][a-z-]+)", printed.getvalue(), re.MULTILINE))
+        # Commands without a parser show their help as it is.
+        row = r"<td><code>[^<]*(?<![\w-]){}(?![\w-])" if "<table" in section else "{}"
         for option in options - {"--help"}:
-            assert option in section, (name, option)
+            assert re.search(row.format(option), section), (name, option)
 
 
 # --- examples in docstrings

@@ -66,6 +66,11 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
 
     Raises:
         ConfigError: one line naming the key or group and what it may be.
+
+    Examples:
+        >>> config = compose(["pyramid=l421", "optimizer.lr=0.1"])
+        >>> config.pyramid.levels, config.optimizer.lr
+        ([4, 2, 1], 0.1)
     """
     return check_config(compose_unchecked(overrides, config_dir))
 

@@ -96,6 +96,10 @@ def train(config: Config) -> dict[str, Any]:
 
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
+
+    Examples:
+        >>> outcome = sppcls.train(sppcls.compose(["data=folder", "data.root=PHOTOS"]))
+        >>> outcome["last"]["224"]["top1_error"], outcome["best_checkpoint"]
     """
     if not isinstance(config, Config):
         raise ConfigError(

@@ -132,6 +132,7 @@ def test_the_installed_package_works_from_any_folder(tmp_path: Path) -> None:
     empty.mkdir()
     with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
         wheel.extractall(installed)
+    assert (installed / "sppcls" / "py.typed").is_file()
     shipped = {p.relative_to(conf_dir()) for p in conf_dir().rglob("*.yaml")}
     assert {
         p.relative_to(installed / "sppcls/conf") for p in (installed / "sppcls/conf").rglob("*.yaml")

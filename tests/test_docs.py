@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import io
 import itertools
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ from sppcls.sweeping.definition import job_configs, plan_sweep
 from sppcls.sweeping.words import named_files
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS, ROOT / "results" / "README.md"]
 
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -116,9 +117,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_and_notebook_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for path in [*DOCS, *(ROOT / "notebooks").glob("*.ipynb")]:
-        assert path.name == "README.md" or f"({path.name})" in index or f"notebooks/{path.name})" in index, (
-            path
-        )
+        address = os.path.relpath(path, ROOT / "docs")
+        assert address == "README.md" or f"({address})" in index, path
 
 
 # --- commands

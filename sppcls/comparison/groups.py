@@ -200,6 +200,10 @@ def compare(
 
     Raises:
         ConfigError: a path cannot be read, there is no finished run, or no group is called ``baseline``.
+
+    Examples:
+        >>> comparison = sppcls.compare(["runs/single_vs_multi"])
+        >>> [(group.label, group.seeds) for group in comparison.groups], comparison.refused
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]

@@ -161,6 +161,10 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
 
     Raises:
         CheckpointError: the file is missing, damaged, or its weights do not fit its own description.
+
+    Examples:
+        >>> net = sppcls.load_classifier("RUN/best.ckpt")
+        >>> net.card["classes"], net.min_input_size
     """
     checkpoint = read_checkpoint(path)  # on the CPU: a GPU need not hold the optimiser's state
     card = checkpoint["sppcls"]

@@ -83,6 +83,10 @@ def evaluate(
 
     Raises:
         ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
+
+    Examples:
+        >>> for result in sppcls.evaluate(net, "PHOTOS", ["center", "ten_view"]):
+        ...     print(result.label, result.predictions.top1_error, result.predictions.top1_interval)
     """
     card = card_of(net)
     if isinstance(images, (str, os.PathLike)):

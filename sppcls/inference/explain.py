@@ -178,6 +178,10 @@ def explain(
     Raises:
         ConfigError: a network without a pyramid, an unknown class, or too few pixels for the network.
         ImageError: the photo cannot be read.
+
+    Examples:
+        >>> explanation = sppcls.explain(net, "photo.jpg")
+        >>> explanation.save("seen.png")
     """
     card = card_of(net)
     pyramid_of(net)

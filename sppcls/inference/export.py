@@ -88,6 +88,10 @@ def export(
         ConfigError: an unknown format, a file that may not be written, missing packages, a size that the network does
             not take, a network that the format cannot express, or a file that would give other logits (by more than
             :data:`TOLERANCE`). Then nothing is written, and existing files are as they were.
+
+    Examples:
+        >>> parity = sppcls.export(net, "model.onnx")
+        >>> parity["max_abs_difference"], parity["tolerance"]
     """
     path, report_path = check_request(out, format, overwrite, opset)
     fixed = _fixed_size(net, size)

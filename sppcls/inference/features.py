@@ -108,6 +108,10 @@ def extract_features(
     Raises:
         ConfigError: a layer or view that the network cannot give; names what it can.
         DataError: no such folder, or no image in it that can be read.
+
+    Examples:
+        >>> f = sppcls.extract_features(net, "folder", layer="spp")
+        >>> f.features.shape, f.paths[0], f.labels[0]
     """
     seen = choose_view(net, view, shorter_side)
     check_layers(net, [layer], seen.kind)

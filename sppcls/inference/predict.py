@@ -82,6 +82,10 @@ def predict(
     Raises:
         ConfigError: an argument that the network cannot work with, or an image of another shape, type or range.
         DataError: a place that does not exist, or a folder without an image.
+
+    Examples:
+        >>> for p in sppcls.predict(net, ["photo.jpg", "folder"], top=2):
+        ...     print(p.path, p.error or list(zip(p.classes, p.probabilities)))
     """
     return predict_files(
         net,

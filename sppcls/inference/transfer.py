@@ -179,6 +179,10 @@ def transfer(
     Raises:
         ConfigError: an unknown layer, view or protocol, options that do not go together, or no scikit-learn.
         DataError: images or annotations are missing, broken or too few.
+
+    Examples:
+        >>> table = sppcls.transfer(net, "PHOTOS", layers=["spp", "fc7"])
+        >>> print(table)
     """
     card = card_of(net)
     svm_module()

@@ -60,6 +60,17 @@ def build_classifier(
     Raises:
         ValueError: an impossible setting. The message starts with the key, such as ``backbone.norm='foo':
             ...``.
+
+    Examples:
+        >>> net = build_classifier(
+        ...     backbone={"name": "resnet18"},
+        ...     pyramid={"levels": [4, 3, 2, 1]},
+        ...     head={"name": "linear"},
+        ...     num_classes=10,
+        ...     input_size=(224, 224),
+        ... )
+        >>> tuple(net(torch.randn(1, 3, 97, 160)).shape)
+        (1, 10)
     """
     _check_keys("backbone", backbone, ("name", "width", "norm", "weights", "model"))
     _check_keys("pyramid", pyramid, ("levels", "mode", "bins"))

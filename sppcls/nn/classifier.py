@@ -24,6 +24,13 @@ class SPPClassifier(nn.Module):
         head: vectors (or maps) to logits.
         fixed_size: the only (height, width) of images that the head can take, for a network without a pyramid
             whose pooling gives vectors of varying length; None if any size will do.
+
+    Examples:
+        >>> trunk = zf5()
+        >>> pool = SpatialPyramidPooling2d([3, 2, 1])
+        >>> net = SPPClassifier(trunk, pool, FCHead(pool.output_length(trunk.out_channels), [64], 10))
+        >>> tuple(net(torch.randn(2, 3, 180, 224)).shape)
+        (2, 10)
     """
 
     card: dict[str, Any]

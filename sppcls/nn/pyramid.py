@@ -68,13 +68,27 @@ def check_bin_rule(rule: str) -> None:
 
 @dataclass(frozen=True, init=False)
 class Pyramid:
-    """An immutable list of levels. ``Pyramid([6, 3, 2, 1])`` is the paper's 50-bin pyramid.
+    """An immutable list of levels. ``Pyramid([6, 3, 2, 1])`` is the paper's 50-bin pyramid (sec. 3.1.2).
+
+    A level of h x w bins divides a map into h rows and w columns of bins. Bin ``i`` of ``n`` on an axis of ``a``
+    cells has, by rule:
+
+    - ``adaptive``: cells ``[floor(i a / n), ceil((i + 1) a / n))``, the paper's appendix; any ``a`` from 1.
+    - ``sliding``: the first ``n`` windows of length ``ceil(a / n)`` and stride ``floor(a / n)``, sec. 2.3; ``a >= n``.
+    - ``padded``: windows of length and stride ``ceil(a / n)`` over the padded axis, without its padding; any ``a``.
 
     Args:
         levels: each an int ``n`` (n x n bins) or a pair (rows, columns).
 
     Raises:
         ValueError: no levels, or a level that is not made of positive whole numbers.
+
+    Examples:
+        >>> pyramid = Pyramid([6, 3, 2, 1])
+        >>> pyramid.bins, pyramid.output_length(256)
+        (50, 12800)
+        >>> pyramid.coverage((10, 10), "sliding")
+        [0.49, 1.0, 1.0, 1.0]
     """
 
     levels: tuple[Level, ...]

@@ -49,6 +49,11 @@ def spatial_pyramid_pool2d(
     Warns:
         LevelLargerThanMapWarning: once per level and map size, where bins must repeat cells (not in compiled
             graphs).
+
+    Examples:
+        >>> x = torch.arange(9.0).view(1, 1, 3, 3)
+        >>> spatial_pyramid_pool2d(x, [2, 1])
+        tensor([[4., 5., 7., 8., 8.]])
     """
     pyramid = levels if isinstance(levels, Pyramid) else Pyramid(levels)
     check_pool_mode(mode)
@@ -79,7 +84,18 @@ def _warn_larger(level: Level, size: tuple[int, int]) -> None:
 
 
 class SpatialPyramidPooling2d(nn.Module):
-    """Layer form of :func:`spatial_pyramid_pool2d`; same arguments, shapes and errors. Has no parameters.
+    """The spatial pyramid pooling layer (He et al. 2015, sec. 2.2), in place of a network's last pooling.
+
+    A map (N, C, H, W) of any H and W from 1 becomes a vector (N, C * bins): the layer form of
+    :func:`spatial_pyramid_pool2d`, with its order of numbers, errors and warnings. Has no weights.
+
+    Args:
+        levels: ints ``n`` (n x n bins) or pairs (rows, columns), or a :class:`Pyramid`.
+        mode: ``max`` (the paper), ``avg`` or ``sum`` over the cells of a bin.
+        bins: ``adaptive`` (the paper's appendix), ``sliding`` (its sec. 2.3) or ``padded``.
+
+    Raises:
+        ValueError: unknown mode or rule, or bad levels.
 
     Attributes:
         pyramid: the :class:`Pyramid`.
@@ -87,6 +103,11 @@ class SpatialPyramidPooling2d(nn.Module):
         bins: its number of bins.
         mode: ``max``, ``avg`` or ``sum``.
         bin_rule: ``adaptive``, ``sliding`` or ``padded``.
+
+    Examples:
+        >>> spp = SpatialPyramidPooling2d([6, 3, 2, 1])
+        >>> [tuple(spp(torch.randn(2, 256, side, side)).shape) for side in (13, 10)]
+        [(2, 12800), (2, 12800)]
     """
 
     def __init__(
@@ -110,7 +131,11 @@ class SpatialPyramidPooling2d(nn.Module):
         return self.pyramid.output_length(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C * bins)."""
+        """(N, C, H, W) to (N, C * bins).
+
+        Raises:
+            ValueError: as :func:`spatial_pyramid_pool2d` does.
+        """
         if torch.jit.is_scripting():
             return pool_in_graph(x, self._levels, self.mode, self.bin_rule, False)
         else:  # noqa: RET505  # which TorchScript then leaves out

@@ -21,7 +21,6 @@ OUTSIDE = ("results/**/*.md", "results/**/*.png", "results/**/*.csv", "results/*
 
 # Where links to what is no page lead: files of the repository to the page made from them.
 INSTEAD = {"README.md": "README.md", "conf": "reference/config.md"}
-SECTIONS_OF_README = {"sweeps-and-comparisons": "explanation/statistics.md"}
 
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
@@ -63,7 +62,7 @@ def _link(match: re.Match[str], file: File, files: Files) -> str:
         return match[0]
     fragment = link.fragment
     if found == "README.md":
-        goal, fragment = SECTIONS_OF_README.get(fragment, INSTEAD[found]), ""
+        goal, fragment = INSTEAD[found], ""
     elif found.split("/")[0] in INSTEAD:
         goal = INSTEAD[found.split("/")[0]]
     else:

@@ -27,15 +27,14 @@ def run(words: list[str]) -> int:
     kind = f"ONNX, opset {report['opset']}" if args.format == "onnx" else "torch.export"
     smallest = "x".join(map(str, report["min_size"]))
     takes = f"images of {smallest} only" if report["fixed_size"] else f"images from {smallest} on"
+    needs = ""
+    if args.format == "onnx":
+        needs = f"; needs ONNX Runtime {report['lowest_onnxruntime']} or newer (IR version {report['ir_version']})"
     print(
-        f"{out}: {report['bytes'] / 1e6:.1f} MB, {kind}; {takes}, any number of them\n"
+        f"{out}: {report['bytes'] / 1e6:.1f} MB, {kind}; {takes}, any number of them{needs}\n"
         f"{out}.parity.json: logits differ from the network's by {report['max_abs_difference']:.2g} at most "
         f"({len(report['sizes'])} comparisons, logits up to {report['max_abs_logit']:.2g})"
     )
-    if args.format == "onnx":
-        print(
-            f"It needs ONNX Runtime {report['lowest_onnxruntime']} or newer (IR version {report['ir_version']})."
-        )
     return 0
 
 

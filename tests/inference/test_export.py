@@ -128,6 +128,7 @@ def test_the_command_says_what_it_wrote_and_nothing_else(exported: Exported) -> 
     assert exported.done.stderr == ""
     first, second = exported.done.stdout.splitlines()
     assert first.startswith(f"{exported.file}: 0.1 MB, ONNX, opset 18; images from 23x23 on")
+    assert first.endswith("; needs ONNX Runtime 1.14 or newer (IR version 8)")
     assert second.startswith(f"{exported.file}.parity.json: logits differ from the network's by ")
     assert sorted(p.name for p in exported.file.parent.iterdir()) == [
         "best.ckpt",

@@ -156,7 +156,8 @@ def _as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return used
 
 
-@pytest.mark.parametrize(("mode", "rule"), [("max", "adaptive"), ("avg", "adaptive"), ("max", "sliding")])
+# Max pooling over adaptive bins takes another way on a CPU: tests/nn/test_deterministic_max.py.
+@pytest.mark.parametrize(("mode", "rule"), [("avg", "adaptive"), ("max", "sliding")])
 @pytest.mark.parametrize("size", [(13, 10), (40, 7), (6, 6), (3, 4)])
 def test_the_deterministic_form_is_the_same_function(
     mode: str, rule: str, size: tuple[int, int], request: pytest.FixtureRequest

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Action, ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -68,7 +70,7 @@ def run(words: list[str]) -> int:
     sys.argv = [argv[0], *line.for_hydra()]
     use_own_reader()
     try:
-        with _hydra_errors_raised():
+        with _hydra_errors_raised(), _late_help_allowed():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, overrides, group_choices(config_dir))) from None
@@ -91,6 +93,26 @@ def _hydra_errors_raised() -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _late_help_allowed() -> Iterator[None]:
+    """Hydra 1.3 has a help text that is made when it is shown; Python from 3.14 on refuses what is no string before."""
+    parser: Any = ArgumentParser
+    check = getattr(parser, "_check_help", None)
+    if check is None:
+        yield
+        return
+
+    def check_strings(self: ArgumentParser, action: Action) -> None:
+        if isinstance(action.help, str):
+            check(self, action)
+
+    parser._check_help = check_strings
+    try:
+        yield
+    finally:
+        parser._check_help = check
 
 
 def _sweep(line: CommandLine) -> int:

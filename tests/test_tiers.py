@@ -35,7 +35,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def collected(suite: pytest.Pytester, *words: str) -> set[str]:
-    done = suite.runpytest_inprocess("--collect-only", "-q", *words)
+    done = suite.runpytest_inprocess("--collect-only", "-q", "--import-mode=importlib", *words)
     return {line for line in done.outlines if "::" in line}
 
 

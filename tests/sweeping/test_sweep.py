@@ -57,7 +57,7 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(
     sweep = tmp_path / "runs" / "lrs"
     said = capfd.readouterr().out
     places = [line for line in said.splitlines() if line.startswith("[")]
-    assert places == ["[1/2] lr1e_30", "[2/2] lr0.2 (less than 1 min left)"]
+    assert places == ["[1/2] lr1e_30", "[2/2] lr0.2"]
     # What the header of every job says is printed once; each job's log has all of it.
     assert said.count("\nbackbone  ") == said.count("\ndevice  ") == 1
     assert said.count("\ntraining  ") == said.count("\nfolder  ") == 2

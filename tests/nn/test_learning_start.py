@@ -81,6 +81,7 @@ def batch(generator: torch.Generator, count: int = 16) -> tuple[Tensor, Tensor]:
         ("zf5_small", "l6321", "fc_small", 25),
         ("alexnet", "l4321", "linear", 20),
         ("mobilenet_v3_small", "l4321", "linear", 25),
+        ("resnet18", "l6321", "fc_small", 25),
     ],
 )
 def test_networks_learn_an_easy_task_with_sgd(backbone: str, pyramid: str, head: str, steps: int) -> None:
@@ -108,15 +109,22 @@ def test_networks_learn_an_easy_task_with_sgd(backbone: str, pyramid: str, head:
     assert sum(losses[-3:]) / 3 < 0.8 * guessing
 
 
-def test_the_scale_is_that_of_the_widest_layer() -> None:
-    for pyramid, head, widest in (
-        ("l6321", "linear", 50 * 64),
-        ("l1", "fc_small", 256),  # fc7 and fc8
-        ("none", "conv", 512),  # the last convolution
-    ):
-        scale = build("zf5_small", pyramid, head).head.input_scale
-        assert float(scale) == pytest.approx(math.sqrt(50 * CLASSES / widest))
-    assert build("zf5_small", "l1", "linear").head.input_scale == 1  # 64 values: never scaled up
+@pytest.mark.parametrize(
+    ("backbone", "pyramid", "head", "inputs"),
+    [
+        ("zf5_small", "l6321", "linear", 50 * 64),
+        ("zf5_small", "l6321", "fc_small", 256),  # of fc8; those of fc6 count 3200 x 256 x 0.01^2 = 82
+        ("resnet18", "l6321", "fc_small", 50 * 512 * 256 / 100**2),
+        ("zf5_small", "none", "conv", 512),
+    ],
+)
+def test_the_scale_by_hand(backbone: str, pyramid: str, head: str, inputs: float) -> None:
+    scale = build(backbone, pyramid, head).head.input_scale
+    assert scale.item() == pytest.approx(math.sqrt(50 * CLASSES / inputs))
+
+
+def test_a_short_vector_is_not_scaled_up() -> None:
+    assert build("zf5_small", "l1", "linear").head.input_scale == 1  # 64 values
 
 
 @pytest.mark.parametrize("head", HEADS)

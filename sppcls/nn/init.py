@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -12,9 +13,11 @@ from sppcls.nn.heads import Head
 # model, in the other networks as in AlexNet, whose training the paper follows.
 _ONES = (2, 4, 5)
 
-# Inputs of a head's widest layer, for each class, from which on its vector is scaled down. At equal probabilities the
-# curvature of the cross-entropy is the squared length of the vector over the number of classes; SGD with a momentum of
-# 0.9 bears a rate times curvature of 3.8. Values around 1 and a rate of 0.01 come to 0.5, which leaves room for others.
+_LAST_STD = 0.01
+
+# Inputs of a linear head, for each class, from which on its vector is scaled down. At equal probabilities the curvature
+# of the cross-entropy is the squared length of the vector over the number of classes; SGD with a momentum of 0.9 bears
+# a rate times curvature of 3.8. Values around 1 and a rate of 0.01 come to 0.5, which leaves room for larger ones.
 _INPUTS_PER_CLASS = 50
 
 
@@ -38,9 +41,7 @@ def init_head(head: Head, init: str, name: str) -> None:
 
     ``paper``: weights N(0, 0.01), biases 1 in hidden layers (and in the last one of ZF-5, as in the authors'
     released model), else 0. ``modern``: hidden layers as in the backbone; the last layer N(0, 0.01), so that
-    training starts near equal probabilities; and the head's input is multiplied by sqrt(50 classes / n), n being
-    the inputs of its widest layer, if that is below 1. Logits, and their change by a step, then do not grow with
-    the number of bins (Jacot et al. 2018, "NTK parametrization"; Karras et al. 2018, "equalized learning rate").
+    training starts near equal probabilities; and the head's input is scaled by :func:`input_scale`.
     """
     layers = [module for module in head.hidden.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
     for layer in layers:
@@ -53,8 +54,19 @@ def init_head(head: Head, init: str, name: str) -> None:
     last = head.last
     assert isinstance(last, (nn.Linear, nn.Conv2d))
     assert last.bias is not None
-    nn.init.normal_(last.weight, std=0.01)
+    nn.init.normal_(last.weight, std=_LAST_STD)
     nn.init.constant_(last.bias, 1.0 if init == "paper" and name == "zf5" else 0.0)
-    widest = max(layer.weight[0].numel() for layer in (*layers, last))
-    scale = math.sqrt(_INPUTS_PER_CLASS * last.weight.shape[0] / widest)
-    head.input_scale.fill_(1.0 if init == "paper" else min(1.0, scale))
+    head.input_scale.fill_(1.0 if init == "paper" else input_scale(layers, last))
+
+
+def input_scale(hidden: Sequence[nn.Linear | nn.Conv2d], last: nn.Linear | nn.Conv2d) -> float:
+    """What a head's input is multiplied by, at most 1: sqrt(50 classes / n), n being the inputs of a linear head.
+
+    Then neither the logits nor their change by a step grow with the number of bins (Jacot et al. 2018, "NTK
+    parametrization"; Karras et al. 2018, "equalized learning rate"). He initialisation hands the mean square of
+    the values on, so the last of several layers has ``n`` inputs of the same size. What a step in a hidden layer
+    does to a logit comes through the last one's weights: there its inputs count times their squared norm.
+    """
+    width = last.weight[0].numel()
+    through = [layer.weight[0].numel() * width * _LAST_STD**2 for layer in hidden]
+    return min(1.0, math.sqrt(_INPUTS_PER_CLASS * last.weight.shape[0] / max(width, *through, 1)))

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sppcls.composition import conf_dir
-from sppcls.nn import SPPClassifier, build_classifier
+from sppcls.nn import ConvHead, FCHead, SPPClassifier, build_classifier, spatial_pyramid_pool2d
+from sppcls.nn.init import init_head
 
 CLASSES = 4
 SIDE = 64
@@ -44,16 +45,21 @@ def build(backbone: str, pyramid: str, head: str, init: str = "modern") -> SPPCl
 @pytest.mark.filterwarnings("ignore::sppcls.nn.LevelLargerThanMapWarning")
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_network_starts_at_the_loss_of_guessing(backbone: str) -> None:
+    """The heads are made for one map, as to build each trunk ten times takes minutes."""
+    net = build(backbone, "l1", "linear").train()
     images = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    feature_map = build(backbone, "l1", "linear").train().feature_map(images)
-    for pyramid in PYRAMIDS:
-        # A head of 4096 units and 100 million weights takes seconds to draw; one pyramid shows it.
-        heads = ["linear", "fc_small", *(["fc"] if pyramid == "l1" else [])] + ["conv"] * (pyramid == "none")
-        for head in heads:
-            net = build(backbone, pyramid, head).train()
-            logits = net.classify(net.pooled(feature_map))
-            loss = float(F.cross_entropy(logits, torch.arange(4)))
-            assert abs(loss - math.log(CLASSES)) < 0.5, (pyramid, head)
+    feature_map = net.feature_map(images)
+    pairs = [(pyramid, head) for pyramid in PYRAMIDS for head in ("linear", "fc_small")]
+    for pyramid, name in [*pairs, ("l1", "fc"), ("none", "conv")]:
+        levels, settings = PYRAMIDS[pyramid]["levels"], HEADS[name]
+        x = feature_map if name == "conv" else net.backbone.last_pool(feature_map).flatten(1)
+        if levels is not None:
+            x = spatial_pyramid_pool2d(feature_map, levels)
+        kind = ConvHead if name == "conv" else FCHead
+        head = kind(x.shape[1], settings["hidden"], CLASSES, settings["dropout"])
+        init_head(head, "modern", net.backbone.name)
+        loss = F.cross_entropy(head(x), torch.arange(4)).item()
+        assert abs(loss - math.log(CLASSES)) < 0.5, (pyramid, name)
 
 
 def batch(generator: torch.Generator, count: int = 16) -> tuple[Tensor, Tensor]:
@@ -75,6 +81,7 @@ def batch(generator: torch.Generator, count: int = 16) -> tuple[Tensor, Tensor]:
         ("zf5_small", "l6321", "fc_small", 25),
         ("alexnet", "l4321", "linear", 20),
         ("mobilenet_v3_small", "l4321", "linear", 25),
+        ("resnet18", "l6321", "fc_small", 25),
     ],
 )
 def test_networks_learn_an_easy_task_with_sgd(backbone: str, pyramid: str, head: str, steps: int) -> None:
@@ -102,15 +109,22 @@ def test_networks_learn_an_easy_task_with_sgd(backbone: str, pyramid: str, head:
     assert sum(losses[-3:]) / 3 < 0.8 * guessing
 
 
-def test_the_scale_is_that_of_the_widest_layer() -> None:
-    for pyramid, head, widest in (
-        ("l6321", "linear", 50 * 64),
-        ("l1", "fc_small", 256),  # fc7 and fc8
-        ("none", "conv", 512),  # the last convolution
-    ):
-        scale = build("zf5_small", pyramid, head).head.input_scale
-        assert float(scale) == pytest.approx(math.sqrt(50 * CLASSES / widest))
-    assert build("zf5_small", "l1", "linear").head.input_scale == 1  # 64 values: never scaled up
+@pytest.mark.parametrize(
+    ("backbone", "pyramid", "head", "inputs"),
+    [
+        ("zf5_small", "l6321", "linear", 50 * 64),
+        ("zf5_small", "l6321", "fc_small", 256),  # of fc8; those of fc6 count 3200 x 256 x 0.01^2 = 82
+        ("resnet18", "l6321", "fc_small", 50 * 512 * 256 / 100**2),
+        ("zf5_small", "none", "conv", 512),
+    ],
+)
+def test_the_scale_by_hand(backbone: str, pyramid: str, head: str, inputs: float) -> None:
+    scale = build(backbone, pyramid, head).head.input_scale
+    assert scale.item() == pytest.approx(math.sqrt(50 * CLASSES / inputs))
+
+
+def test_a_short_vector_is_not_scaled_up() -> None:
+    assert build("zf5_small", "l1", "linear").head.input_scale == 1  # 64 values
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -152,4 +166,4 @@ def test_alexnet_starts_like_the_papers_networks(init: str) -> None:
     assert len(convolutions) == 5
     for conv in convolutions[1:]:
         gain = math.sqrt(2) if init == "modern" else math.sqrt(1 / 3)  # He et al. 2015; torchvision's own
-        assert float(conv.weight.std()) == pytest.approx(gain / math.sqrt(conv.weight[0].numel()), rel=0.05)
+        assert conv.weight.std().item() == pytest.approx(gain / math.sqrt(conv.weight[0].numel()), rel=0.05)

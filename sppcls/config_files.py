@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.file_config_source import FileConfigSource as HydrasReader
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult
@@ -96,7 +96,8 @@ def _what_is_wrong(error: yaml.MarkedYAMLError, text: str) -> str:
     return f"line {line + 1}: {problem}"
 
 
-class _OwnReader(FileConfigSource):
+# By its name Hydra knows it again where it registers its own anew, as in the processes of a launcher.
+class FileConfigSource(HydrasReader):
     """Hydra's reader of files; it reads over a byte order mark, and each of its errors names the file."""
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -125,4 +126,4 @@ class _OwnReader(FileConfigSource):
 def use_own_reader() -> None:
     """Have Hydra read files by the reader of this module."""
     Plugins.instance()  # registers Hydra's own first
-    SourcesRegistry.instance().types[_OwnReader.scheme()] = _OwnReader
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource

@@ -132,8 +132,16 @@ def _check_ckpt_path(given: DictConfig) -> None:
         CheckpointError: nothing has that name.
     """
     name = str(given.ckpt_path)
-    if given.ckpt_path is None or name == "auto" or not name.strip() or os.path.lexists(name):
+    if given.ckpt_path is None or name == "auto" or not name.strip():
         return
+    try:
+        os.lstat(name)
+        return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{name}: cannot be read ({reason})") from None
     check_local(name, "ckpt_path takes a path")
     if name not in ("last", "best"):
         raise CheckpointError(f"{name}: no such checkpoint")

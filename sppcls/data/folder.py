@@ -22,7 +22,7 @@ from sppcls.data.files import WARNING, FileSource, Splits, with_classes
 from sppcls.data.label_files import LabelFile, find_files, labels_in, named_file
 from sppcls.data.labels import read_labels
 from sppcls.data.layout import Layout, NoClassFoldersError, Part, check_depth, recognise
-from sppcls.data.names import class_name, some
+from sppcls.data.names import class_name, roles_among, some
 from sppcls.data.tree import Folder, files_below
 from sppcls.errors import ConfigError, DataError
 
@@ -204,6 +204,10 @@ def _to_test_on(root: Folder, classes: Sequence[str]) -> Part:
     there = set(map(class_name, root.folders))
     if there and there <= {class_name(name) for name in classes}:
         return here  # whatever they are called
+    for role in ("val", "test"):  # training images are not needed
+        if len(names := roles_among(root.folders)[role]) == 1 and root.folders[names[0]].holds_images:
+            inner, path = root.folders[names[0]].innermost()
+            return Part(root.folders[names[0]], inner, f"{names[0]}/{path}")
     try:
         parts = recognise(root).parts
     except NoClassFoldersError:

@@ -71,8 +71,8 @@ def finished_weights(folder: Path) -> int:
     import torch
 
     state = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
-    running = ("running_mean", "running_var", "num_batches_tracked")
-    return sum(v.numel() for k, v in state.items() if k.startswith("net.") and not k.endswith(running))
+    fixed = ("running_mean", "running_var", "num_batches_tracked", "input_scale")  # not trained
+    return sum(v.numel() for k, v in state.items() if k.startswith("net.") and not k.endswith(fixed))
 
 
 def test_pixels_and_seconds_go_on_after_a_kill(tiny, program, tmp_path: Path) -> None:

@@ -179,6 +179,7 @@ ALONE: dict[str, st.SearchStrategy[Any]] = {
 # Other processes, other machines and devices, other places on the disk, and minutes of compiling.
 LEFT = {
     "data.name", "data.root", "data.download", "data.num_train", "data.num_val", "data.workers", "data.cache_dir",
+    "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.pixel_range",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.compile", "runs_dir",
     "backbone.weights",
 }  # fmt: skip

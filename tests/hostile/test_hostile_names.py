@@ -115,7 +115,7 @@ def test_predict_takes_the_names_and_the_shapes(checkpoint: str, capsys: pytest.
     printed(capsys)
     answers = json.loads(Path("out.json").read_text())
     os.remove("out.json")
-    assert sum("too small" in (answer["error"] or "") for answer in answers) == 10
+    assert sum("too elongated" in (answer["error"] or "") for answer in answers) == 10
     assert {Path(answer["path"]).parent.name for answer in answers} == set(CLASSES)
     assert main([*words, "--format", "csv", "--out", "$(touch ran).csv"]) == 1
     with open("$(touch ran).csv", newline="", encoding="utf-8") as file:

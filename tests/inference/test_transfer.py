@@ -315,7 +315,7 @@ def test_bad_images_are_named_and_left_out(
     assert main([*words, "6", "--splits", "2", "--view", "full,crop"]) == 1
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "00.png: not an image" in err
+    assert "00.png: text, not an image" in err
     assert main([*words, "7", "--splits", "2"]) == 1  # of 8 images 7 are left, none to test on
     assert "class 'grey' has 7 image(s); 7 to train on and one to test on" in capsys.readouterr().err
 
@@ -350,7 +350,7 @@ def _no_images(root: Path) -> str:
 def _val_only(root: Path) -> str:
     for name in COLOURS:
         shutil.move(root / name, root / "val" / name)
-    return "there is no folder train/ in it"
+    return "there is no training folder beside val/"
 
 
 def _strange_class(root: Path) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 
-from sppcls.cli import train_main
+from sppcls.cli.main import train_main
 
 if __name__ == "__main__":
     sys.exit(train_main())

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from sppcls.console import table
+from sppcls._util.console import table
 
 
 @dataclass(frozen=True)

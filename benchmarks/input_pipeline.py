@@ -28,9 +28,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from sppcls import compose
-from sppcls.building import load_sources, make_caches, make_datamodule
-from sppcls.config import Config, size_schedule
-from sppcls.console import table
+from sppcls._util.console import table
+from sppcls.config.build import load_sources, make_caches, make_datamodule
+from sppcls.config.schema import Config, size_schedule
 from sppcls.data import prepare_batch
 
 BATCH, SIZE = 64, 224

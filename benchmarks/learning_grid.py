@@ -34,8 +34,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sppcls import compose
-from sppcls.building import build_network, load_sources
-from sppcls.composition import conf_dir
+from sppcls.config.build import build_network, load_sources
+from sppcls.config.compose import conf_dir
 from sppcls.data import EvalTransform, prepare_batch
 from sppcls.engine.optimizer import make_optimizer
 

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from common import AS_TRAINING_DOES, Row, finish, in_a_process, parser, ratio_row, take_turns
 from torch import Tensor, nn
 
+from sppcls._util.allocator import keep_freed_memory
 from sppcls.nn import LRNAcrossChannels, LRNWithinChannel, SPPClassifier, build_classifier
-from sppcls.runtime import keep_freed_memory
 
 NORMS = ("lrn_within", "lrn_across")
 WARM_UP = 2

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from common import Row, finish, parser, ratio_row, take_turns
 from torch import Tensor
 
+from sppcls._util.allocator import keep_freed_memory
 from sppcls.nn import spatial_pyramid_pool2d
-from sppcls.runtime import keep_freed_memory
 
 LEVELS = (6, 3, 2, 1)
 MAPS = {(64, 256, 13, 13): 1.5, (64, 256, 10, 10): 1.5, (64, 512, 18, 18): 2.0}

@@ -63,7 +63,7 @@ def rows(args: argparse.Namespace) -> list[Row]:
         sides = {
             "imports": whole("-c", "import torch, pytorch_lightning"),
             "run": first_epoch(runs),
-            "sppcls --help": whole("-m", "sppcls.cli", "--help"),
+            "sppcls --help": whole("-m", "sppcls.cli.main", "--help"),
             "train.py --help": whole(str(ROOT / "train.py"), "--help"),
         }
         take_turns(sides, 1)  # files come into the system's cache

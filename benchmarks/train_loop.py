@@ -30,8 +30,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from sppcls import compose, train
-from sppcls.building import build_network, load_sources
-from sppcls.config import Config
+from sppcls.config.build import build_network, load_sources
+from sppcls.config.schema import Config
 from sppcls.data import Source
 
 

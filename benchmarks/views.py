@@ -19,9 +19,9 @@ from common import Row, finish, ratio_row
 from common import parser as arguments
 
 import sppcls
-from sppcls.building import load_sources
-from sppcls.composition import compose_unchecked, restore
-from sppcls.console import table
+from sppcls._util.console import table
+from sppcls.config.build import load_sources
+from sppcls.config.compose import compose_unchecked, restore
 from sppcls.data import FileSource, Source
 from sppcls.data.sizes import as_size
 from sppcls.evaluation import Predictions, evaluate_protocol, load_protocol

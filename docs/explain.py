@@ -12,7 +12,7 @@ from PIL import Image
 
 import sppcls
 from sppcls.data.shapes import ShapesSource
-from sppcls.inference.explain import explain
+from sppcls.inference.explain.explanation import explain
 
 CLASS = "checks disc"
 

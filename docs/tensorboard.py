@@ -24,7 +24,7 @@ def main(sweep: str) -> None:
     browser_file = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with (
         subprocess.Popen(
-            [sys.executable, "-m", "sppcls.cli", "board", sweep], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "sppcls.cli.main", "board", sweep], stdout=subprocess.PIPE, text=True
         ) as board,
         sync_playwright() as playwright,
     ):

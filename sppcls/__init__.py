@@ -8,27 +8,27 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from sppcls.comparison import compare
-    from sppcls.composition import compose
-    from sppcls.engine.checkpoint import load_classifier
+    from sppcls.config.compose import compose
+    from sppcls.engine.train import train
     from sppcls.evaluation.evaluate import evaluate
-    from sppcls.inference.explain import explain
-    from sppcls.inference.export import export
+    from sppcls.inference.explain.explanation import explain
+    from sppcls.inference.export.export import export
     from sppcls.inference.features import extract_features
     from sppcls.inference.predict import predict
-    from sppcls.inference.transfer import transfer
-    from sppcls.training import train
+    from sppcls.inference.transfer.transfer import transfer
+    from sppcls.runs.checkpoint import load_classifier
 
 _WHERE = {
     "compare": "sppcls.comparison",
-    "compose": "sppcls.composition",
+    "compose": "sppcls.config.compose",
     "evaluate": "sppcls.evaluation.evaluate",
-    "explain": "sppcls.inference.explain",
-    "export": "sppcls.inference.export",
+    "explain": "sppcls.inference.explain.explanation",
+    "export": "sppcls.inference.export.export",
     "extract_features": "sppcls.inference.features",
-    "load_classifier": "sppcls.engine.checkpoint",
+    "load_classifier": "sppcls.runs.checkpoint",
     "predict": "sppcls.inference.predict",
-    "train": "sppcls.training",
-    "transfer": "sppcls.inference.transfer",
+    "train": "sppcls.engine.train",
+    "transfer": "sppcls.inference.transfer.transfer",
 }
 
 __all__ = [

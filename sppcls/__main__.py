@@ -2,7 +2,7 @@
 
 import sys
 
-from sppcls.cli import main
+from sppcls.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

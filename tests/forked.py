@@ -2,7 +2,7 @@
 
 ``with Loaded() as loaded: process = loaded.start(["train.py", ...])``; the process is one of its own, with its own
 pipe, session, environment and signals, and is used as one of ``subprocess.Popen``. Programs that it starts itself are
-loaded anew, as always. That the program also starts from nothing is what tests/test_cli.py and others are for.
+loaded anew, as always. That the program also starts from nothing is what tests/cli/test_cli.py and others are for.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class Loaded:
 
 def _serve(requests: socket.socket) -> dict[str, Any] | None:
     """Fork for every request; returns it in the fork, and None in the end."""
-    import sppcls.hydra_main
-    import sppcls.training  # noqa: F401  # loaded before the first fork
+    import sppcls.cli.hydra
+    import sppcls.engine.train  # noqa: F401  # loaded before the first fork
 
     # A Ctrl-C is for the programs and for pytest.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

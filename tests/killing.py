@@ -227,7 +227,7 @@ def _count_calls(name: str, number: int, group: bool) -> None:
 
 
 def _run(request: dict[str, Any], output: str, report: int) -> None:
-    from sppcls.cli import train_main
+    from sppcls.cli.main import train_main
 
     os.setsid()
     with open(output, "wb") as file:
@@ -252,8 +252,8 @@ def _run(request: dict[str, Any], output: str, report: int) -> None:
 
 
 def _serve() -> None:
-    import sppcls.hydra_main
-    import sppcls.training  # noqa: F401  # loaded before the first fork
+    import sppcls.cli.hydra
+    import sppcls.engine.train  # noqa: F401  # loaded before the first fork
 
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
     output = folder / f"killed-{os.getpid()}.txt"

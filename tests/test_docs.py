@@ -25,9 +25,9 @@ import yaml
 from PIL import Image
 
 from sppcls import compose, train
-from sppcls.cli import COMMANDS, main, run_safely
-from sppcls.composition import command_line_overrides, conf_dir, group_choices
-from sppcls.config import Config
+from sppcls.cli.main import COMMANDS, main, run_safely
+from sppcls.config.compose import command_line_overrides, conf_dir, group_choices
+from sppcls.config.schema import Config
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import SppclsError
 from sppcls.evaluation import load_protocols
@@ -35,8 +35,8 @@ from sppcls.evaluation.curve import parse_sizes
 from sppcls.evaluation.mapping import WINDOW_RULES
 from sppcls.evaluation.protocols import PLACES, load_protocol, protocol_names
 from sppcls.nn import Pyramid
-from sppcls.sweeping.definition import job_configs, plan_sweep
-from sppcls.sweeping.words import named_files
+from sppcls.sweeps.overrides import named_files
+from sppcls.sweeps.plan import job_configs, plan_sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -186,7 +186,7 @@ def check_command(name: str, words: list[str]) -> None:
         check_search_words(words)
         return
     with pytest.raises(SppclsError) as caught:
-        import_module(f"sppcls.commands.{name}").run(words)
+        import_module(f"sppcls.cli.{name}").run(words)
     assert not str(caught.value).startswith(f"sppcls {name}:"), caught.value
     values = dict(itertools.pairwise(words))
     if "--protocol" in values and name == "evaluate":
@@ -276,7 +276,7 @@ def output_of(words: list[str]) -> str:
             main(words[1:])
         else:
             assert words[:2] == ["python", "train.py"]
-            run_safely(lambda: import_module("sppcls.commands.train").run(words[2:]))
+            run_safely(lambda: import_module("sppcls.cli.train").run(words[2:]))
         return text.getvalue()
 
 

@@ -21,7 +21,7 @@ import torch
 
 import sppcls
 import sppcls.nn
-from sppcls.cli import COMMANDS, main
+from sppcls.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ("sppcls", "sppcls.nn", "sppcls.data", "sppcls.evaluation", "sppcls.comparison")

@@ -12,21 +12,23 @@ import pytest
 TIERS = ("unit", "run", "long")
 DEFAULTS = {
     "": "unit",
-    "checkup": "run",
+    "_util/test_allocator.py": "run",
+    "cli/doctor": "run",
+    "cli/test_cli.py": "run",
     "comparison/test_board.py": "run",
     "comparison/test_board_browser.py": "run",
     "comparison/test_compare_command.py": "run",
     "engine": "run",
+    "engine/test_preflight.py": "unit",
     "evaluation/test_evaluate.py": "run",
     "hostile": "run",
     "inference/test_export.py": "run",
     "long": "long",
-    "searching/test_search.py": "run",
-    "sweeping": "run",
-    "test_cli.py": "run",
+    "sweeps": "run",
+    "sweeps/search": "unit",
+    "sweeps/search/test_search.py": "run",
     "test_docs.py": "run",
     "test_notebooks.py": "run",
-    "test_runtime.py": "run",
 }
 
 

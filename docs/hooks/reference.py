@@ -19,7 +19,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import sppcls
-from sppcls.cli import COMMANDS, main
+from sppcls.cli.main import COMMANDS, main
 from sppcls.errors import SppclsError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

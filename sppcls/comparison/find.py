@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sppcls._util.files import read_json
 from sppcls.comparison.runs import CONFIG, METRICS, RESULT, Run, read_run
 from sppcls.errors import ConfigError, DataError
-from sppcls.files import read_json
 
 SWEEP, SEARCH = "sweep.json", "search.json"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sppcls.comparison.answers import Answers, read_answers
 from sppcls.comparison.findings import Verdict, p_text, signed, span
+from sppcls.comparison.report.tables import Cell, Table
 from sppcls.comparison.statistics import LEVEL, bootstrap_over_images, holm, mcnemar
-from sppcls.comparison.tables import Cell, Table
 from sppcls.errors import ConfigError
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from sppcls._util.files import read_json
 from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure, read_answers
 from sppcls.errors import DataError
-from sppcls.files import read_json
 
 CONFIG, METRICS, RESULT = "config.yaml", "metrics.csv", "result.json"
 
@@ -210,7 +210,7 @@ def _fill_in(rows: list[dict[str, float | None]], sizes: list[str]) -> None:
 
 
 def _main_size(config: dict[str, Any]) -> str:
-    """As :func:`sppcls.building.val_sizes`: the largest training size if it is validated, else the largest."""
+    """As :func:`sppcls.config.build.val_sizes`: the largest training size if it is validated, else the largest."""
     pairs = [(s, s) if isinstance(s, int) else (s[0], s[1]) for s in config["sizes"]["sizes"]]
     asked = config["sizes"].get("val_sizes")
     validated = pairs if asked is None else [(s, s) if isinstance(s, int) else (s[0], s[1]) for s in asked]

@@ -3,7 +3,6 @@
 ``ImageDataModule`` (the only part that needs Lightning) is in :mod:`sppcls.data.datamodule`.
 """
 
-from sppcls.choices import CROPS, SCHEDULES, SOURCES
 from sppcls.data.dataset import Batch, ImageDataset, collate
 from sppcls.data.decode import MAX_PIXELS, decode, read_image
 from sppcls.data.files import FileSource, JoinedSource, Source, Splits, check_headers, set_pixel_range
@@ -13,6 +12,7 @@ from sppcls.data.sampler import EvalSampler, KeyedBatchSampler
 from sppcls.data.sizes import Size, SizeSchedule, as_size, batch_size_at, make_schedule, size_label
 from sppcls.data.sources import build_sources
 from sppcls.data.transforms import EvalTransform, TrainTransform, prepare_batch
+from sppcls.registry import CROPS, SCHEDULES, SOURCES
 
 __all__ = [
     "CROPS",

@@ -31,13 +31,13 @@ import PIL
 import torch
 import torchvision
 
+from sppcls._util.files import replacing
 from sppcls.data.decode import header_size
 from sppcls.data.files import FileSource
 from sppcls.data.sizes import Size
 from sppcls.data.stream import load_each
 from sppcls.data.transforms import EvalTransform, TrainTransform
 from sppcls.errors import ConfigError, DataError
-from sppcls.files import replacing
 
 _FOOTER = struct.Struct("<8sQ16sI")  # mark, where the index begins, what the images were, CRC-32
 _MARK = b"sppcls 2"

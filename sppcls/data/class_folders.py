@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sppcls.data.files import FileSource
-from sppcls.data.keys import derive
 from sppcls.data.kinds import image_kinds
 from sppcls.data.layout import Part
 from sppcls.data.names import alike, class_name, counted, in_order, some
+from sppcls.data.seeding import derive
 from sppcls.data.tree import files_below
 from sppcls.errors import ConfigError, DataError
 

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, default_collate
 
 from sppcls.data.cache import ImageCache
 from sppcls.data.files import Source
-from sppcls.data.keys import derive
 from sppcls.data.sampler import Key
+from sppcls.data.seeding import derive
 from sppcls.data.transforms import EvalTransform, TrainTransform
 from sppcls.errors import DataError, ImageError
 

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sppcls.classes import check_known
 from sppcls.data.class_folders import (
     alike_lines,
     hold_out,
@@ -17,6 +16,7 @@ from sppcls.data.class_folders import (
     sources_of,
     unreadable_lines,
 )
+from sppcls.data.classes import check_known
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import WARNING, FileSource, Splits, with_classes
 from sppcls.data.label_files import LabelFile, find_files, labels_in, named_file

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from sppcls.data.keys import derive
+from sppcls.data.seeding import derive
 from sppcls.data.sizes import SizeSchedule, batch_size_at
 from sppcls.errors import ConfigError, DataError
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from sppcls.data.keys import derive
+from sppcls.data.seeding import derive
 from sppcls.errors import ConfigError
 
 SHAPES = ("disc", "square", "triangle", "cross")

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sppcls.choices import SCHEDULES
-from sppcls.data.keys import derive
+from sppcls.data.seeding import derive
 from sppcls.errors import ConfigError
+from sppcls.registry import SCHEDULES
 
 Size = tuple[int, int]
 

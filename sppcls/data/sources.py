@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from sppcls.choices import SOURCES
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.downloads import download_sources
 from sppcls.data.files import Source, Splits, check_headers
 from sppcls.data.folder import folder_sources, imagenet_sources
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import ConfigError
+from sppcls.registry import SOURCES
 
 __all__ = ["SOURCES", "Source", "Splits", "build_sources", "check_headers"]
 

@@ -18,10 +18,10 @@ from typing import Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sppcls._util.allocator import give_back_freed_memory
 from sppcls.data.geometry import resize
 from sppcls.data.sizes import Size
 from sppcls.errors import DataError, ImageError
-from sppcls.runtime import give_back_freed_memory
 
 T = TypeVar("T")
 

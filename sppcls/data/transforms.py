@@ -17,7 +17,6 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from sppcls.choices import CROPS
 from sppcls.data.geometry import (
     POSITIONS,
     box_in_reduced,
@@ -31,6 +30,7 @@ from sppcls.data.geometry import (
 )
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
+from sppcls.registry import CROPS
 
 # Principal components of ImageNet's RGB values in 0..1 (Krizhevsky et al. 2012, sec. 4.1); rows of the
 # vectors are R, G, B.

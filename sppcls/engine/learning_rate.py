@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sppcls.config import SchedulerConfig
+from sppcls.config.schema import SchedulerConfig
 
 
 def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, epochs: int, drops: int = 0) -> float:

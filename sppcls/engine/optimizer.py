@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sppcls.config import OptimizerConfig
+from sppcls.config.schema import OptimizerConfig
 
 
 def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

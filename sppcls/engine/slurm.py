@@ -1,7 +1,7 @@
 """A run as part of a Slurm job: who starts its processes, and what happens when the job's time ends.
 
 Lightning has a requeueing of its own, which writes a second kind of checkpoint beside ``last.ckpt``. It is switched off
-here: :class:`~sppcls.engine.saving.Saving` saves, and then asks Slurm to queue the job again.
+here: :class:`~sppcls.engine.callbacks.saving.Saving` saves, and then asks Slurm to queue the job again.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from sppcls._util.files import replacing
 from sppcls.errors import ConfigError
 from sppcls.evaluation.evaluate import Result
-from sppcls.files import replacing
 
 _COLOURS = ("#1f5fa8", "#c8501e", "#2e8540", "#7a3e9d", "#8c6d1f", "#444444")
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sppcls.classes import check_known
-from sppcls.console import table
+from sppcls._util.console import table
+from sppcls._util.files import replacing
 from sppcls.data import (
     Size,
     Source,
@@ -20,15 +20,15 @@ from sppcls.data import (
     size_label,
     trained_pixel_range,
 )
+from sppcls.data.classes import check_known
 from sppcls.data.files import with_classes
 from sppcls.errors import ConfigError
 from sppcls.evaluation.evaluator import evaluate_protocol
 from sppcls.evaluation.predictions import Predictions
 from sppcls.evaluation.protocols import Protocol, load_protocols
 from sppcls.evaluation.recalibration import batch_norms, recalibrate
-from sppcls.files import replacing
-from sppcls.network import card_of
 from sppcls.nn import SPPClassifier
+from sppcls.nn.model_info import card_of
 
 
 @dataclass(frozen=True)

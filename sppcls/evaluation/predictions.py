@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch.distributed as dist
 
-from sppcls.console import printable
+from sppcls._util.console import printable
+from sppcls._util.files import replacing
 from sppcls.errors import DataError
-from sppcls.files import replacing
 
 KEPT = 10  # highest scores of an image that are kept in a file
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from sppcls.composition import conf_dir
-from sppcls.config_checks import suggest
+from sppcls.config.checks import suggest
+from sppcls.config.compose import conf_dir
 from sppcls.data import Size, size_label
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError

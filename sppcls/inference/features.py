@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sppcls._util.files import check_new_file, replacing, writing
 from sppcls.data.folder import image_files
 from sppcls.data.names import class_name, in_order, role_of
 from sppcls.errors import ConfigError, DataError
-from sppcls.files import check_new_file, replacing, writing
 from sppcls.inference.feature_stream import RowFile, stream_features
 from sppcls.inference.layers import check_layers, layer_lengths
 from sppcls.inference.views import View, choose_view

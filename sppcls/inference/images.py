@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sppcls._util.files import check_local
 from sppcls.data import PixelRange, image_files
 from sppcls.data.decode import decode, from_pillow
 from sppcls.errors import ConfigError, ImageError
-from sppcls.files import check_local
 
 Given = Path | bytes | torch.Tensor
 """An image file, the bytes of one, or pixels: uint8 (3, H, W), RGB."""

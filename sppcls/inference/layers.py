@@ -24,10 +24,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sppcls.choices import PAPER_BACKBONES
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
 from sppcls.nn import ConvHead, SpatialPyramidPooling2d, SPPClassifier
+from sppcls.registry import PAPER_BACKBONES
 
 
 def layer_names(net: SPPClassifier) -> list[str]:

@@ -28,8 +28,8 @@ from sppcls.data.stream import (
 )
 from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.images import Given, given_images, pixels_of
-from sppcls.network import card_of
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
+from sppcls.nn.model_info import card_of
 
 ShorterSide = int | Literal["native"] | None
 """Pixels; or the image's own; or None for the checkpoint's: 256 for a network of 224."""

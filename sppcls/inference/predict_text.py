@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sppcls.console import one_line, printable
+from sppcls._util.console import one_line, printable
 from sppcls.inference.predict import Prediction
 
 

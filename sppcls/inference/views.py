@@ -11,8 +11,8 @@ from sppcls.data.sizes import Size
 from sppcls.data.stream import resize_to_be_seen
 from sppcls.data.transforms import EvalTransform
 from sppcls.errors import ConfigError
-from sppcls.network import card_of
 from sppcls.nn import SPPClassifier
+from sppcls.nn.model_info import card_of
 
 VIEWS = ("full", "crop")
 

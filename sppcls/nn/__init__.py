@@ -1,15 +1,5 @@
 """The network: backbones, pyramid pooling and heads (He et al. 2015). Plain torch, usable on its own."""
 
-from sppcls.choices import (
-    BACKBONES,
-    BIN_RULES,
-    HEADS,
-    INITS,
-    NORMS,
-    PAPER_BACKBONES,
-    POOL_MODES,
-    TORCHVISION_TRUNKS,
-)
 from sppcls.nn.backbones import (
     Backbone,
     convnet_star5,
@@ -22,14 +12,24 @@ from sppcls.nn.build import build_classifier
 from sppcls.nn.classifier import SPPClassifier
 from sppcls.nn.heads import ConvHead, FCHead, Head
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
+from sppcls.nn.pool.windows import pool_windows
+from sppcls.nn.pretrained import timm_trunk, torchvision_trunk
 from sppcls.nn.pyramid import Pyramid
 from sppcls.nn.spp import (
     LevelLargerThanMapWarning,
     SpatialPyramidPooling2d,
     spatial_pyramid_pool2d,
 )
-from sppcls.nn.trunks import timm_trunk, torchvision_trunk
-from sppcls.nn.windows import pool_windows
+from sppcls.registry import (
+    BACKBONES,
+    BIN_RULES,
+    HEADS,
+    INITS,
+    NORMS,
+    PAPER_BACKBONES,
+    POOL_MODES,
+    TORCHVISION_TRUNKS,
+)
 
 __all__ = [
     "BACKBONES",

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sppcls.choices import NORMS, PAPER_BACKBONES
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
+from sppcls.registry import NORMS, PAPER_BACKBONES
 
 
 class Backbone(nn.Module):

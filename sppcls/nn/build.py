@@ -7,7 +7,15 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from sppcls.choices import (
+from sppcls.nn.backbones import Backbone, paper_backbone
+from sppcls.nn.classifier import SPPClassifier
+from sppcls.nn.heads import ConvHead, FCHead, Head
+from sppcls.nn.init import init_backbone, init_head
+from sppcls.nn.pretrained import timm_trunk, torchvision_trunk
+from sppcls.nn.pyramid import Pyramid
+from sppcls.nn.spp import SpatialPyramidPooling2d
+from sppcls.nn.weights import load_weights
+from sppcls.registry import (
     BACKBONES,
     BIN_RULES,
     HEADS,
@@ -15,14 +23,6 @@ from sppcls.choices import (
     PAPER_BACKBONES,
     POOL_MODES,
 )
-from sppcls.nn.backbones import Backbone, paper_backbone
-from sppcls.nn.classifier import SPPClassifier
-from sppcls.nn.heads import ConvHead, FCHead, Head
-from sppcls.nn.init import init_backbone, init_head
-from sppcls.nn.pyramid import Pyramid
-from sppcls.nn.spp import SpatialPyramidPooling2d
-from sppcls.nn.trunks import timm_trunk, torchvision_trunk
-from sppcls.nn.weights import load_weights
 
 T = TypeVar("T")
 

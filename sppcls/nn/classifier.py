@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from sppcls.nn.backbones import Backbone
 from sppcls.nn.heads import ConvHead, Head
+from sppcls.nn.pool.windows import pool_windows
 from sppcls.nn.spp import SpatialPyramidPooling2d
-from sppcls.nn.windows import pool_windows
 
 _LARGEST_SIDE = 1 << 20  # pixels; where the search for an image that is large enough ends
 
@@ -92,7 +92,7 @@ class SPPClassifier(nn.Module):
         Args:
             feature_map: (N, C, h, w), from :meth:`feature_map`.
             windows: integers (K, 5): map index, top, left, bottom, right in cells; see
-                :func:`~sppcls.nn.windows.pool_windows`.
+                :func:`~sppcls.nn.pool.windows.pool_windows`.
 
         Raises:
             ValueError: bad windows, or a network that has neither a pyramid nor a fully-convolutional head.

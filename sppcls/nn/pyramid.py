@@ -28,7 +28,7 @@ from typing import Optional, TypeAlias
 import torch
 from torch import Tensor
 
-from sppcls.choices import BIN_RULES
+from sppcls.registry import BIN_RULES
 
 Level: TypeAlias = tuple[int, int]
 """Number of bins of a level: (rows, columns)."""

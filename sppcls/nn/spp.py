@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from sppcls.nn.pooling import check_map, check_pool_mode, pool_in_graph, pool_levels, pool_traced
+from sppcls.nn.pool.reference import check_map, check_pool_mode, pool_in_graph, pool_levels, pool_traced
 from sppcls.nn.pyramid import Level, Pyramid, check_bin_rule
 
 

@@ -20,8 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import TENSORS, Even
 from written_runs import write_run
 
 import sppcls
-from sppcls.cli import main
-from sppcls.comparison.board import write_board
+from sppcls.cli.main import main
+from sppcls.comparison.board.logdir import write_board
 from sppcls.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,7 +177,7 @@ def test_the_next_free_port_is_taken_and_said_and_nothing_is_left_at_the_end(
             holder.bind(("127.0.0.1", 6006))
             holder.listen()
         process = subprocess.Popen(
-            [sys.executable, "-m", "sppcls.cli", "board", str(trained)],
+            [sys.executable, "-m", "sppcls.cli.main", "board", str(trained)],
             env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ import pytest
 from written_runs import write_run
 
 from sppcls.comparison import compare
-from sppcls.comparison.report import write_report
+from sppcls.comparison.report.write import write_report
 
 api = pytest.importorskip("playwright.sync_api")
 
@@ -40,7 +40,7 @@ RUNS = [
 def addresses(trained: Path) -> Iterator[dict[str, str]]:
     """Address of each page, as the command prints it, while it runs."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sppcls.cli", "board", str(trained)],
+        [sys.executable, "-m", "sppcls.cli.main", "board", str(trained)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,

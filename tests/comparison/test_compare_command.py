@@ -11,7 +11,7 @@ import pytest
 from written_runs import misses, save_answers, write_run
 
 import sppcls
-from sppcls.cli import main
+from sppcls.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_bad_input_is_one_line(
 
 
 def test_it_starts_without_torch() -> None:
-    code = "import sys, sppcls.comparison.report, sppcls.commands.compare; assert not {'torch', 'hydra'} & {*sys.modules}"
+    code = "import sys, sppcls.comparison.report.write, sppcls.cli.compare; assert not {'torch', 'hydra'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from written_runs import misses, write_run
 
-from sppcls.comparison import Measure, compare, content
-from sppcls.comparison.board_layout import final_figures
+from sppcls.comparison import Measure, compare
+from sppcls.comparison.board.layout import final_figures
 from sppcls.comparison.findings import findings
-from sppcls.comparison.report import write_report
+from sppcls.comparison.report import content
+from sppcls.comparison.report.write import write_report
 from sppcls.evaluation import Predictions
-from sppcls.sweeping.folder import write_summary
+from sppcls.sweeps.folder import write_summary
 
 TEST, BEST = Measure("center", "96", "test"), Measure("center", "96", "test_best")
 

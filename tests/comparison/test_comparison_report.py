@@ -16,10 +16,10 @@ from PIL import Image
 from written_runs import misses, save_answers, write_run
 
 from sppcls.comparison import Comparison, compare
-from sppcls.comparison.content import groups_table, reading_notes
-from sppcls.comparison.pictures import bars, pictures
-from sppcls.comparison.report import FILES, write_report
-from sppcls.comparison.tables import Spread, Table, latex_escape
+from sppcls.comparison.report.content import groups_table, reading_notes
+from sppcls.comparison.report.pictures import bars, pictures
+from sppcls.comparison.report.tables import Spread, Table, latex_escape
+from sppcls.comparison.report.write import FILES, write_report
 from sppcls.errors import ConfigError
 
 TABLE = Table("T", ["group_a", "error | %"], [["x & y", Spread(22.083, 1.283, 3)], ["<b>", None]])

@@ -9,8 +9,8 @@ from scipy.stats import ttest_rel
 from written_runs import write_run
 
 from sppcls.comparison import compare
-from sppcls.comparison.content import elsewhere, headline
 from sppcls.comparison.findings import Verdict
+from sppcls.comparison.report.content import elsewhere, headline
 
 
 def test_other_sizes_are_corrected_for_all_of_them_and_the_main_one_is_not(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from scipy import stats
 from written_runs import misses, save_answers, write_run, write_sweep
 
 from sppcls.comparison import Comparison, Measure, compare
-from sppcls.comparison.content import refusals
 from sppcls.comparison.findings import Finding, Verdict, findings
+from sppcls.comparison.report.content import refusals
 from sppcls.errors import ConfigError
 
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from sppcls.choices import DOWNLOADS
 from sppcls.data.sources import build_sources
 from sppcls.errors import DataError
+from sppcls.registry import DOWNLOADS
 
 
 def put(path, colour="red", size=(6, 4)):

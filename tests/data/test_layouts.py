@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sppcls.cli import main
+from sppcls.cli.main import main
 from sppcls.data import image_files, labelled_images
 from sppcls.data.files import FileSource, keep_class_order
 from sppcls.data.names import is_junk, role_of
 from sppcls.data.sources import build_sources
 from sppcls.errors import CheckpointError, ConfigError, DataError
-from sppcls.inference.transfer_tasks import folder_task
+from sppcls.inference.transfer.tasks import folder_task
 
 
 def put(folder: Path, images: int = 5) -> None:

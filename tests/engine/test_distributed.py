@@ -14,11 +14,11 @@ from forked import Program
 from tiny_runs import wait_until
 
 from sppcls import compose, load_classifier, train
-from sppcls.building import load_sources, make_datamodule, val_sizes
-from sppcls.config import size_schedule
+from sppcls.config.build import load_sources, make_datamodule, val_sizes
+from sppcls.config.schema import size_schedule
 from sppcls.data import prepare_batch, size_label
-from sppcls.engine.checkpoint import read_checkpoint
 from sppcls.evaluation import evaluate_protocol, load_protocol
+from sppcls.runs.checkpoint import read_checkpoint
 
 
 def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from killing import STATEFUL, Runs, differences
 from tiny_runs import TINY
 
-from sppcls.engine.checkpoint import DamagedError, read_checkpoint
+from sppcls.runs.checkpoint import DamagedError, read_checkpoint
 
 WORDS = [*TINY, *STATEFUL, "log.save_every_minutes=0.0001", "ckpt_path=auto"]
 

@@ -11,8 +11,8 @@ from PIL import Image
 from tiny_runs import TINY
 
 from sppcls import compose, train
-from sppcls.building import load_sources, make_datamodule
-from sppcls.config import size_schedule
+from sppcls.config.build import load_sources, make_datamodule
+from sppcls.config.schema import size_schedule
 from sppcls.data import EvalSampler
 
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from sppcls.engine.memory import _survives
+from sppcls.engine.callbacks.memory import _survives
 
 
 def crash() -> bool:

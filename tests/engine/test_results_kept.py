@@ -14,7 +14,7 @@ from tiny_runs import wait_until
 
 from sppcls import compose, train
 from sppcls.errors import ConfigError
-from sppcls.run_folder import lock_folder
+from sppcls.runs.folder import lock_folder
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ import pytest
 import torch
 from tiny_runs import wait_until
 
-import sppcls.training
+import sppcls.engine.train
 from sppcls import compose, load_classifier, train
 from sppcls.data.shapes import ShapesSource
-from sppcls.engine.card import PROGRESS
-from sppcls.engine.checkpoint import DamagedError, read_checkpoint
 from sppcls.errors import CheckpointError, ConfigError, Interrupted
-from sppcls.run_folder import lock_folder
+from sppcls.runs.checkpoint import DamagedError, read_checkpoint
+from sppcls.runs.folder import lock_folder
+from sppcls.runs.model_info import PROGRESS
 
 
 def final_state(folder: Path) -> dict[str, torch.Tensor]:
@@ -248,7 +248,7 @@ def test_what_another_process_saves_meanwhile_is_gone_on_from(tiny, monkeypatch:
     early = last.read_bytes()
     train(compose([*words, "trainer.max_epochs=2"]))
     late = last.read_bytes()
-    load = sppcls.training.load_sources
+    load = sppcls.engine.train.load_sources
 
     def write(content: bytes) -> None:
         last.unlink()  # best.ckpt may be the same file
@@ -259,7 +259,7 @@ def test_what_another_process_saves_meanwhile_is_gone_on_from(tiny, monkeypatch:
         return load(*arguments)
 
     write(early)
-    monkeypatch.setattr(sppcls.training, "load_sources", load_while_the_other_saves)
+    monkeypatch.setattr(sppcls.engine.train, "load_sources", load_while_the_other_saves)
     assert Path(train(compose([*words, "trainer.max_epochs=3"]))["folder"]) == folder
     assert_same_run(whole, folder)
     epochs = [read_checkpoint(place / "best.ckpt")["epoch"] for place in (whole, folder)]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from sppcls import compose, load_classifier, train
-from sppcls.cli import main
-from sppcls.engine.checkpoint import read_checkpoint
+from sppcls.cli.main import main
+from sppcls.engine.preflight import RunChecks
 from sppcls.errors import CheckpointError
-from sppcls.run_checks import RunChecks
+from sppcls.runs.checkpoint import read_checkpoint
 
 Words = Callable[..., list[str]]
 

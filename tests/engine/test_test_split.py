@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_runs import TINY
 
 from sppcls import compose, load_classifier, train
-from sppcls.cli import main
+from sppcls.cli.main import main
 from sppcls.data import EvalTransform, prepare_batch, read_image
 from sppcls.data.sources import build_sources
 from sppcls.errors import DataError

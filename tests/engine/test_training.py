@@ -16,13 +16,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sppcls import compose, load_classifier, train
-from sppcls.building import load_sources, make_datamodule
-from sppcls.config import size_schedule
-from sppcls.engine.checkpoint import read_checkpoint
-from sppcls.engine.ema import ema_with_warmup
+from sppcls.config.build import load_sources, make_datamodule
+from sppcls.config.schema import size_schedule
+from sppcls.engine.callbacks.ema import ema_with_warmup
+from sppcls.engine.callbacks.saving import resume_word
 from sppcls.engine.module import DivergedError
-from sppcls.engine.saving import resume_word
 from sppcls.errors import CheckpointError, ConfigError, DataError, ImageError, SppclsError
+from sppcls.runs.checkpoint import read_checkpoint
 
 
 def weights(result: dict) -> dict[str, torch.Tensor]:
@@ -232,7 +232,7 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, tmp_path: Path) -
     code = (
         "import resource, sys; "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
-        "from sppcls.cli import train_main; sys.exit(train_main())"
+        "from sppcls.cli.main import train_main; sys.exit(train_main())"
     )
     words = tiny("run_name=full", "ckpt_path=auto")
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)

@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import sppcls
 from sppcls import compose, train
-from sppcls.building import load_sources
-from sppcls.cli import main
+from sppcls.cli.main import main
+from sppcls.config.build import load_sources
 from sppcls.errors import CheckpointError, ConfigError
 from sppcls.evaluation import evaluator
 from sppcls.evaluation.curve import parse_sizes
@@ -221,7 +221,7 @@ def test_every_must_be_when_there_is_a_validation(tiny) -> None:
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:
-    probe = "import sys; from sppcls.cli import main\ntry: main(['evaluate', '--help'])\nfinally: print('torch' in sys.modules)"
+    probe = "import sys; from sppcls.cli.main import main\ntry: main(['evaluate', '--help'])\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("usage: sppcls evaluate")
     assert done.stdout.strip().endswith("False")

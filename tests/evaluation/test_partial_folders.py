@@ -10,7 +10,7 @@ from PIL import Image
 from tiny_runs import TINY
 
 from sppcls import compose, evaluate, extract_features, load_classifier, train
-from sppcls.cli import main
+from sppcls.cli.main import main
 from sppcls.data.files import ArraySource, with_classes
 from sppcls.errors import CheckpointError
 

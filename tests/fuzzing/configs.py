@@ -21,13 +21,13 @@ from tiny_runs import TINY
 from fuzzing.target import Target
 from fuzzing.values import ODD_TEXT, VALUES, misshapen
 from sppcls import compose, train
-from sppcls.cli import main
-from sppcls.composition import to_yaml
-from sppcls.config import Config, as_dict
-from sppcls.config_checks import check_config
+from sppcls.cli.main import main
+from sppcls.config.checks import check_config
+from sppcls.config.compose import to_yaml
+from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError, SppclsError
-from sppcls.searching.space import plan_search
-from sppcls.sweeping.definition import plan_sweep
+from sppcls.sweeps.plan import plan_sweep
+from sppcls.sweeps.search.space import plan_search
 
 Keys = dict[str, Any]
 

@@ -23,7 +23,7 @@ from sppcls.data.sizes import make_schedule
 from sppcls.errors import ConfigError, DataError
 from sppcls.evaluation.mapping import WINDOW_RULES, window_cells
 from sppcls.nn import LevelLargerThanMapWarning, spatial_pyramid_pool2d
-from sppcls.nn.windows import pool_windows
+from sppcls.nn.pool.windows import pool_windows
 
 SIDES = st.integers(1, 300)
 KINDS = ["single", "alternate", "random_epoch", "random_batch", "progressive"]

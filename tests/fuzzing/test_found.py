@@ -15,14 +15,14 @@ from comparison.written_runs import misses, save_answers, write_run
 from inference.saved_nets import save_net
 
 from sppcls import compose
-from sppcls.cli import main
+from sppcls._util.files import read_json
+from sppcls.cli.main import main
 from sppcls.comparison import compare, read_answers
-from sppcls.config import as_dict
-from sppcls.config_checks import check_config
-from sppcls.engine.checkpoint import load_classifier
+from sppcls.config.checks import check_config
+from sppcls.config.schema import as_dict
 from sppcls.errors import CheckpointError, ConfigError, DataError
-from sppcls.files import read_json
-from sppcls.run_folder import _same_run
+from sppcls.runs.checkpoint import load_classifier
+from sppcls.runs.folder import _same_run
 
 
 def test_runs_that_differ_in_only_one_key_of_the_sizes_are_named(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def image(data: bytes, folder: Path) -> str:
 
 def command(words: list[str]) -> str:
     """A command of the program: it ends well, or with one line."""
-    from sppcls.cli import main
+    from sppcls.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -147,7 +147,8 @@ def answers(data: bytes, folder: Path) -> str:
 
 def run_file(data: bytes, folder: Path, name: str, sweep: str, report: bool) -> str:
     """A file of a run folder in a sweep with three others that are as they should be."""
-    from sppcls.comparison import compare, content
+    from sppcls.comparison import compare
+    from sppcls.comparison.report import content
     from sppcls.errors import SppclsError
 
     path = Path(sweep) / name

@@ -13,7 +13,7 @@ import torch
 from tiny_runs import TINY
 
 from sppcls import compose, train
-from sppcls.cli import main
+from sppcls.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from sppcls.cli import main
+from sppcls.cli.main import main
 from sppcls.data.sources import build_sources
 from sppcls.errors import DataError
 

@@ -15,11 +15,11 @@ from PIL import Image
 from tiny_runs import TINY
 
 from sppcls import compose
-from sppcls.cli import main
-from sppcls.config import as_dict, hydra_word
+from sppcls.cli.main import main
+from sppcls.config.schema import as_dict, hydra_word
 from sppcls.errors import ConfigError
-from sppcls.run_folder import base_folder
-from sppcls.sweeping.definition import plan_sweep
+from sppcls.runs.folder import base_folder
+from sppcls.sweeps.plan import plan_sweep
 
 CLASSES = [
     "-rf",

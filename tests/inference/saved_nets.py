@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sppcls.engine.checkpoint import make_card
 from sppcls.nn import build_classifier
+from sppcls.runs.checkpoint import make_card
 
 SIZE = 96
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]

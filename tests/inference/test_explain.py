@@ -21,24 +21,24 @@ from tiny_runs import TINY
 from torch import nn
 
 from sppcls import compose, load_classifier
-from sppcls.building import build_network, load_sources, make_datamodule, val_sizes
-from sppcls.cli import main
-from sppcls.config import as_dict, size_schedule
+from sppcls.cli.main import main
+from sppcls.config.build import build_network, load_sources, make_datamodule, val_sizes
+from sppcls.config.schema import as_dict, size_schedule
 from sppcls.data import prepare_batch, read_image
 from sppcls.data.shapes import ShapesSource
-from sppcls.engine.checkpoint import make_card
-from sppcls.engine.ema import ema_with_warmup
-from sppcls.engine.explanation import Explanation
+from sppcls.engine.callbacks.ema import ema_with_warmup
+from sppcls.engine.callbacks.explanation import Explanation
 from sppcls.engine.logger import RunLogger
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import CheckpointError, ConfigError, DataError, ImageError
-from sppcls.inference.explain import explain
-from sppcls.inference.explain_levels import (
+from sppcls.inference.explain.explanation import explain
+from sppcls.inference.explain.levels import (
     labelled_images,
     level_errors,
     weight_norms,
 )
 from sppcls.nn import Backbone, FCHead, SpatialPyramidPooling2d, SPPClassifier
+from sppcls.runs.checkpoint import make_card
 
 CLASSES = ["discs", "squares", "triangles"]
 
@@ -425,7 +425,7 @@ def test_nothing_is_explained_without_a_pyramid_and_nothing_breaks_a_training(
     assert "pyramid/explain" not in images
     # No TensorBoard to write to: it says so, and the training is kept.
     (tmp_path / "other").mkdir()
-    from sppcls.console import start_console
+    from sppcls._util.console import start_console
 
     start_console(None)
     train_here(

@@ -17,12 +17,11 @@ import torch
 from torch import nn
 from torchvision.models.convnext import LayerNorm2d
 
-from sppcls.cli import main
+from sppcls.cli.main import main
 from sppcls.data.transforms import prepare_batch
-from sppcls.engine.checkpoint import load_classifier, make_card
 from sppcls.errors import ConfigError
-from sppcls.inference.export import export
-from sppcls.inference.export_graph import ExportedClassifier
+from sppcls.inference.export.export import export
+from sppcls.inference.export.graph import ExportedClassifier
 from sppcls.nn import (
     Backbone,
     ConvHead,
@@ -32,6 +31,7 @@ from sppcls.nn import (
     SPPClassifier,
     build_classifier,
 )
+from sppcls.runs.checkpoint import load_classifier, make_card
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -102,7 +102,7 @@ def logits_of(net: SPPClassifier, images: np.ndarray) -> np.ndarray:
 
 def run_program(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-    command = [sys.executable, "-m", "sppcls.cli", "export", *words]
+    command = [sys.executable, "-m", "sppcls.cli.main", "export", *words]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 

@@ -13,7 +13,7 @@ import torch
 from test_export import small_net
 
 from sppcls import export
-from sppcls.inference.export_onnx import LOWEST_RUNTIME
+from sppcls.inference.export.onnx_file import LOWEST_RUNTIME
 
 # Opset, IR version and ONNX Runtime, as onnx's Versioning.md and ONNX Runtime's compatibility table have them.
 TABLE = [(18, 8, "1.14"), (19, 9, "1.15"), (20, 9, "1.17"), (21, 10, "1.18")]

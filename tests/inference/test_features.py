@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from sppcls import load_classifier
-from sppcls.cli import main
+from sppcls.cli.main import main
 from sppcls.data import EvalTransform, read_image
 from sppcls.errors import ConfigError, DataError
 from sppcls.inference.feature_stream import stream_features
@@ -314,7 +314,18 @@ def test_a_full_disk_leaves_nothing_behind(checkpoint: Path, photos: Path, tmp_p
 
     out = tmp_path / "f.npz"
     done = subprocess.run(
-        [sys.executable, "-m", "sppcls.cli", "features", checkpoint, photos, "--out", out, "--workers", "0"],
+        [
+            sys.executable,
+            "-m",
+            "sppcls.cli.main",
+            "features",
+            checkpoint,
+            photos,
+            "--out",
+            out,
+            "--workers",
+            "0",
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         preexec_fn=limit,
         capture_output=True,
@@ -400,7 +411,7 @@ def test_impossible_folders(net: SPPClassifier, tmp_path: Path, checkpoint: Path
 
 def test_help_needs_no_torch() -> None:
     code = (
-        "import sys; from sppcls.commands import features, transfer\n"
+        "import sys; from sppcls.cli import features, transfer\n"
         "for command in (features, transfer):\n"
         "    try: command.run(['--help'])\n"
         "    except SystemExit: pass\n"

@@ -14,8 +14,8 @@ from saved_nets import save_net
 
 import sppcls
 from sppcls.errors import ImageError
-from sppcls.inference.explain import explain
-from sppcls.inference.export import describe
+from sppcls.inference.explain.explanation import explain
+from sppcls.inference.export.export import describe
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 3000), (3000, 30)])

@@ -27,12 +27,12 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from sppcls import load_classifier
-from sppcls.cli import main
-from sppcls.engine.checkpoint import make_card
+from sppcls.cli.main import main
 from sppcls.errors import ConfigError, DataError
 from sppcls.inference.predict import Prediction, predict
 from sppcls.inference.predict_text import as_csv, as_json, as_table
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier, build_classifier
+from sppcls.runs.checkpoint import make_card
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLASSES = ["red", "green", "blue", "grey", "花, \"cut\"", "other"]  # fmt: skip
@@ -514,7 +514,7 @@ def environment(path: Path = ROOT) -> dict[str, str]:
 
 def start(checkpoint: Path, *words: object, **options: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "sppcls.cli", "predict", str(checkpoint), *map(str, words)],
+        [sys.executable, "-m", "sppcls.cli.main", "predict", str(checkpoint), *map(str, words)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment(), **options,  # type: ignore[call-overload]
     )  # fmt: skip
 
@@ -585,7 +585,7 @@ def test_from_a_wheel_in_an_empty_folder_with_a_checkpoint_only(
         wheel.extractall(installed)
     shutil.copy(checkpoint, empty / "my.ckpt")
     done = run_python(
-        "-m", "sppcls.cli", "predict", "my.ckpt", folder, "--format", "json", "--top", "1", cwd=empty, path=installed
+        "-m", "sppcls.cli.main", "predict", "my.ckpt", folder, "--format", "json", "--top", "1", cwd=empty, path=installed
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert [row["predictions"][0]["class"] for row in json.loads(done.stdout)] == [

@@ -16,11 +16,11 @@ import pytest
 from saved_nets import SIZE, save_net, write_photo
 
 from sppcls import load_classifier
-from sppcls.cli import main
+from sppcls.cli.main import main
 from sppcls.errors import ConfigError, DataError
 from sppcls.inference.features import extract_features
-from sppcls.inference.transfer import TransferTable, transfer
-from sppcls.inference.transfer_tasks import ClassTask, Draw, caltech_task, folder_task
+from sppcls.inference.transfer.tasks import ClassTask, Draw, caltech_task, folder_task
+from sppcls.inference.transfer.transfer import TransferTable, transfer
 from sppcls.nn import SPPClassifier
 
 svm = pytest.importorskip("sklearn.svm")
@@ -417,9 +417,7 @@ def test_impossible_arguments(net: SPPClassifier, photos: Path, voc: Path) -> No
 
 @pytest.mark.run
 def test_without_scikit_learn_it_is_one_line(checkpoint: Path, photos: Path) -> None:
-    hidden = (
-        "import sys; sys.modules['sklearn'] = None; from sppcls.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
+    hidden = "import sys; sys.modules['sklearn'] = None; from sppcls.cli.main import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", hidden, "transfer", checkpoint, "--data", photos],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -7,8 +7,8 @@ import pytest
 import torch
 from brute_force import pool as pool_by_loops
 
-from sppcls.nn import pooling
-from sppcls.nn.pooling import adaptive_max_levels, gathered_max_pool2d
+from sppcls.nn.pool import reference as pooling
+from sppcls.nn.pool.reference import adaptive_max_levels, gathered_max_pool2d
 
 
 @pytest.mark.parametrize("size", [(13, 10), (40, 7), (6, 6), (3, 4)])

@@ -11,7 +11,8 @@ from brute_force import RULES
 from torch import nn
 from torch.export import Dim
 
-from sppcls.nn import SpatialPyramidPooling2d, build_classifier, pooling
+from sppcls.nn import SpatialPyramidPooling2d, build_classifier
+from sppcls.nn.pool import reference as pooling
 
 pytestmark = pytest.mark.filterwarnings("ignore::sppcls.nn.LevelLargerThanMapWarning")
 

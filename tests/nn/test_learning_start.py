@@ -10,7 +10,7 @@ import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
-from sppcls.composition import conf_dir
+from sppcls.config.compose import conf_dir
 from sppcls.nn import ConvHead, FCHead, SPPClassifier, build_classifier, spatial_pyramid_pool2d
 from sppcls.nn.init import init_head
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sppcls.nn.nested import max_pool_levels, nested_sources
+from sppcls.nn.pool.nested import max_pool_levels, nested_sources
 
 LEVELS = [
     ((6, 6), (3, 3), (2, 2), (1, 1)),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sppcls.nn import LevelLargerThanMapWarning, SpatialPyramidPooling2d, spatial_pyramid_pool2d
-from sppcls.nn.pooling import adaptive_max_levels, gathered_max_pool2d, pool_level, sliding_max_pool2d
+from sppcls.nn.pool.reference import adaptive_max_levels, gathered_max_pool2d, pool_level, sliding_max_pool2d
 
 SEVEN = [(n, n) for n in range(1, 8)]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sppcls.nn import pool_windows, spatial_pyramid_pool2d
-from sppcls.nn import windows as windows_module
+from sppcls.nn.pool import windows as windows_module
 
 pytestmark = pytest.mark.filterwarnings("ignore::sppcls.nn.LevelLargerThanMapWarning")
 

@@ -1,0 +1,183 @@
+"""``sppcls board``: TensorBoard laid out for a comparison."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from sppcls._util.console import one_line, visible
+from sppcls.cli.common import Parser, positive
+from sppcls.errors import ConfigError
+
+PORT = 6006  # TensorBoard's own
+_TRIED = 100
+
+
+class _PortTakenError(Exception):
+    """TensorBoard could not have its port."""
+
+
+def run(words: list[str]) -> int:
+    """Start TensorBoard; 0 when it is ended by Ctrl-C."""
+    args = _parser().parse_args(words)
+    port = _port(args.host, args.port)
+    from sppcls.comparison import compare
+    from sppcls.comparison.board.layout import links
+    from sppcls.comparison.board.logdir import write_board
+    from sppcls.comparison.report import content
+
+    comparison = compare(args.paths, args.baseline)
+    with tempfile.TemporaryDirectory(prefix="sppcls-board-") as temporary, _every_end_is_ctrl_c():
+        folder = write_board(comparison, args.out or Path(temporary) / "data")
+        print(visible(content.introduction(comparison)))
+        for problem in comparison.problems:
+            print(one_line(f"sppcls: {problem}"), file=sys.stderr)
+        while True:
+            try:
+                _serve(
+                    folder,
+                    Path(temporary) / "tensorboard.log",
+                    args.host,
+                    port,
+                    args.port is not None,
+                    links(comparison),
+                )
+                break
+            except _PortTakenError:  # by somebody who was faster
+                port = _port(args.host, args.port)
+    return 0
+
+
+def _port(host: str, asked: int | None) -> int:
+    """The port asked for, or the first free one from TensorBoard's own on.
+
+    Raises:
+        ConfigError: it is taken, or no port of ``host`` can be listened on.
+    """
+    for port in (asked,) if asked is not None else range(PORT, PORT + _TRIED):
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+            return port
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise ConfigError(f"--host {host}: is no address of this machine") from None
+            reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            if asked is not None:
+                raise ConfigError(
+                    f"--port {port}: {reason}; name another one, or none to get the next free one"
+                ) from None
+    raise ConfigError(f"no free port from {PORT} to {PORT + _TRIED - 1}; name one with --port")
+
+
+def _serve(folder: Path, log: Path, host: str, port: int, asked: bool, links: Mapping[str, str]) -> None:
+    """Run TensorBoard until it is stopped.
+
+    Raises:
+        ConfigError: TensorBoard ended by itself.
+        _PortTakenError: somebody else has taken the port meanwhile.
+    """
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", ".", "--host", host, "--port", str(port)]
+    # Its other way of loading reads files in another order. The data do not change, so they are loaded once, and
+    # wholly before the port opens.
+    command += ["--load_fast=false", "--reload_task=blocking", "--reload_interval=0"]
+    with open(log, "wb") as output:
+        # In a session of its own, so that Ctrl-C comes to us alone.
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        _wait_until_open(process, log)
+        if process.poll() is None:
+            if port != PORT and not asked:
+                print(f"Port {PORT} is taken; using {port}.")
+            shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
+            base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+            for page, link in links.items():
+                print(f"  {page:<14}  {base}{link}")
+            print(
+                "Shows the runs that are finished now; start it again for later ones. Ctrl-C ends it.",
+                flush=True,
+            )
+            process.wait()
+        said = log.read_text(errors="replace")
+        if "already in use" in said:
+            raise _PortTakenError
+        lines = said.strip().splitlines() or ["it said nothing"]
+        raise ConfigError(f"TensorBoard ended with status {process.returncode}: {lines[-1]}")
+    except KeyboardInterrupt:
+        print("\nTensorBoard has ended.")
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_open(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when TensorBoard says that it listens, or has ended. (Whoever answers at its port may be another one.)"""
+    while process.poll() is None and " at http" not in log.read_text(errors="replace"):
+        time.sleep(0.1)
+
+
+@contextmanager
+def _every_end_is_ctrl_c() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the command as Ctrl-C does: with TensorBoard, and without leftovers."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _a_port(text: str) -> int:
+    value = positive(text)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text}: must be a port, 1 to 65535")
+    return value
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "board",
+        "Start TensorBoard laid out for a comparison: errors of all groups over each other at each size, the mean\n"
+        "over the seeds as a run of its own, HParams with what was varied and the final errors, the tables of\n"
+        "`sppcls compare` as text and its pictures as images. The runs' own curves and images are there, too.\n"
+        "Prints the address of each page; Ctrl-C ends it.",
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", help="run folders, a sweep's folder, or any folder above them"
+    )
+    parser.add_argument("--port", type=_a_port, help=f"port ({PORT}, or the next free one)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in (127.0.0.1)"
+    )
+    parser.add_argument(
+        "--baseline", metavar="GROUP", help="compare every group with this one (each pair of groups)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="keep TensorBoard's data there, for `tensorboard --logdir FOLDER --load_fast=false`; events of runs "
+        "are linked to (a temporary folder)",
+    )
+    return parser

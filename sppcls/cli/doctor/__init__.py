@@ -1,0 +1,65 @@
+"""``sppcls doctor``: what could go wrong here, before it does."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+
+from sppcls import __version__
+from sppcls.cli.common import Parser
+from sppcls.cli.doctor.finding import Finding, as_json, as_text
+from sppcls.cli.doctor.imports import check_imports
+from sppcls.cli.doctor.machine import check_machine, runs_folder
+from sppcls.cli.doctor.packages import check_packages, malware
+
+
+def run(words: list[str]) -> int:
+    """Print the report; 1 if there is a problem."""
+    parser = Parser(
+        "doctor",
+        "Look at what a run needs, without a network and without training: Python and its packages, whether they fit and\n"
+        "can be imported, the processor, memory, GPU, disk and shared memory. With words of `sppcls train` also at\n"
+        "that run: its config, its images (layout, counts, unreadable files, images in both training and validation)\n"
+        "and its sizes. Nothing is written; the exit status is 1 if there is a problem.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for `sppcls train`")
+    parser.add_argument("--config-dir", "-cd", help="folder with more configs")
+    parser.add_argument("--json", action="store_true", help="an object with a list of findings")
+    args = parser.parse_args(words)
+    findings = list(_findings(args.overrides, args.config_dir))
+    if args.json:
+        print(
+            as_json(
+                findings, sppcls=__version__, python=platform.python_version(), system=platform.platform()
+            )
+        )
+    else:
+        if hasattr(sys.stdout, "reconfigure"):  # a terminal that lacks a character is no reason to stop
+            sys.stdout.reconfigure(errors="backslashreplace")
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 110
+        print(f"sppcls {__version__}, {platform.platform()}\n")
+        print(as_text(findings, columns))
+    return 1 if any(finding.level == "problem" for finding in findings) else 0
+
+
+def _findings(words: list[str], config_dir: str | None) -> Iterator[Finding]:
+    yield from check_packages()
+    unsafe = any(malware())
+    imports, torch = check_imports(lightning=not unsafe)
+    yield from imports
+    yield from check_machine(torch)
+    if not unsafe and all(finding.level == "ok" for finding in imports):
+        from sppcls.cli.doctor.config import check_run
+
+        yield from check_run(words, config_dir)
+    else:
+        yield runs_folder("runs")
+        if words:
+            yield Finding(
+                "note",
+                "config",
+                "not looked at, as packages cannot be used",
+                "mend the problems above, then again",
+            )

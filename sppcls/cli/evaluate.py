@@ -1,0 +1,191 @@
+"""``sppcls evaluate``: errors of a checkpoint under test protocols, or against the image size."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sppcls._util.console import one_line
+from sppcls.cli.common import (
+    Parser,
+    add_checkpoint,
+    add_device,
+    check_checkpoint,
+    load,
+    positive,
+    report_bad,
+)
+from sppcls.errors import ConfigError, DataError
+
+
+def run(words: list[str]) -> int:
+    """Evaluate; 1 if an image could not be tested."""
+    args = _parser().parse_args(words)
+    check_checkpoint(args.checkpoint)
+    for word in args.data:
+        if "=" not in word:
+            raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
+    from sppcls.config.build import load_sources
+    from sppcls.config.compose import compose_unchecked, restore
+    from sppcls.data import (
+        JoinedSource,
+        Source,
+        as_size,
+        labelled_images,
+        set_pixel_range,
+        size_label,
+        trained_pixel_range,
+    )
+    from sppcls.data.classes import check_known, missing_line
+    from sppcls.data.files import with_classes
+    from sppcls.data.folder import holds_class_folders
+    from sppcls.evaluation import load_protocols
+    from sppcls.evaluation.curve import parse_sizes, write_curve
+    from sppcls.evaluation.evaluate import (
+        Result,
+        claim_folder,
+        default_protocols,
+        evaluate,
+        results_table,
+        write_last_result,
+    )
+    from sppcls.evaluation.recalibration import batch_norms
+
+    if args.recalibrate and args.split not in ("val", "test"):
+        raise ConfigError(
+            f"--recalibrate: takes training images, so they cannot be tested (--split {args.split})"
+        )
+    net = load(args.checkpoint, args.device, args.threads)
+    card = net.card
+    saved = {**card["config"], "ckpt_path": None}
+    config = restore(saved, compose_unchecked(args.data), args.data, args.checkpoint)
+    config.data.check = False  # an unreadable image is named at the end, and the rest is tested
+    named = config.evaluation.protocols or default_protocols(net)
+    if args.protocol is not None:
+        named = [name for name in args.protocol.split(",") if name.strip()]
+    elif args.sizes is not None:
+        named = ["center"]
+    protocols = load_protocols(named, args.window_rule)
+    sizes = None if args.sizes is None else parse_sizes(args.sizes)
+    for protocol in protocols:
+        for size in sizes or [card["val_sizes"][0]]:
+            protocol.at(as_size(size, "sizes")).check_fits(net)
+    if args.recalibrate:
+        batch_norms(net)
+    bare = config.data.name == "folder" and holds_class_folders(str(config.data.root), card["classes"])
+    source: Source
+    if bare and args.split == "all":  # nothing is split, so a class may have one image
+        source = labelled_images(str(config.data.root), card["classes"])
+        set_pixel_range(trained_pixel_range(card), source)
+    else:
+        try:
+            train, val, test, found = load_sources(config, card["classes"])
+        except DataError as error:
+            raise DataError(f"{error}; --split all tests all images" if bare else str(error)) from None
+        check_known(card["classes"], train.classes, args.checkpoint)
+        splits = {"val": val, "train": train, **({} if test is None else {"test": test})}
+        if args.split not in (*splits, "all"):
+            where = f"data.root={config.data.root}" if config.data.root else f"data={config.data.name}"
+            raise ConfigError(
+                f"--split {args.split}: {where} has no test images; choose from val, train, all"
+            )
+        source = JoinedSource(splits) if args.split == "all" else splits[args.split]
+    if line := missing_line(card["classes"], with_classes(source, card["classes"]).targets):
+        print(one_line(f"sppcls: note: {line}"), file=sys.stderr)
+    folder = claim_folder(args.out, Path(args.checkpoint))
+
+    def keep(results: list[Result]) -> None:
+        write_last_result(folder, results)
+        if sys.stderr.isatty():
+            label, size = results[-1].label, size_label(results[-1].protocol.region)
+            print(f"  {label} at {size}: {results[-1].predictions.top1_error:.2f} %", file=sys.stderr)
+
+    try:
+        results = evaluate(
+            net,
+            source,
+            protocols,
+            sizes=sizes,
+            recalibrate_on=train if args.recalibrate else None,
+            recalibrate_images=args.recalibrate or 1,
+            split="" if args.split == "val" else args.split,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            done=keep,
+            bar=True,
+        )
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()  # stopped before there was a result
+    print(results_table(results))
+    if args.split == "val" and "held out" in found:
+        print(
+            f"\n{config.data.root} has no validation split: these are the {len(val)} images that a training would hold out; "
+            f"--split all tests all {sum(map(len, splits.values()))}."
+        )
+    if config.augment.shorter_side is not None:
+        print(
+            f"\nIn training the images were validated with augment.shorter_side={config.augment.shorter_side}, "
+            "which the protocols do not use."
+        )
+    if sizes is not None:
+        trained = [min(size) for size in card["train_sizes"]]
+        title = Path(args.checkpoint).resolve().parent.name
+        print(f"\nCurve: {write_curve(folder, results, trained, title)}")
+    print(f"\nPredictions of every image: {folder}")
+    bad = {
+        f"{line} (protocol {result.predictions.protocol})": None
+        for result in results
+        for line in result.predictions.bad
+    }
+    return report_bad("not tested", bad)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "evaluate",
+        "Measure a checkpoint: top-1 and top-5 error in per cent under test protocols, with the 95 %\n"
+        "interval that the number of images allows, or the error against the size of the images.\n"
+        "Prints a table; writes errors.csv and the predictions of every image (npz) to a new folder.",
+    )
+    parser.usage = "sppcls evaluate CKPT [options]"  # --data takes all words that follow it
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--protocol",
+        metavar="NAMES",
+        help="protocols, with commas between; center, full, full_flip, ten_view, feature_ten_view, multi_scale_96, "
+        "multi_scale_96_crops, multi_scale_96_full2, a .yaml file, or several joined by + "
+        "(the checkpoint's config; else center, and full if any size will do)",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="other images, as for `sppcls train`: data.root=PHOTOS (the data trained on)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("val", "test", "train", "all"),
+        default="val",
+        help="images tested: those of the validation, those kept for the end, ... (val)",
+    )
+    parser.add_argument(
+        "--sizes",
+        metavar="LOW:HIGH:STEP",
+        help="test at these sizes, or at some such as 96,180,224, scales in proportion (default protocol: center); draws the curve",
+    )
+    parser.add_argument(
+        "--window-rule",
+        choices=("appendix", "report", "released"),
+        help="which cells belong to a window of the feature map (the protocol's: appendix)",
+    )
+    parser.add_argument(
+        "--recalibrate",
+        type=positive,
+        metavar="N",
+        help="test again with batch-norm statistics of N training images at the size tested",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="new folder for results (beside the checkpoint)")
+    add_device(parser)
+    return parser

@@ -1,0 +1,173 @@
+"""Hydra's side of the command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Action, ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from sppcls._util.files import check_local
+from sppcls.config.checks import check_config
+from sppcls.config.compose import (
+    CONFIG_NAME,
+    CommandLine,
+    compose_unchecked,
+    conf_dir,
+    group_choices,
+    read_command_line,
+    restore,
+)
+from sppcls.config.mistakes import explain
+from sppcls.config.own_files import use_own_reader
+from sppcls.config.schema import Config
+from sppcls.errors import CheckpointError, ConfigError, SppclsError
+
+# Hydra's own flags that print something instead of running.
+_NOT_A_RUN = ("--info", "--hydra-help", "--version", "--shell-completion", "--cfg")
+
+
+def run(words: list[str]) -> int:
+    """Compose and train. ``words`` are Hydra's arguments.
+
+    Raises:
+        SppclsError: one line; for a single run before Hydra starts, where the config is at fault.
+    """
+    line = read_command_line(words)
+    overrides, config_dir = line.overrides, line.config_dir
+    if "--multirun" in line.options:
+        return _sweep(line)
+    for word in overrides:
+        if word.lstrip("+~").startswith("sweep="):
+            raise ConfigError(f"{word}: is a list of runs; add -m")
+    one_run = not any(option in _NOT_A_RUN for option in line.options)
+    if one_run and "LOCAL_RANK" not in os.environ:
+        given = compose_unchecked(overrides, config_dir)
+        if not any(word.lstrip("+").startswith("ckpt_path=") for word in overrides):
+            check_config(given)
+        else:
+            _check_ckpt_path(given)
+    failed: list[SppclsError] = []
+    argv = sys.argv
+
+    def task(given: DictConfig) -> None:
+        # Lightning starts the other processes of a distributed run with sys.argv, so it has to be the real one.
+        sys.argv = argv
+        try:
+            _train(given, list(HydraConfig.get().overrides.task))
+        except SppclsError as error:
+            failed.append(error)
+
+    sys.argv = [argv[0], *line.for_hydra()]
+    use_own_reader()
+    try:
+        with _hydra_errors_raised(), _late_help_allowed():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides, group_choices(config_dir))) from None
+    finally:
+        sys.argv = argv
+    if failed:
+        raise failed[0]
+    return 0
+
+
+@contextmanager
+def _hydra_errors_raised() -> Iterator[None]:
+    """Hydra would print its errors, on many lines, and end the process."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _late_help_allowed() -> Iterator[None]:
+    """Hydra 1.3 has a help text that is made when it is shown; Python from 3.14 on refuses what is no string before."""
+    parser: Any = ArgumentParser
+    check = getattr(parser, "_check_help", None)
+    if check is None:
+        yield
+        return
+
+    def check_strings(self: ArgumentParser, action: Action) -> None:
+        if isinstance(action.help, str):
+            check(self, action)
+
+    parser._check_help = check_strings
+    try:
+        yield
+    finally:
+        parser._check_help = check
+
+
+def _sweep(line: CommandLine) -> int:
+    from sppcls.sweeps.launch import run_sweep
+
+    for option in line.options:
+        if option in _NOT_A_RUN:
+            raise ConfigError(f"{option}: shows one run; leave out -m")
+    run_sweep(line.overrides, line.config_dir)
+    return 0
+
+
+def _check_ckpt_path(given: DictConfig) -> None:
+    """Refuse what is no checkpoint before anything that takes seconds is loaded.
+
+    Raises:
+        CheckpointError: nothing has that name.
+    """
+    name = str(given.ckpt_path)
+    if given.ckpt_path is None or name == "auto" or not name.strip():
+        return
+    try:
+        os.lstat(name)
+        return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{name}: cannot be read ({reason})") from None
+    check_local(name, "ckpt_path takes a path")
+    if name not in ("last", "best"):
+        raise CheckpointError(f"{name}: no such checkpoint")
+    runs = Path(str(given.runs_dir)).glob(f"*/*/{name}.ckpt")
+    newest = max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
+    which = "a run's folder" if newest is None else f"a run's folder; the newest is {newest.parent}"
+    raise CheckpointError(
+        f"ckpt_path={name}: name {which}; ckpt_path=auto goes on with the newest run of the same configuration"
+    )
+
+
+def _train(given: DictConfig, overrides: list[str]) -> None:
+    config = _resumed_config(given, overrides) or check_config(given)
+    # Imported here: it takes seconds, and a wrong config should be told at once.
+    from sppcls.engine.train import train
+
+    train(config)
+
+
+def _resumed_config(given: DictConfig, overrides: list[str]) -> Config | None:
+    """With ``ckpt_path``, the config of that run with what the command line changes; None to take the given one."""
+    if given.ckpt_path is None:
+        return None
+    from sppcls.engine.resume import find_named
+
+    if given.ckpt_path == "auto":
+        return None  # the folder is found by the config, so the config is the given one
+    name = str(given.ckpt_path)
+    return restore(find_named(name).checkpoint["sppcls"]["config"], given, overrides, Path(name))

@@ -1,0 +1,99 @@
+"""The command line: ``sppcls <verb> ...``, and ``python train.py ...`` for ``sppcls train ...``."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from sppcls import __version__
+from sppcls._util.console import one_line
+from sppcls.errors import SppclsError
+
+# Each is a module of sppcls.cli with a function ``run``.
+COMMANDS = {
+    "train": "train a classifier; the config keys are those of `sppcls train --help`",
+    "sizes": "print what a config would train, epoch by epoch, without training",
+    "doctor": "look at the installation, the machine and the images for what could go wrong",
+    "search": "look for good values of config keys; bad trials are stopped early",
+    "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
+    "compare": "group finished runs by what was varied, and say what they show",
+    "board": "start TensorBoard laid out for a comparison of runs",
+    "predict": "classify images of any size",
+    "features": "write the outputs of a layer for many images to a file",
+    "transfer": "judge the features of a layer by a linear SVM on other data",
+    "export": "write a network of any image size for ONNX Runtime or torch.export",
+    "explain": "draw what the pyramid saw in a photo",
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "".join(f"  {name:<{width}}   {text}\n" for name, text in COMMANDS.items())
+    return (
+        "usage: sppcls <command> ...        (`sppcls <command> --help` for its arguments)\n\n"
+        "Image classification with spatial pyramid pooling, for images of any size.\n\n"
+        f"commands:\n{rows}\n"
+        "options:\n  -h, --help   this text\n  --version    version\n\n"
+        "`python train.py ...` in a checkout is `sppcls train ...`.\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the installed ``sppcls`` command; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage(), end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"sppcls {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(
+            f"sppcls: error: {one_line(words[0])}: unknown command; choose from {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
+    return run_safely(lambda: _command(words[0])(words[1:]))
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    run: Callable[[list[str]], int] = import_module(f"sppcls.cli.{name}").run
+    return run
+
+
+def train_main() -> int:
+    """Entry point of ``python train.py``."""
+    return run_safely(lambda: _command("train")(sys.argv[1:]))
+
+
+def run_safely(job: Callable[[], int]) -> int:
+    """Run a command; errors meant for a person become one line and an exit status."""
+    try:
+        return job()
+    except SppclsError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print("sppcls: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return report_error(SppclsError(f"{where}cannot be written ({error.strerror})"))
+
+
+def report_error(error: SppclsError) -> int:
+    """Print an error as one line; returns the exit status."""
+    exit_code = getattr(error, "exit_code", None)  # of a run that was stopped, which is no error
+    if str(error):
+        print(f"sppcls: {'error: ' if exit_code is None else ''}{one_line(str(error))}", file=sys.stderr)
+    return 1 if exit_code is None else int(exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""``sppcls train``: Hydra's command line over :func:`sppcls.train`."""
+
+from __future__ import annotations
+
+
+def run(words: list[str]) -> int:
+    """Train; ``words`` are Hydra's arguments."""
+    if {"-h", "--help"} & set(words):
+        from sppcls.cli.train_help import train_help
+
+        print(train_help(), end="")
+        return 0
+    from sppcls._util.allocator import let_idle_threads_sleep
+
+    let_idle_threads_sleep()
+    from sppcls.cli.hydra import run as run_hydra
+    from sppcls.sweeps.job import stop_without_parent
+
+    stop_without_parent()
+    return run_hydra(words)

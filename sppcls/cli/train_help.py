@@ -1,0 +1,98 @@
+"""The text of ``python train.py --help``, made from the configs and the schema, so that it cannot fall behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from sppcls.config.compose import compose_unchecked, group_choices
+from sppcls.config.schema import Config
+from sppcls.sweeps.overrides import named_files
+
+_WIDTH = 110
+
+_HEAD = """\
+usage: python train.py [group=choice ...] [key=value ...]        (installed: sppcls train ...)
+
+Train an image classifier with spatial pyramid pooling, at one input size or at several in turn.
+
+examples:
+  python train.py                                                   generated images, 224 and 180 in turn
+  python train.py data=folder data.root=PHOTOS                      your own: PHOTOS/train/CLASS/*.jpg, PHOTOS/val/...
+  python train.py pyramid=none sizes=single_224                     the same network without SPP
+  python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw optimizer.lr=3e-4
+  python train.py experiment=paper/zf5_multi data.root=IMAGENET     a cell of the paper's Table 2
+  python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
+  python train.py ckpt_path=runs/.../NAME                           go on with a run; ckpt_path=auto: if there is one
+  python train.py -m seed=0,1,2 sizes=single_224,multi_224_180      one run for every combination of values
+  python train.py -m +sweep=single_vs_multi data=folder data.root=PHOTOS     a prepared sweep; the same again goes on
+"""
+
+_TAIL = """
+`sppcls sizes [group=choice ...] [key=value ...]` prints the plan of a run without training.
+--cfg job prints the config; --config-dir DIR adds your own configs; --hydra-help lists Hydra's other flags.
+"""
+
+
+def train_help() -> str:
+    """Groups with their choices, then every key with default, meaning and allowed values."""
+    defaults = compose_unchecked([])
+    lines = [_HEAD, "groups (the default choice is marked *):"]
+    chosen = _default_choices()
+    for group, choices in group_choices().items():
+        marked = ", ".join(f"{c}*" if c == chosen.get(group) else c for c in choices)
+        lines += _wrap(f"  {group:<11}", marked)
+    lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")))]
+    lines.append("\nkeys, with the value of the default run:")
+    lines += _keys(Config, OmegaConf.to_container(defaults, resolve=True), "")
+    return "\n".join(lines) + "\n" + _TAIL
+
+
+def _default_choices() -> dict[str, str]:
+    from sppcls.config.compose import CONFIG_NAME, conf_dir
+
+    defaults = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").defaults
+    pairs = (next(iter(entry.items())) for entry in defaults if not isinstance(entry, str))
+    return {str(group): str(choice) for group, choice in pairs}
+
+
+def _keys(schema: type, values: Any, prefix: str) -> list[str]:
+    plain: list[str] = []
+    nested: list[str] = []
+    for spec in dataclasses.fields(schema):
+        name = f"{prefix}{spec.name}"
+        if spec.default_factory is not dataclasses.MISSING:
+            group: Any = spec.default_factory
+            nested += ["", f"  {name}: {(group.__doc__ or '').strip()}"]
+            nested += _keys(group, values[spec.name], f"{name}.")
+        else:
+            plain += _wrap(f"    {f'{name}={_show(values[spec.name])}':<40} ", _meaning(spec))
+    return plain + nested
+
+
+def _meaning(spec: dataclasses.Field[Any]) -> str:
+    text = str(spec.metadata["help"])
+    choices = spec.metadata["choices"]
+    # Choices that the text already explains, or that the group list shows, are not repeated.
+    if choices and not all(str(c) in text for c in choices) and len(choices) <= 8:
+        text += f" [{', '.join('null' if c is None else str(c) for c in choices)}]"
+    return text
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(map(_show, value)) + "]"
+    return str(value)
+
+
+def _wrap(label: str, text: str) -> list[str]:
+    if len(label) > 46:
+        return [label.rstrip(), *_wrap(" " * 45, text)]
+    return textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=" " * len(label))

@@ -1,0 +1,1 @@
+"""TensorBoard laid out for a comparison."""

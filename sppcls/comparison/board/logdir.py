@@ -1,0 +1,183 @@
+"""A comparison as a TensorBoard log folder: curves of runs and of seed means, HParams, text and pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from sppcls._util.console import printable
+from sppcls.comparison.board.curves import Curves, Mean, curves_of, mean_of
+from sppcls.comparison.board.events import NAME, EventFile
+from sppcls.comparison.board.layout import categories, columns, final_figures, final_names, hparam_values
+from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.report import content
+from sppcls.comparison.report.tables import Table
+from sppcls.comparison.runs import Run
+from sppcls.errors import ConfigError
+
+# Folders below the log folder, which are TensorBoard's names of runs; they stand in this order on every page.
+COMPARISON, MEAN, RUNS = "comparison", "mean", "runs"
+
+
+def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
+    """Write what TensorBoard is to show of a comparison: ``tensorboard --logdir FOLDER --load_fast=false``.
+
+    The TensorBoard run ``comparison`` has the layout, tables and pictures; ``mean/<group>`` the mean over the seeds of a
+    group; and ``runs/<group>-seed<seed>`` is a run: its own event files, linked to, and its errors under tags that name
+    the size, such as ``at_224/top1_error``.
+
+    Args:
+        comparison: from :func:`sppcls.compare`.
+        folder: to write to: a new one, an empty one, or one that this function wrote before.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        ConfigError: the folder cannot be written, or holds something else.
+    """
+    folder = Path(folder)
+    try:
+        _clear(folder)
+        _write_comparison(comparison, folder / COMPARISON)
+        curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
+        for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
+            _write_mean(comparison, group, mean_of(found), folder, number)
+        number = len(curves)
+        for group, found in zip(comparison.groups, curves, strict=True):
+            for run, own in zip(group.runs, found, strict=True):
+                number += 1
+                _write_run(comparison, group, run, own, folder, number)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
+    return folder
+
+
+def _clear(folder: Path) -> None:
+    """Remove what was written before; nothing else is touched."""
+    if folder.is_dir() and any(folder.iterdir()):
+        strangers = {entry.name for entry in folder.iterdir()} - {COMPARISON, MEAN, RUNS}
+        if strangers or not (folder / COMPARISON / NAME).is_file():
+            raise ConfigError(f"{folder}: holds something else; name a new or an empty folder")
+        for name in (COMPARISON, MEAN, RUNS):
+            shutil.rmtree(folder / name, ignore_errors=True)  # links are removed, not what they lead to
+
+
+def _write_comparison(comparison: Comparison, folder: Path) -> None:
+    with EventFile(folder, 0) as events:
+        events.layout(categories(comparison))
+        events.experiment(columns(comparison), final_names(comparison))
+        for tag, markdown in _texts(comparison).items():
+            events.text(tag, markdown)
+        for tag, png in _pictures(comparison).items():
+            events.image(tag, png)
+
+
+def _texts(comparison: Comparison) -> dict[str, str]:
+    """The tables and sentences in the order of reading, which is that of their tags."""
+    headline, elsewhere = content.headline(comparison), content.elsewhere(comparison)
+    on_test = content.on_test(comparison)
+    summary = [content.introduction(comparison), *(f"- {finding}" for finding in headline + on_test)]
+    groups = content.groups_table(comparison)
+    # In one table of many columns TensorBoard would break the words.
+    errors = [i for i, name in enumerate(groups.header) if i < 2 or name.startswith("top-")]
+    costs = [i for i in range(len(groups.header)) if i == 0 or i not in errors]
+    found = {
+        "summary": "\n\n".join(summary),
+        "errors": _columns(groups, errors),
+        "costs": _columns(groups, costs),
+    }
+    if headline:
+        found["differences"] = content.differences_table("", headline).markdown()
+    if on_test:
+        found["differences_on_test_images"] = content.differences_table("", on_test).markdown()
+    for name, more in (
+        ("every_size_and_protocol", content.measures_table(comparison)),
+        ("differences_elsewhere", content.differences_table("", elsewhere) if elsewhere else None),
+        ("not_compared", content.refusals_table(comparison)),
+        ("runs", content.runs_table(comparison)),
+    ):
+        if more is not None:
+            found[name] = more.markdown()
+    found["how_to_read"] = "\n".join(f"- {note}" for note in content.reading_notes(comparison))
+    if comparison.problems:
+        found["left_out"] = "\n".join(f"- {line}" for line in comparison.problems)
+    return {f"{COMPARISON}/{i}_{name}": printable(found[name]) for i, name in enumerate(found, start=1)}
+
+
+def _columns(table: Table, kept: Sequence[int]) -> str:
+    """Some columns of a table, in Markdown."""
+    rows = [[row[i] for i in kept] for row in table.rows]
+    return Table(table.title, [table.header[i] for i in kept], rows).markdown()
+
+
+def _pictures(comparison: Comparison) -> dict[str, bytes]:
+    from sppcls.comparison.report.pictures import pictures
+
+    found = {}
+    with warnings.catch_warnings():
+        # A label that is as long as a path leaves no room, or has characters that the font has not.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
+        for name, (_, figure) in pictures(comparison).items():
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=100)
+            found[f"{COMPARISON}/{name}"] = file.getvalue()
+    return found
+
+
+def _write_mean(comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int) -> None:
+    name = f"{MEAN}/{_file_name(group.label)}"
+    finals = [final_figures(run, comparison) for run in group.runs]
+    common = [tag for tag in finals[0] if all(tag in found for found in finals)]
+    with EventFile(folder / name, number) as events:
+        events.hparams(hparam_values(comparison, group, f"mean of {len(group.runs)}"), name)
+        _write_curves(events, mean.mean, mean.mean.values)
+        for part, curves in (("mean", mean.mean), ("lower", mean.lower), ("upper", mean.upper)):
+            band = {f"seeds_{tag}_{part}": values for tag, values in curves.by_size().items()}
+            _write_curves(events, curves, band)
+        _write_final(events, mean.mean, {tag: fmean(found[tag] for found in finals) for tag in common})
+
+
+def _write_run(
+    comparison: Comparison, group: Group, run: Run, curves: Curves, folder: Path, number: int
+) -> None:
+    name = f"{RUNS}/{_file_name(group.label)}-seed{run.seed}"
+    with EventFile(folder / name, number) as events:
+        events.hparams(hparam_values(comparison, group, str(run.seed)), name)
+        _write_curves(events, curves, curves.by_size())  # the rest is in the run's own events
+        _write_final(events, curves, final_figures(run, comparison))
+    for path in sorted(run.folder.glob("events.out.tfevents.*")):
+        (folder / name / path.name).symlink_to(path.resolve())
+
+
+def _write_curves(events: EventFile, curves: Curves, values: Mapping[str, Sequence[float | None]]) -> None:
+    """Against epochs, and errors by size also against the pixels and the seconds that they cost."""
+    for tag, series in values.items():
+        prefix, _, figure = tag.partition("/")
+        for i, (value, time) in enumerate(zip(series, curves.times(), strict=True)):
+            if value is None:
+                continue
+            events.scalar(tag, value, curves.epochs[i], time)
+            for axis, along in (("pixels", curves.pixels[i]), ("seconds", curves.seconds[i])):
+                if prefix.startswith("at_") and along is not None:
+                    events.scalar(f"{prefix}_by_{axis}/{figure}", value, round(along), time)
+
+
+def _write_final(events: EventFile, curves: Curves, figures: Mapping[str, float]) -> None:
+    for tag, value in figures.items():
+        events.scalar(tag, value, curves.epochs[-1], curves.end)
+
+
+def _file_name(label: str) -> str:
+    """A label as the name of a folder; a long one is cut, and kept apart from others by a digest."""
+    name = re.sub(r"[/\0]+", "_", printable(label)).strip(".") or "_"
+    if len(name.encode()) <= 180:
+        return name
+    return f"{name.encode()[:160].decode(errors='ignore')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

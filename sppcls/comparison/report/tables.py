@@ -1,0 +1,104 @@
+"""One table, written as text, Markdown, CSV or LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sppcls._util.console import table as aligned
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, standard deviation (None: one value only) and number of values of a cell; shown as ``22.1 ± 1.3 (3)``."""
+
+    mean: float
+    std: float | None
+    n: int
+    digits: int = 2
+
+    def __str__(self) -> str:
+        mean = f"{self.mean:.{self.digits}f}"
+        return (
+            f"{mean} ± {self.std:.{self.digits}f} ({self.n})"
+            if self.std is not None
+            else f"{mean} ({self.n})"
+        )
+
+
+Cell = str | Spread | None
+
+
+@dataclass
+class Table:
+    """Rows of cells; a cell is a text, a :class:`Spread`, or None where nothing is known."""
+
+    title: str
+    header: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+    note: str = ""
+
+    def used(self) -> Table:
+        """The same without the columns in which nothing is known."""
+        kept = [i for i in range(len(self.header)) if any(row[i] not in (None, "") for row in self.rows)]
+        rows = [[row[i] for i in kept] for row in self.rows]
+        return Table(self.title, [self.header[i] for i in kept], rows, self.note)
+
+    def text(self) -> str:
+        """Aligned columns."""
+        return aligned([[_plain(cell) for cell in row] for row in self.rows], self.header)
+
+    def markdown(self) -> str:
+        """A Markdown table."""
+
+        def line(cells: Sequence[str]) -> str:
+            escaped = (cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in cells)
+            return "| " + " | ".join(escaped) + " |"
+
+        rule = "|" + "---|" * len(self.header)
+        return "\n".join([line(self.header), rule, *(line([_plain(c) for c in row]) for row in self.rows)])
+
+    def csv(self) -> str:
+        """Comma-separated values; a column of spreads becomes three: mean, ``... std`` and ``... n``."""
+        spread = [any(isinstance(row[i], Spread) for row in self.rows) for i in range(len(self.header))]
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        names = zip(self.header, spread, strict=True)
+        writer.writerow([part for name, wide in names for part in ([name, f"{name} std", f"{name} n"] if wide else [name])])  # fmt: skip
+        for row in self.rows:
+            cells: list[str] = []
+            for cell, wide in zip(row, spread, strict=True):
+                if isinstance(cell, Spread):
+                    cells += [f"{cell.mean:.6g}", "" if cell.std is None else f"{cell.std:.6g}", str(cell.n)]
+                else:
+                    cells += [cell or "", "", ""] if wide else [cell or ""]
+            writer.writerow(cells)
+        return out.getvalue()
+
+    def latex(self) -> str:
+        """A ``tabular`` with the booktabs rules, escaped."""
+
+        def line(cells: Sequence[str]) -> str:
+            return "  " + " & ".join(latex_escape(cell).replace("±", r"$\pm$") for cell in cells) + r" \\"
+
+        body = [line([_plain(cell) for cell in row]) for row in self.rows]
+        columns = "l" + "r" * (len(self.header) - 1)
+        top = [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", line(self.header), r"  \midrule"]
+        return "\n".join([f"% {self.title}", *top, *body, r"  \bottomrule", r"\end{tabular}"])
+
+
+def _plain(cell: Cell) -> str:
+    return "" if cell is None else str(cell)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$",
+}  # fmt: skip
+
+
+def latex_escape(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,87 @@
+"""What a person types after ``key=``, put into Hydra's grammar before Hydra sees it.
+
+A path or a name is text: it may hold anything that a file system or a shell hands over (``photos (1)``, ``a=b``, ``#1``,
+``it's``), and Hydra's grammar reads much of that as its own. Every key of the schema that is text without a list of
+choices is such a key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Sequence
+
+from sppcls.config.schema import Config, in_quotes, literal
+
+# A whole value in quotes, as Hydra's grammar has them: such a value is Hydra's to read.
+_IN_QUOTES = r'"(?:[^"\\]|\\.)*"|' r"'(?:[^'\\]|\\.)*'"
+_QUOTED = re.compile(_IN_QUOTES, re.DOTALL)
+
+# One of several values between commas.
+_VALUE = re.compile(rf"\s*({_IN_QUOTES})\s*(?=,|\Z)|([^,]*)", re.DOTALL)
+
+# Hydra's functions that give several values.
+_FUNCTION = re.compile(r"(choice|shuffle|sort|glob)\(.*\)", re.DOTALL)
+
+
+@functools.cache
+def text_keys() -> frozenset[str]:
+    """The keys whose values are paths and names, such as ``data.root`` and ``run_name``."""
+    return frozenset(_text_keys(Config, ""))
+
+
+def _text_keys(schema: type, prefix: str) -> list[str]:
+    found: list[str] = []
+    for spec in dataclasses.fields(schema):
+        nested = spec.default_factory
+        if nested is not dataclasses.MISSING:
+            found += _text_keys(nested, f"{prefix}{spec.name}.")  # type: ignore[arg-type]
+        elif spec.type in ("str", "str | None") and not spec.metadata["choices"]:
+            found.append(f"{prefix}{spec.name}")
+    return found
+
+
+def in_grammar(words: Sequence[str], several: bool = False) -> list[str]:
+    """Words as Hydra's grammar takes them. Words that are in it already, such as those made here, stay as they are.
+
+    Args:
+        words: ``key=value`` words as they were typed.
+        several: whether commas separate values, as in a sweep; a value with a comma then stands in quotes, unless all
+            of the text is the path of something that exists.
+    """
+    return [_word(word, several) for word in words]
+
+
+def _word(word: str, several: bool) -> str:
+    key, equals, value = word.partition("=")
+    if not equals or key.lstrip("+") not in text_keys():
+        return word
+    return f"{key}={_values(value) if several else _text(value)}"
+
+
+def _values(value: str) -> str:
+    if "," not in value or os.path.lexists(value):
+        return _text(value)
+    if _FUNCTION.fullmatch(value):
+        return value
+    parts = []
+    start = 0
+    while start <= len(value):
+        found = _VALUE.match(value, start)
+        assert found is not None
+        parts.append(found[1] or _text(found[2].strip()))
+        start = found.end() + 1
+    return ",".join(parts)
+
+
+def _text(value: str) -> str:
+    """The value of a text key in quotes; null, and what is in quotes of Hydra's grammar, stays as it is."""
+    if not value or value.lower() == "null" or _QUOTED.fullmatch(value):
+        return value
+    if os.path.lexists(value):
+        return in_quotes(literal(value))
+    value = os.path.expandvars(os.path.expanduser(value))
+    closed = value.rfind("}") + 1  # what OmegaConf looks up ends there; after it, ${ is text
+    return in_quotes(value[:closed] + literal(value[closed:]))

@@ -1,0 +1,311 @@
+"""The configuration: every key, its type, what it means and what it may be.
+
+The values live in ``conf/``; this schema only checks them, so a key without a value in ``conf/`` is an error and not
+a silent default. :mod:`sppcls.config.checks` turns any values into a :class:`Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from omegaconf import MISSING
+
+from sppcls.registry import (
+    BACKBONES,
+    BIN_RULES,
+    CROPS,
+    HEADS,
+    INITS,
+    NORMS,
+    POOL_MODES,
+    SCHEDULES,
+    SOURCES,
+)
+
+if TYPE_CHECKING:
+    from sppcls.data import SizeSchedule
+
+_T = TypeVar("_T")
+
+
+def literal(text: str) -> str:
+    """A text of which OmegaConf looks nothing up: ``${`` is escaped."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def in_quotes(text: str) -> str:
+    """A text in double quotes of Hydra's grammar; what it says in ``${...}`` is still looked up."""
+    # A backslash is one, unless it stands before a quote.
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text) + '"'
+
+
+def hydra_word(key: str, value: object) -> str:
+    """``key=value`` with the quotes that Hydra's grammar asks for."""
+    text = str(value)
+    if not isinstance(value, str | os.PathLike) or _PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    return f"{key}={in_quotes(literal(text))}"
+
+
+# Text that Hydra takes for nothing else, and that no reader takes for a home folder or a variable.
+_PLAIN = re.compile(
+    r"(?!(?:null|true|false|nan|inf)\Z)(?:\.{0,2}/|[a-z_])[\w./@%+-]*", re.ASCII | re.IGNORECASE
+)
+
+
+def key(
+    help: str,
+    *,
+    choices: tuple[Any, ...] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A config key: what it means, and which values it takes (``low <= value <= high``, ``value > above``)."""
+    return field(
+        default=MISSING, metadata={"help": help, "choices": choices, "low": low, "high": high, "above": above}
+    )
+
+
+@dataclass
+class DataConfig:
+    """Where images come from and how they are read."""
+
+    name: str = key("source of images", choices=SOURCES)
+    root: str | None = key("folder of the data set (not used by shapes)")
+    download: bool = key("fetch a torchvision data set into root if it is not there")
+    val_fraction: float = key(
+        "share of each class held out where there is no validation split", above=0, high=0.9
+    )
+    labels: str | None = key(
+        "CSV or JSON-lines file of labels, in root (folder); null: class folders, or found"
+    )
+    train_dir: str | None = key("folder of training classes, in root (folder); null: recognised by its name")
+    val_dir: str | None = key("folder of validation classes, in root (folder); null: recognised, or held out")
+    test_dir: str | None = key("folder of test classes, in root (folder); null: recognised, if there is one")
+    num_train: int | None = key("number of training images (shapes only)", low=1)
+    num_val: int | None = key("number of validation images (shapes only)", low=1)
+    batch_size: int = key("training images per step and device, at the largest size", low=1)
+    val_batch_size: int | None = key("validation images per step and device; null: batch_size", low=1)
+    workers: int = key("loader processes per device", low=0)
+    drop_last: bool = key("full batches only; false spreads the images evenly over the steps, none left out")
+    check: bool = key("look at the header of every image file before training")
+    on_error: str = key("an image that cannot be decoded in training", choices=("skip", "raise"))
+    max_pixels: int = key("largest image accepted, in pixels", low=1)
+    pixel_range: Any = key(
+        "grey of more than 8 bits: full (white is the depth's largest value), image (each its own), [black,white]"
+    )
+    cache: str = key("disk: decode and reduce the images once, before training", choices=("none", "disk"))
+    cache_dir: str | None = key("folder of the cache; null: .sppcls-cache in root, or ~/.cache/sppcls")
+    cache_shorter_side: int | None = key(
+        "shorter side of cached training images (augment.crop=resized); null: no detail is lost", low=1
+    )
+    mean: list[float] = key("RGB mean, in 0..1")
+    std: list[float] = key("RGB standard deviation, in 0..1")
+
+
+@dataclass
+class SizesConfig:
+    """Which input size is trained on when (He et al. 2015, sec. 2.3)."""
+
+    kind: str = key("schedule of the input size", choices=SCHEDULES)
+    sizes: list[Any] = key(
+        "single: [size]; alternate: any list; random and progressive: [low, high]; N or [h, w]"
+    )
+    period: int = key("epochs at one size before the next (alternate)", low=1)
+    step: int = key("spacing of the sizes between low and high (random and progressive)", low=1)
+    pixel_budget: bool = key("larger batches at smaller sizes: the same number of pixels per step")
+    val_sizes: list[Any] | None = key("sizes validated at; null: all training sizes (both ends of a range)")
+
+
+@dataclass
+class AugmentConfig:
+    """From image to training region (He et al. 2015, sec. 3.1)."""
+
+    crop: str = key(
+        "five: centre and corners of the whole image; anywhere; center; resized: random area and aspect",
+        choices=CROPS,
+    )
+    shorter_side: int | None = key(
+        "shorter side of the image before cropping; null: 256/224 of the region's", low=1
+    )
+    flip: bool = key("mirror half of the images")
+    lighting: float = key("standard deviation of PCA colour lighting; 0 switches it off", low=0)
+    scale: list[float] = key("share of the image's area, low and high (crop=resized)")
+    ratio: list[float] = key("width over height, low and high (crop=resized)")
+    trivial_augment: bool = key("torchvision's TrivialAugmentWide")
+    erasing: float = key("probability of random erasing", low=0, high=1)
+
+
+@dataclass
+class MixConfig:
+    """Losses and targets that mix images."""
+
+    label_smoothing: float = key("share of the target spread over all classes", low=0, high=0.99)
+    mixup: float = key("alpha of mixup; 0 switches it off", low=0)
+    cutmix: float = key(
+        "alpha of cutmix; 0 switches it off; with mixup, each step takes one of the two", low=0
+    )
+
+
+@dataclass
+class BackboneConfig:
+    """Convolutional layers up to the last one before pooling."""
+
+    name: str = key("network", choices=BACKBONES)
+    width: float | None = key("multiplier of the number of channels (paper's networks)", above=0)
+    norm: str | None = key("normalisation (paper's networks)", choices=(*NORMS, None))
+    weights: str | None = key(
+        "null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt"
+    )
+    model: str | None = key("timm model name (backbone=timm)")
+
+
+@dataclass
+class PyramidConfig:
+    """The spatial pyramid pooling layer (He et al. 2015, sec. 2.2)."""
+
+    levels: list[Any] | None = key(
+        "bins per side of each level, N or [h, w]; null: no SPP, the net's own last pooling"
+    )
+    mode: str = key("what a bin keeps", choices=POOL_MODES)
+    bins: str = key("rule that divides the map into bins", choices=BIN_RULES)
+
+
+@dataclass
+class HeadConfig:
+    """From pooled vector to class scores."""
+
+    name: str = key("classifier", choices=HEADS)
+    hidden: list[int] = key("widths of the hidden layers (fc6, fc7)")
+    dropout: float = key("dropout on every hidden layer", low=0, high=0.99)
+
+
+@dataclass
+class OptimizerConfig:
+    """Weight update."""
+
+    name: str = key("update rule", choices=("sgd", "adamw"))
+    lr: float = key("base learning rate", above=0)
+    weight_decay: float = key("L2 penalty (sgd) or decoupled decay (adamw)", low=0)
+    momentum: float = key("momentum (sgd)", low=0, high=0.9999)
+    nesterov: bool = key("Nesterov momentum (sgd)")
+    betas: list[float] = key("running average coefficients (adamw)")
+    decay_norm_and_bias: bool = key("apply weight decay to biases and normalisation too")
+    bias_lr_factor: float = key("learning rate of biases over that of weights", low=0)
+
+
+@dataclass
+class SchedulerConfig:
+    """Learning rate over time."""
+
+    name: str = key("rule", choices=("paper", "step", "cosine", "constant"))
+    factor: float = key("what the rate is multiplied by at each drop (paper, step)", above=0, high=1)
+    patience: int = key("epochs without a better val/top1_error before a drop (paper)", low=0)
+    max_drops: int = key("number of drops (paper: two)", low=0)
+    milestones: list[float] = key("drops at these shares of the training (step), in 0..1")
+    warmup_epochs: float = key("linear warm-up", low=0)
+    final_factor: float = key("rate at the end over the base rate (cosine)", low=0, high=1)
+
+
+@dataclass
+class EmaConfig:
+    """Exponential moving average of the weights; evaluated and kept in place of the raw weights."""
+
+    enabled: bool = key("keep the average")
+    decay: float = key("decay per optimiser step", low=0, high=0.999999)
+
+
+@dataclass
+class EvaluationConfig:
+    """Test protocols (He et al. 2015, sec. 3.1 and 3.1.5), besides the validation after every epoch."""
+
+    protocols: list[str] | None = key(
+        "run at the end of training, such as [full,ten_view]; null: none; see sppcls evaluate --help"
+    )
+    every: int | None = key("epochs between runs of them; null: at the end only", low=1)
+
+
+@dataclass
+class TrainerConfig:
+    """How long and on what."""
+
+    max_epochs: int = key("epochs", low=1)
+    accelerator: str = key("device kind", choices=("auto", "cpu", "gpu"))
+    devices: Any = key("how many devices, or auto")
+    num_nodes: int = key("machines", low=1)
+    strategy: str = key("auto, or ddp: a process for every device", choices=("auto", "ddp"))
+    precision: str = key("arithmetic", choices=("32-true", "bf16-mixed", "16-mixed"))
+    accumulate_grad_batches: int = key("steps per optimiser update", low=1)
+    gradient_clip_norm: float | None = key("largest norm of the gradient; null: none", above=0)
+    deterministic: bool = key("only deterministic kernels (CPU runs are reproducible without it)")
+    compile: bool = key("torch.compile, one graph per size")
+    sync_batchnorm: bool = key("batch norm over all devices")
+    limit_train_batches: int | None = key("at most this many steps per epoch", low=1)
+    limit_val_batches: int | None = key(
+        "at most as many validation images as this many batches hold, spread over the classes", low=1
+    )
+    val_every: int = key("epochs between validations", low=1)
+    threads: int | None = key("CPU threads; null: torch's choice", low=1)
+
+
+@dataclass
+class LogConfig:
+    """What is written beside the checkpoints."""
+
+    every_n_steps: int = key("steps between points of the training curves", low=1)
+    images: bool = key("inputs, confusion matrix, worst mistakes and what the pyramid saw in TensorBoard")
+    progress: str = key(
+        "bar on a terminal, lines elsewhere (auto), or always one of them", choices=("auto", "bar", "lines")
+    )
+    save_every_minutes: float | None = key(
+        "also save last.ckpt within an epoch; null: only at its end", above=0
+    )
+
+
+@dataclass
+class Config:
+    """One training run."""
+
+    name: str = key("first folder below runs_dir: the experiment or the data set")
+    run_name: str | None = key("second folder; null: made of sizes, pyramid, backbone and seed")
+    runs_dir: str = key("where runs are written")
+    seed: int = key("seed of everything random", low=0, high=2**31 - 1)
+    ckpt_path: str | None = key("checkpoint or run folder to resume; auto: this run's own last one, if any")
+    init: str = key("initialisation of new layers", choices=INITS)
+    data: DataConfig = field(default_factory=DataConfig)
+    sizes: SizesConfig = field(default_factory=SizesConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    pyramid: PyramidConfig = field(default_factory=PyramidConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The config as plain dicts and lists, as it is kept in checkpoints and ``config.yaml``."""
+    return dataclasses.asdict(config)
+
+
+def size_schedule(config: Config) -> SizeSchedule:
+    """The size schedule that the config asks for."""
+    from sppcls.data import make_schedule
+
+    return make_schedule(
+        config.sizes.kind,
+        config.sizes.sizes,
+        seed=config.seed,
+        epochs=config.trainer.max_epochs,
+        period=config.sizes.period,
+        step=config.sizes.step,
+    )

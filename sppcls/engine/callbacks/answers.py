@@ -1,0 +1,124 @@
+"""What the final weights answer for each validation image, kept for comparisons image by image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from sppcls._util.console import say
+from sppcls.data import Batch, Source
+from sppcls.data.datamodule import ImageDataModule
+from sppcls.data.sizes import size_label
+from sppcls.engine.module import ClassificationModule
+from sppcls.errors import ConfigError
+from sppcls.evaluation.predictions import KEPT, Predictions, gather
+
+FOLDER = "predictions"
+
+# Of a batch: index, target, and the best classes with their scores.
+Part = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Answers(Callback):
+    """Writes ``predictions/val_<size>.npz`` for every validation size when training has finished.
+
+    They are those of the last validation, so they cost no further pass over the images, and their error is the last
+    row of ``metrics.csv``.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / FOLDER
+        self._started = 0.0
+        self._parts: dict[str, list[Part]] = {}
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._parts = {}
+        self._started = time.perf_counter()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            return
+        for name, logits in (outputs or {}).items():
+            self._parts.setdefault(name, []).append(kept_part(batch, logits))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            return
+        module = cast(ClassificationModule, pl_module)
+        seconds = time.perf_counter() - self._started
+        source = cast(ImageDataModule, trainer.datamodule).val  # type: ignore[attr-defined]
+        found = [
+            gather(center_predictions(source, module.classes, name, self._parts.get(name, []), seconds))
+            for name in map(size_label, module.val_sizes)
+        ]
+        self._parts = {}
+        if not trainer.is_global_zero:
+            return
+        try:
+            self.folder.mkdir(exist_ok=True)
+            for predictions in found:
+                predictions.save(self.folder / f"val_{predictions.setting['size']}.npz")
+        except (OSError, ConfigError) as error:  # a finished training is worth more
+            say(f"The predictions could not be written: {error}")
+
+
+def kept_part(batch: Batch, logits: Tensor) -> Part:
+    """What is kept of a batch and of its logits, (N, classes)."""
+    best = logits.float().softmax(1).topk(min(KEPT, logits.shape[1]), dim=1)
+    return batch.index.cpu(), batch.target.cpu(), best.indices.cpu(), best.values.cpu()
+
+
+def center_predictions(
+    source: Source, classes: Sequence[str], size: str, parts: Sequence[Part], seconds: float
+) -> Predictions:
+    """This process's answers to the centre view.
+
+    Args:
+        source: the images.
+        classes: names of the classes.
+        size: label of the size that they were seen at.
+        parts: from :func:`kept_part`, any number.
+        seconds: that it took.
+    """
+    kept = min(KEPT, len(classes))
+    nothing = (
+        torch.empty(0, dtype=torch.int64),
+        torch.empty(0, dtype=torch.int64),
+        torch.empty(0, kept, dtype=torch.int64),
+        torch.empty(0, kept),
+    )
+    columns = zip(nothing, *parts, strict=True)
+    indices, labels, top_class, top_score = (torch.cat(column).numpy() for column in columns)
+    return Predictions(
+        "center",
+        {"size": size, "average": "softmax"},
+        list(classes),
+        indices.astype(np.int64),
+        [source.name(int(i)) for i in indices],
+        labels,
+        top_class,
+        top_score.astype(np.float32),
+        None,
+        views=1,
+        seconds=seconds,
+        bad=[],
+    )

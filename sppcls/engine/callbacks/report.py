@@ -1,0 +1,197 @@
+"""One row per epoch: on the console, in ``metrics.csv`` and in TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from torch.utils.tensorboard import SummaryWriter
+
+from sppcls._util.console import say
+from sppcls._util.files import replacing
+from sppcls.data import Batch
+from sppcls.data.sizes import size_label
+from sppcls.engine.logger import writer_of
+from sppcls.engine.module import ClassificationModule
+from sppcls.errors import DataError
+
+
+class Report(Callback):
+    """Collects what an epoch showed and writes it down.
+
+    TensorBoard gets every epoch figure twice: against the epoch (``val/top1_error``) and against the number of
+    training images seen (``val_by_images/top1_error``), because runs with different batch or data sizes only line up
+    on one of the two. The main validation size is ``val``, every other one ``val_<size>``.
+
+    Args:
+        folder: the run folder.
+        hyperparameters: the row of TensorBoard's HParams page.
+    """
+
+    def __init__(self, folder: Path, hyperparameters: dict[str, Any]) -> None:
+        self.path = folder / "metrics.csv"
+        self.hyperparameters = hyperparameters
+        self._clock = 0.0
+        self._warm = False
+        self._seconds: dict[str, float] = {}
+        self._images: dict[str, int] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, ClassificationModule)
+        self._start_epoch(trainer)
+        if not trainer.is_global_zero:
+            return
+        assert trainer.logger is not None
+        trainer.logger.log_hyperparams(self.hyperparameters)
+        if len(pl_module.val_sizes) > 1:
+            _overlay_sizes(writer_of(trainer), [_prefix(pl_module, name) for name in pl_module.val_errors])
+        _drop_rows_from(self.path, trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_epoch(trainer)
+
+    def _start_epoch(self, trainer: pl.Trainer) -> None:
+        self._seconds, self._images = {}, {}
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, ClassificationModule)
+        now = time.perf_counter()
+        name = size_label(pl_module.size)
+        # The first step of a process warms caches and allocators up; it would spoil the figure of a short epoch.
+        if self._warm:
+            self._seconds[name] = self._seconds.get(name, 0.0) + now - self._clock
+            self._images[name] = self._images.get(name, 0) + len(batch.target) * trainer.world_size
+        pl_module.train_seconds += now - self._clock
+        self._clock, self._warm = now, True
+        every = pl_module.config.log.every_n_steps
+        if trainer.is_global_zero and batch_idx % every == 0:
+            assert trainer.logger is not None
+            # Lightning hands {} on of a step that was left out, none of its images being readable.
+            loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+            if loss is not None:
+                figures = {"step/loss": float(loss), "step/lr": pl_module.lr}
+                trainer.logger.log_metrics(figures, step=trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, ClassificationModule)
+        train = pl_module.train_errors.compute()
+        if not train["images"]:
+            raise DataError(f"no training image could be read; the first: {next(iter(pl_module.bad_images))}")
+        pl_module.images_seen += int(train["images"])
+        pl_module.pixels_seen += int(train["pixels"])
+        validated = (trainer.current_epoch + 1) % pl_module.config.trainer.val_every == 0
+        val = pl_module.val_results if validated else {}
+        if not trainer.is_global_zero:
+            return
+        sizes = pl_module.schedule
+        size = "varies" if sizes.changes_within_epoch else size_label(sizes.at(trainer.current_epoch, 0))
+        seconds = sum(self._seconds.values())
+        row: dict[str, Any] = {
+            "epoch": trainer.current_epoch,
+            "images_seen": pl_module.images_seen,
+            "pixels_seen": pl_module.pixels_seen,
+            "train_seconds": pl_module.train_seconds,
+            "size": size,
+            "lr": pl_module.lr,
+            "train/loss": train["loss"],
+            "train/top1_error": train["top1_error"],
+            "train/top5_error": train["top5_error"],
+        }
+        for name in pl_module.val_errors:
+            for figure in ("loss", "top1_error", "top5_error"):
+                row[f"{_prefix(pl_module, name)}/{figure}"] = val[name][figure] if name in val else ""
+        row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
+        row["epoch_seconds"] = seconds
+        _append_row(self.path, row)
+        self._to_tensorboard(writer_of(trainer), pl_module, row)
+        say(_line(row, pl_module, val, trainer.max_epochs or 0))
+
+    def _to_tensorboard(
+        self, writer: SummaryWriter, module: ClassificationModule, row: dict[str, Any]
+    ) -> None:
+        epoch, images = row["epoch"], row["images_seen"]
+        for tag, value in row.items():
+            if "/" in tag and value != "":
+                group, figure = tag.split("/")
+                writer.add_scalar(tag, value, epoch)
+                writer.add_scalar(f"{group}_by_images/{figure}", value, images)
+        writer.add_scalar("schedule/lr", row["lr"], epoch)
+        writer.add_scalar("schedule/images_seen", images, epoch)
+        height, width = module.schedule.at(epoch, 0)
+        if height == width:
+            writer.add_scalar("schedule/size", height, epoch)
+        else:
+            writer.add_scalar("schedule/height", height, epoch)
+            writer.add_scalar("schedule/width", width, epoch)
+        if module.schedule.changes_within_epoch:
+            if row["images_per_s"] != "":
+                writer.add_scalar("speed/images_per_s", row["images_per_s"], epoch)
+        else:
+            for name, seconds in self._seconds.items():
+                writer.add_scalar(f"speed/images_per_s_{name}", self._images[name] / seconds, epoch)
+        writer.flush()
+
+
+def _prefix(module: ClassificationModule, name: str) -> str:
+    return "val" if name == size_label(module.val_sizes[0]) else f"val_{name}"
+
+
+def _overlay_sizes(writer: SummaryWriter, prefixes: list[str]) -> None:
+    """Charts under *Custom scalars* that show all validation sizes of a run together."""
+    charts = {
+        f"{figure} at every size": ["Multiline", [f"{prefix}/{figure}" for prefix in prefixes]]
+        for figure in ("top1_error", "top5_error", "loss")
+    }
+    writer.add_custom_scalars({"validation": charts})
+
+
+def _line(
+    row: dict[str, Any], module: ClassificationModule, val: dict[str, dict[str, float]], epochs: int
+) -> str:
+    width = len(str(epochs))
+    parts = [
+        f"epoch {row['epoch'] + 1:>{width}}/{epochs}  size {row['size']:>6}  lr {row['lr']:<9.3g} "
+        f"train loss {row['train/loss']:.3f}, top-1 error {row['train/top1_error']:5.1f} %"
+    ]
+    for name, figures in val.items():
+        top1, top5 = figures["top1_error"], figures["top5_error"]
+        parts.append(f"val {name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
+    if row["images_per_s"] != "":
+        parts.append(f"{row['images_per_s']:.0f} images/s")
+    return " | ".join(parts)
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a ``metrics.csv``, as text; none if there is no such file. It is only ever replaced as a whole."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+    return [row for row in rows if (row.get("epoch") or "").isdecimal()]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """All rows anew, in columns that hold every row: a resumed run may validate at other sizes."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _append_row(path: Path, row: dict[str, Any]) -> None:
+    shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+    _write_rows(path, [*read_metrics(path), shown])
+
+
+def _drop_rows_from(path: Path, epoch: int) -> None:
+    """On resuming: forget rows of epochs that will be run again."""
+    rows = read_metrics(path)
+    if rows:
+        _write_rows(path, [row for row in rows if int(row["epoch"]) < epoch])

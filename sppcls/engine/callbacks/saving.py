@@ -1,0 +1,176 @@
+"""When checkpoints are written, and stopping without losing work."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from sppcls._util.console import train_command
+from sppcls._util.files import link_or_copy
+from sppcls.config.schema import hydra_word
+from sppcls.engine.module import ClassificationModule
+from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
+from sppcls.errors import Interrupted
+from sppcls.runs.folder import BEST, LAST
+
+
+class Saving(Checkpoint):
+    """``last.ckpt`` after every epoch, every so many minutes and when asked to stop; ``best.ckpt`` at a new best.
+
+    Lightning runs a :class:`Checkpoint` after all other hooks of an epoch, so what is saved includes them. A stop is
+    carried out at the end of an optimiser step or epoch: nothing done is lost and nothing is done twice on resuming.
+
+    Ctrl-C and SIGTERM stop a run; so does, in a Slurm job, the warning of its end, upon which the job is queued again.
+
+    Args:
+        folder: the run folder.
+        every_minutes: also save within an epoch when this long has passed; None: never.
+        repeatable: whether the same command again goes on with this run, so that its job may be queued again.
+    """
+
+    # With several processes, how many optimiser steps pass between two exchanges on whether anyone was asked to stop.
+    AGREE_EVERY = 10
+
+    def __init__(self, folder: Path, every_minutes: float | None, repeatable: bool = False) -> None:
+        self.folder = folder
+        self.every_minutes = every_minutes
+        self.repeatable = repeatable
+        self._signum = 0
+        self._begun = self._stopping = False
+        self._saved_at = time.monotonic()
+        self._watched = (signal.SIGINT, signal.SIGTERM, *([WARNING_SIGNAL] if slurm_job() else []))
+
+    # -- signals ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Watch for signals; afterwards they are whose they were before. Only the main thread can."""
+        before = {signum: signal.getsignal(signum) for signum in self._watched}
+        try:
+            self._watch()
+            yield
+        finally:
+            for signum, handler in before.items() if _in_main_thread() else ():
+                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+    def _watch(self) -> None:
+        for signum in self._watched if _in_main_thread() else ():
+            signal.signal(signum, self._on_signal)
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._watch()  # Lightning has put its own SIGTERM handler in place, which would stop without saving
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._watch()
+        self._begun = True
+        self._saved_at = time.monotonic()
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._stopping:
+            return
+        # There is nothing to save yet; a warning leaves time for the first step.
+        if not self._begun and signum != WARNING_SIGNAL:
+            self._stopping = True
+            raise Interrupted(f"stopped by {signal.Signals(signum).name} before training began", signum)
+        if self._signum:
+            self._stopping = True
+            kept = (
+                f"go on with: {self._how_to_go_on()}"
+                if (self.folder / LAST).exists()
+                else "nothing is saved yet"
+            )
+            raise Interrupted(f"stopped by {signal.Signals(signum).name} at once; {kept}", signum)
+        self._signum = signum
+        with suppress(OSError):  # a terminal that is gone
+            os.write(2, b"\nStopping after this step (or validation); the same again stops at once.\n")
+
+    # -- saving -----------------------------------------------------------------------------------------------------
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = batch_idx + 1
+        if done % trainer.accumulate_grad_batches or done >= trainer.num_training_batches:
+            return  # gradients not yet applied would be lost; the last step is saved with the epoch
+        if trainer.world_size > 1 and trainer.global_step % self.AGREE_EVERY:
+            return
+        minutes = (time.monotonic() - self._saved_at) / 60
+        due = self.every_minutes is not None and minutes >= self.every_minutes
+        signum = _agreed(trainer, self._signum)
+        if signum or _agreed(trainer, due):
+            self._save_last(trainer)
+        if signum:
+            self._stop(trainer, signum, f"epoch {trainer.current_epoch + 1}, step {done}")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, ClassificationModule)
+        new_best = self._is_new_best(trainer, pl_module)
+        self._save_last(trainer)
+        if new_best and trainer.is_global_zero:
+            link_or_copy(self.folder / LAST, self.folder / BEST)
+        signum = _agreed(trainer, self._signum)
+        if signum and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self._stop(trainer, signum, f"the end of epoch {trainer.current_epoch + 1}")
+
+    def _is_new_best(self, trainer: pl.Trainer, module: ClassificationModule) -> bool:
+        epoch = trainer.current_epoch
+        if not module.val_results or (epoch + 1) % module.config.trainer.val_every:
+            return False
+        main = next(iter(module.val_results.values()))
+        if module.best is not None and not main["top1_error"] < module.best["top1_error"]:
+            return False
+        module.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": module.val_results}
+        return True
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        assert isinstance(trainer.lightning_module, ClassificationModule)
+        trainer.lightning_module.check_finite()  # a good checkpoint is not replaced by a broken one
+        trainer.save_checkpoint(self.folder / LAST)
+        self._saved_at = time.monotonic()
+
+    def _stop(self, trainer: pl.Trainer, signum: int, where: str) -> None:
+        self._stopping = True
+        if not trainer.is_global_zero:
+            raise Interrupted("", signum)
+        stopped = f"stopped by {signal.Signals(signum).name} at {where}; saved."
+        if signum == WARNING_SIGNAL:
+            reason = queue_again() if self.repeatable else _NOT_REPEATABLE
+            if not reason:
+                raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)
+            stopped += f" Slurm job {slurm_job()} is not queued again: {reason}."
+        raise Interrupted(f"{stopped} Go on with: {self._how_to_go_on()}", signum)
+
+    def _how_to_go_on(self) -> str:
+        return f"{train_command()} {resume_word(self.folder)}"
+
+
+_NOT_REPEATABLE = "without ckpt_path=auto its command would begin a new run"
+
+
+def resume_word(path: Path) -> str:
+    """``ckpt_path=...`` as it can be pasted into a shell, quoted for Hydra where the path needs it."""
+    return shlex.quote(hydra_word("ckpt_path", path))
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _agreed(trainer: pl.Trainer, value: int) -> int:
+    """The largest value that any process has."""
+    if trainer.world_size == 1:
+        return int(value)
+    own = torch.tensor(int(value), device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(own, reduce_op="max"))

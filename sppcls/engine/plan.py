@@ -1,0 +1,111 @@
+"""What a config would do, epoch by epoch: ``sppcls sizes``."""
+
+from __future__ import annotations
+
+import math
+
+from sppcls._util.console import one_line, table
+from sppcls.config.build import build_network, check_batch, check_size, load_sources
+from sppcls.config.schema import Config, size_schedule
+from sppcls.data.sampler import KeyedBatchSampler
+from sppcls.data.sizes import size_label
+from sppcls.engine.learning_rate import lr_factor
+from sppcls.engine.summary import untested_classes_line, unused_sizes_line
+from sppcls.nn import Pyramid
+
+
+def plan(config: Config) -> str:
+    """Two tables: size, batch, steps and learning rate of every epoch; map and bins of every level at each size.
+
+    For one device. The rate of ``scheduler=paper`` depends on the errors to come; its start is shown.
+
+    Raises:
+        SppclsError: as training would.
+    """
+    splits = load_sources(config)
+    train_source = splits.train
+    check_batch(config, len(train_source), devices=1)
+    schedule = size_schedule(config)
+    sampler = KeyedBatchSampler(
+        len(train_source),
+        config.data.batch_size,
+        config.seed,
+        schedule,
+        drop_last=config.data.drop_last,
+        pixel_budget=config.sizes.pixel_budget,
+    )
+    batches = min(len(sampler), config.trainer.limit_train_batches or len(sampler))
+    steps = math.ceil(batches / config.trainer.accumulate_grad_batches)
+    epochs = config.trainer.max_epochs
+    rows = []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        counts = [len(batch) for _, batch in zip(range(batches), sampler, strict=False)]
+        sizes = sorted({schedule.at(epoch, step) for step in range(batches)})
+        size = size_label(sizes[0]) if len(sizes) == 1 else f"{size_label(sizes[0])}..{size_label(sizes[-1])}"
+        low, high = min(counts), max(counts)
+        rate = config.optimizer.lr * lr_factor(config.scheduler, epoch * steps, steps, epochs)
+        rows.append(
+            (epoch + 1, size, low if low == high else f"{low}..{high}", batches, sum(counts), f"{rate:.3g}")
+        )
+    header = ["epoch", "size", "batch", "steps", "images", "lr at start"]
+    text = table(rows, header)
+    if splits.found:
+        text = f"{one_line(splits.found)}\n\n{text}"
+    if splits.test is not None:
+        text += f"\n\n{len(splits.test):,} test images are tested once, after training."
+    if line := untested_classes_line(splits):
+        text += f"\n{line}"
+    if config.scheduler.name == "paper":
+        text += (
+            f"\n\nThe rate is multiplied by {config.scheduler.factor:g} when val/top1_error has not fallen for more "
+            f"than {config.scheduler.patience} epochs, {config.scheduler.max_drops} times."
+        )
+    if warning := unused_sizes_line(config, schedule):
+        text += f"\n\n{warning}"
+    return text + "\n\n" + _bins(config, len(train_source.classes))
+
+
+def _bins(config: Config, num_classes: int) -> str:
+    net = build_network(config, num_classes)
+    schedule = size_schedule(config)
+    rows = []
+    for size in schedule.training_sizes:
+        check_size(net, size)
+        height, width = net.backbone.feature_size(*size)
+        if config.pyramid.levels is None:
+            if config.head.name == "conv":
+                rows.append([size_label(size), f"{height} x {width}", "none", "", "", ""])
+                continue
+            pooled = net.backbone.pooled_size(*size)
+            rows.append(
+                [
+                    size_label(size),
+                    f"{height} x {width}",
+                    "last pooling",
+                    f"{pooled[0]} x {pooled[1]}",
+                    "",
+                    "",
+                ]
+            )
+            continue
+        pyramid = Pyramid(config.pyramid.levels)
+        ranges = pyramid.cell_ranges((height, width), config.pyramid.bins)
+        seen = pyramid.coverage((height, width), config.pyramid.bins)
+        for (bins_h, bins_w), (rows_of, columns_of), share in zip(pyramid.levels, ranges, seen, strict=True):
+            rows.append(
+                [
+                    size_label(size),
+                    f"{height} x {width}",
+                    f"{bins_h} x {bins_w}",
+                    str(bins_h * bins_w),
+                    f"{_span(rows_of)} x {_span(columns_of)}",
+                    f"{100 * share:.0f} %",
+                ]
+            )
+    return table(rows, ["size", "map", "level", "bins", "cells per bin", "map covered"])
+
+
+def _span(ranges: list[tuple[int, int]]) -> str:
+    lengths = sorted({end - start for start, end in ranges})
+    return str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]}-{lengths[-1]}"

@@ -1,0 +1,126 @@
+"""What can be refused before a run begins: devices, batches, sizes, protocols."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+
+from sppcls._util.allocator import allow_many_files
+from sppcls.config.build import batch_bytes, build_network, check_batch, check_size, load_sources, val_sizes
+from sppcls.config.schema import Config, as_dict, size_schedule
+from sppcls.data import Size, SizeSchedule, Splits
+from sppcls.data.stream import check_shared_memory
+from sppcls.errors import ConfigError
+from sppcls.evaluation import Protocol, load_protocols
+from sppcls.nn import SPPClassifier
+from sppcls.runs.folder import own_checkpoints
+
+
+class RunChecks:
+    """What training would refuse at its start, for one config after another.
+
+    Images are looked at once for all configs that take the same, and a network is built once for neighbours that
+    share it.
+
+    Args:
+        here: whether the runs will be on this machine, so that its devices are what they will have.
+    """
+
+    def __init__(self, here: bool = True) -> None:
+        self.here = here
+        self._sources: dict[str, Splits] = {}
+        self._net: tuple[str, SPPClassifier] | None = None
+
+    def check(self, config: Config) -> None:
+        """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
+        schedule = size_schedule(config)
+        devices = device_count(config) if self.here else 1
+        if self.here:
+            check_loaders(config, schedule)
+        data = {k: v for k, v in as_dict(config)["data"].items() if k not in ("batch_size", "val_batch_size")}
+        key = str(data)
+        if key not in self._sources:
+            self._sources[key] = load_sources(config)
+        train_source = self._sources[key].train
+        check_batch(config, len(train_source), devices)
+        sizes = val_sizes(config, schedule)
+        parts = as_dict(config)
+        resumed = (
+            bool(own_checkpoints(config)) if config.ckpt_path == "auto" else config.ckpt_path is not None
+        )
+        key = str(
+            [
+                *(parts["backbone"], parts["pyramid"], parts["head"]),
+                *(schedule.largest, train_source.classes, resumed),
+            ]
+        )
+        if self._net is None or self._net[0] != key:
+            self._net = (key, build_network(config, len(train_source.classes), resumed))
+        fitting_protocols(config, self._net[1], schedule, sizes)
+
+
+def check_loaders(config: Config, schedule: SizeSchedule) -> None:
+    """Raise DataError if not a single batch of a loader process would fit into the shared memory; and make sure that
+    enough files may be opened."""
+    if config.data.workers:
+        allow_many_files()
+        check_shared_memory(batch_bytes(config, schedule))
+
+
+def accelerator_of(config: Config) -> str:
+    """``cpu`` or ``gpu``; raises ConfigError for a GPU that is not there and for precision it alone has."""
+    name = config.trainer.accelerator
+    if name == "auto":
+        name = "gpu" if torch.cuda.is_available() else "cpu"
+    if name == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator=gpu: torch sees no GPU here; choose cpu or auto")
+    if config.trainer.precision == "16-mixed" and name == "cpu":
+        raise ConfigError("trainer.precision=16-mixed: needs a GPU; on a CPU choose bf16-mixed or 32-true")
+    return name
+
+
+def fitting_protocols(
+    config: Config, net: SPPClassifier, schedule: SizeSchedule, sizes: list[Size]
+) -> list[Protocol]:
+    """The protocols asked for, after a look at whether the network can see all that the config wants to show it."""
+    for size in {*schedule.training_sizes, *sizes}:
+        check_size(net, size)
+    protocols = [protocol.at(sizes[0]) for protocol in load_protocols(config.evaluation.protocols or [])]
+    for protocol in protocols:
+        protocol.check_fits(net)
+    return protocols
+
+
+def device_count(config: Config) -> int:
+    """Devices that a run would use here, on all machines together.
+
+    Raises:
+        ConfigError: it asks for a GPU that is not there.
+    """
+    accelerator = accelerator_of(config)
+    devices = config.trainer.devices
+    there = torch.cuda.device_count() if accelerator == "gpu" else 1
+    if accelerator == "cpu" and isinstance(devices, list):
+        raise ConfigError(
+            f"trainer.devices={devices}: numbers of GPUs, and this run is on a CPU; give how many"
+        )
+    if devices == "auto":
+        count = there
+    else:
+        count, highest = (len(devices), max(devices)) if isinstance(devices, list) else (devices, devices - 1)
+        # torchrun may let each process see a GPU of its own only.
+        apart = there == 1 and "TORCHELASTIC_RUN_ID" in os.environ
+        if accelerator == "gpu" and not apart and highest >= there:
+            raise ConfigError(
+                f"trainer.devices={devices}: torch sees {there} GPU(s) here; choose at most {there}, or numbers below"
+            )
+    processes = count * config.trainer.num_nodes
+    # Lightning's own condition: other processes cannot be started from the cells of a notebook.
+    if hasattr(sys, "ps1") and (config.trainer.strategy == "ddp" or processes > 1):
+        raise ConfigError(
+            f"trainer.strategy={config.trainer.strategy} on {processes} device(s): cannot run in a notebook or an "
+            "interactive Python; train in a terminal, or type trainer.strategy=auto trainer.devices=1"
+        )
+    return processes

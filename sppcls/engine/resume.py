@@ -1,0 +1,206 @@
+"""From which checkpoint a run goes on, and what a crash has left undone beside it."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.connectors import checkpoint_connector
+
+from sppcls._util.files import link_or_copy, replacing
+from sppcls.config.compose import to_yaml
+from sppcls.config.schema import Config
+from sppcls.engine.module import ClassificationModule
+from sppcls.engine.user_errors import is_out_of_memory
+from sppcls.errors import CheckpointError
+from sppcls.runs.checkpoint import DamagedError, read_checkpoint
+from sppcls.runs.folder import BEST, CONFIG, LAST, PREVIOUS, checkpoints_in, own_checkpoints
+
+
+class Resume(NamedTuple):
+    """A checkpoint that a run goes on from."""
+
+    path: Path
+    checkpoint: dict[str, Any]
+    damaged: list[str]
+    """A line on each newer checkpoint that cannot be read."""
+    written: tuple[int, int] | None
+    """Which file it was, as :func:`_written` tells it from one that has taken its place."""
+
+    @property
+    def where(self) -> str:
+        """How far the run had come."""
+        return f"written in epoch {self.checkpoint['epoch'] + 1}"
+
+    def is_stale(self) -> bool:
+        """Whether another file has taken the place of the one that was read."""
+        return _written(self.path) != self.written
+
+
+def find_resume(config: Config) -> Resume | None:
+    """What ``ckpt_path`` stands for; None to start afresh.
+
+    ``auto`` takes the newest checkpoint of this run that can be read: ``last.ckpt``, the one before it, or the best. So
+    does a run folder, whatever the run's configuration.
+
+    Raises:
+        CheckpointError: the file that is named cannot be read, or none of the run's own can be.
+    """
+    if config.ckpt_path is None:
+        return None
+    if config.ckpt_path == "auto":
+        return _first_readable(own_checkpoints(config))
+    return find_named(config.ckpt_path)
+
+
+def find_named(name: str) -> Resume:
+    """The checkpoint that ``ckpt_path`` names; in a run folder, the newest one that can be read.
+
+    Raises:
+        CheckpointError: there is none; of a damaged one the error says what else there is.
+    """
+    if not name.strip():
+        raise CheckpointError("ckpt_path: empty; name a checkpoint or a run's folder, or auto")
+    path = Path(name)
+    if os.path.isdir(path):  # False, not an error, of an impossible name
+        found = _first_readable(checkpoints_in(path))
+        if found is None:
+            begun = (path / CONFIG).is_file()
+            why = (
+                "this run has no checkpoint yet; start it again"
+                if begun
+                else "no run's folder; name one, or a checkpoint"
+            )
+            raise CheckpointError(f"{path}: {why}")
+        return found
+    written = _written(path)
+    try:
+        return Resume(path, read_checkpoint(path), [], written)
+    except DamagedError as error:
+        if path.name != LAST or not path.with_name(PREVIOUS).is_file():
+            raise
+        raise DamagedError(f"{error}; ckpt_path={path.parent} goes on from the one before it") from None
+
+
+def _first_readable(paths: list[Path]) -> Resume | None:
+    damaged: list[DamagedError] = []
+    for path in paths:
+        written = _written(path)
+        try:
+            return Resume(path, read_checkpoint(path), [str(error) for error in damaged], written)
+        except DamagedError as error:
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
+    return None
+
+
+def find_again(config: Config, before: Resume) -> Resume:
+    """What :func:`find_resume` finds now that nobody else writes to the folder.
+
+    Raises:
+        CheckpointError: as there; or the checkpoint is no longer in that folder.
+    """
+    resume = find_resume(config)
+    if resume is None or resume.path.parent.resolve() != before.path.parent.resolve():
+        raise CheckpointError(f"{before.path}: taken away by another process just now; start again")
+    return resume
+
+
+def _written(path: Path) -> tuple[int, int] | None:
+    """Which file has this name, and when it was written; files are only ever replaced. None if there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def repair(folder: Path, resume: Resume) -> list[str]:
+    """Bring the checkpoints of a run that goes on in its folder into order, and say what was wrong with them.
+
+    A damaged ``last.ckpt`` gives way to the one gone on from. A run killed at a new best, after ``last.ckpt`` and
+    before ``best.ckpt``, gets the latter. Half-written files go, so this is for the process that holds the folder's
+    lock: another one may be writing them at this moment.
+    """
+    for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
+        leftover.unlink(missing_ok=True)
+    path = resume.path
+    lines = [f"{line}; going on from {path.name}, {resume.where}" for line in resume.damaged]
+    if path.name != LAST:
+        link_or_copy(path, folder / LAST)
+    best = resume.checkpoint["sppcls_progress"]["best"]
+    if best and best["epoch"] == resume.checkpoint["epoch"]:
+        link_or_copy(path, folder / BEST)
+    return lines
+
+
+def check_processes(resume: Resume, steps: int, processes: int) -> None:
+    """Refuse to go on with another number of processes, before any but the first is started.
+
+    Args:
+        resume: a checkpoint that ``check_resume`` has passed.
+        steps: in an epoch of the run that is to go on.
+        processes: that it would have.
+
+    Raises:
+        CheckpointError: naming both numbers. Another number with as many steps, each process having another share of
+            the same images, may go on.
+    """
+    progress = resume.checkpoint["sppcls_progress"]
+    trainer = resume.checkpoint["sppcls"]["config"]["trainer"]
+    before = progress.get("processes")
+    if before is None and isinstance(trainer.get("devices"), int):  # of an older version
+        before = trainer["devices"] * trainer.get("num_nodes", 1)
+    if not isinstance(before, int) or before == processes or progress["epoch_length"][0] == steps:
+        return
+    raise CheckpointError(
+        f"{resume.path}: trained by {before} process(es), this run would have {processes} and other steps: go on with "
+        f"{before} (trainer.devices x trainer.num_nodes), or begin a new run with its convolutions: "
+        f"backbone.weights={resume.path}"
+    )
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write ``config.yaml``, by which ``ckpt_path=auto`` knows the run, atomically."""
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+
+
+class Going(Callback):
+    """The last check of a run that goes on, and its ``config.yaml``, at the moment when nothing can refuse it any more.
+
+    Written earlier, the words of a command that is refused would take the place of those that the run was trained with,
+    and ``ckpt_path=auto`` with the latter would begin anew. Stands after the look at memory in the list of callbacks,
+    which may refuse it, and before the report, which takes rows out of ``metrics.csv``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, ClassificationModule)
+        pl_module.check_epoch_length()
+        if trainer.is_global_zero:
+            write_config(self.folder, pl_module.config)
+
+
+def restoring_problem(error: Exception) -> str | None:
+    """What to say of an error that arose while Lightning put a checkpoint's state back; None of any other.
+
+    The parts that Lightning keeps for itself are looked at by nobody else.
+    """
+    if isinstance(error, OSError) or is_out_of_memory(error):
+        return None  # of the machine, not of the file
+    steps = ("resume_start", "restore_model", "restore_callbacks", "restore_training_state")
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    if not any(
+        frame.f_code.co_name in steps and frame.f_globals["__name__"] == checkpoint_connector.__name__
+        for frame in frames
+    ):
+        return None
+    return f"damaged: its state is not as sppcls writes it ({type(error).__name__}: {' '.join(str(error).split())[:120]})"

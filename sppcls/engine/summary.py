@@ -1,0 +1,305 @@
+"""What a run says about itself: the start-up table, the closing lines and the row on TensorBoard's HParams page."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sppcls._util.console import one_line, table
+from sppcls.config.build import parameter_count
+from sppcls.config.schema import Config
+from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
+from sppcls.data.cache import ImageCache, amount
+from sppcls.engine.module import ClassificationModule
+from sppcls.nn import Pyramid, SPPClassifier
+from sppcls.runs.folder import BEST, LAST, pyramid_label
+
+
+def start_table(
+    config: Config,
+    net: SPPClassifier,
+    schedule: SizeSchedule,
+    val_sizes: list[Size],
+    splits: Splits,
+    caches: tuple[ImageCache, ImageCache] | None,
+    device: tuple[str, int],
+    folder: Path,
+    resumed: str | None,
+) -> str:
+    """The table a run begins with; ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from."""
+    accelerator, devices = device
+    sizes = ", ".join(map(size_label, schedule.training_sizes))
+    rows = [
+        (
+            "data",
+            f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
+        ),
+        ("classes", _shorten(splits.train.classes)),
+        (
+            "sizes",
+            f"{schedule.label} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
+        ),
+        (
+            "backbone",
+            f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
+        ),
+    ]
+    if net.backbone.weights:
+        rows.append(("weights", f"{config.backbone.weights}: {net.backbone.weights}"))
+    if splits.found:
+        rows.insert(1, ("found", one_line(splits.found)))
+    if caches is not None:
+        rows.insert(1, ("cache", _cache_label(caches)))
+    rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
+    rows += [
+        ("head", f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()),
+        ("parameters", f"{parameter_count(net):,}"),
+        (
+            "training",
+            f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
+            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}{_limits(config)}",
+        ),
+        (
+            "device",
+            f"{device_label(accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
+        ),
+        ("folder", str(folder)),
+    ]
+    if resumed is not None:
+        rows.append(("resumed", resumed))
+    labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
+    return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
+
+
+def _limits(config: Config) -> str:
+    """A key that leaves training images out, as in a trial run, and would else go unnoticed."""
+    limit = config.trainer.limit_train_batches
+    return "" if limit is None else f", limit_train_batches {limit}"
+
+
+def validation_count(config: Config, val: Source) -> int:
+    """Number of images that a run validates on: all, or what ``trainer.limit_val_batches`` leaves."""
+    limit, batch = config.trainer.limit_val_batches, config.data.val_batch_size or config.data.batch_size
+    return len(val) if limit is None else min(len(val), limit * batch)
+
+
+def _amounts(config: Config, splits: Splits) -> str:
+    """How many images there are of each split, and how many are left out of the validation."""
+    used, there = validation_count(config, splits.val), len(splits.val)
+    limited = (
+        f"{used:,} of {there:,} validation images (limit_val_batches {config.trainer.limit_val_batches})"
+    )
+    parts = [
+        f"{len(splits.train):,} training",
+        f"{there:,} validation images" if used == there else limited,
+    ]
+    if splits.test is not None:
+        parts.append(f"{len(splits.test):,} test images for the end")
+    return ", ".join(parts)
+
+
+def untested_classes_line(splits: Splits) -> str | None:
+    """A warning that names the classes without a test image; None if there are none, or there is no test split."""
+    if splits.test is None:
+        return None
+    tested = set(splits.test.targets)
+    names = [name for label, name in enumerate(splits.test.classes) if label not in tested]
+    if not names:
+        return None
+    plural = "es" if len(names) > 1 else ""
+    shown = ", ".join(map(one_line, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"warning: no test image of class{plural} {shown}: the test error says nothing of {'them' if plural else 'it'}"
+
+
+def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
+    """A warning that names the sizes which the run ends too early to be trained on; None if it is trained on all."""
+    if not schedule.never_used:
+        return None
+    keys = (
+        "trainer.max_epochs",
+        "sizes.kind",
+        "sizes.sizes",
+        *(["sizes.period"] if schedule.period > 1 else []),
+    )
+    values = (config.trainer.max_epochs, schedule.kind, config.sizes.sizes, schedule.period)
+    words = " ".join(f"{key}={value}" for key, value in zip(keys, values, strict=False))
+    return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
+
+
+def closing_lines(
+    module: ClassificationModule, folder: Path, seconds: float, test: dict[str, dict[str, Any]]
+) -> str:
+    """Best errors, those on the test images, images left out, and where to look.
+
+    Args:
+        module: trained.
+        folder: the run's.
+        seconds: that it took this time.
+        test: what :class:`~sppcls.engine.callbacks.final_test.FinalTest` has found; may be empty.
+    """
+    epochs = module.config.trainer.max_epochs
+    if module.started:
+        lines = [
+            f"\nTrained to epoch {module.trainer.current_epoch} of {epochs}; {seconds / 60:.1f} minutes this time."
+        ]
+    else:
+        lines = [
+            f"\nNothing left to train: all {epochs} epochs were done. A higher trainer.max_epochs goes on."
+        ]
+    if module.best:
+        lines.append(f"Best at epoch {module.best['epoch'] + 1}:")
+        for name, figures in module.best["val_results"].items():
+            lines.append(
+                f"  {name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
+            )
+    lines += _test_lines(test)
+    lines += _guessing_line(module)
+    if module.bad_images:
+        names = list(module.bad_images)
+        lines.append(f"{len(names)} images could not be read and were left out:")
+        lines += [f"  {one_line(name)}" for name in names[:10]]
+        if len(names) > 10:
+            everything = folder / "bad_images.txt"
+            everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
+            lines.append(f"  ... all of them: {everything}")
+    lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
+    lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
+    return "\n".join(lines)
+
+
+def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    words: dict[int, list[str]] = {}
+    for weights, what in (("best", "the best on the validation images"), ("last", "the last")):
+        if weights in test:
+            words.setdefault(test[weights]["epoch"], []).append(what)
+    figures_of = {figures["epoch"]: figures for figures in test.values()}
+    for epoch, which in words.items():
+        figures = {name: found for name, found in figures_of[epoch].items() if name != "epoch"}
+        count = next(iter(figures.values()))["images"]
+        lines.append(f"Test error ({count:,} images) of epoch {epoch + 1}, {' and '.join(which)}:")
+        for name, found in figures.items():
+            low, high = found["top1_interval"]
+            lines.append(
+                f"  {name}: top-1 error {found['top1_error']:.2f} % (95 %: {low:.1f} to {high:.1f}), "
+                f"top-5 error {found['top5_error']:.2f} %"
+            )
+    return lines
+
+
+def _guessing_line(module: ClassificationModule) -> list[str]:
+    """A warning if the last error is not below that of guessing by two standard errors; else nothing.
+
+    The best guess is the most frequent class of the validation images.
+    """
+    last = module.val_results.get(size_label(module.val_sizes[0]))
+    if not last or not last.get("images") or len(module.classes) < 2:
+        return []
+    # Empty with many classes, and zero if nothing was validated this time.
+    confusion = module.mistakes.confusion
+    share = 1 / len(module.classes)
+    if confusion.numel() and (total := int(confusion.sum())):
+        share = max(share, float(confusion.sum(1).max()) / total)
+    margin = 2 * math.sqrt(share * (1 - share) / last["images"])
+    guessing = 100 * (1 - share)
+    if last["top1_error"] < guessing - 100 * margin:
+        return []
+    return [
+        f"warning: the last top-1 error, {last['top1_error']:.2f} %, is not clearly better than that of guessing, "
+        f"{guessing:.2f} %: train longer, or try another optimizer.lr"
+    ]
+
+
+def hyperparameters(
+    config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
+) -> dict[str, Any]:
+    """The HParams row: what people vary, as numbers and short text."""
+    levels = config.pyramid.levels
+    return {
+        "data": config.data.name,
+        "sizes": schedule.label,
+        "levels": pyramid_label(config),
+        "bins": Pyramid(levels).bins if levels else 0,
+        "bin_rule": config.pyramid.bins,
+        "pool": config.pyramid.mode,
+        "backbone": _backbone_label(config),
+        "width": config.backbone.width if config.backbone.width is not None else 1.0,
+        "norm": config.backbone.norm or "own",
+        "pretrained": config.backbone.weights is not None,
+        "head": f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip(),
+        "dropout": config.head.dropout,
+        "augment": config.augment.crop,
+        "optimizer": config.optimizer.name,
+        "lr": config.optimizer.lr,
+        "weight_decay": config.optimizer.weight_decay,
+        "scheduler": config.scheduler.name,
+        "batch_size": config.data.batch_size * devices * config.trainer.accumulate_grad_batches,
+        "epochs": config.trainer.max_epochs,
+        "label_smoothing": config.mix.label_smoothing,
+        "mixup": config.mix.mixup,
+        "cutmix": config.mix.cutmix,
+        "ema": config.ema.enabled,
+        "init": config.init,
+        "precision": config.trainer.precision,
+        "seed": config.seed,
+        "parameters": parameter_count(net),
+    }
+
+
+def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) -> list[str]:
+    """Per training size: feature map, pooled length, and how many cells a bin of each level covers."""
+    lines = []
+    for size in schedule.training_sizes:
+        height, width = net.backbone.feature_size(*size)
+        text = f"{size_label(size)}: map {height} x {width}"
+        if config.pyramid.levels is not None:
+            pyramid = Pyramid(config.pyramid.levels)
+            length = pyramid.output_length(net.backbone.out_channels)
+            text += f" -> {pyramid.bins} bins ({pyramid.label}), vector {length:,}"
+            finer = pyramid.larger_than((height, width))
+            if finer:
+                text += f"; level {Pyramid(finer).label} is finer than the map, its bins repeat cells"
+        elif config.head.name != "conv":
+            pooled = net.backbone.pooled_size(*size)
+            text += f" -> last pooling {pooled[0]} x {pooled[1]} (no SPP)"
+        lines.append(text)
+    return lines
+
+
+def device_label(accelerator: str) -> str:
+    """The device of this process, in words."""
+    if accelerator == "gpu":
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _backbone_label(config: Config) -> str:
+    name = str(config.backbone.model if config.backbone.name == "timm" else config.backbone.name)
+    width = "" if config.backbone.width in (None, 1) else f" x{config.backbone.width:g}"
+    return name + width
+
+
+def _cache_label(caches: tuple[ImageCache, ImageCache]) -> str:
+    train, val = caches
+    unreadable = train.unreadable + val.unreadable
+    left_out = f"; {unreadable} unreadable images" if unreadable else ""
+    return (
+        f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation in {train.path.parent}"
+        + left_out
+    )
+
+
+def _ignored(splits: Splits) -> str:
+    """How many files beside the images are none, where there are files."""
+    count = sum(getattr(source, "ignored", 0) for source in splits[:3])
+    return f"; {count} other files ignored" if count else ""
+
+
+def _shorten(classes: list[str], most: int = 8) -> str:
+    text = ", ".join(map(one_line, classes[:most]))
+    return f"{len(classes)}: {text}" + (", ..." if len(classes) > most else "")

@@ -1,0 +1,393 @@
+"""Train a classifier from a config: the main job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
+
+from sppcls import __version__
+from sppcls._util.console import say, say_to_log, start_console
+from sppcls.config.build import (
+    build_network,
+    check_batch,
+    load_sources,
+    make_caches,
+    make_datamodule,
+    parameter_count,
+    val_sizes,
+)
+from sppcls.config.schema import Config, as_dict, size_schedule
+from sppcls.data import size_label
+from sppcls.engine.callbacks.answers import Answers
+from sppcls.engine.callbacks.ema import ema_with_warmup
+from sppcls.engine.callbacks.explanation import Explanation
+from sppcls.engine.callbacks.final_test import FinalTest
+from sppcls.engine.callbacks.high_loss import HighLoss
+from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
+from sppcls.engine.callbacks.pictures import Pictures
+from sppcls.engine.callbacks.progress import make_progress
+from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
+from sppcls.engine.callbacks.report import Report
+from sppcls.engine.callbacks.saving import Saving
+from sppcls.engine.logger import RunLogger
+from sppcls.engine.module import ClassificationModule
+from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
+from sppcls.engine.resume import (
+    Going,
+    Resume,
+    check_processes,
+    find_again,
+    find_resume,
+    repair,
+    restoring_problem,
+    write_config,
+)
+from sppcls.engine.slurm import slurm_environment
+from sppcls.engine.summary import (
+    closing_lines,
+    device_label,
+    hyperparameters,
+    start_table,
+    untested_classes_line,
+    unused_sizes_line,
+    validation_count,
+)
+from sppcls.engine.user_errors import explain, quiet_event_writer
+from sppcls.errors import CheckpointError, ConfigError, SppclsError
+from sppcls.nn import LevelLargerThanMapWarning
+from sppcls.runs.checkpoint import AtomicCheckpointIO, check_resume, make_card
+from sppcls.runs.folder import (
+    BEST,
+    CONFIG,
+    LAST,
+    PREVIOUS,
+    base_folder,
+    check_writable,
+    claim_run_folder,
+    lacks_result,
+    lock_folder,
+    write_result,
+)
+
+# The folder that the first process of a distributed run has claimed, for the processes that it starts.
+_FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train as ``config`` says and return what came out.
+
+    Args:
+        config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint goes on in its folder.
+
+    Returns:
+        ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols", "test"}``; ``best``
+        and ``last`` map validation sizes (``"224"``) to loss, top1_error and top5_error (per cent), ``protocols`` (only
+        with ``evaluation.protocols``) names of protocols to the errors at the end, and ``test`` (only with a test
+        split) is as in :class:`~sppcls.engine.callbacks.final_test.FinalTest`.
+
+    Raises:
+        SppclsError: one line on what is wrong; before any training where that is possible.
+
+    Examples:
+        >>> outcome = sppcls.train(sppcls.compose(["data=folder", "data.root=PHOTOS"]))
+        >>> outcome["last"]["224"]["top1_error"], outcome["best_checkpoint"]
+    """
+    if not isinstance(config, Config):
+        raise ConfigError(
+            f"config: a {type(config).__name__}, a config is needed; make it with sppcls.compose(['data=folder', ...])"
+        )
+    _quiet_lightning()
+    start_console(None)
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    resume = find_resume(config)
+    run = _Run(config, resume.checkpoint["sppcls"]["classes"] if resume else None)
+    if resume is not None:
+        run.check(resume)
+    folder = _run_folder(config, resume.path if resume else None)
+    try:
+        with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():
+            start_console(folder if _rank() == 0 else None)
+            # The run was still being saved when this process looked.
+            if resume is not None and _rank() == 0 and resume.is_stale():
+                resume = find_again(config, resume)
+                run.check(resume)
+            if resume and resume.path.parent.resolve() == folder.resolve() and _rank() == 0:
+                for line in repair(folder, resume):
+                    say(line)
+            checkpoint_path = resume.path if resume else None
+            resumed = f"{resume.path}, {resume.where}" if resume else None
+            del resume  # its tensors
+            return run.fit(folder, checkpoint_path, resumed)
+    except (SppclsError, OSError, RuntimeError) as error:
+        told = explain(error, folder if _rank() == 0 else None)
+        say_to_log(str(told or error))
+        if told is None:
+            raise
+        raise told from None
+    finally:
+        os.environ.pop(_FOLDER_VARIABLE, None)
+        start_console(None)
+
+
+class _Run:
+    """Everything a run is made of, built and checked before anything is written."""
+
+    def __init__(self, config: Config, classes: list[str] | None) -> None:
+        self.config = config
+        self.memory = MemoryCheck()
+        self.schedule = size_schedule(config)
+        self.accelerator = accelerator_of(config)
+        check_loaders(config, self.schedule)
+        self.val_sizes = val_sizes(config, self.schedule)
+        self.splits = load_sources(config, classes)
+        self.train_source, self.val_source = self.splits.train, self.splits.val
+        self.devices = device_count(config)
+        check_batch(config, len(self.train_source), self.devices)
+        nodes = config.trainer.num_nodes
+        self.slurm = slurm_environment(self.devices // nodes, nodes)
+        self.architecture = {
+            "backbone": as_dict(config)["backbone"],
+            "pyramid": as_dict(config)["pyramid"],
+            "head": as_dict(config)["head"],
+            "num_classes": len(self.train_source.classes),
+            "input_size": list(self.schedule.largest),
+            "init": config.init,
+        }
+        pl.seed_everything(config.seed, verbose=False)
+        self.net = build_network(config, len(self.train_source.classes), resumed=classes is not None)
+        self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
+        self.card = make_card(
+            architecture=self.architecture,
+            classes=self.train_source.classes,
+            mean=config.data.mean,
+            std=config.data.std,
+            train_sizes=list(self.schedule.training_sizes),
+            val_sizes=self.val_sizes,
+            config=as_dict(config),
+        )
+        self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
+
+    def check(self, resume: Resume) -> None:
+        """Refuse to go on from the checkpoint of another run, or with another number of processes."""
+        check_resume(resume.checkpoint, self.card, self.net, resume.path)
+        datamodule = make_datamodule(self.config, self.schedule, self.train_source, self.val_source)
+        steps, limit = (
+            len(datamodule.batch_sampler(world=self.devices)),
+            self.config.trainer.limit_train_batches,
+        )
+        if limit is not None:
+            steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+        try:
+            check_processes(resume, steps, self.devices)
+        except CheckpointError:
+            if _rank() == 0:
+                raise
+            raise CheckpointError("") from None  # the first process says it for all
+
+    def fit(self, folder: Path, checkpoint_path: Path | None, resumed: str | None) -> dict[str, Any]:
+        config = self.config
+        first = _rank() == 0
+        if first:
+            if not (folder / CONFIG).exists():
+                write_config(folder, config)  # of a run that goes on: once that is certain, see Going
+            if warning := unused_sizes_line(config, self.schedule):
+                say(warning)
+            if warning := untested_classes_line(self.splits):
+                say(warning)
+            say(
+                start_table(
+                    config,
+                    self.net,
+                    self.schedule,
+                    self.val_sizes,
+                    self.splits,
+                    self.caches,
+                    (self.accelerator, self.devices),
+                    folder,
+                    resumed,
+                )
+            )
+        net = self.net.to(memory_format=torch.channels_last)
+        module = ClassificationModule(
+            net, config, self.schedule, self.val_sizes, self.train_source.classes, self.card
+        )
+        if config.trainer.compile:
+            # A graph for every size, batch size (the last two may differ by one image) and training or not.
+            torch._dynamo.config.recompile_limit = 256
+            net.compile(dynamic=False)
+        datamodule = make_datamodule(
+            config, self.schedule, self.train_source, self.val_source, self.caches, self.splits.test
+        )
+        trainer = self._trainer(folder)
+        started = time.perf_counter()
+        # weights_only: a checkpoint to resume from may have come from anywhere.
+        try:
+            with self.saving.signals():
+                trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
+        except SppclsError:
+            raise
+        except Exception as error:
+            if self.memory.told and isinstance(error, RuntimeError | MemoryError):
+                raise OutOfMemoryError(self.memory.told) from None
+            if checkpoint_path is not None and (problem := restoring_problem(error)):
+                raise CheckpointError(f"{checkpoint_path}: {problem}") from None
+            raise
+        finally:
+            self.memory.give_back()
+        result = {
+            "folder": str(folder),
+            "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
+            "last_checkpoint": str(folder / LAST),
+            "epochs": trainer.current_epoch,
+            "best": module.best["val_results"] if module.best else {},
+            "last": module.val_results,
+        }
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ProtocolErrorsAtEnd):
+                result["protocols"] = {
+                    found.protocol: {"top1_error": found.top1_error, "top5_error": found.top5_error}
+                    for found in callback.results
+                }
+            if isinstance(callback, FinalTest) and callback.figures:
+                result["test"] = callback.figures
+        if first:
+            if module.started or lacks_result(folder, trainer.current_epoch):
+                write_result(folder, self._summary(module, result, trainer.current_epoch))
+            (folder / PREVIOUS).unlink(missing_ok=True)
+            say(closing_lines(module, folder, time.perf_counter() - started, result.get("test", {})))
+        return result
+
+    def _summary(self, module: ClassificationModule, result: dict[str, Any], epochs: int) -> dict[str, Any]:
+        """What ``result.json`` says."""
+        best = {"epoch": module.best["epoch"], **module.best["val_results"]} if module.best else {}
+        return {
+            "sppcls": __version__,
+            "torch": torch.__version__,
+            "lightning": pl.__version__,
+            "device": device_label(self.accelerator),
+            "epochs": epochs,
+            "images_seen": module.images_seen,
+            "pixels_seen": module.pixels_seen,
+            "train_seconds": round(module.train_seconds, 3),
+            "parameters": parameter_count(self.net),
+            "main_size": size_label(self.val_sizes[0]),
+            "best": best,
+            "last": module.val_results,
+            "protocols": result.get("protocols", {}),
+            **({"test": result["test"]} if "test" in result else {}),
+            "validation_images": {
+                "used": validation_count(self.config, self.val_source),
+                "of": len(self.val_source),
+            },
+            "bad_images": len(module.bad_images),
+        }
+
+    def _trainer(self, folder: Path) -> pl.Trainer:
+        options = self.config.trainer
+        repeatable = _repeatable(self.config, folder)
+        self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
+        progress = make_progress(self.config.log.progress)
+        callbacks: list[Callback] = [
+            self.memory,
+            Going(folder),
+            Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
+            Answers(folder),
+            HighLoss(),
+            self.saving,
+            progress,
+        ]
+        if self.config.log.images:
+            callbacks += [Pictures(), Explanation()]
+        if self.config.ema.enabled:
+            callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(self.config.ema.decay)))
+        if self.protocols:
+            errors = ProtocolErrors(self.protocols, self.config.evaluation.every)
+            callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]
+        callbacks.append(FinalTest(folder, self.protocols))
+        return pl.Trainer(
+            default_root_dir=folder,
+            max_epochs=options.max_epochs,
+            accelerator=self.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy=options.strategy,
+            precision=options.precision,  # type: ignore[arg-type]
+            accumulate_grad_batches=options.accumulate_grad_batches,
+            gradient_clip_val=options.gradient_clip_norm,
+            deterministic=options.deterministic,
+            sync_batchnorm=options.sync_batchnorm and self.accelerator == "gpu",  # torch has it on GPUs only
+            limit_train_batches=options.limit_train_batches,
+            check_val_every_n_epoch=options.val_every,
+            num_sanity_val_steps=1,
+            log_every_n_steps=self.config.log.every_n_steps,
+            logger=RunLogger(folder),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO(), *([self.slurm] if self.slurm else [])],
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_progress_bar=isinstance(progress, TQDMProgressBar),
+        )
+
+
+def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
+    """The folder to write to: that of the checkpoint if it is a run's newest, else one of its own."""
+    inherited = os.environ.get(_FOLDER_VARIABLE)
+    if inherited:
+        return Path(inherited)
+    if _rank() != 0:
+        return base_folder(config)  # started beside the first process, not by it; only that one writes
+    if checkpoint_path is not None and (checkpoint_path.name == LAST or not _names_a_file(config)):
+        folder = checkpoint_path.resolve().parent
+        if (folder / CONFIG).is_file():
+            check_writable(folder)
+            os.environ[_FOLDER_VARIABLE] = str(folder)
+            return folder
+    folder = claim_run_folder(config)
+    os.environ[_FOLDER_VARIABLE] = str(folder)
+    return folder
+
+
+def _repeatable(config: Config, folder: Path) -> bool:
+    """Whether the same command again goes on with the run in ``folder``."""
+    if config.ckpt_path in (None, "auto"):
+        return config.ckpt_path == "auto"
+    return Path(str(config.ckpt_path)).resolve() in (folder.resolve(), (folder / LAST).resolve())
+
+
+def _names_a_file(config: Config) -> bool:
+    """Whether ``ckpt_path`` is one certain checkpoint, not a run or ``auto``."""
+    return config.ckpt_path not in (None, "auto") and not os.path.isdir(str(config.ckpt_path))
+
+
+def _rank() -> int:
+    """Number of this process, whoever started it: torchrun, Slurm, Lightning, or nobody. (On a machine that Lightning
+    did not start, all it knows is the number of the machine.)"""
+    if int(os.environ.get("NODE_RANK", 0)) and "RANK" not in os.environ:
+        return int(os.environ["NODE_RANK"])
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def _quiet_lightning() -> None:
+    """Keep Lightning's start-up chatter and the warnings that do not apply out of the way."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # Said in the start-up table.
+    warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
+    # A step whose images cannot be read is left out on purpose.
+    warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")
+    # Ours is: the sampler finds its place from the checkpoint's counters.
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

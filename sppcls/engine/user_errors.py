@@ -1,0 +1,88 @@
+"""What can go wrong around a run, in one line each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from sppcls.data.stream import loader_problem
+from sppcls.errors import DataError, Interrupted, SppclsError
+from sppcls.runs.folder import LAST
+
+_WRITING = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ESTALE,
+)
+
+
+# Messages of torch's CPU allocator, of C++, cuBLAS, and oneDNN, whose scratch memory is its own.
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED",
+          "could not create a primitive")  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out: Python's own, torch's on a GPU, or that of its CPU allocator."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def explain(error: Exception, folder: Path | None) -> SppclsError | None:
+    """An error of the machine as one for the person at the keyboard; None if it is of another kind.
+
+    Args:
+        error: what ended the training.
+        folder: the run's, if this process writes to it.
+    """
+    if folder is not None and _is_gone(folder) and not isinstance(error, Interrupted):
+        return SppclsError(
+            f"{folder}: the run folder was removed or renamed while it was in use; training stopped"
+        )
+    # Lightning hides the error of a loader that could not begin behind one of its own.
+    if problem := loader_problem(error) or (error.__context__ and loader_problem(error.__context__)):
+        written = folder is not None and (folder / LAST).is_file()
+        return DataError(problem + ("; ckpt_path=auto goes on from the last checkpoint" if written else ""))
+    if isinstance(error, OSError) and error.errno in _WRITING:
+        place = error.filename if isinstance(error.filename, str) else folder
+        return SppclsError(f"{place}: {os.strerror(error.errno)}; the last checkpoint written is intact")
+    return None
+
+
+def _is_gone(folder: Path) -> bool:
+    try:
+        return not folder.is_dir()
+    except OSError:  # a file server that does not answer, say
+        return False
+
+
+@contextmanager
+def quiet_event_writer() -> Iterator[None]:
+    """Keep the thread that writes TensorBoard's events from printing a traceback when it cannot write.
+
+    Its error is raised in the main thread at the next event, where it is told like any other.
+    """
+    told = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if not (
+            issubclass(failed.exc_type, OSError) and type(failed.thread).__name__ == "_AsyncWriterThread"
+        ):
+            told(failed)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = told

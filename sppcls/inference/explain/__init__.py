@@ -1,0 +1,1 @@
+"""What the pyramid saw in a photo."""

@@ -1,0 +1,329 @@
+"""What the pyramid saw in a photo: the cells that its bins took their values from, and what each level adds to a score.
+
+*Contribution.* A class score is the logit of a class, a function of the pooled vector ``v``. It is split among the
+entries of ``v`` by integrated gradients along the straight line from the zero vector (a map without any activation)
+to ``v`` (Sundararajan et al. 2017): entry ``i`` gets ``v_i`` times the mean of the score's derivative along the line.
+For a linear head that is exactly weight times value; behind fc6 and fc7 the mean is taken over 256 points. The
+contributions of all entries add up to the score less ``score_of_zeros``, the score of the zero vector; the part of a
+bin, of a level or of a cell is the sum of its entries. With max pooling an entry belongs to the cell that holds the
+maximum, with average and sum pooling to all cells of its bin in proportion to their activations.
+
+*Drop.* By how much the score falls if all entries of a level are set to zero. More direct than the contribution, but
+drops add up to nothing in particular: what two levels both know is missed only if both are gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sppcls._util.console import one_line, table
+from sppcls.data.decode import read_image
+from sppcls.data.geometry import default_shorter_side
+from sppcls.data.pixel_range import trained_pixel_range
+from sppcls.data.sizes import Size
+from sppcls.data.stream import resize_whole
+from sppcls.data.transforms import prepare_batch
+from sppcls.errors import ConfigError, ImageError
+from sppcls.inference.explain.levels import level_labels, pyramid_of
+from sppcls.nn import SPPClassifier
+from sppcls.nn.model_info import card_of
+from sppcls.nn.pyramid import CellRange
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STEPS = 256  # points of the line from zero to the pooled vector
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, repr=False)
+class LevelSeen:
+    """One level of the pyramid on one image.
+
+    Attributes:
+        label: ``"6x6"``: rows x columns of bins.
+        rows, columns: the cells (first, one past the last) of each row and of each column of bins.
+        contribution: of the level to the score; see the head of this module.
+        drop: of the score if the level is set to zero.
+        bins: (rows, columns), contribution of each bin.
+        cells: (h, w), contribution of each cell of the feature map.
+        activity: (h, w). With max pooling the number of channels whose maximum, in one bin or more, comes from this
+            cell (a maximum of zero, which tells the head nothing, comes from none; of equal cells the first counts).
+            With average and sum pooling the mean activation of each cell over the channels, the same at every level.
+    """
+
+    label: str
+    rows: list[CellRange]
+    columns: list[CellRange]
+    contribution: float
+    drop: float
+    bins: Tensor
+    cells: Tensor
+    activity: Tensor
+
+    def __repr__(self) -> str:
+        return f"<level {self.label}: contribution {self.contribution:+.3f}, drop {self.drop:+.3f}>"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a network made of one image.
+
+    Attributes:
+        name: of the image.
+        image: float32 (3, H, W) in 0..1, as the network was given it.
+        classes: names by number.
+        probabilities: (classes,), softmax of the logits.
+        class_index: the class explained.
+        score: its logit.
+        score_of_zeros: its logit for a pooled vector of zeros, where the contributions start from.
+        map_size: (h, w), cells of the feature map.
+        channels: of the feature map.
+        mode, bin_rule: of the pyramid.
+        levels: one :class:`LevelSeen` for each, in the pyramid's order.
+    """
+
+    name: str
+    image: Tensor = field(repr=False)
+    classes: Sequence[str] = field(repr=False)
+    probabilities: Tensor = field(repr=False)
+    class_index: int
+    score: float
+    score_of_zeros: float
+    map_size: Size
+    channels: int
+    mode: str
+    bin_rule: str
+    levels: tuple[LevelSeen, ...]
+
+    @property
+    def class_name(self) -> str:
+        """The class explained."""
+        return self.classes[self.class_index]
+
+    @property
+    def top(self) -> list[tuple[str, float]]:
+        """Up to five (class, probability), the most probable first."""
+        values, numbers = self.probabilities.topk(min(5, len(self.classes)))
+        return [(self.classes[i], p) for p, i in zip(values.tolist(), numbers.tolist(), strict=True)]
+
+    def figure(self) -> Figure:
+        """The picture; see :func:`sppcls.inference.explain.picture.explanation_figure`."""
+        from sppcls.inference.explain.picture import explanation_figure
+
+        return explanation_figure(self)
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the picture as PNG, PDF, SVG or another kind that matplotlib writes.
+
+        Raises:
+            ConfigError: an unknown kind, or a file that exists already or cannot be written.
+        """
+        from sppcls.inference.explain.picture import check_kind, save_figure
+
+        check_kind(path)
+        if Path(path).exists() and not overwrite:
+            raise ConfigError(f"{path}: exists already; name another file, or pass overwrite=True")
+        save_figure(self.figure(), path)
+
+    def __str__(self) -> str:
+        """The figures of all levels as a table."""
+        height, width = self.image.shape[1:]
+        top = ", ".join(f"{one_line(name)} {100 * probability:.1f} %" for name, probability in self.top)
+        lines = [
+            f"{one_line(self.name)}: {width} x {height} pixels (width x height), feature map {self.map_size[1]} x {self.map_size[0]}",
+            top,
+            "",
+            f"Score (logit) of {one_line(self.class_name)}: {self.score:.3f}, of which {self.score_of_zeros:+.3f} without any activation and",
+            "",
+        ]
+        rows = [
+            (seen.label, len(seen.rows) * len(seen.columns), f"{seen.contribution:.3f}", f"{seen.drop:.3f}")
+            for seen in self.levels
+        ]
+        lines.append(table(rows, ("level", "bins", "contribution", "drop if zeroed")))
+        repeated = [
+            seen.label
+            for seen in self.levels
+            if len(seen.rows) > self.map_size[0] or len(seen.columns) > self.map_size[1]
+        ]
+        if repeated:
+            lines += ["", f"The map has fewer cells than {', '.join(repeated)} has bins: bins repeat cells."]
+        return "\n".join(lines)
+
+
+def explain(
+    net: SPPClassifier,
+    photo: str | os.PathLike[str] | Tensor,
+    class_name: str | None = None,
+    shorter_side: int | None = None,
+) -> Explanation:
+    """Explain the score of one class on a whole photo.
+
+    Args:
+        net: from :func:`sppcls.load_classifier`, with a pyramid.
+        photo: an image file, or uint8 (3, H, W).
+        class_name: the class to explain; None: the most probable one.
+        shorter_side: of the photo as the network gets it, in pixels; None: as in the paper's proportion to the
+            (main) size that the network was trained for, 256 for 224.
+
+    Raises:
+        ConfigError: a network without a pyramid, an unknown class, or too few pixels for the network.
+        ImageError: the photo cannot be read.
+
+    Examples:
+        >>> explanation = sppcls.explain(net, "photo.jpg")
+        >>> explanation.save("seen.png")
+    """
+    card = card_of(net)
+    pyramid_of(net)
+    number = None if class_name is None else class_number(card["classes"], class_name)
+    if shorter_side is None:
+        shorter_side = default_shorter_side(tuple(card["val_sizes"][0]))
+    if isinstance(photo, Tensor):
+        whole, name = photo, "image"
+    else:
+        whole, name = read_image(photo, pixel_range=trained_pixel_range(card)), Path(photo).name
+    image = resize_whole(whole, shorter_side)
+    size = (image.shape[1], image.shape[2])
+    try:
+        net.check_input_size(*size)
+    except ValueError as error:
+        if min(size) < shorter_side:  # made smaller than asked for, to be seen whole
+            raise ImageError(
+                f"{name if isinstance(photo, Tensor) else photo}: {whole.shape[1]}x{whole.shape[2]} is too elongated: "
+                f"resized to {size[0]}x{size[1]} it is too long to be seen whole, as this network needs "
+                f"{net.min_input_size} pixels"
+            ) from None
+        raise ConfigError(f"shorter_side={shorter_side}: {' '.join(str(error).split())}") from None
+    return explain_input(net, image, size, card, number, name)
+
+
+def explain_input(
+    net: SPPClassifier, image: Tensor, size: Size, card: Mapping[str, Any], class_index: int | None, name: str
+) -> Explanation:
+    """Explain an image that is ready for the network.
+
+    Args:
+        net: a network with a pyramid, in evaluation mode.
+        image: uint8 (3, H, W).
+        size: (h, w) to give it to the network in; see :func:`~sppcls.data.transforms.prepare_batch`.
+        card: with ``classes``, ``mean`` and ``std``.
+        class_index: the class to explain; None: the most probable one.
+        name: of the image.
+    """
+    pool = pyramid_of(net)
+    device = next(net.parameters()).device
+    # Gradients are wanted of the head alone; a caller's inference mode would forbid even those.
+    with torch.inference_mode(False), torch.no_grad():
+        x = prepare_batch(image[None].to(device), size, card["mean"], card["std"])
+        feature_map = net.feature_map(x)
+        pooled = net.pooled(feature_map)
+        logits = net.classify(pooled)[0].float()
+        k = int(logits.argmax()) if class_index is None else class_index
+        slices = pool.pyramid.level_slices(feature_map.shape[1])
+        without = pooled.repeat(len(slices) + 1, 1)
+        for row, part in enumerate(slices):
+            without[row, part] = 0
+        without[-1] = 0
+        scores = net.classify(without)[:, k].tolist()
+        slopes = _mean_slopes(net, pooled[0], k).cpu()
+        values = pooled[0].float().cpu()
+        mean, std = (torch.tensor(card[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+        shown = (x[0] * std + mean).clamp(0, 1).cpu()
+        cells = feature_map[0].float().cpu()
+    map_size = (cells.shape[1], cells.shape[2])
+    levels = []
+    ranges = pool.pyramid.cell_ranges(map_size, pool.bin_rule)
+    for label, part, (rows, columns), without_it in zip(
+        level_labels(pool.pyramid), slices, ranges, scores[:-1], strict=True
+    ):
+        slope = slopes[part].view(-1, len(rows), len(columns))
+        share = slope * values[part].view_as(slope)
+        evidence, activity = _to_cells(cells, slope, rows, columns, pool.mode)
+        levels.append(
+            LevelSeen(
+                label=label,
+                rows=rows,
+                columns=columns,
+                contribution=float(share.sum()),
+                drop=float(logits[k]) - without_it,
+                bins=share.sum(0),
+                cells=evidence,
+                activity=activity,
+            )
+        )
+    return Explanation(
+        name=name,
+        image=shown.contiguous(),
+        classes=list(card["classes"]),
+        probabilities=logits.softmax(0).cpu(),
+        class_index=k,
+        score=float(logits[k]),
+        score_of_zeros=scores[-1],
+        map_size=map_size,
+        channels=len(cells),
+        mode=pool.mode,
+        bin_rule=pool.bin_rule,
+        levels=tuple(levels),
+    )
+
+
+def class_number(classes: Sequence[str], name: str) -> int:
+    """Number of a class.
+
+    Raises:
+        ConfigError: no such class; names what it may be.
+    """
+    if name in classes:
+        return list(classes).index(name)
+    near = get_close_matches(name, classes, 3) or list(classes[:5])
+    more = "" if len(near) == len(classes) else f", ... ({len(classes)} classes)"
+    raise ConfigError(f"class {name!r}: the network does not know it; choose from {', '.join(near)}{more}")
+
+
+def _mean_slopes(net: SPPClassifier, pooled: Tensor, k: int) -> Tensor:
+    """Derivative of the logit of class ``k`` by each entry of a pooled vector (length,), its mean over the line from
+    zero to the vector."""
+    # A linear head has one derivative everywhere.
+    steps = _STEPS if len(net.head.hidden) else 1
+    shares = (torch.arange(steps, device=pooled.device) + 0.5) / steps
+    total = torch.zeros_like(pooled)
+    with torch.enable_grad():
+        for part in shares.split(_AT_ONCE):
+            points = (part[:, None] * pooled).requires_grad_()
+            (slope,) = torch.autograd.grad(net.classify(points)[:, k].sum(), points)
+            total += slope.sum(0)
+    return total / steps
+
+
+def _to_cells(
+    cells: Tensor, slope: Tensor, rows: list[CellRange], columns: list[CellRange], mode: str
+) -> tuple[Tensor, Tensor]:
+    """(contribution, activity) of each cell, both (h, w), from cells (C, h, w) and from the slopes (C, rows, columns)
+    of a level's entries."""
+    width = cells.shape[2]
+    channels = torch.arange(len(cells))
+    evidence = torch.zeros(cells[0].numel())
+    wins = torch.zeros(len(cells), cells[0].numel(), dtype=torch.bool)
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            place = (torch.arange(top, bottom)[:, None] * width + torch.arange(left, right)).flatten()
+            values = cells[:, top:bottom, left:right].flatten(1)
+            if mode == "max":
+                value, winner = values.max(1).values, place[values.argmax(1)]
+                evidence.index_add_(0, winner, slope[:, i, j] * value)
+                wins[channels, winner] |= value != 0
+            else:
+                divisor = len(place) if mode == "avg" else 1
+                evidence.index_add_(0, place, slope[:, i, j] @ values / divisor)
+    activity = wins.sum(0).float().view_as(cells[0]) if mode == "max" else cells.mean(0)
+    return evidence.view_as(cells[0]), activity

@@ -1,0 +1,1 @@
+"""Linear SVMs on the features of a network."""

@@ -1,0 +1,297 @@
+"""Checkpoints: written atomically, read safely, usable without Hydra or Lightning.
+
+A checkpoint is Lightning's own plus ``"sppcls"``, the *card*: plain values that say how to build the network and how
+to feed it. :func:`load_classifier` needs nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import stat
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+import sppcls
+from sppcls._util.files import link_or_copy
+from sppcls.data.classes import check_classes
+from sppcls.data.stream import LOADER_DIED
+from sppcls.engine.optimizer import parameter_groups
+from sppcls.engine.user_errors import is_out_of_memory
+from sppcls.errors import CheckpointError
+from sppcls.nn import SPPClassifier, build_classifier
+from sppcls.nn.weights import is_archive, load_data_only
+from sppcls.runs.folder import LAST, PREVIOUS
+from sppcls.runs.model_info import card_problem, resume_problem
+
+FORMAT = 1
+
+
+class DamagedError(CheckpointError):
+    """A file that is no whole checkpoint (any more); one beside it may be."""
+
+
+def make_card(
+    *,
+    architecture: dict[str, Any],
+    classes: list[str],
+    mean: list[float],
+    std: list[float],
+    train_sizes: list[tuple[int, int]],
+    val_sizes: list[tuple[int, int]],
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    """What a checkpoint says about itself; plain dicts, lists, strings and numbers only.
+
+    Args:
+        architecture: keyword arguments of :func:`sppcls.nn.build_classifier`.
+        classes: class names by number.
+        mean: RGB mean in 0..1 that inputs are normalised with.
+        std: RGB standard deviation in 0..1.
+        train_sizes: (height, width) pairs trained on.
+        val_sizes: (height, width) pairs validated at, the main one first.
+        config: the whole resolved config of the run.
+    """
+    return {
+        "format": FORMAT,
+        "version": sppcls.__version__,
+        "architecture": architecture,
+        "classes": list(classes),
+        "mean": list(mean),
+        "std": list(std),
+        "train_sizes": [list(size) for size in train_sizes],
+        "val_sizes": [list(size) for size in val_sizes],
+        "config": config,
+    }
+
+
+# What keeps this process from reading a file that may be whole.
+_NOT_THE_FILES = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ETIMEDOUT,
+)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint without running any code that it may contain (``weights_only=True``).
+
+    Raises:
+        DamagedError: cut short, changed since it was written, or another kind of file.
+        CheckpointError: missing, holding code, not one of sppcls, or not to be read by this process at present.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"{path!r}: no path; name a checkpoint file such as last.ckpt")
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        raise CheckpointError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if stat.S_ISDIR(mode):
+        raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{path}: not a regular file; name a checkpoint file such as last.ckpt")
+    whole = False
+    try:
+        whole = _checksums_agree(path)
+        checkpoint = load_data_only(path)
+    except pickle.UnpicklingError:
+        kind = CheckpointError if whole else DamagedError
+        raise kind(
+            f"{path}: not a checkpoint that can be read safely: it is another kind of file, or holds code"
+        ) from None
+    except Exception as error:  # what a damaged file raises depends on where the damage is
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        if is_out_of_memory(error) or getattr(error, "errno", None) in _NOT_THE_FILES:
+            raise CheckpointError(
+                f"{path}: cannot be read ({getattr(error, 'strerror', None) or reason})"
+            ) from None
+        # To read before its beginning is no fault of the system's.
+        found = "" if getattr(error, "errno", None) == errno.EINVAL else f" ({reason})"
+        raise DamagedError(f"{path}: damaged, cut short or not a checkpoint{found}") from None
+    if not isinstance(checkpoint, dict) or "sppcls" not in checkpoint or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
+    card = checkpoint["sppcls"]
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
+    if card.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {card.get('format')} written by sppcls {card.get('version')}; "
+            f"this is sppcls {sppcls.__version__}, which reads format {FORMAT}"
+        )
+    if problem := card_problem(checkpoint):
+        raise CheckpointError(f"{path}: {problem}")
+    return checkpoint
+
+
+def _checksums_agree(path: Path) -> bool:
+    """Whether a file is a whole archive; False where it is none.
+
+    torch itself takes weights whose bytes have changed, and a network that is silently wrong is worse than none.
+
+    Raises:
+        zipfile.BadZipFile: a part is not what was written (or another exception, depending on where).
+    """
+    if not is_archive(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        changed = archive.testzip()
+    if changed is not None:
+        raise zipfile.BadZipFile(f"{changed} has changed since it was written")
+    return True
+
+
+def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifier:
+    """The trained network of a checkpoint, in evaluation mode.
+
+    With ``ema.enabled`` these are the averaged weights. The checkpoint's card is the attribute ``card``: among others
+    ``card["classes"]``, ``card["mean"]``, ``card["std"]`` (RGB, 0..1) and ``card["train_sizes"]``.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or its weights do not fit its own description.
+
+    Examples:
+        >>> net = sppcls.load_classifier("RUN/best.ckpt")
+        >>> net.card["classes"], net.min_input_size
+    """
+    checkpoint = read_checkpoint(path)  # on the CPU: a GPU need not hold the optimiser's state
+    card = checkpoint["sppcls"]
+    architecture = dict(card["architecture"])
+    # The weights come from the checkpoint; a file of pretrained ones may not even exist any more.
+    architecture["backbone"] = {**architecture["backbone"], "weights": None}
+    architecture["input_size"] = tuple(architecture["input_size"])
+    try:
+        net = build_classifier(**architecture)
+    except Exception as error:  # torch raises many types, for example where the memory does not suffice
+        raise CheckpointError(
+            f"{path}: its network cannot be built: {' '.join(str(error).split())}"
+        ) from None
+    weights = {
+        name.removeprefix("net."): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("net.")
+    }
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path}: the weights do not fit the network it describes ({reason})") from None
+    net.card = card
+    if str(map_location) != "cpu":
+        net.to(map_location)
+    return net.eval()
+
+
+def check_resume(
+    checkpoint: dict[str, Any], card: dict[str, Any], net: SPPClassifier, path: str | Path
+) -> None:
+    """Refuse to resume a run from the checkpoint of another one.
+
+    Args:
+        checkpoint: what :func:`read_checkpoint` has read from ``path``.
+        card: that of the run which is to go on.
+        net: its network.
+        path: named in the error.
+
+    Raises:
+        CheckpointError: naming the first part of the network, the class, or the optimiser's part that differs, or
+            what is no state of a run.
+    """
+    if problem := resume_problem(checkpoint):
+        raise CheckpointError(f"{path}: {problem}")
+    old = checkpoint["sppcls"]
+    if old["config"]["ema"]["enabled"] != card["config"]["ema"]["enabled"]:
+        raise CheckpointError(
+            f"{path}: ema.enabled is {_show(old['config']['ema']['enabled'])} there; it cannot change in a run"
+        )
+    # A pyramid takes any size, so the sizes of a run may change; without one they may not.
+    any_size = card["architecture"]["pyramid"]["levels"] is not None
+    for part, new_value in card["architecture"].items():
+        old_value = old["architecture"].get(part)
+        if part == "num_classes" or old_value == new_value or (part == "input_size" and any_size):
+            continue  # the class lists below say the first better
+        if isinstance(new_value, dict) and isinstance(old_value, dict):
+            for name, value in new_value.items():
+                if old_value.get(name) != value and name not in ("weights", "dropout"):
+                    raise CheckpointError(
+                        f"{path}: another network: {part}.{name} is {_show(old_value.get(name))} there, "
+                        f"{_show(value)} in this config"
+                    )
+        elif part != "init":
+            raise CheckpointError(
+                f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
+            )
+    check_classes(old["classes"], card["classes"], path)
+    epochs = card["config"]["trainer"]["max_epochs"]
+    if checkpoint["epoch"] >= epochs:
+        raise CheckpointError(
+            f"{path}: written in epoch {checkpoint['epoch'] + 1}; trainer.max_epochs={epochs} must be at least "
+            f"{checkpoint['epoch'] + 1}"
+        )
+    # What one rule keeps of the steps so far is nothing that another one can use.
+    names = [given["config"]["optimizer"]["name"] for given in (old, card)]
+    if names[0] != names[1]:
+        raise CheckpointError(
+            f"{path}: optimizer.name is {_show(names[0])} there, {names[1]} in this config; it cannot change in a run "
+            f"(a new run begins with these convolutions by backbone.weights={path})"
+        )
+    (optimizer,) = checkpoint["optimizer_states"]
+    saved = [len(group["params"]) for group in optimizer["param_groups"]]
+    own = [len(group) for group in parameter_groups(net)]
+    if saved != own:
+        raise CheckpointError(
+            f"{path}: the optimizer has groups of {saved} parameters there, of {own} in this version of sppcls"
+        )
+    parameters = [parameter for group in parameter_groups(net) for parameter in group]
+    for number, kept in optimizer["state"].items():
+        for slot, value in kept.items():
+            if value.shape != (() if slot == "step" else parameters[number].shape):
+                raise CheckpointError(f"{path}: damaged: optimizer_states is not as sppcls writes it")
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a neighbour and renames it, so a checkpoint is either the old one or the new one, never half of one.
+
+    The old one of ``last.ckpt`` stays as ``previous.ckpt``: a disk may lose what it has taken.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.name == LAST and path.exists():
+                link_or_copy(path, path.with_name(PREVIOUS))
+            os.replace(temporary, path)
+        except (OSError, RuntimeError) as error:
+            # torch.save reports a full disk as a RuntimeError of its zip writer.
+            if LOADER_DIED in str(error):  # which is told wherever the program is at that moment
+                raise
+            kept = "; the one written before it is intact" if path.exists() else ""
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            reason = " ".join(reason.split())[:120]
+            raise CheckpointError(f"{path}: the checkpoint could not be written ({reason}){kept}") from None
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)

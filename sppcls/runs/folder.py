@@ -1,0 +1,206 @@
+"""Where a run writes: a folder that a person can read and that no other run writes to.
+
+``runs/<name>/<sizes>-<pyramid>-<backbone>-seed<seed>/``; a second run of the same configuration gets ``-2``, and so on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from sppcls._util.files import read_json, replacing
+from sppcls.config.schema import Config, as_dict, size_schedule
+from sppcls.errors import ConfigError
+from sppcls.nn import Pyramid
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+PREVIOUS = "previous.ckpt"
+CONFIG = "config.yaml"
+RESULT = "result.json"
+
+
+def pyramid_label(config: Config) -> str:
+    """``"6-3-2-1"``, or ``"none"`` without SPP."""
+    levels = config.pyramid.levels
+    return "none" if levels is None else Pyramid(levels).label
+
+
+def run_name(config: Config) -> str:
+    """Readable name of the run folder: what this run trains, without characters that a shell or Hydra would mind."""
+    if config.run_name:
+        return _safe(config.run_name)
+    backbone = config.backbone.model if config.backbone.name == "timm" else config.backbone.name
+    width = "" if config.backbone.width in (None, 1) else f"w{config.backbone.width:g}"
+    pyramid = "nospp" if config.pyramid.levels is None else "l" + pyramid_label(config).replace("-", "_")
+    return _safe(f"{size_schedule(config).label}-{pyramid}-{backbone}{width}-seed{config.seed}")
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "run"
+
+
+def claim_run_folder(config: Config) -> Path:
+    """Make the next free folder for this run; two runs started at once never get the same one.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    base = base_folder(config)
+    for number in range(1, 100_000):
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            if folder.parent.is_dir():
+                continue
+            raise ConfigError(f"runs_dir={config.runs_dir}: {folder.parent} is not a folder") from None
+        except OSError as error:
+            raise ConfigError(f"runs_dir={config.runs_dir}: cannot write there ({error.strerror})") from None
+        check_writable(folder)
+        return folder
+    raise ConfigError(f"runs_dir={config.runs_dir}: {base} exists 100,000 times; choose another run_name")
+
+
+def check_writable(folder: Path) -> None:
+    """Write and remove a small file.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    probe = folder / f".write-test-{os.getpid()}"
+    try:
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot write there ({error.strerror})") from None
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder. The lock ends with the process that holds it, however it ends.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        if _flock(file):
+            file.truncate(0)
+            file.write(f"{os.getpid()} {os.uname().nodename}")
+            file.flush()
+        yield
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process holds the lock of :func:`lock_folder`."""
+    try:
+        with open(folder / ".lock", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        pass
+    return False
+
+
+def _flock(file: IO[str]) -> bool:
+    """Whether the file system has locks; there is nothing to hold where it has none."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            file.seek(0)
+            process, _, host = file.read().partition(" ")
+            # Loader processes outlive a killed run by some seconds, and share its lock. Where no name stands, somebody
+            # looks whether it is in use, or has just taken it.
+            gone = host == os.uname().nodename and not _alive(process)
+            if time.monotonic() < deadline and (gone or not host):
+                time.sleep(0.1)
+                continue
+            folder = Path(file.name).parent
+            who = f"process {process} on {host}" if host else "another process"
+            raise ConfigError(f"{folder}: in use by {who}; wait for it, or stop it first") from None
+        except OSError:
+            return False
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write ``result.json``, the sign of a finished run, atomically."""
+    with replacing(folder / RESULT) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What :func:`write_result` wrote; None if training has not finished there."""
+    return read_json(folder / RESULT)
+
+
+def has_finished(folder: Path, epochs: int) -> bool:
+    """Whether the run in ``folder`` has been trained for all its epochs, and nothing of it is missing."""
+    done = (read_result(folder) or {}).get("epochs")
+    return type(done) is int and done >= epochs
+
+
+def lacks_result(folder: Path, epochs: int) -> bool:
+    """Whether a run that is trained for all its epochs was killed before it could say what came out."""
+    return (folder / LAST).is_file() and not has_finished(folder, epochs)
+
+
+def own_checkpoints(config: Config) -> list[Path]:
+    """The checkpoints in the newest folder of this very configuration, the newest first (``ckpt_path=auto``).
+
+    The same configuration may differ in what does not change the weights of an epoch: where it is written, how much
+    is logged, how many loader processes or threads there are; and in the number of epochs.
+    """
+    base = base_folder(config)
+    pattern = re.compile(re.escape(base.name) + r"(-\d+)?")
+    folders = [p for p in base.parent.glob("*") if pattern.fullmatch(p.name)] if base.parent.is_dir() else []
+    found = [checkpoints_in(folder) for folder in folders if _same_run(folder, config)]
+    return max(filter(None, found), key=lambda paths: paths[0].stat().st_mtime_ns, default=[])
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """What a run can go on from, the newest first."""
+    return [path for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file()]
+
+
+def _same_run(folder: Path, config: Config) -> bool:
+    try:
+        saved = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        return _identity(saved) == _identity(as_dict(config))
+    except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    same = {k: v for k, v in config.items() if k not in ("ckpt_path", "runs_dir", "log", "evaluation")}
+    same["data"] = {k: v for k, v in config["data"].items() if k not in ("workers", "cache_dir")}
+    same["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("max_epochs", "threads")}
+    return same
+
+
+def base_folder(config: Config) -> Path:
+    """The folder that a first run of this configuration gets."""
+    return Path(config.runs_dir) / _safe(config.name) / run_name(config)

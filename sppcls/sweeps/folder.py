@@ -1,0 +1,250 @@
+"""The folder of a sweep: one per sweep, found again by the same command, never shared by two at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sppcls._util.console import table
+from sppcls._util.files import read_json, replacing
+from sppcls.errors import ConfigError
+from sppcls.runs.folder import LAST, check_writable, has_finished, in_use, lock_folder, read_result
+from sppcls.sweeps.plan import SweepPlan
+
+SWEEP = "sweep.json"
+OUTCOMES = "jobs"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        job: its name.
+        status: ``finished``, ``failed`` or ``stopped``.
+        reason: one line on why it did not finish.
+        seconds: of its process.
+        peak_memory_mib: largest resident memory of its process or one that it started.
+    """
+
+    job: str
+    status: str
+    reason: str
+    seconds: float
+    peak_memory_mib: float
+
+    def save(self, sweep: Path) -> None:
+        """Keep it in the sweep's folder."""
+        folder = sweep / OUTCOMES
+        folder.mkdir(exist_ok=True)
+        with replacing(folder / f"{self.job}.json") as temporary:
+            temporary.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def claim_sweep_folder(plan: SweepPlan) -> Iterator[Path]:
+    """The folder of this sweep, locked: that of the same command before, or a new one.
+
+    Raises:
+        ConfigError: this very sweep is running, the folder cannot be written, or has another run of a job's name.
+    """
+    with claim_folder(plan.runs_dir, plan.name, SWEEP, plan.identity) as (folder, known):
+        _check_names(folder, plan, known)
+        _write_sweep(folder, plan, known)
+        yield folder
+
+
+@contextmanager
+def claim_folder(
+    runs_dir: Path, name: str, file: str, identity: str
+) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """The folder ``runs_dir/name`` of many runs, locked, or ``name-2`` and so on if something else is there.
+
+    Args:
+        runs_dir: made if it is not there.
+        name: of the folder.
+        file: name of the JSON file that tells what a folder is; the caller writes it.
+        identity: what has to stand under ``identity`` in that file for the folder to be the same one.
+
+    Yields:
+        The folder, and what its file says; None if the folder is new.
+
+    Raises:
+        ConfigError: the folder is in use, or cannot be written.
+    """
+    for number in range(1, 100_000):
+        folder = runs_dir / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ConfigError(f"runs_dir={runs_dir}: {folder} is not a folder") from None
+        except OSError as error:
+            raise ConfigError(f"runs_dir={runs_dir}: cannot write there ({error.strerror})") from None
+        check_writable(folder)
+        # One that somebody else holds for the moment it takes to look is looked at by its file alone.
+        known = read_json(folder / file)
+        strangers = [p for p in folder.iterdir() if not p.name.startswith(".")] if known is None else []
+        if strangers or (known is not None and known.get("identity") != identity):
+            continue
+        with ExitStack() as held:
+            try:
+                held.enter_context(lock_folder(folder))
+            except ConfigError:
+                known = _read_soon(folder / file)
+                if known is None or known.get("identity") == identity:
+                    raise
+                continue
+            known = read_json(folder / file)
+            if known is not None and known.get("identity") != identity:
+                continue
+            yield folder, known
+            return
+    raise ConfigError(f"runs_dir={runs_dir}: {name} exists 100,000 times; choose another name=")
+
+
+def read_sweep(folder: Path) -> dict[str, Any] | None:
+    """``sweep.json`` of a sweep's folder; None where there is none."""
+    return read_json(folder / SWEEP)
+
+
+def _read_soon(path: Path) -> dict[str, Any] | None:
+    """What the process that has just locked a folder writes there."""
+    deadline = time.monotonic() + 5
+    while (found := read_json(path)) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _check_names(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) -> None:
+    """Values that differ only in characters that a folder name cannot have are not taken for each other."""
+    before = {job["name"]: job["values"] for job in (known or {}).get("jobs", [])}
+    for job in plan.jobs:
+        if before.get(job.name, job.values) != job.values:
+            values = " ".join(f"{key}={value}" for key, value in before[job.name].items())
+            raise ConfigError(
+                f"job {job.name}: {folder / job.name} is of {values}; name=... makes another sweep of this one"
+            )
+
+
+def _write_sweep(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) -> None:
+    """Jobs of earlier commands of the same sweep stay: one may give more seeds than the next."""
+    jobs = {job["name"]: job for job in (known or {}).get("jobs", [])}
+    jobs.update({job.name: asdict(job) for job in plan.jobs})
+    content = {
+        "name": folder.name,
+        "identity": plan.identity,
+        "words": plan.words,
+        "varied": plan.varied,
+        "jobs": list(jobs.values()),
+    }
+    with replacing(folder / SWEEP) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def job_state(sweep: Path, name: str, epochs: int) -> str:
+    """``finished``, ``begun`` (has a checkpoint to go on from) or ``new``."""
+    if has_finished(sweep / name, epochs):
+        return "finished"
+    return "begun" if (sweep / name / LAST).is_file() else "new"
+
+
+def seconds_taken(sweep: Path) -> list[float]:
+    """How long each finished job of the sweep took; of one that went on, its training if that was longer than its last
+    process."""
+    taken = []
+    for job in (read_sweep(sweep) or {}).get("jobs", []):
+        result = read_result(sweep / job["name"])
+        if result is not None:
+            outcome = read_json(sweep / OUTCOMES / f"{job['name']}.json") or {}
+            taken.append(max(float(result.get("train_seconds", 0)), float(outcome.get("seconds", 0))))
+    return taken
+
+
+def write_summary(sweep: Path, epochs: dict[str, int]) -> list[dict[str, str]]:
+    """``summary.csv``: a row per job of the sweep with what became of it.
+
+    Args:
+        sweep: the sweep's folder.
+        epochs: the epochs that each job of this command is to be trained for.
+
+    Returns:
+        The rows of the jobs in ``epochs``.
+    """
+    names = dict.fromkeys([job["name"] for job in (read_sweep(sweep) or {}).get("jobs", [])] + [*epochs])
+    # One of an earlier command was trained for as many epochs as it was to be, if it has a result.
+    rows = [_row(sweep, name, epochs.get(name, 0)) for name in names]
+    with (
+        replacing(sweep / "summary.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return [row for row in rows if row["job"] in epochs]
+
+
+def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
+    outcome = read_json(sweep / OUTCOMES / f"{name}.json") or {}
+    result = read_result(sweep / name) or {}
+    finished = has_finished(sweep / name, epochs)
+    if finished:
+        outcome.update(status="finished", reason="")
+    elif in_use(sweep / name):  # a cluster goes on with it, whatever became of the process that waited
+        outcome.update(status="running", reason="")
+    elif outcome.get("status") == "finished":  # and its folder was removed since
+        outcome = {}
+    row = {
+        "job": name,
+        "status": str(outcome.get("status", "waiting")),
+        "reason": str(outcome.get("reason", "")),
+        "epochs": str(result.get("epochs", "")),
+        "seconds": f"{result['train_seconds']:.1f}" if finished else "",
+        "peak_memory_mib": f"{outcome['peak_memory_mib']:.0f}" if "peak_memory_mib" in outcome else "",
+    }
+    for size, figures in result.get("last", {}).items() if finished else ():
+        row[f"top1_error_{size}"] = f"{figures['top1_error']:.4f}"
+    for weights, prefix in (("last", "test"), ("best", "test_best")) if finished else ():
+        for name, figures in result.get("test", {}).get(weights, {}).items():
+            if name != "epoch":
+                row[f"{prefix}_top1_error_{name}"] = f"{figures['top1_error']:.4f}"
+    return row
+
+
+def summary_table(rows: list[dict[str, str]]) -> str:
+    """The rows of :func:`write_summary` as aligned text."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    errors = [key for start in ("top1_error_", "test_top1_error_") for key in keys if key.startswith(start)]
+    header = [
+        "run",
+        "state",
+        "epochs",
+        *(_error_title(key) for key in errors),
+        "minutes",
+        "MiB",
+    ]
+    shown = []
+    for row in rows:
+        figures = [f"{float(row[key]):.2f}" if row.get(key) else "-" for key in errors]
+        minutes = f"{float(row['seconds']) / 60:.1f}" if row["seconds"] else "-"
+        shown.append(
+            [
+                row["job"],
+                row["status"],
+                row["epochs"] or "-",
+                *figures,
+                minutes,
+                row["peak_memory_mib"] or "-",
+            ]
+        )
+    return table(shown, header)
+
+
+def _error_title(key: str) -> str:
+    before, _, name = key.partition("top1_error_")
+    return f"{before.replace('_', ' ')}error at {name}, %"

@@ -1,0 +1,209 @@
+"""From the words of ``sppcls search`` to what is drawn, what is fixed, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sppcls.config.checks import check_values
+from sppcls.config.schema import hydra_word, key
+from sppcls.errors import ConfigError
+from sppcls.sweeps.overrides import (
+    composed,
+    identity,
+    key_of,
+    read_named,
+    refuse_cell_keys,
+    short_key,
+    split_words,
+)
+from sppcls.sweeps.plan import CELL, safe_name
+from sppcls.sweeps.search.parameters import Choices, Range, check_parameter, draws, read_parameter
+
+_KEYS = ("fixed", "cells", "params", "n_trials", "objective", "pruner", "sampler")
+_SHAPE = "must hold params: {key: [choices] or {low: , high: , log: , step: }}; it may hold fixed: [words], " \
+    "cells: {name: [words]}, n_trials, objective, pruner and sampler"  # fmt: skip
+
+# Keys that a search cannot take, given or drawn.
+_RESERVED = {
+    "run_name": "a search names its runs itself; name=... names the search",
+    "ckpt_path": "the same command again goes on with the search",
+}
+
+# Keys that a search cannot draw.
+_NOT_DRAWN = {
+    "seed": "the best of several seeds is luck; train the best values with several seeds instead",
+    "trainer.max_epochs": "trials are compared epoch by epoch, so they need the same number of epochs",
+    "name": "it changes nothing that a run learns",
+    "runs_dir": "it changes nothing that a run learns",
+}
+
+
+@dataclass
+class PrunerSettings:
+    """Stopping trials early."""
+
+    name: str = key(
+        "median: worse than the median of the finished trials at the same epoch", choices=("median", "none")
+    )
+    startup_trials: int = key("trials that have to finish before any is stopped", low=1)
+    warmup_epochs: int = key("epochs that every trial may run", low=0)
+
+
+@dataclass
+class SamplerSettings:
+    """Drawing values."""
+
+    name: str = key("tpe: Optuna's, learns from the trials before; random", choices=("tpe", "random"))
+    seed: int = key("seed of the draws", low=0, high=2**31 - 1)
+    startup_trials: int = key("random draws before tpe begins", low=0)
+
+
+@dataclass
+class Settings:
+    """How a search is done."""
+
+    n_trials: int = key("trials to be done in total, such as n_trials=40", low=1)
+    objective: str = key("validation column of metrics.csv that is to be small after the last epoch")
+    pruner: PrunerSettings = field(default_factory=PrunerSettings)
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+
+
+_DEFAULTS: dict[str, Any] = {
+    "objective": "val/top1_error",
+    "pruner": {"name": "median", "startup_trials": 5, "warmup_epochs": 2},
+    "sampler": {"name": "tpe", "seed": 0, "startup_trials": 10},
+}
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search before anything runs.
+
+    Attributes:
+        name: of its folder.
+        runs_dir: where the folder belongs.
+        identity: equal for commands that go on with the same search.
+        words: the words it was made from.
+        constant: words of every trial.
+        cells: words by the values of the parameter ``cell``.
+        params: what is drawn, by key.
+        settings: how.
+        config_dir: folder with more configs.
+    """
+
+    name: str
+    runs_dir: Path
+    identity: str
+    words: list[str]
+    constant: list[str]
+    cells: dict[str, list[str]]
+    params: dict[str, Choices | Range]
+    settings: Settings
+    config_dir: str | None
+
+    def trial_words(self, values: Mapping[str, Any]) -> list[str]:
+        """The words of ``python train.py`` that make the run of some drawn values."""
+        words = list(self.constant)
+        for name, value in values.items():
+            if name == CELL:
+                words += self.cells[value]
+            elif isinstance(self.params[name], Choices):
+                words.append(f"{name}={value}")
+            else:
+                words.append(hydra_word(name, value))
+        return words
+
+
+def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPlan:
+    """What ``sppcls search <words>`` looks for.
+
+    Args:
+        words: ``key=value`` words. ``+search=NAME`` takes a file of ``conf/search``; a key with several values
+            (``pyramid=l421,l321``) or a range (``optimizer.lr=tag(log,interval(0.001,0.1))``) is drawn.
+        config_dir: a folder with more configs; its ``search/`` counts too.
+
+    Raises:
+        ConfigError: one line that names the word or key.
+    """
+    name, own, hydra_words = split_words(words, "search")
+    if hydra_words:
+        raise ConfigError(f"{hydra_words[0]}: a search runs its trials itself, one after the other")
+    file = read_named("search", name, config_dir, _KEYS, _SHAPE) if name is not None else {}
+    fixed, cells, params = file.get("fixed", []), file.get("cells", {}), file.get("params", {})
+    of_settings = [
+        w for w in own if key_of(w).partition(".")[0] in ("n_trials", "objective", "pruner", "sampler")
+    ]
+    own = [w for w in own if w not in of_settings]
+    for word in [*fixed, *own, *(f"{drawn}=" for drawn in params)]:
+        if key_of(word) in _RESERVED:
+            raise ConfigError(f"{word}: {_RESERVED[key_of(word)]}")
+    refuse_cell_keys(own, cells, f"search={name}")
+    given = {key_of(word) for word in own}
+    constant, space = draws([*(w for w in fixed if key_of(w) not in given), *own])
+    if cells:
+        space[CELL] = Choices(tuple(cells))
+    for key_name, values in params.items():
+        if key_name not in given:
+            space[key_name] = read_parameter(str(key_name), values)
+    if not space:
+        raise ConfigError(
+            "nothing to search: add +search=small, or give a key several values or a range, "
+            "such as 'optimizer.lr=tag(log,interval(0.001,0.1))'; see sppcls search --help"
+        )
+    settings = _settings(file, of_settings)
+    base = composed(constant, config_dir)
+    for key_name, what in space.items():
+        if key_name in _NOT_DRAWN or key_name.startswith("log."):
+            reason = _NOT_DRAWN.get(key_name, "it changes nothing that a run learns")
+            raise ConfigError(f"{key_name}: cannot be searched: {reason}")
+        if key_name != CELL:
+            space[key_name] = check_parameter(key_name, what, constant, config_dir)
+    if not any(key_of(word) == "name" for word in own):
+        parts = [name] if name is not None else [str(base["name"]), *(short_key(key) for key in space)]
+        base["name"] = "-".join(dict.fromkeys(parts))
+    plain = {key: [type(what).__name__, asdict(what)] for key, what in space.items()}
+    return SearchPlan(
+        name=safe_name(str(base["name"])),
+        runs_dir=Path(str(base["runs_dir"])),
+        identity=identity(base, list(space), [cells, yaml.safe_dump(_lists(plain)), settings.objective]),
+        words=list(words),
+        constant=constant,
+        cells=cells,
+        params=space,
+        settings=settings,
+        config_dir=config_dir,
+    )
+
+
+def _lists(value: Any) -> Any:
+    """Tuples as lists, which YAML writes plainly."""
+    if isinstance(value, dict):
+        return {k: _lists(v) for k, v in value.items()}
+    return [_lists(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _settings(file: Mapping[str, Any], words: Sequence[str]) -> Settings:
+    """The settings of the file, changed by words such as ``n_trials=40`` and ``pruner=none``."""
+    plain: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in _DEFAULTS.items()}
+    for name in ("n_trials", "objective", "pruner", "sampler"):
+        value = file.get(name)
+        if isinstance(value, dict) and isinstance(plain.get(name), dict):
+            plain[name] |= value
+        elif value is not None:
+            plain[name] = value
+    for word in words:
+        name, _, text = word.lstrip("+").partition("=")
+        value = yaml.safe_load(text) if text.strip() else text
+        group, _, last = name.partition(".")
+        if last and isinstance(plain.get(group), dict):
+            plain[group][last] = value
+        elif not last and isinstance(plain.get(group), dict):
+            plain[group]["name"] = value  # pruner=none is pruner.name=none
+        else:
+            plain[name] = value
+    return check_values(Settings, plain)

@@ -1,0 +1,161 @@
+"""The command line as a user meets it: real processes, their output and exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sppcls import compose
+from sppcls.cli.main import main
+from sppcls.config.compose import conf_dir, group_choices
+from sppcls.config.schema import as_dict
+from sppcls.engine.plan import plan
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def sppcls(*words: str, cwd: Path, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sppcls.cli.main", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_help_lists_every_group_choice_and_key(tmp_path: Path) -> None:
+    done = sppcls("train", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 120
+    for group, choices in group_choices().items():
+        for choice in choices:
+            assert re.search(rf"\b{re.escape(choice)}\b", done.stdout), f"{group}={choice}"
+    for group, keys in as_dict(compose([])).items():
+        for key in keys if isinstance(keys, dict) else []:
+            assert f"{group}.{key}=" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"]])
+def test_without_a_command(words: list[str], tmp_path: Path) -> None:
+    done = sppcls(*words, cwd=tmp_path)
+    assert done.returncode == (0 if words else 2)
+    assert "sppcls" in done.stdout
+
+
+def assert_one_line(status: int, errors: str, message: str, folder: Path) -> None:
+    assert status != 0
+    assert message in errors
+    assert errors.startswith("sppcls: error: ")
+    assert errors.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fly"], "fly: unknown command; choose from train, sizes, "),
+        (["train", "data=folder", "data.root=nowhere"], "nowhere"),
+    ],
+)
+def test_the_program_ends_with_one_line_and_leaves_nothing_behind(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
+    done = sppcls(*words, cwd=tmp_path)
+    assert_one_line(done.returncode, done.stderr, message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "pyramid.level=[4]"], "did you mean 'levels'?"),
+        (["train", "pyramid=none"], "180x180"),
+        (["train", "--epochs", "3"], "--epochs: unknown option (did you mean 'trainer.max_epochs'?)"),
+        (["train", "-m", "resnet18"], "resnet18: give key=value words"),
+        (["train", "ckpt_path=nothing.ckpt"], "nothing.ckpt: no such checkpoint"),
+        (["sizes", "backbone=zf6"], "backbone=zf6: choose from"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status = main(words)
+    assert_one_line(status, capsys.readouterr().err, message, tmp_path)
+
+
+def test_the_plan_shows_what_a_hand_count_gives() -> None:
+    text = plan(
+        compose(["data.num_train=100", "data.batch_size=32", "trainer.max_epochs=3", "scheduler=constant"])
+    )
+    rows = [line.split() for line in text.splitlines()[2:5]]
+    # ceil(100 / 32) = 4 steps of 25 images; 224 and 180 in turn.
+    assert rows == [
+        ["1", "224", "25", "4", "100", "0.01"],
+        ["2", "180", "25", "4", "100", "0.01"],
+        ["3", "224", "25", "4", "100", "0.01"],
+    ]
+    # 13 cells in 6 bins: every bin 3 cells; 10 cells in 6 bins: 2 or 3.
+    assert re.search(r"224 +13 x 13 +6 x 6 +36 +3 x 3 +100 %", text)
+    assert re.search(r"180 +10 x 10 +6 x 6 +36 +2-3 x 2-3 +100 %", text)
+
+
+def test_the_plan_of_sliding_bins_shows_what_they_leave_out() -> None:
+    # Map 10, 6 bins: windows of 2 at stride 1, so 7 of 10 cells of an axis: 49 of 100.
+    text = plan(compose(["pyramid.bins=sliding", "data.num_train=40"]))
+    assert re.search(r"180 +10 x 10 +6 x 6 +36 +2 x 2 +49 %", text)
+
+
+def test_the_installed_package_works_from_any_folder(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    wheels = tmp_path / "wheels"
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    empty.mkdir()
+    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
+        wheel.extractall(installed)
+    assert (installed / "sppcls" / "py.typed").is_file()
+    shipped = {p.relative_to(conf_dir()) for p in conf_dir().rglob("*.yaml")}
+    assert {
+        p.relative_to(installed / "sppcls/conf") for p in (installed / "sppcls/conf").rglob("*.yaml")
+    } == shipped
+    done = sppcls("sizes", "experiment=paper/zf5_single_30bins", "data=shapes", cwd=empty, path=installed)
+    assert done.returncode == 0, done.stderr
+    assert "4 x 4" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["data.batch_sise=4"], ["trainer.max_epochs=0"]])
+def test_help_and_wrong_words_are_answered_without_loading_torch(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from sppcls.cli.main import main; status = main(['train', *sys.argv[1:]]);"
+        "print('torch' in sys.modules, file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == (0 if words == ["--help"] else 1)
+    assert done.stderr.splitlines()[-1] == "False", done.stderr

@@ -49,11 +49,11 @@ def test_a_tier_is_that_of_the_marker_the_file_or_the_folder(suite: pytest.Pytes
     for path, text in {
         "nn/test_a.py": plain + own + part,
         "engine/test_b.py": plain + own,
-        "searching/test_search.py": plain,
-        "searching/test_space.py": plain,
+        "sweeps/search/test_search.py": plain,
+        "sweeps/search/test_space.py": plain,
         "long/test_c.py": plain,
     }.items():
-        (suite.path / path).parent.mkdir(exist_ok=True)
+        (suite.path / path).parent.mkdir(parents=True, exist_ok=True)
         (suite.path / path).write_text(text)
     by_tier = {tier: collected(suite, "-m", tier) for tier in TIERS}
     assert by_tier == {
@@ -62,13 +62,13 @@ def test_a_tier_is_that_of_the_marker_the_file_or_the_folder(suite: pytest.Pytes
             "nn/test_a.py::test_unit",
             "nn/test_a.py::test_part[1]",
             "engine/test_b.py::test_unit",
-            "searching/test_space.py::test_plain",
+            "sweeps/search/test_space.py::test_plain",
         },
         "run": {
             "nn/test_a.py::test_run",
             "engine/test_b.py::test_plain",
             "engine/test_b.py::test_run",
-            "searching/test_search.py::test_plain",
+            "sweeps/search/test_search.py::test_plain",
         },
         "long": {
             "nn/test_a.py::test_long",

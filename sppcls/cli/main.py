@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from sppcls import __version__
 from sppcls._util.console import one_line
+from sppcls._version import __version__
 from sppcls.errors import SppclsError
 
 # Each is a module of sppcls.cli with a function ``run``.

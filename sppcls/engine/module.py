@@ -16,9 +16,9 @@ from sppcls.data import Batch
 from sppcls.data.seeding import derive
 from sppcls.data.sizes import Size, SizeSchedule, size_label
 from sppcls.data.transforms import prepare_batch
-from sppcls.engine.callbacks.mistakes import Mistakes
 from sppcls.engine.learning_rate import Plateau, lr_factor
 from sppcls.engine.metrics import ErrorCounter
+from sppcls.engine.mistakes import Mistakes
 from sppcls.engine.optimizer import make_optimizer
 from sppcls.errors import CheckpointError, DataError, SppclsError
 

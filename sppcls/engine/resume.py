@@ -1,4 +1,4 @@
-"""From which checkpoint a run goes on, and what a crash has left undone beside it."""
+"""From which checkpoint a run goes on, whether it may, and what a crash has left undone beside it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.connectors import checkpoint_connector
 
 from sppcls._util.files import link_or_copy, replacing
+from sppcls._util.out_of_memory import is_out_of_memory
 from sppcls.config.compose import to_yaml
 from sppcls.config.schema import Config
+from sppcls.data.classes import check_classes
 from sppcls.engine.module import ClassificationModule
-from sppcls.engine.user_errors import is_out_of_memory
+from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
+from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import DamagedError, read_checkpoint
 from sppcls.runs.folder import BEST, CONFIG, LAST, PREVIOUS, checkpoints_in, own_checkpoints
+from sppcls.runs.model_info import resume_problem
 
 
 class Resume(NamedTuple):
@@ -204,3 +208,76 @@ def restoring_problem(error: Exception) -> str | None:
     ):
         return None
     return f"damaged: its state is not as sppcls writes it ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+
+
+def check_resume(
+    checkpoint: dict[str, Any], card: dict[str, Any], net: SPPClassifier, path: str | Path
+) -> None:
+    """Refuse to resume a run from the checkpoint of another one.
+
+    Args:
+        checkpoint: what :func:`~sppcls.runs.checkpoint.read_checkpoint` has read from ``path``.
+        card: that of the run which is to go on.
+        net: its network.
+        path: named in the error.
+
+    Raises:
+        CheckpointError: naming the first part of the network, the class, or the optimiser's part that differs, or
+            what is no state of a run.
+    """
+    if problem := resume_problem(checkpoint):
+        raise CheckpointError(f"{path}: {problem}")
+    old = checkpoint["sppcls"]
+    if old["config"]["ema"]["enabled"] != card["config"]["ema"]["enabled"]:
+        raise CheckpointError(
+            f"{path}: ema.enabled is {_show(old['config']['ema']['enabled'])} there; it cannot change in a run"
+        )
+    # A pyramid takes any size, so the sizes of a run may change; without one they may not.
+    any_size = card["architecture"]["pyramid"]["levels"] is not None
+    for part, new_value in card["architecture"].items():
+        old_value = old["architecture"].get(part)
+        if part == "num_classes" or old_value == new_value or (part == "input_size" and any_size):
+            continue  # the class lists below say the first better
+        if isinstance(new_value, dict) and isinstance(old_value, dict):
+            for name, value in new_value.items():
+                if old_value.get(name) != value and name not in ("weights", "dropout"):
+                    raise CheckpointError(
+                        f"{path}: another network: {part}.{name} is {_show(old_value.get(name))} there, "
+                        f"{_show(value)} in this config"
+                    )
+        elif part != "init":
+            raise CheckpointError(
+                f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
+            )
+    check_classes(old["classes"], card["classes"], path)
+    epochs = card["config"]["trainer"]["max_epochs"]
+    if checkpoint["epoch"] >= epochs:
+        raise CheckpointError(
+            f"{path}: written in epoch {checkpoint['epoch'] + 1}; trainer.max_epochs={epochs} must be at least "
+            f"{checkpoint['epoch'] + 1}"
+        )
+    # What one rule keeps of the steps so far is nothing that another one can use.
+    names = [given["config"]["optimizer"]["name"] for given in (old, card)]
+    if names[0] != names[1]:
+        raise CheckpointError(
+            f"{path}: optimizer.name is {_show(names[0])} there, {names[1]} in this config; it cannot change in a run "
+            f"(a new run begins with these convolutions by backbone.weights={path})"
+        )
+    (optimizer,) = checkpoint["optimizer_states"]
+    saved = [len(group["params"]) for group in optimizer["param_groups"]]
+    own = [len(group) for group in parameter_groups(net)]
+    if saved != own:
+        raise CheckpointError(
+            f"{path}: the optimizer has groups of {saved} parameters there, of {own} in this version of sppcls"
+        )
+    parameters = [parameter for group in parameter_groups(net) for parameter in group]
+    for number, kept in optimizer["state"].items():
+        for slot, value in kept.items():
+            if value.shape != (() if slot == "step" else parameters[number].shape):
+                raise CheckpointError(f"{path}: damaged: optimizer_states is not as sppcls writes it")
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

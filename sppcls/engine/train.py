@@ -14,8 +14,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
 
-from sppcls import __version__
 from sppcls._util.console import say, say_to_log, start_console
+from sppcls._version import __version__
 from sppcls.config.build import (
     build_network,
     check_batch,
@@ -45,6 +45,7 @@ from sppcls.engine.resume import (
     Going,
     Resume,
     check_processes,
+    check_resume,
     find_again,
     find_resume,
     repair,
@@ -64,7 +65,7 @@ from sppcls.engine.summary import (
 from sppcls.engine.user_errors import explain, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
-from sppcls.runs.checkpoint import AtomicCheckpointIO, check_resume, make_card
+from sppcls.runs.checkpoint import AtomicCheckpointIO, make_card
 from sppcls.runs.folder import (
     BEST,
     CONFIG,

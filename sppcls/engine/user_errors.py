@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from sppcls.data.stream import loader_problem
 from sppcls.errors import DataError, Interrupted, SppclsError
 from sppcls.runs.folder import LAST
@@ -25,18 +23,6 @@ _WRITING = (
     errno.EIO,
     errno.ESTALE,
 )
-
-
-# Messages of torch's CPU allocator, of C++, cuBLAS, and oneDNN, whose scratch memory is its own.
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED",
-          "could not create a primitive")  # fmt: skip
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out: Python's own, torch's on a GPU, or that of its CPU allocator."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def explain(error: Exception, folder: Path | None) -> SppclsError | None:

@@ -18,17 +18,15 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-import sppcls
 from sppcls._util.files import link_or_copy
-from sppcls.data.classes import check_classes
+from sppcls._util.out_of_memory import is_out_of_memory
+from sppcls._version import __version__
 from sppcls.data.stream import LOADER_DIED
-from sppcls.engine.optimizer import parameter_groups
-from sppcls.engine.user_errors import is_out_of_memory
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier, build_classifier
 from sppcls.nn.weights import is_archive, load_data_only
 from sppcls.runs.folder import LAST, PREVIOUS
-from sppcls.runs.model_info import card_problem, resume_problem
+from sppcls.runs.model_info import card_problem
 
 FORMAT = 1
 
@@ -60,7 +58,7 @@ def make_card(
     """
     return {
         "format": FORMAT,
-        "version": sppcls.__version__,
+        "version": __version__,
         "architecture": architecture,
         "classes": list(classes),
         "mean": list(mean),
@@ -129,7 +127,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if card.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: format {card.get('format')} written by sppcls {card.get('version')}; "
-            f"this is sppcls {sppcls.__version__}, which reads format {FORMAT}"
+            f"this is sppcls {__version__}, which reads format {FORMAT}"
         )
     if problem := card_problem(checkpoint):
         raise CheckpointError(f"{path}: {problem}")
@@ -192,79 +190,6 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     if str(map_location) != "cpu":
         net.to(map_location)
     return net.eval()
-
-
-def check_resume(
-    checkpoint: dict[str, Any], card: dict[str, Any], net: SPPClassifier, path: str | Path
-) -> None:
-    """Refuse to resume a run from the checkpoint of another one.
-
-    Args:
-        checkpoint: what :func:`read_checkpoint` has read from ``path``.
-        card: that of the run which is to go on.
-        net: its network.
-        path: named in the error.
-
-    Raises:
-        CheckpointError: naming the first part of the network, the class, or the optimiser's part that differs, or
-            what is no state of a run.
-    """
-    if problem := resume_problem(checkpoint):
-        raise CheckpointError(f"{path}: {problem}")
-    old = checkpoint["sppcls"]
-    if old["config"]["ema"]["enabled"] != card["config"]["ema"]["enabled"]:
-        raise CheckpointError(
-            f"{path}: ema.enabled is {_show(old['config']['ema']['enabled'])} there; it cannot change in a run"
-        )
-    # A pyramid takes any size, so the sizes of a run may change; without one they may not.
-    any_size = card["architecture"]["pyramid"]["levels"] is not None
-    for part, new_value in card["architecture"].items():
-        old_value = old["architecture"].get(part)
-        if part == "num_classes" or old_value == new_value or (part == "input_size" and any_size):
-            continue  # the class lists below say the first better
-        if isinstance(new_value, dict) and isinstance(old_value, dict):
-            for name, value in new_value.items():
-                if old_value.get(name) != value and name not in ("weights", "dropout"):
-                    raise CheckpointError(
-                        f"{path}: another network: {part}.{name} is {_show(old_value.get(name))} there, "
-                        f"{_show(value)} in this config"
-                    )
-        elif part != "init":
-            raise CheckpointError(
-                f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
-            )
-    check_classes(old["classes"], card["classes"], path)
-    epochs = card["config"]["trainer"]["max_epochs"]
-    if checkpoint["epoch"] >= epochs:
-        raise CheckpointError(
-            f"{path}: written in epoch {checkpoint['epoch'] + 1}; trainer.max_epochs={epochs} must be at least "
-            f"{checkpoint['epoch'] + 1}"
-        )
-    # What one rule keeps of the steps so far is nothing that another one can use.
-    names = [given["config"]["optimizer"]["name"] for given in (old, card)]
-    if names[0] != names[1]:
-        raise CheckpointError(
-            f"{path}: optimizer.name is {_show(names[0])} there, {names[1]} in this config; it cannot change in a run "
-            f"(a new run begins with these convolutions by backbone.weights={path})"
-        )
-    (optimizer,) = checkpoint["optimizer_states"]
-    saved = [len(group["params"]) for group in optimizer["param_groups"]]
-    own = [len(group) for group in parameter_groups(net)]
-    if saved != own:
-        raise CheckpointError(
-            f"{path}: the optimizer has groups of {saved} parameters there, of {own} in this version of sppcls"
-        )
-    parameters = [parameter for group in parameter_groups(net) for parameter in group]
-    for number, kept in optimizer["state"].items():
-        for slot, value in kept.items():
-            if value.shape != (() if slot == "step" else parameters[number].shape):
-                raise CheckpointError(f"{path}: damaged: optimizer_states is not as sppcls writes it")
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

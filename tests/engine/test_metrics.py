@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sppcls.engine.callbacks.mistakes import WORST, Mistakes
 from sppcls.engine.metrics import ErrorCounter
+from sppcls.engine.mistakes import WORST, Mistakes
 
 
 def batches(classes: int, sizes: tuple[int, ...], skewed: bool = False) -> list[tuple[torch.Tensor, ...]]:

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from sppcls import __version__
+from sppcls._version import __version__
 from sppcls.cli.common import Parser
 from sppcls.cli.doctor.finding import Finding, as_json, as_text
 from sppcls.cli.doctor.imports import check_imports

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.allocator import give_back_freed_memory, keep_freed_memory
+from sppcls._util.out_of_memory import is_out_of_memory
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sampler import batch_size_at
 from sppcls.data.sizes import Size, size_label
 from sppcls.data.transforms import prepare_batch
 from sppcls.engine.module import ClassificationModule
-from sppcls.engine.user_errors import is_out_of_memory
 from sppcls.errors import SppclsError
 
 # The check costs one step. On a CPU, where memory seldom runs out, it is left out of trainings of fewer.

@@ -19,8 +19,8 @@ from sppcls.data import Batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
 from sppcls.data.transforms import prepare_batch
-from sppcls.engine.callbacks.mistakes import Mistake
 from sppcls.engine.logger import writer_of
+from sppcls.engine.mistakes import Mistake
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ImageError
 

@@ -12,7 +12,6 @@ import textwrap
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,10 +27,8 @@ from torch.nn.functional import interpolate
 from sppcls._util.console import printable
 from sppcls._util.files import replacing
 from sppcls.errors import ConfigError
+from sppcls.inference.explain.attribution import Attribution, LevelSeen
 from sppcls.nn.pyramid import CellRange
-
-if TYPE_CHECKING:
-    from sppcls.inference.explain.explanation import Explanation, LevelSeen
 
 _FOR, _AGAINST, _DROP, _DOTS = "#c4320a", "#1f5fa8", "#a6a6a6", "#ffd21f"
 _PANEL = 2.8  # inches
@@ -40,7 +37,7 @@ _ELONGATED = 6  # aspect from which a photo is stretched to fill its panel
 _PIXELS = 1024  # of a panel on either side: more than twice what it has on paper, for .pdf and .svg
 
 
-def explanation_figure(explanation: Explanation) -> Figure:
+def explanation_figure(explanation: Attribution) -> Figure:
     """A row of what each level looked at, and a row of what it made of it.
 
     Top: the photo with the bins of each level, true to the bin rule (bins that share cells overlap), and a dot on each
@@ -109,7 +106,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
             figure.savefig(temporary, dpi=_DPI)
 
 
-def _title(explanation: Explanation, letters: int) -> str:
+def _title(explanation: Attribution, letters: int) -> str:
     top, *others = [f"{_short(name)} {100 * p:.1f} %" for name, p in explanation.top[:3]]
     for other in others:
         if len(top) + len(other) <= letters:
@@ -117,7 +114,7 @@ def _title(explanation: Explanation, letters: int) -> str:
     return f"{_short(explanation.name, letters)}\n{top}"
 
 
-def _top_title(seen: LevelSeen, explanation: Explanation) -> str:
+def _top_title(seen: LevelSeen, explanation: Attribution) -> str:
     bins, most = seen.bins.numel(), float(seen.activity.max())
     largest = (
         f"{most:.0f} of {explanation.channels} channels" if explanation.mode == "max" else f"mean {most:.2g}"
@@ -125,7 +122,7 @@ def _top_title(seen: LevelSeen, explanation: Explanation) -> str:
     return f"level {seen.label}: {bins} bin{'s' if bins > 1 else ''}\nlargest dot: {largest}"
 
 
-def _caption(explanation: Explanation) -> list[str]:
+def _caption(explanation: Attribution) -> list[str]:
     if explanation.mode == "max":
         dots = "Dots: how many channels have the maximum of a bin in this cell (area)."
     else:
@@ -158,7 +155,7 @@ def _bare(axes: Axes, picture: np.ndarray) -> None:
     axes.set_axis_off()
 
 
-def _outline(axes: Axes, seen: LevelSeen, explanation: Explanation, colour: str, line: float) -> None:
+def _outline(axes: Axes, seen: LevelSeen, explanation: Attribution, colour: str, line: float) -> None:
     step_y, step_x = _cell(explanation)
     for top, bottom in seen.rows:
         for left, right in seen.columns:
@@ -174,7 +171,7 @@ def _outline(axes: Axes, seen: LevelSeen, explanation: Explanation, colour: str,
             )
 
 
-def _dots(axes: Axes, seen: LevelSeen, explanation: Explanation) -> None:
+def _dots(axes: Axes, seen: LevelSeen, explanation: Attribution) -> None:
     step_y, step_x = _cell(explanation)
     activity = seen.activity.numpy().clip(0)
     rows, columns = np.nonzero(activity)
@@ -192,7 +189,7 @@ def _dots(axes: Axes, seen: LevelSeen, explanation: Explanation) -> None:
     )  # fmt: skip
 
 
-def _numbers(axes: Axes, seen: LevelSeen, explanation: Explanation) -> None:
+def _numbers(axes: Axes, seen: LevelSeen, explanation: Attribution) -> None:
     step_y, step_x = _cell(explanation)
     size = min(11.0, 40 / max(len(seen.rows), len(seen.columns)))
     if size < 5:
@@ -213,13 +210,13 @@ def _numbers(axes: Axes, seen: LevelSeen, explanation: Explanation) -> None:
             )
 
 
-def _cell(explanation: Explanation) -> tuple[float, float]:
+def _cell(explanation: Attribution) -> tuple[float, float]:
     """Pixels per cell, down and across."""
     height, width = explanation.image.shape[1:]
     return height / explanation.map_size[0], width / explanation.map_size[1]
 
 
-def _bars(axes: Axes, explanation: Explanation) -> None:
+def _bars(axes: Axes, explanation: Attribution) -> None:
     levels = explanation.levels
     places = np.arange(len(levels))
     contributions = [seen.contribution for seen in levels]

@@ -37,8 +37,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import sppcls
 from sppcls._util.files import check_new_file
+from sppcls._version import __version__
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.data.sizes import Size, as_size, size_label
@@ -197,7 +197,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
         else "no pyramid"
     )
     return {
-        "sppcls_version": sppcls.__version__,
+        "sppcls_version": __version__,
         "network": f"{net.backbone.name}, {pooling}, {type(net.head).__name__}",
         "classes": list(card["classes"]),
         "input": {
@@ -295,4 +295,4 @@ def _sha256(path: Path) -> str:
 
 def _versions(format: str) -> dict[str, str]:
     found = {name: version(name) for name in ("torch", "numpy", *_PACKAGES[format])}
-    return {"sppcls": sppcls.__version__, "python": platform.python_version(), **found}
+    return {"sppcls": __version__, "python": platform.python_version(), **found}

@@ -43,21 +43,21 @@ def with_sppcls(net: SPPClassifier, files: list[Path], workers: int) -> list[str
 
 def plain_loop(net: SPPClassifier, files: list[Path], _: int) -> list[str]:
     """Top-1 classes, one image at a time."""
-    card: Any = net.card
-    side = default_shorter_side(card["val_sizes"][0])
+    model_info: Any = net.model_info
+    side = default_shorter_side(model_info["val_sizes"][0])
     transform = v2.Compose(
         [
             v2.PILToTensor(),
             v2.Resize(side, antialias=True),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(card["mean"], card["std"]),
+            v2.Normalize(model_info["mean"], model_info["std"]),
         ]
     )
     answers = []
     with torch.inference_mode():
         for file in files:
             image = transform(Image.open(file).convert("RGB"))
-            answers.append(card["classes"][int(net(image[None]).argmax())])
+            answers.append(model_info["classes"][int(net(image[None]).argmax())])
     return answers
 
 

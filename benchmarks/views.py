@@ -63,11 +63,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     net = sppcls.load_classifier(args.checkpoint).to(memory_format=torch.channels_last)
-    assert isinstance(net.card, dict)
+    assert isinstance(net.model_info, dict)
     overrides = args.data
-    config = restore({**net.card["config"], "ckpt_path": None}, compose_unchecked(overrides), overrides)
+    config = restore({**net.model_info["config"], "ckpt_path": None}, compose_unchecked(overrides), overrides)
     source = some_of(load_sources(config)[1], args.limit)
-    size = as_size(net.card["val_sizes"][0], "card")
+    size = as_size(net.model_info["val_sizes"][0], "model_info")
 
     def side(label: str, protocol: str, batch_size: int = 32, rule: str | None = None) -> Side:
         views = load_protocol(protocol, rule).at(size)

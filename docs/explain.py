@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("checkpoint", help="best.ckpt or last.ckpt of `python train.py`")
     args = parser.parse_args()
     net = sppcls.load_classifier(args.checkpoint)
-    data = net.card["config"]["data"]
+    data = net.model_info["config"]["data"]
     images = ShapesSource("val", data["num_val"])
     first = images.targets.index(images.classes.index(CLASS))
     picture = Path(__file__).with_suffix(".png")

@@ -46,7 +46,7 @@ def test_a_network_without_a_card(name: str, tmp_path: Path) -> None:
         num_classes=2,
         input_size=(96, 96),
     )
-    with pytest.raises(SppclsError, match=r"^net: has no card .* take it from sppcls\.load_classifier"):
+    with pytest.raises(SppclsError, match=r"^net: has no model_info .* take it from sppcls\.load_classifier"):
         FUNCTIONS[name](net.eval(), tmp_path)
 
 

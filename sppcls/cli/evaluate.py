@@ -56,8 +56,8 @@ def run(words: list[str]) -> int:
             f"--recalibrate: takes training images, so they cannot be tested (--split {args.split})"
         )
     net = load(args.checkpoint, args.device, args.threads)
-    card = net.card
-    saved = {**card["config"], "ckpt_path": None}
+    model_info = net.model_info
+    saved = {**model_info["config"], "ckpt_path": None}
     config = restore(saved, compose_unchecked(args.data), args.data, args.checkpoint)
     config.data.check = False  # an unreadable image is named at the end, and the rest is tested
     named = config.evaluation.protocols or default_protocols(net)
@@ -68,21 +68,21 @@ def run(words: list[str]) -> int:
     protocols = load_protocols(named, args.window_rule)
     sizes = None if args.sizes is None else parse_sizes(args.sizes)
     for protocol in protocols:
-        for size in sizes or [card["val_sizes"][0]]:
+        for size in sizes or [model_info["val_sizes"][0]]:
             protocol.at(as_size(size, "sizes")).check_fits(net)
     if args.recalibrate:
         batch_norms(net)
-    bare = config.data.name == "folder" and holds_class_folders(str(config.data.root), card["classes"])
+    bare = config.data.name == "folder" and holds_class_folders(str(config.data.root), model_info["classes"])
     source: Source
     if bare and args.split == "all":  # nothing is split, so a class may have one image
-        source = labelled_images(str(config.data.root), card["classes"])
-        set_pixel_range(trained_pixel_range(card), source)
+        source = labelled_images(str(config.data.root), model_info["classes"])
+        set_pixel_range(trained_pixel_range(model_info), source)
     else:
         try:
-            train, val, test, found = load_sources(config, card["classes"])
+            train, val, test, found = load_sources(config, model_info["classes"])
         except DataError as error:
             raise DataError(f"{error}; --split all tests all images" if bare else str(error)) from None
-        check_known(card["classes"], train.classes, args.checkpoint)
+        check_known(model_info["classes"], train.classes, args.checkpoint)
         splits = {"val": val, "train": train, **({} if test is None else {"test": test})}
         if args.split not in (*splits, "all"):
             where = f"data.root={config.data.root}" if config.data.root else f"data={config.data.name}"
@@ -90,7 +90,7 @@ def run(words: list[str]) -> int:
                 f"--split {args.split}: {where} has no test images; choose from val, train, all"
             )
         source = JoinedSource(splits) if args.split == "all" else splits[args.split]
-    if line := missing_line(card["classes"], with_classes(source, card["classes"]).targets):
+    if line := missing_line(model_info["classes"], with_classes(source, model_info["classes"]).targets):
         print(one_line(f"sppcls: note: {line}"), file=sys.stderr)
     folder = claim_folder(args.out, Path(args.checkpoint))
 
@@ -129,7 +129,7 @@ def run(words: list[str]) -> int:
             "which the protocols do not use."
         )
     if sizes is not None:
-        trained = [min(size) for size in card["train_sizes"]]
+        trained = [min(size) for size in model_info["train_sizes"]]
         title = Path(args.checkpoint).resolve().parent.name
         print(f"\nCurve: {write_curve(folder, results, trained, title)}")
     print(f"\nPredictions of every image: {folder}")

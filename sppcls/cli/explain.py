@@ -49,12 +49,12 @@ def run(words: list[str]) -> int:
         check_kind(out)
     net = load(args.checkpoint, args.device, args.threads)
     pyramid_of(net, args.checkpoint)
-    card = net.card
+    model_info = net.model_info
     if args.class_name is not None:
-        class_number(card["classes"], args.class_name)
+        class_number(model_info["classes"], args.class_name)
     if args.set is not None:
-        targets = labelled_images(args.set, card["classes"]).targets
-        if line := missing_line(card["classes"], targets):
+        targets = labelled_images(args.set, model_info["classes"]).targets
+        if line := missing_line(model_info["classes"], targets):
             print(one_line(f"sppcls: note: {line}"), file=sys.stderr)
     if out is not None:
         explanation = explain(net, args.photo, args.class_name, args.shorter_side)

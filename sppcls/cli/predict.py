@@ -73,8 +73,8 @@ def run(words: list[str]) -> int:
 
     files = image_files(args.places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
     net = load(args.checkpoint, args.device, args.threads)
-    card = net.card
-    classes = card["classes"]
+    model_info = net.model_info
+    classes = model_info["classes"]
     top = min(args.top, len(classes))
     predictions = predict_files(
         net, files, top=top, shorter_side=args.shorter_side, batch_size=args.batch_size, workers=args.workers

@@ -12,6 +12,7 @@ import yaml
 
 from sppcls._util.files import read_json
 from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure, read_answers
+from sppcls.config.old_versions import upgraded
 from sppcls.errors import DataError
 
 CONFIG, METRICS, RESULT = "config.yaml", "metrics.csv", "result.json"
@@ -149,7 +150,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, kind):
             raise DataError(f"{CONFIG} has no {key}: half-written, or of another version of sppcls")
-    return dict(config)
+    return upgraded(config)
 
 
 def _read_rows(folder: Path, config: dict[str, Any]) -> tuple[list[dict[str, float | None]], list[str]]:

@@ -173,7 +173,7 @@ class PyramidConfig:
         "bins per side of each level, N or [h, w]; null: no SPP, the net's own last pooling"
     )
     mode: str = key("what a bin keeps", choices=POOL_MODES)
-    bins: str = key("rule that divides the map into bins", choices=BIN_RULES)
+    bin_rule: str = key("rule that divides the map into bins", choices=BIN_RULES)
 
 
 @dataclass

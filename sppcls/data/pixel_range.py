@@ -39,9 +39,9 @@ def as_pixel_range(value: object, key: str = "data.pixel_range") -> PixelRange:
     raise ConfigError(f"{key}={value}: must be full, image or [black, white], such as [0,4095]")
 
 
-def trained_pixel_range(card: Mapping[str, Any]) -> PixelRange:
+def trained_pixel_range(model_info: Mapping[str, Any]) -> PixelRange:
     """The range that a network was trained with; checkpoints from before there was a choice had ``full``."""
-    return as_pixel_range(card.get("config", {}).get("data", {}).get("pixel_range", "full"))
+    return as_pixel_range(model_info.get("config", {}).get("data", {}).get("pixel_range", "full"))
 
 
 def to_8_bits(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:

@@ -45,7 +45,7 @@ class ClassificationModule(pl.LightningModule):
         schedule: input size of every step.
         val_sizes: sizes validated at; the first is the main one, whose error is ``val/top1_error``.
         classes: names of the classes.
-        card: what is stored in checkpoints so that they can be used without this module (see ``checkpoint.py``).
+        model_info: what is stored in checkpoints so that they can be used without this module (see ``checkpoint.py``).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ClassificationModule(pl.LightningModule):
         schedule: SizeSchedule,
         val_sizes: list[Size],
         classes: list[str],
-        card: dict[str, Any],
+        model_info: dict[str, Any],
     ) -> None:
         super().__init__()
         self.net = net
@@ -63,7 +63,7 @@ class ClassificationModule(pl.LightningModule):
         self.schedule = schedule
         self.val_sizes = val_sizes
         self.classes = classes
-        self.card = card
+        self.model_info = model_info
         self.plateau = Plateau(config.scheduler.patience, config.scheduler.max_drops)
         self.images_seen = 0
         self.pixels_seen = 0
@@ -219,7 +219,7 @@ class ClassificationModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         counts = self.trainer.strategy.reduce(self.train_errors.counts(), reduce_op="sum")
         assert isinstance(counts, Tensor)
-        checkpoint["sppcls"] = self.card
+        checkpoint["sppcls"] = self.model_info
         checkpoint["sppcls_progress"] = {
             "plateau": self.plateau.state_dict(),
             "images_seen": self.images_seen,

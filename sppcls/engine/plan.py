@@ -90,8 +90,8 @@ def _bins(config: Config, num_classes: int) -> str:
             )
             continue
         pyramid = Pyramid(config.pyramid.levels)
-        ranges = pyramid.cell_ranges((height, width), config.pyramid.bins)
-        seen = pyramid.coverage((height, width), config.pyramid.bins)
+        ranges = pyramid.cell_ranges((height, width), config.pyramid.bin_rule)
+        seen = pyramid.coverage((height, width), config.pyramid.bin_rule)
         for (bins_h, bins_w), (rows_of, columns_of), share in zip(pyramid.levels, ranges, seen, strict=True):
             rows.append(
                 [

@@ -211,13 +211,13 @@ def restoring_problem(error: Exception) -> str | None:
 
 
 def check_resume(
-    checkpoint: dict[str, Any], card: dict[str, Any], net: SPPClassifier, path: str | Path
+    checkpoint: dict[str, Any], model_info: dict[str, Any], net: SPPClassifier, path: str | Path
 ) -> None:
     """Refuse to resume a run from the checkpoint of another one.
 
     Args:
         checkpoint: what :func:`~sppcls.runs.checkpoint.read_checkpoint` has read from ``path``.
-        card: that of the run which is to go on.
+        model_info: that of the run which is to go on.
         net: its network.
         path: named in the error.
 
@@ -228,13 +228,13 @@ def check_resume(
     if problem := resume_problem(checkpoint):
         raise CheckpointError(f"{path}: {problem}")
     old = checkpoint["sppcls"]
-    if old["config"]["ema"]["enabled"] != card["config"]["ema"]["enabled"]:
+    if old["config"]["ema"]["enabled"] != model_info["config"]["ema"]["enabled"]:
         raise CheckpointError(
             f"{path}: ema.enabled is {_show(old['config']['ema']['enabled'])} there; it cannot change in a run"
         )
     # A pyramid takes any size, so the sizes of a run may change; without one they may not.
-    any_size = card["architecture"]["pyramid"]["levels"] is not None
-    for part, new_value in card["architecture"].items():
+    any_size = model_info["architecture"]["pyramid"]["levels"] is not None
+    for part, new_value in model_info["architecture"].items():
         old_value = old["architecture"].get(part)
         if part == "num_classes" or old_value == new_value or (part == "input_size" and any_size):
             continue  # the class lists below say the first better
@@ -249,15 +249,15 @@ def check_resume(
             raise CheckpointError(
                 f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
             )
-    check_classes(old["classes"], card["classes"], path)
-    epochs = card["config"]["trainer"]["max_epochs"]
+    check_classes(old["classes"], model_info["classes"], path)
+    epochs = model_info["config"]["trainer"]["max_epochs"]
     if checkpoint["epoch"] >= epochs:
         raise CheckpointError(
             f"{path}: written in epoch {checkpoint['epoch'] + 1}; trainer.max_epochs={epochs} must be at least "
             f"{checkpoint['epoch'] + 1}"
         )
     # What one rule keeps of the steps so far is nothing that another one can use.
-    names = [given["config"]["optimizer"]["name"] for given in (old, card)]
+    names = [given["config"]["optimizer"]["name"] for given in (old, model_info)]
     if names[0] != names[1]:
         raise CheckpointError(
             f"{path}: optimizer.name is {_show(names[0])} there, {names[1]} in this config; it cannot change in a run "

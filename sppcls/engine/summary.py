@@ -224,7 +224,7 @@ def hyperparameters(
         "sizes": schedule.label,
         "levels": pyramid_label(config),
         "bins": Pyramid(levels).bins if levels else 0,
-        "bin_rule": config.pyramid.bins,
+        "bin_rule": config.pyramid.bin_rule,
         "pool": config.pyramid.mode,
         "backbone": _backbone_label(config),
         "width": config.backbone.width if config.backbone.width is not None else 1.0,

@@ -65,7 +65,7 @@ from sppcls.engine.summary import (
 from sppcls.engine.user_errors import explain, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
-from sppcls.runs.checkpoint import AtomicCheckpointIO, make_card
+from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
 from sppcls.runs.folder import (
     BEST,
     CONFIG,
@@ -167,7 +167,7 @@ class _Run:
         pl.seed_everything(config.seed, verbose=False)
         self.net = build_network(config, len(self.train_source.classes), resumed=classes is not None)
         self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
-        self.card = make_card(
+        self.model_info = make_model_info(
             architecture=self.architecture,
             classes=self.train_source.classes,
             mean=config.data.mean,
@@ -180,7 +180,7 @@ class _Run:
 
     def check(self, resume: Resume) -> None:
         """Refuse to go on from the checkpoint of another run, or with another number of processes."""
-        check_resume(resume.checkpoint, self.card, self.net, resume.path)
+        check_resume(resume.checkpoint, self.model_info, self.net, resume.path)
         datamodule = make_datamodule(self.config, self.schedule, self.train_source, self.val_source)
         steps, limit = (
             len(datamodule.batch_sampler(world=self.devices)),
@@ -220,7 +220,7 @@ class _Run:
             )
         net = self.net.to(memory_format=torch.channels_last)
         module = ClassificationModule(
-            net, config, self.schedule, self.val_sizes, self.train_source.classes, self.card
+            net, config, self.schedule, self.val_sizes, self.train_source.classes, self.model_info
         )
         if config.trainer.compile:
             # A graph for every size, batch size (the last two may differ by one image) and training or not.

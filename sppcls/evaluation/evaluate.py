@@ -28,7 +28,7 @@ from sppcls.evaluation.predictions import Predictions
 from sppcls.evaluation.protocols import Protocol, load_protocols
 from sppcls.evaluation.recalibration import batch_norms, recalibrate
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import card_of
+from sppcls.nn.model_info import model_info_of
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,21 @@ def evaluate(
         >>> for result in sppcls.evaluate(net, "PHOTOS", ["center", "ten_view"]):
         ...     print(result.label, result.predictions.top1_error, result.predictions.top1_interval)
     """
-    card = card_of(net)
+    model_info = model_info_of(net)
     if isinstance(images, (str, os.PathLike)):
-        source: Source = labelled_images(images, card["classes"])
-        set_pixel_range(trained_pixel_range(card), source)
+        source: Source = labelled_images(images, model_info["classes"])
+        set_pixel_range(trained_pixel_range(model_info), source)
     else:
         source = images
-    check_known(card["classes"], source.classes, "the network")
-    source = with_classes(source, card["classes"])
+    check_known(model_info["classes"], source.classes, "the network")
+    source = with_classes(source, model_info["classes"])
     named = default_protocols(net) if protocols is None else protocols
     named = [named] if isinstance(named, str) else named
     values = [p for p in named if isinstance(p, Protocol)]
     values += load_protocols([p for p in named if isinstance(p, str)])
-    regions = [as_size(size, "sizes") for size in (sizes if sizes is not None else [card["val_sizes"][0]])]
+    regions = [
+        as_size(size, "sizes") for size in (sizes if sizes is not None else [model_info["val_sizes"][0]])
+    ]
     for region in regions:
         for protocol in values:
             protocol.at(region).check_fits(net)
@@ -110,7 +112,7 @@ def evaluate(
 
     def test(protocol: Protocol, tested: SPPClassifier, used: int) -> None:
         predictions = evaluate_protocol(
-            tested, source, protocol, card=card, batch_size=batch_size, workers=workers, bar=bar
+            tested, source, protocol, model_info=model_info, batch_size=batch_size, workers=workers, bar=bar
         )
         if split:
             predictions.setting["split"] = split
@@ -125,7 +127,7 @@ def evaluate(
                 other,
                 recalibrate_on,
                 region,
-                card=card,
+                model_info=model_info,
                 images=recalibrate_images,
                 batch_size=batch_size,
                 workers=workers,

@@ -33,7 +33,7 @@ def evaluate_protocol(
     source: Source,
     protocol: Protocol,
     *,
-    card: Mapping[str, Any] | None = None,
+    model_info: Mapping[str, Any] | None = None,
     batch_size: int = 32,
     workers: int = 0,
     keep_scores: bool = False,
@@ -47,7 +47,7 @@ def evaluate_protocol(
         net: its device is used; it is in evaluation mode while it is tested.
         source: images and their true classes.
         protocol: the views.
-        card: ``mean`` and ``std`` of the input and ``classes``; None: ``net.card``, as :func:`sppcls.load_classifier`
+        model_info: ``mean`` and ``std`` of the input and ``classes``; None: ``net.model_info``, as :func:`sppcls.load_classifier`
             leaves it.
         batch_size: views at once. The scores do not depend on it (but for rounding), nor on the order of images.
         workers: processes that read images.
@@ -59,15 +59,15 @@ def evaluate_protocol(
         DataError: no image could be tested, or the network's outputs are no finite numbers.
     """
     protocol.check_fits(net)
-    card = net.card if card is None else card
+    model_info = net.model_info if model_info is None else model_info
     rank, world = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
-    tester = _Tester(net, protocol, card, batch_size)
+    tester = _Tester(net, protocol, model_info, batch_size)
     started = time.perf_counter()
     share = range(rank, len(source), world)
     kept: list[int] = []
-    best = min(KEPT, len(card["classes"]))
+    best = min(KEPT, len(model_info["classes"]))
     tops = [np.empty((0, best), np.int64)], [np.empty((0, best), np.float32)]
-    scores = [np.empty((0, len(card["classes"])), np.float32)]
+    scores = [np.empty((0, len(model_info["classes"])), np.float32)]
     bad: list[str] = []
     loaded = load_each(_Render(source, protocol, _smallest(net)), len(source), workers, share)
     shown = tqdm(loaded, protocol.name, len(share), leave=False, disable=None if bar and rank == 0 else True)
@@ -93,7 +93,7 @@ def evaluate_protocol(
         Predictions(
             protocol.name,
             protocol.setting,
-            list(card["classes"]),
+            list(model_info["classes"]),
             np.array(kept, dtype=np.int64),
             [source.name(i) for i in kept],
             np.array([source.targets[i] for i in kept], dtype=np.int64),
@@ -191,9 +191,9 @@ def _crops(image: Tensor, group: Views, scale: int, region: Size) -> _Crops:
 
 class _Tester:
     def __init__(
-        self, net: SPPClassifier, protocol: Protocol, card: Mapping[str, Any], batch_size: int
+        self, net: SPPClassifier, protocol: Protocol, model_info: Mapping[str, Any], batch_size: int
     ) -> None:
-        self.net, self.protocol, self.card, self.batch_size = net, protocol, card, batch_size
+        self.net, self.protocol, self.model_info, self.batch_size = net, protocol, model_info, batch_size
         self.device = next(net.parameters()).device
         self.center = first_center(net.backbone)
         self.by_scale: dict[int, list[Views]] = {}
@@ -204,7 +204,7 @@ class _Tester:
     def scores(self, images: Sequence[_Rendered]) -> Tensor:
         """Scores of the images averaged over their views, float32 (N, classes)."""
         # Summed in float64, so that the order in which views come does not show.
-        total = torch.zeros(len(images), len(self.card["classes"]), dtype=torch.float64)
+        total = torch.zeros(len(images), len(self.model_info["classes"]), dtype=torch.float64)
         count = torch.zeros(len(images), 1, dtype=torch.float64)
 
         def add(rows: Sequence[int], logits: Tensor) -> None:
@@ -237,10 +237,10 @@ class _Tester:
             seeing = [group for group in groups if flip in group.flips]
             if not seeing:
                 continue
-            feature_map = self.net.feature_map(self._input(x.flip(-1) if flip else x))
+            feature_map = self.net.forward_features(self._input(x.flip(-1) if flip else x))
             for group in seeing:
                 if group.kind == "full":
-                    add(rows, self.net.classify(self.net.pooled(feature_map)))
+                    add(rows, self.net.forward_head(self.net.forward_pool(feature_map)))
                     continue
                 boxes = self._boxes(group, (x.shape[2], x.shape[3]), feature_map)
                 windows = torch.tensor([(i, *box) for i in range(len(rows)) for box in boxes])
@@ -260,11 +260,11 @@ class _Tester:
 
     def _logits(self, x: Tensor) -> Tensor:
         # Not net(x): a compiled network would compile again for every number of views.
-        return self.net.classify(self.net.pooled(self.net.feature_map(x)))
+        return self.net.forward_head(self.net.forward_pool(self.net.forward_features(x)))
 
     def _input(self, x: Tensor) -> Tensor:
         size = (x.shape[2], x.shape[3])
-        return prepare_batch(x.to(self.device), size, self.card["mean"], self.card["std"])
+        return prepare_batch(x.to(self.device), size, self.model_info["mean"], self.model_info["std"])
 
 
 def _shape(item: tuple[int, Tensor]) -> Size:

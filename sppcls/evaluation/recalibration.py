@@ -23,7 +23,7 @@ def recalibrate(
     source: Source,
     size: Size,
     *,
-    card: Mapping[str, Any] | None = None,
+    model_info: Mapping[str, Any] | None = None,
     images: int = 512,
     batch_size: int = 32,
     workers: int = 0,
@@ -34,7 +34,7 @@ def recalibrate(
         net: changed in place; in evaluation mode before and after.
         source: training images; never those that are tested on.
         size: (height, width); the images are cut as the ``center`` protocol cuts them.
-        card: as for :func:`~sppcls.evaluation.evaluate_protocol`.
+        model_info: as for :func:`~sppcls.evaluation.evaluate_protocol`.
         images: how many are used at most, evenly spread over the source.
         batch_size: images whose statistics are taken together; the mean over batches is kept.
 
@@ -50,7 +50,7 @@ def recalibrate(
         net.check_input_size(*size)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    card = net.card if card is None else card
+    model_info = net.model_info if model_info is None else model_info
     device = next(net.parameters()).device
     transform = EvalTransform(size)
     count = min(images, len(source))
@@ -68,10 +68,14 @@ def recalibrate(
                     waiting.append(item.value)
                 # The rest joins the last batch: statistics of a few images would weigh as much as those of many.
                 if len(waiting) == 2 * batch_size:
-                    net(prepare_batch(_stack(waiting[:batch_size], device), size, card["mean"], card["std"]))
+                    net(
+                        prepare_batch(
+                            _stack(waiting[:batch_size], device), size, model_info["mean"], model_info["std"]
+                        )
+                    )
                     used, waiting = used + batch_size, waiting[batch_size:]
             if waiting:
-                net(prepare_batch(_stack(waiting, device), size, card["mean"], card["std"]))
+                net(prepare_batch(_stack(waiting, device), size, model_info["mean"], model_info["std"]))
                 used += len(waiting)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):

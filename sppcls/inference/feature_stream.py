@@ -86,7 +86,7 @@ def stream_features(
     Yields:
         Numbers of the images, in order, and by layer their rows, float32 (n, length).
     """
-    reading = _Reading(paths, view, trained_pixel_range(net.card))
+    reading = _Reading(paths, view, trained_pixel_range(net.model_info))
     training = net.training
     net.eval()
     try:
@@ -115,13 +115,13 @@ def _readable(loaded: Iterable[Loaded[Tensor]], bad: list[str]) -> Iterator[tupl
 
 def _fill(net: SPPClassifier, rows: dict[str, np.ndarray], images: Sequence[Tensor], batch_size: int) -> None:
     """Compute the rows of ``images``."""
-    card = net.card
+    model_info = net.model_info
     device = next(net.parameters()).device
     for batch in same_shape_batches(range(len(images)), lambda i: _shape(images[i]), batch_size):
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", LevelLargerThanMapWarning)
             stacked = torch.stack([images[i] for i in batch]).to(device)
-            x = prepare_batch(stacked, _shape(stacked[0]), card["mean"], card["std"])
+            x = prepare_batch(stacked, _shape(stacked[0]), model_info["mean"], model_info["std"])
             for layer, output in read_layers(net, x, list(rows)).items():
                 rows[layer][batch] = output.float().cpu().numpy()
 

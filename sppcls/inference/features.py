@@ -172,7 +172,7 @@ def write_features(
     seen = choose_view(net, view, shorter_side)
     check_layers(net, [layer], seen.kind)
     images = list_images(folder)
-    card = net.card
+    model_info = net.model_info
     bad: list[str] = []
     kept: list[int] = []
     paths = [images.root / name for name in images.names]
@@ -197,7 +197,7 @@ def write_features(
                 view=np.array(seen.kind),
                 shorter_side=np.array(seen.shorter_side),
                 checkpoint=np.array(checkpoint),
-                sppcls_version=np.array(card["version"]),
+                sppcls_version=np.array(model_info["version"]),
             )
         return Written(len(features), features.shape[1], seen, bad)
 

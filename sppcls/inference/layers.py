@@ -97,9 +97,9 @@ def read_layers(net: SPPClassifier, x: Tensor, layers: Sequence[str]) -> dict[st
     Maps and levels are ordered by channel, row, column. Nothing beyond the last layer asked for is computed.
     """
     with _kept_convolutions(net, layers) as outputs:
-        outputs["map"] = feature_map = net.feature_map(x)
+        outputs["map"] = feature_map = net.forward_features(x)
     if any(layer in _after_map(net) for layer in layers):
-        pooled = net.pooled(feature_map)
+        pooled = net.forward_pool(feature_map)
         outputs |= _levels(net, pooled)
         if any(layer in _head(net) for layer in layers):
             outputs |= net.head.activations(pooled)

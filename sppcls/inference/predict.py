@@ -29,7 +29,7 @@ from sppcls.data.stream import (
 from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.images import Given, given_images, pixels_of
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
-from sppcls.nn.model_info import card_of
+from sppcls.nn.model_info import model_info_of
 
 ShorterSide = int | Literal["native"] | None
 """Pixels; or the image's own; or None for the checkpoint's: 256 for a network of 224."""
@@ -89,7 +89,7 @@ def predict(
     """
     return predict_files(
         net,
-        given_images(places, trained_pixel_range(card_of(net))),
+        given_images(places, trained_pixel_range(model_info_of(net))),
         top=top,
         shorter_side=shorter_side,
         batch_size=batch_size,
@@ -112,7 +112,7 @@ def predict_files(
             raise ConfigError(f"{name}={value}: must be at least {least}")
     if net.training:
         raise ConfigError("the network is in training mode; call net.eval() first")
-    reader = _Reader(files, _transform(net, shorter_side), trained_pixel_range(card_of(net)))
+    reader = _Reader(files, _transform(net, shorter_side), trained_pixel_range(model_info_of(net)))
     # Each worker takes eight images at a time; for fewer, starting one takes longer than it saves.
     workers = min(workers, math.ceil(len(files) / 8)) if len(files) > 8 else 0
     loaded = load_each(reader, len(files), workers)
@@ -131,7 +131,7 @@ def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch
     if shorter_side == "native":
         return partial(resize_whole, shorter_side=None)
     if shorter_side is None:
-        height, width = card_of(net)["val_sizes"][0]
+        height, width = model_info_of(net)["val_sizes"][0]
         return partial(resize_whole, shorter_side=default_shorter_side((height, width)))
     least, most = net.min_input_size, int(MAX_RESIZED_PIXELS**0.5)
     if not least <= shorter_side <= most:
@@ -257,21 +257,23 @@ def _classify(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_F
 
 @torch.inference_mode()
 def _forward(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_Found]:
-    card, device = card_of(net), next(net.parameters()).device
+    model_info, device = model_info_of(net), next(net.parameters()).device
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
     size = (pixels.shape[2], pixels.shape[3])
     part = max(1, _CPU_PIXELS // (size[0] * size[1])) if device.type == "cpu" else len(images)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LevelLargerThanMapWarning)  # of nearly every shape of small images
         pooled = [
-            net.pooled(net.feature_map(prepare_batch(x, size, card["mean"], card["std"])))
+            net.forward_pool(
+                net.forward_features(prepare_batch(x, size, model_info["mean"], model_info["std"]))
+            )
             for x in pixels.split(part)
         ]
-        logits = net.classify(torch.cat(pooled)).cpu().double()
+        logits = net.forward_head(torch.cat(pooled)).cpu().double()
     # A stable sort: equal logits are in the order of the classes, whatever the batch.
     order = logits.argsort(dim=1, descending=True, stable=True)[:, :top]
     probabilities = logits.softmax(1).gather(1, order)
-    names = card["classes"]
+    names = model_info["classes"]
     return [
         (tuple(names[i] for i in numbers), tuple(values), None)
         if np.isfinite(values).all()

@@ -12,7 +12,7 @@ from sppcls.data.stream import resize_to_be_seen
 from sppcls.data.transforms import EvalTransform
 from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import card_of
+from sppcls.nn.model_info import model_info_of
 
 VIEWS = ("full", "crop")
 
@@ -60,8 +60,8 @@ def choose_view(net: SPPClassifier, kind: str | None = None, shorter_side: int |
     Raises:
         ConfigError: an unknown view, whole images for a network of one size, or a side that is too small.
     """
-    card = card_of(net)
-    region: Size = tuple(card["val_sizes"][0])
+    model_info = model_info_of(net)
+    region: Size = tuple(model_info["val_sizes"][0])
     kind = kind or ("full" if net.fixed_size is None else "crop")
     if kind not in VIEWS:
         raise ConfigError(f"view {kind!r}: choose from {', '.join(VIEWS)}")

@@ -46,7 +46,7 @@ def build_classifier(
             the LRN the network was trained with). ``timm`` needs ``model``. Keys that do not apply may be
             None.
         pyramid: ``levels`` (ints or (rows, columns) pairs; None for the backbone's own last pooling),
-            ``mode`` (one of :data:`POOL_MODES`; default ``max``), ``bins`` (one of :data:`BIN_RULES`; default
+            ``mode`` (one of :data:`POOL_MODES`; default ``max``), ``bin_rule`` (one of :data:`BIN_RULES`; default
             ``adaptive``). Without levels there is nothing that another mode or rule could apply to.
         head: ``name`` (one of :data:`HEADS`), ``hidden`` (widths, default none; always none for ``linear``),
             ``dropout`` (default 0).
@@ -73,7 +73,7 @@ def build_classifier(
         (1, 10)
     """
     _check_keys("backbone", backbone, ("name", "width", "norm", "weights", "model"))
-    _check_keys("pyramid", pyramid, ("levels", "mode", "bins"))
+    _check_keys("pyramid", pyramid, ("levels", "mode", "bin_rule"))
     _check_keys("head", head, ("name", "hidden", "dropout"))
     _choice("init", init, INITS)
     if not _is_int(num_classes) or num_classes < 1:
@@ -153,7 +153,7 @@ def _backbone(settings: Mapping[str, Any]) -> Backbone:
 
 def _spp(settings: Mapping[str, Any]) -> SpatialPyramidPooling2d | None:
     chosen = {}
-    for key, default, choices in (("mode", "max", POOL_MODES), ("bins", "adaptive", BIN_RULES)):
+    for key, default, choices in (("mode", "max", POOL_MODES), ("bin_rule", "adaptive", BIN_RULES)):
         value = settings.get(key)
         chosen[key] = _choice(f"pyramid.{key}", default if value is None else value, choices)
         if chosen[key] != default and settings.get("levels", ()) is None:

@@ -15,7 +15,7 @@ _LARGEST_SIDE = 1 << 20  # pixels; where the search for an image that is large e
 
 
 class SPPClassifier(nn.Module):
-    """Images to logits: ``classify(pooled(feature_map(x)))``.
+    """Images to logits: ``forward_head(forward_pool(forward_features(x)))``.
 
     Args:
         backbone: images to feature maps.
@@ -33,7 +33,7 @@ class SPPClassifier(nn.Module):
         (2, 10)
     """
 
-    card: dict[str, Any]
+    model_info: dict[str, Any]
     """What a checkpoint says of the network it holds; set by whoever loads one."""
 
     def __init__(
@@ -52,9 +52,9 @@ class SPPClassifier(nn.Module):
             ValueError: not a batch of images, or images of a size that the network cannot take (see
                 :meth:`check_input_size`).
         """
-        return self.classify(self.pooled(self.feature_map(x)))
+        return self.forward_head(self.forward_pool(self.forward_features(x)))
 
-    def feature_map(self, x: Tensor) -> Tensor:
+    def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) to feature maps (N, C, h, w)."""
         if x.dim() != 4:
             raise ValueError(f"expected a batch of images (N, 3, H, W), got {tuple(x.shape)}")
@@ -67,12 +67,12 @@ class SPPClassifier(nn.Module):
             self.check_input_size(x.shape[2], x.shape[3])
             raise
 
-    def pooled(self, feature_map: Tensor) -> Tensor:
+    def forward_pool(self, feature_map: Tensor) -> Tensor:
         """Maps (N, C, h, w) to vectors (N, length), or to themselves before a fully-convolutional head."""
         return self.pool(feature_map)
 
-    def classify(self, pooled: Tensor) -> Tensor:
-        """What :meth:`pooled` gives, to logits (N, classes)."""
+    def forward_head(self, pooled: Tensor) -> Tensor:
+        """What :meth:`forward_pool` gives, to logits (N, classes)."""
         return self.head(pooled)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
@@ -81,8 +81,8 @@ class SPPClassifier(nn.Module):
         Hidden layers are taken after ReLU, and after dropout while training. With a fully-convolutional head
         they are maps, and there is no ``spp``.
         """
-        feature_map = self.feature_map(x)
-        pooled = self.pooled(feature_map)
+        feature_map = self.forward_features(x)
+        pooled = self.forward_pool(feature_map)
         vector = {} if isinstance(self.head, ConvHead) else {"spp": pooled}
         return {"map": feature_map, **vector, **self.head.activations(pooled)}
 
@@ -90,7 +90,7 @@ class SPPClassifier(nn.Module):
         """Logits (K, classes) of windows of feature maps (He et al. 2015, sec. 3.1.5).
 
         Args:
-            feature_map: (N, C, h, w), from :meth:`feature_map`.
+            feature_map: (N, C, h, w), from :meth:`forward_features`.
             windows: integers (K, 5): map index, top, left, bottom, right in cells; see
                 :func:`~sppcls.nn.pool.windows.pool_windows`.
 
@@ -101,7 +101,7 @@ class SPPClassifier(nn.Module):
             return pool_windows(self.head.logits_map(feature_map), windows, [1], "avg")
         if not isinstance(self.pool, SpatialPyramidPooling2d):
             raise ValueError("windows of any size need a pyramid; this network pools whole maps only")
-        return self.classify(
+        return self.forward_head(
             pool_windows(feature_map, windows, self.pool.pyramid, self.pool.mode, self.pool.bin_rule)
         )
 

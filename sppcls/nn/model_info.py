@@ -8,17 +8,19 @@ from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
 
 
-def card_of(net: object) -> dict[str, Any]:
-    """The card that :func:`sppcls.load_classifier` gives a network.
+def model_info_of(net: object) -> dict[str, Any]:
+    """What a checkpoint says of its network, as :func:`sppcls.load_classifier` gives it.
 
     Raises:
-        ConfigError: something else than a network of sppcls, or one without a card.
+        ConfigError: something else than a network of sppcls, or one without a model_info.
     """
     if not isinstance(net, SPPClassifier):
         raise ConfigError(
             f"net: a {type(net).__name__}, a network of sppcls is needed; take it from sppcls.load_classifier(CHECKPOINT)"
         )
-    card = getattr(net, "card", None)
-    if not isinstance(card, dict):
-        raise ConfigError("net: has no card with classes, mean and std; take it from sppcls.load_classifier")
-    return card
+    model_info = getattr(net, "model_info", None)
+    if not isinstance(model_info, dict):
+        raise ConfigError(
+            "net: has no model_info with classes, mean and std; take it from sppcls.load_classifier"
+        )
+    return model_info

@@ -63,7 +63,7 @@ def bin_bounds(
 def check_bin_rule(rule: str) -> None:
     """Raise ValueError unless ``rule`` is one of :data:`BIN_RULES`."""
     if rule not in BIN_RULES:
-        raise ValueError(f"bins={rule!r}: choose from {', '.join(BIN_RULES)}")
+        raise ValueError(f"bin_rule={rule!r}: choose from {', '.join(BIN_RULES)}")
 
 
 @dataclass(frozen=True, init=False)
@@ -162,7 +162,7 @@ class Pyramid:
         if rule == "sliding":
             for rows, columns in self.larger_than(size):
                 raise ValueError(
-                    f"level {rows}x{columns} with bins='sliding' needs a map of at least {rows}x{columns} "
+                    f"level {rows}x{columns} with bin_rule='sliding' needs a map of at least {rows}x{columns} "
                     f"cells, got {height}x{width}"
                 )
 

@@ -25,7 +25,7 @@ def spatial_pyramid_pool2d(
     x: Tensor,
     levels: Iterable[int | Sequence[int]] | Pyramid,
     mode: str = "max",
-    bins: str = "adaptive",
+    bin_rule: str = "adaptive",
 ) -> Tensor:
     """Pool a feature map over every bin of every level and concatenate the results.
 
@@ -34,7 +34,7 @@ def spatial_pyramid_pool2d(
             ``channels_last`` is several times faster on CPU.
         levels: ints ``n`` (n x n bins) or pairs (rows, columns), or a :class:`Pyramid`.
         mode: ``max`` (the paper), ``avg`` or ``sum`` over the cells of a bin.
-        bins: ``adaptive`` (the paper's appendix), ``sliding`` (its sec. 2.3) or ``padded``; see
+        bin_rule: ``adaptive`` (the paper's appendix), ``sliding`` (its sec. 2.3) or ``padded``; see
             :mod:`sppcls.nn.pyramid`.
 
     Returns:
@@ -58,18 +58,18 @@ def spatial_pyramid_pool2d(
     pyramid = levels if isinstance(levels, Pyramid) else Pyramid(levels)
     check_pool_mode(mode)
     if torch.jit.is_tracing():  # a look at the map's size would be frozen into the graph
-        return pool_traced(x, pyramid.levels, mode, bins)
+        return pool_traced(x, pyramid.levels, mode, bin_rule)
     if x.dim() not in (3, 4):
         raise ValueError(f"expected a map (N, C, H, W) or (C, H, W), got {tuple(x.shape)}")
     check_map(x)
     size = (x.shape[-2], x.shape[-1])
-    pyramid.check_map_size(size, bins)
+    pyramid.check_map_size(size, bin_rule)
     if not torch.compiler.is_compiling():
         for level in pyramid.larger_than(size):
             _warn_larger(level, size)
     if x.dim() == 3:
-        return pool_levels(x.unsqueeze(0), pyramid.levels, mode, bins).squeeze(0)
-    return pool_levels(x, pyramid.levels, mode, bins)
+        return pool_levels(x.unsqueeze(0), pyramid.levels, mode, bin_rule).squeeze(0)
+    return pool_levels(x, pyramid.levels, mode, bin_rule)
 
 
 @cache
@@ -92,7 +92,7 @@ class SpatialPyramidPooling2d(nn.Module):
     Args:
         levels: ints ``n`` (n x n bins) or pairs (rows, columns), or a :class:`Pyramid`.
         mode: ``max`` (the paper), ``avg`` or ``sum`` over the cells of a bin.
-        bins: ``adaptive`` (the paper's appendix), ``sliding`` (its sec. 2.3) or ``padded``.
+        bin_rule: ``adaptive`` (the paper's appendix), ``sliding`` (its sec. 2.3) or ``padded``.
 
     Raises:
         ValueError: unknown mode or rule, or bad levels.
@@ -114,17 +114,17 @@ class SpatialPyramidPooling2d(nn.Module):
         self,
         levels: Iterable[int | Sequence[int]] | Pyramid,
         mode: str = "max",
-        bins: str = "adaptive",
+        bin_rule: str = "adaptive",
     ) -> None:
         super().__init__()
         check_pool_mode(mode)
-        check_bin_rule(bins)
+        check_bin_rule(bin_rule)
         self.pyramid = Pyramid(levels)
         self.levels = self.pyramid.levels
         self._levels = list(self.levels)  # for TorchScript
         self.bins = self.pyramid.bins
         self.mode = mode
-        self.bin_rule = bins
+        self.bin_rule = bin_rule
 
     def output_length(self, channels: int) -> int:
         """Length of the vector pooled from a map of ``channels`` channels."""
@@ -142,4 +142,4 @@ class SpatialPyramidPooling2d(nn.Module):
             return spatial_pyramid_pool2d(x, self.pyramid, self.mode, self.bin_rule)
 
     def extra_repr(self) -> str:
-        return f"levels={self.pyramid.label}, mode={self.mode}, bins={self.bin_rule}"
+        return f"levels={self.pyramid.label}, mode={self.mode}, bin_rule={self.bin_rule}"

@@ -1,6 +1,6 @@
 """Checkpoints: written atomically, read safely, usable without Hydra or Lightning.
 
-A checkpoint is Lightning's own plus ``"sppcls"``, the *card*: plain values that say how to build the network and how
+A checkpoint is Lightning's own plus ``"sppcls"``, the *model_info*: plain values that say how to build the network and how
 to feed it. :func:`load_classifier` needs nothing else.
 """
 
@@ -21,21 +21,23 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from sppcls._util.files import link_or_copy
 from sppcls._util.out_of_memory import is_out_of_memory
 from sppcls._version import __version__
+from sppcls.config.old_versions import upgraded
 from sppcls.data.stream import LOADER_DIED
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier, build_classifier
 from sppcls.nn.weights import is_archive, load_data_only
 from sppcls.runs.folder import LAST, PREVIOUS
-from sppcls.runs.model_info import card_problem
+from sppcls.runs.model_info import model_info_problem
 
-FORMAT = 1
+FORMAT = 2
+_READ = (1, FORMAT)  # format 1: sppcls 0.1
 
 
 class DamagedError(CheckpointError):
     """A file that is no whole checkpoint (any more); one beside it may be."""
 
 
-def make_card(
+def make_model_info(
     *,
     architecture: dict[str, Any],
     classes: list[str],
@@ -121,15 +123,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DamagedError(f"{path}: damaged, cut short or not a checkpoint{found}") from None
     if not isinstance(checkpoint, dict) or "sppcls" not in checkpoint or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
-    card = checkpoint["sppcls"]
-    if not isinstance(card, dict):
+    model_info = checkpoint["sppcls"]
+    if not isinstance(model_info, dict):
         raise CheckpointError(f"{path}: not a checkpoint written by sppcls")
-    if card.get("format") != FORMAT:
+    if model_info.get("format") not in _READ:
         raise CheckpointError(
-            f"{path}: format {card.get('format')} written by sppcls {card.get('version')}; "
-            f"this is sppcls {__version__}, which reads format {FORMAT}"
+            f"{path}: format {model_info.get('format')} written by sppcls {model_info.get('version')}; "
+            f"this is sppcls {__version__}, which reads formats {_READ[0]} to {FORMAT}"
         )
-    if problem := card_problem(checkpoint):
+    for part in ("architecture", "config"):
+        if isinstance(model_info.get(part), dict):
+            model_info[part] = upgraded(model_info[part])
+    if problem := model_info_problem(checkpoint):
         raise CheckpointError(f"{path}: {problem}")
     return checkpoint
 
@@ -154,19 +159,19 @@ def _checksums_agree(path: Path) -> bool:
 def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifier:
     """The trained network of a checkpoint, in evaluation mode.
 
-    With ``ema.enabled`` these are the averaged weights. The checkpoint's card is the attribute ``card``: among others
-    ``card["classes"]``, ``card["mean"]``, ``card["std"]`` (RGB, 0..1) and ``card["train_sizes"]``.
+    With ``ema.enabled`` these are the averaged weights. What it says of itself is the attribute ``model_info``: among others
+    ``model_info["classes"]``, ``model_info["mean"]``, ``model_info["std"]`` (RGB, 0..1) and ``model_info["train_sizes"]``.
 
     Raises:
         CheckpointError: the file is missing, damaged, or its weights do not fit its own description.
 
     Examples:
         >>> net = sppcls.load_classifier("RUN/best.ckpt")
-        >>> net.card["classes"], net.min_input_size
+        >>> net.model_info["classes"], net.min_input_size
     """
     checkpoint = read_checkpoint(path)  # on the CPU: a GPU need not hold the optimiser's state
-    card = checkpoint["sppcls"]
-    architecture = dict(card["architecture"])
+    model_info = checkpoint["sppcls"]
+    architecture = dict(model_info["architecture"])
     # The weights come from the checkpoint; a file of pretrained ones may not even exist any more.
     architecture["backbone"] = {**architecture["backbone"], "weights": None}
     architecture["input_size"] = tuple(architecture["input_size"])
@@ -186,7 +191,7 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{path}: the weights do not fit the network it describes ({reason})") from None
-    net.card = card
+    net.model_info = model_info
     if str(map_location) != "cpu":
         net.to(map_location)
     return net.eval()

@@ -18,6 +18,7 @@ from typing import IO, Any
 import yaml
 
 from sppcls._util.files import read_json, replacing
+from sppcls.config.old_versions import upgraded
 from sppcls.config.schema import Config, as_dict, size_schedule
 from sppcls.errors import ConfigError
 from sppcls.nn import Pyramid
@@ -189,7 +190,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
 def _same_run(folder: Path, config: Config) -> bool:
     try:
         saved = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        return _identity(saved) == _identity(as_dict(config))
+        return _identity(upgraded(saved)) == _identity(as_dict(config))
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 

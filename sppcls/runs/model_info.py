@@ -1,4 +1,4 @@
-"""The card of a checkpoint, and what a run goes on with: whether they have the shape that their readers count on."""
+"""What a checkpoint says of its network, and what a run goes on with: whether they have the shape that their readers count on."""
 
 from __future__ import annotations
 
@@ -22,16 +22,24 @@ _NEEDED = {"sppcls_progress", "epoch", "global_step", "loops", "optimizer_states
 _SLOTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
 
 
-def card_problem(checkpoint: dict[str, Any]) -> str | None:
+def model_info_problem(checkpoint: dict[str, Any]) -> str | None:
     """What is wrong with ``"sppcls"`` and ``"state_dict"`` of a checkpoint; None if nothing is.
 
     A file may come from anywhere, so each value is looked at before it is used.
     """
-    card, weights = checkpoint["sppcls"], checkpoint["state_dict"]
-    missing = {"architecture", "classes", "mean", "std", "train_sizes", "val_sizes", "config"} - card.keys()
+    model_info, weights = checkpoint["sppcls"], checkpoint["state_dict"]
+    missing = {
+        "architecture",
+        "classes",
+        "mean",
+        "std",
+        "train_sizes",
+        "val_sizes",
+        "config",
+    } - model_info.keys()
     if missing:
         return f"incomplete; it lacks {', '.join(sorted(missing))}"
-    config, architecture, classes = card["config"], card["architecture"], card["classes"]
+    config, architecture, classes = model_info["config"], model_info["architecture"], model_info["classes"]
     fits = {
         "architecture": isinstance(architecture, dict)
         and _is_plain(architecture)
@@ -42,10 +50,10 @@ def card_problem(checkpoint: dict[str, Any]) -> str | None:
         and all(isinstance(name, str) for name in classes)
         and isinstance(architecture, dict)
         and len(classes) == architecture.get("num_classes"),
-        "mean": _are_colours(card["mean"]),
-        "std": _are_colours(card["std"]) and min(card["std"]) > 0,
-        "train_sizes": _are_sizes(card["train_sizes"]),
-        "val_sizes": _are_sizes(card["val_sizes"]),
+        "mean": _are_colours(model_info["mean"]),
+        "std": _are_colours(model_info["std"]) and min(model_info["std"]) > 0,
+        "train_sizes": _are_sizes(model_info["train_sizes"]),
+        "val_sizes": _are_sizes(model_info["val_sizes"]),
         "config": isinstance(config, dict)
         and _is_plain(config)
         and all(isinstance(config.get(group, {}), dict) for group in _GROUPS),
@@ -61,7 +69,7 @@ def card_problem(checkpoint: dict[str, Any]) -> str | None:
 
 
 def resume_problem(checkpoint: dict[str, Any]) -> str | None:
-    """Why a checkpoint that :func:`card_problem` has passed is nothing that a run can go on from; None if it is."""
+    """Why a checkpoint that :func:`model_info_problem` has passed is nothing that a run can go on from; None if it is."""
     progress = checkpoint.get("sppcls_progress", {})
     missing = _NEEDED - checkpoint.keys()
     if not missing and isinstance(progress, dict):

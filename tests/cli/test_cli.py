@@ -115,7 +115,7 @@ def test_the_plan_shows_what_a_hand_count_gives() -> None:
 
 def test_the_plan_of_sliding_bins_shows_what_they_leave_out() -> None:
     # Map 10, 6 bins: windows of 2 at stride 1, so 7 of 10 cells of an axis: 49 of 100.
-    text = plan(compose(["pyramid.bins=sliding", "data.num_train=40"]))
+    text = plan(compose(["pyramid.bin_rule=sliding", "data.num_train=40"]))
     assert re.search(r"180 +10 x 10 +6 x 6 +36 +2 x 2 +49 %", text)
 
 

@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
     "data": {"name": "folder", "root": "photos", "batch_size": 8, "workers": 0},
     "sizes": {"kind": "single", "sizes": [96], "period": 1, "step": 1, "val_sizes": None},
     "augment": {"shorter_side": None},
-    "pyramid": {"levels": [3, 2, 1], "mode": "max", "bins": "adaptive"},
+    "pyramid": {"levels": [3, 2, 1], "mode": "max", "bin_rule": "adaptive"},
     "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9},
     "trainer": {"max_epochs": 2, "threads": 1},
     "log": {"images": False},

@@ -69,7 +69,9 @@ def counted(checkpoint: Path, photos: Path, size: int) -> tuple[list[str], list[
         for path in sorted((photos / "test" / name).iterdir()):
             image = view(read_image(path))[None]
             with torch.no_grad():
-                logits = net(prepare_batch(image, (size, size), net.card["mean"], net.card["std"]))
+                logits = net(
+                    prepare_batch(image, (size, size), net.model_info["mean"], net.model_info["std"])
+                )
             names.append(f"{name}/{path.name}")
             right.append(int(logits.argmax()) == label)
     return names, right

@@ -81,7 +81,7 @@ OPTIONS = [
     "pyramid=none sizes=single_224 sizes.sizes=[96]",
     "pyramid=none head=conv head.hidden=[8]",
     "pyramid.mode=avg",
-    "pyramid.bins=padded",
+    "pyramid.bin_rule=padded",
     "pyramid=l4321 head=linear",
     "backbone.norm=lrn_within",
     "backbone.norm=lrn_across",
@@ -100,7 +100,7 @@ def test_every_option_trains_and_does_something(tiny, options: str) -> None:
     assert np.isfinite(figures["loss"])
     assert 0 <= figures["top5_error"] <= figures["top1_error"] <= 100
     net = load_classifier(result["best_checkpoint"])
-    height, width = net.card["val_sizes"][0]
+    height, width = net.model_info["val_sizes"][0]
     assert net(torch.zeros(1, 3, height, width)).shape == (1, 20)
 
 
@@ -197,9 +197,9 @@ def test_val_error_is_that_of_the_saved_network_counted_by_hand(tiny, tmp_path: 
         )
     )
     net = load_classifier(result["last_checkpoint"])
-    mean, std = (torch.tensor(net.card[k]).view(3, 1, 1) for k in ("mean", "std"))
+    mean, std = (torch.tensor(net.model_info[k]).view(3, 1, 1) for k in ("mean", "std"))
     wrong, losses = 0, []
-    for number, name in enumerate(net.card["classes"]):
+    for number, name in enumerate(net.model_info["classes"]):
         for path in sorted((root / "val" / name).glob("*.png")):
             x = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255
             with torch.no_grad():
@@ -386,7 +386,7 @@ def test_class_names_that_are_no_plain_text_do_not_stop_a_run(tiny, tmp_path: Pa
     ]
     result = train(compose(tiny(*words)))
     assert "could not be drawn" not in capsys.readouterr().out
-    assert load_classifier(result["last_checkpoint"]).card["classes"] == ["$5_vs_$10", "größe 中文"]
+    assert load_classifier(result["last_checkpoint"]).model_info["classes"] == ["$5_vs_$10", "größe 中文"]
 
 
 def test_the_word_to_resume_with_can_be_pasted() -> None:

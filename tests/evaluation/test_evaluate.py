@@ -97,7 +97,7 @@ def test_three_lines_of_python(run) -> None:
 
 
 def net_words(net) -> list[str]:
-    data = net.card["config"]["data"]
+    data = net.model_info["config"]["data"]
     return [f"data.num_train={data['num_train']}", f"data.num_val={data['num_val']}"]
 
 
@@ -207,10 +207,10 @@ def test_what_was_found_is_kept_when_the_rest_cannot_be(checkpoint, tmp_path, mo
 
 def test_a_folder_of_classes_in_python(run, tmp_path) -> None:
     net = sppcls.load_classifier(run / "last.ckpt")
-    save_folder(tmp_path, net.card["classes"])
+    save_folder(tmp_path, net.model_info["classes"])
     for folder in (tmp_path, tmp_path / "val"):
         assert len(evaluate(net, folder, ["center"])[0].predictions) == 40
-    os.rename(tmp_path / "val" / net.card["classes"][3], tmp_path / "val" / "zebra")
+    os.rename(tmp_path / "val" / net.model_info["classes"][3], tmp_path / "val" / "zebra")
     with pytest.raises(CheckpointError, match="only in the data: zebra"):
         evaluate(net, tmp_path, ["center"])
 
@@ -253,7 +253,7 @@ def test_recalibrated_statistics_are_those_of_the_images(run) -> None:
 
     chosen = [EvalTransform((80, 80))(source.image(i * len(source) // 12)) for i in range(12)]
     x = torch.stack(chosen).numpy() / 255.0
-    mean, std = (np.array(net.card[k]).reshape(3, 1, 1) for k in ("mean", "std"))
+    mean, std = (np.array(net.model_info[k]).reshape(3, 1, 1) for k in ("mean", "std"))
     with torch.no_grad():
         y = net.backbone.layers.conv1(torch.tensor((x - mean) / std, dtype=torch.float32)).numpy()
     norm = net.backbone.layers.norm1

@@ -62,7 +62,7 @@ def net():
 
 def run(net, source, name, **options):
     options = {"keep_scores": True, **options}
-    return evaluate_protocol(net, source, load_protocol(name).at(SIZE), card=CARD, **options)
+    return evaluate_protocol(net, source, load_protocol(name).at(SIZE), model_info=CARD, **options)
 
 
 def as_input(image: torch.Tensor) -> torch.Tensor:
@@ -125,7 +125,7 @@ def windows(net, image, scale, places, rule) -> list[torch.Tensor]:
     """Softmax of windows, each cut from the map by hand and pooled by torch's own poolings."""
     results = []
     for whole in (resized(image, scale), resized(image, scale).flip(-1)):
-        feature_map = net.feature_map(as_input(whole))
+        feature_map = net.forward_features(as_input(whole))
         seen = []
         for down, right in places:
             top, left = int(down * (whole.shape[1] - 96)), int(right * (whole.shape[2] - 96))
@@ -138,14 +138,14 @@ def windows(net, image, scale, places, rule) -> list[torch.Tensor]:
             )
             cells = feature_map[:, :, y0:y1, x0:x1]
             vector = torch.cat([F.adaptive_max_pool2d(cells, n).flatten(1) for n in (3, 2, 1)], 1)
-            results.append(net.classify(vector).softmax(1))
+            results.append(net.forward_head(vector).softmax(1))
     return results
 
 
 @pytest.mark.parametrize("rule", ["appendix", "report", "released"])
 def test_windows_on_the_feature_map(net, photos, rule) -> None:
     protocol = load_protocol("feature_ten_view", rule).at(SIZE)
-    found = evaluate_protocol(net, photos, protocol, card=CARD, keep_scores=True)
+    found = evaluate_protocol(net, photos, protocol, model_info=CARD, keep_scores=True)
     for i in range(len(photos)):
         expected = torch.cat(windows(net, photos.image(i), 110, CORNERS, rule)).mean(0)
         assert found.scores[i] == pytest.approx(expected.numpy(), abs=1e-5)
@@ -182,7 +182,7 @@ def test_a_fully_convolutional_network(photos) -> None:
     found = run(net, photos, "feature_ten_view")
     views = []
     for whole in (resized(photos.image(1), 110), resized(photos.image(1), 110).flip(-1)):
-        logits = net.head.last(net.head.hidden(net.feature_map(as_input(whole))))  # at every cell
+        logits = net.head.last(net.head.hidden(net.forward_features(as_input(whole))))  # at every cell
         for down, right in CORNERS:
             top, left = int(down * (whole.shape[1] - 96)), int(right * (whole.shape[2] - 96))
             (y0, y1), (x0, x1) = (

@@ -120,9 +120,9 @@ PYRAMIDS = st.one_of(
     st.fixed_dictionaries({
         "levels": LEVELS,
         "mode": st.sampled_from(["max", "avg", "sum"]),
-        "bins": st.sampled_from(["adaptive", "sliding", "padded"]),
+        "bin_rule": st.sampled_from(["adaptive", "sliding", "padded"]),
     }),
-    st.just({"levels": None, "mode": "max", "bins": "adaptive"}),
+    st.just({"levels": None, "mode": "max", "bin_rule": "adaptive"}),
 )  # fmt: skip
 
 # Keys that are drawn together, by their group; the rest one by one.

@@ -77,17 +77,17 @@ def images(worker: Worker) -> Target:
 
 
 def checkpoints(worker: Worker, folder: Path) -> Target:
-    """Checkpoints with other bytes, other members of the zip file, and other values in the card."""
+    """Checkpoints with other bytes, other members of the zip file, and other values in the model_info."""
     path = save_net(folder / "good.ckpt", levels=[2, 1], hidden=(4,))
     good, whole = path.read_bytes(), torch.load(path, weights_only=True)
 
-    def packed(card: Any) -> bytes:
+    def packed(model_info: Any) -> bytes:
         file = io.BytesIO()
-        torch.save({**whole, "sppcls": card}, file)
+        torch.save({**whole, "sppcls": model_info}, file)
         return File(file.getvalue())
 
     plain = json.loads(json.dumps(whole["sppcls"]))
-    # Numbers stay small: a card may ask for a network of any size, and this is no test of the memory.
+    # Numbers stay small: a checkpoint may ask for a network of any size, and this is no test of the memory.
     small = st.one_of(SCALARS.filter(lambda v: not isinstance(v, int) or abs(v) < 1000), VALUES.filter(lambda v: isinstance(v, list | dict)))  # fmt: skip
     cards = misshapen(plain, small).map(packed)
     return Target(

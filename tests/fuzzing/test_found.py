@@ -149,8 +149,8 @@ def test_weights_that_are_no_tensors_and_a_network_too_large_are_one_line(tmp_pa
     torch.save({**checkpoint, "state_dict": {"net.a": 1}}, path)
     with pytest.raises(CheckpointError, match="state_dict is not a mapping"):
         load_classifier(path)
-    card = json.loads(json.dumps(checkpoint["sppcls"]))
-    card["architecture"]["head"]["hidden"] = [10**14]
-    torch.save({**checkpoint, "sppcls": card}, path)
+    model_info = json.loads(json.dumps(checkpoint["sppcls"]))
+    model_info["architecture"]["head"]["hidden"] = [10**14]
+    torch.save({**checkpoint, "sppcls": model_info}, path)
     with pytest.raises(CheckpointError, match="its network cannot be built"):
         load_classifier(path)

@@ -44,7 +44,7 @@ def evil_files(folder: Path, marker: Path) -> list[Path]:
     (folder / "old.ckpt").write_bytes(pickle.dumps(evil, 0))
     torch.save(evil, folder / "zip.ckpt")
     torch.save(evil, folder / "legacy.ckpt", _use_new_zipfile_serialization=False)
-    torch.save({"sppcls": {"format": 1, "classes": evil}, "state_dict": {}}, folder / "card.ckpt")
+    torch.save({"sppcls": {"format": 1, "classes": evil}, "state_dict": {}}, folder / "model_info.ckpt")
     torch.save({"state_dict": {"net.x": evil}, "sppcls": {}}, folder / "weights.ckpt")
     return sorted(folder.glob("*.ckpt"))
 

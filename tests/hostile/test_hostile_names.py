@@ -103,8 +103,8 @@ def test_training_stays_in_its_folder_and_prints_names_as_text(run: tuple[Path, 
     assert r"a\nb" in out
     for text in (out, (folder / "train.log").read_text()):
         assert [c for c in text if not c.isprintable() and c != "\n"] == []
-    card = torch.load(folder / "last.ckpt", weights_only=True)["sppcls"]
-    assert card["classes"] == sorted(CLASSES)
+    model_info = torch.load(folder / "last.ckpt", weights_only=True)["sppcls"]
+    assert model_info["classes"] == sorted(CLASSES)
 
 
 def test_predict_takes_the_names_and_the_shapes(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:

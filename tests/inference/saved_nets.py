@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sppcls.nn import build_classifier
-from sppcls.runs.checkpoint import make_card
+from sppcls.runs.checkpoint import make_model_info
 
 SIZE = 96
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -30,7 +30,7 @@ def save_net(
     width = 0.0625 if backbone in ("zf5", "convnet_star5", "overfeat5", "overfeat7") else None
     architecture = {
         "backbone": {"name": backbone, "width": width, "norm": norm, "weights": None, "model": None},
-        "pyramid": {"levels": levels, "mode": "max", "bins": "adaptive"},
+        "pyramid": {"levels": levels, "mode": "max", "bin_rule": "adaptive"},
         "head": {"name": head, "hidden": list(hidden), "dropout": 0.5},
         "num_classes": 4,
         "input_size": (size, size),
@@ -38,7 +38,7 @@ def save_net(
     }
     torch.manual_seed(0)
     net = build_classifier(**architecture)
-    card = make_card(
+    model_info = make_model_info(
         architecture={**architecture, "input_size": [size, size]},
         classes=["a", "b", "c", "d"],
         mean=MEAN,
@@ -48,7 +48,7 @@ def save_net(
         config={},
     )
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
-    torch.save({"sppcls": card, "state_dict": state}, path)
+    torch.save({"sppcls": model_info, "state_dict": state}, path)
     return path
 
 

@@ -38,7 +38,7 @@ from sppcls.inference.explain.levels import (
     weight_norms,
 )
 from sppcls.nn import Backbone, FCHead, SpatialPyramidPooling2d, SPPClassifier
-from sppcls.runs.checkpoint import make_card
+from sppcls.runs.checkpoint import make_model_info
 
 CLASSES = ["discs", "squares", "triangles"]
 
@@ -47,13 +47,13 @@ CLASSES = ["discs", "squares", "triangles"]
 
 
 def plain_net(
-    levels: Any, mode: str = "max", bins: str = "adaptive", hidden: tuple[int, ...] = ()
+    levels: Any, mode: str = "max", bin_rule: str = "adaptive", hidden: tuple[int, ...] = ()
 ) -> SPPClassifier:
     torch.manual_seed(4)
-    pool = SpatialPyramidPooling2d(levels, mode, bins)
+    pool = SpatialPyramidPooling2d(levels, mode, bin_rule)
     backbone = Backbone("identity", nn.Identity(), 3, 1, nn.AdaptiveMaxPool2d(1))
     net = SPPClassifier(backbone, pool, FCHead(pool.output_length(3), hidden, 3)).eval()
-    net.card = {"classes": CLASSES, "mean": [0.0] * 3, "std": [1.0] * 3, "val_sizes": [[8, 8]]}
+    net.model_info = {"classes": CLASSES, "mean": [0.0] * 3, "std": [1.0] * 3, "val_sizes": [[8, 8]]}
     return net
 
 
@@ -71,10 +71,10 @@ def entries(net: SPPClassifier, cells: np.ndarray) -> Iterator[tuple[int, int, i
                     yield level, c, i, j, slice(top, bottom), slice(left, right)
 
 
-@pytest.mark.parametrize("bins", ["adaptive", "sliding", "padded"])
+@pytest.mark.parametrize("bin_rule", ["adaptive", "sliding", "padded"])
 @pytest.mark.parametrize("mode", ["max", "avg", "sum"])
-def test_a_linear_score_is_split_exactly_by_hand(mode: str, bins: str) -> None:
-    net = plain_net([4, (2, 3), 1], mode, bins)
+def test_a_linear_score_is_split_exactly_by_hand(mode: str, bin_rule: str) -> None:
+    net = plain_net([4, (2, 3), 1], mode, bin_rule)
     image = random_image(9, 14)
     seen = explain(net, image, "squares", shorter_side=9)
     cells = image.numpy() / 255
@@ -97,7 +97,7 @@ def test_a_linear_score_is_split_exactly_by_hand(mode: str, bins: str) -> None:
         assert found.drop == pytest.approx(by_bin.sum(), abs=1e-4), "a linear head: zeroing takes it all away"
     assert seen.score_of_zeros == pytest.approx(bias)
     assert seen.score == pytest.approx(bias + sum(b.sum() for b in in_bins), abs=1e-4)
-    if bins == "sliding":  # 9 rows into 4: windows of 3 every 2; 14 columns into 4: windows of 4 every 3
+    if bin_rule == "sliding":  # 9 rows into 4: windows of 3 every 2; 14 columns into 4: windows of 4 every 3
         assert not seen.levels[0].cells[:, 13].any()
 
 
@@ -188,9 +188,9 @@ def test_weight_norms_by_hand() -> None:
 # -- the picture -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bins", ["adaptive", "sliding", "padded"])
-def test_bins_and_dots_are_drawn_where_they_are(bins: str) -> None:
-    net = plain_net([4, (2, 3)], bins=bins)
+@pytest.mark.parametrize("bin_rule", ["adaptive", "sliding", "padded"])
+def test_bins_and_dots_are_drawn_where_they_are(bin_rule: str) -> None:
+    net = plain_net([4, (2, 3)], bin_rule=bin_rule)
     seen = explain(net, random_image(10, 13), shorter_side=10)
     axes = seen.figure().axes
     assert [a.get_title().splitlines()[0] for a in axes[1:3]] == ["level 4x4: 16 bins", "level 2x3: 6 bins"]
@@ -225,7 +225,10 @@ def test_any_pyramid_and_photo_can_be_drawn(
     levels: Any, mode: str, size: tuple[int, int], tmp_path: Path
 ) -> None:
     net = plain_net(levels, mode)
-    net.card = {**net.card, "classes": ["$a_", "名" * 50, "b\udce9c"]}  # bytes of a folder that are no text
+    net.model_info = {
+        **net.model_info,
+        "classes": ["$a_", "名" * 50, "b\udce9c"],
+    }  # bytes of a folder that are no text
     black = torch.zeros(3, *size, dtype=torch.uint8)
     seen = explain(net, black, shorter_side=min(size))
     seen.save(tmp_path / "seen.png")
@@ -283,11 +286,11 @@ def train_here(
     plain = as_dict(config)
     architecture = {key: plain[key] for key in ("backbone", "pyramid", "head", "init")}
     architecture |= {"num_classes": len(train.classes), "input_size": list(schedule.largest)}
-    card = make_card(
+    model_info = make_model_info(
         architecture=architecture, classes=train.classes, mean=config.data.mean, std=config.data.std,
         train_sizes=list(schedule.training_sizes), val_sizes=sizes, config=plain,
     )  # fmt: skip
-    module = ClassificationModule(net, config, schedule, sizes, train.classes, card)
+    module = ClassificationModule(net, config, schedule, sizes, train.classes, model_info)
     trainer = pl.Trainer(
         default_root_dir=folder,
         max_epochs=config.trainer.max_epochs,
@@ -366,7 +369,9 @@ def errors_by_hand(net: SPPClassifier, photos: Path) -> list[float]:
     for number, file in files:
         region = EvalTransform((96, 96))(read_image(file))[None]
         with torch.no_grad():
-            cells = net.backbone(prepare_batch(region, (96, 96), net.card["mean"], net.card["std"]))
+            cells = net.backbone(
+                prepare_batch(region, (96, 96), net.model_info["mean"], net.model_info["std"])
+            )
             parts = [nn.functional.adaptive_max_pool2d(cells, n).flatten(1) for n in levels]
             for left_out in range(len(levels) + 1):
                 kept = [p * (n != left_out - 1) for n, p in enumerate(parts)]

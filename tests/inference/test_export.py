@@ -31,7 +31,7 @@ from sppcls.nn import (
     SPPClassifier,
     build_classifier,
 )
-from sppcls.runs.checkpoint import load_classifier, make_card
+from sppcls.runs.checkpoint import load_classifier, make_model_info
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -56,7 +56,7 @@ def checkpoint(path: Path, pyramid: dict[str, Any]) -> Path:
     }
     torch.manual_seed(0)
     net = build_classifier(**{**architecture, "input_size": SIZES[0]})  # type: ignore[arg-type]
-    card = make_card(
+    model_info = make_model_info(
         architecture=architecture,
         classes=CLASSES,
         mean=MEAN,
@@ -66,7 +66,7 @@ def checkpoint(path: Path, pyramid: dict[str, Any]) -> Path:
         config={},
     )
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
-    torch.save({"sppcls": card, "state_dict": state}, path)
+    torch.save({"sppcls": model_info, "state_dict": state}, path)
     return path
 
 
@@ -83,8 +83,8 @@ def small_net(*layers: nn.Module, channels: int = 4, pool: nn.Module | None = No
     else:
         head = ConvHead(channels, [], len(CLASSES))
     net = SPPClassifier(trunk, pool, head).eval()  # type: ignore[arg-type]
-    card: dict[str, Any] = {"classes": CLASSES, "mean": MEAN, "std": STD}
-    net.card = {**card, "train_sizes": [[40, 40]], "val_sizes": [[40, 40]]}
+    model_info: dict[str, Any] = {"classes": CLASSES, "mean": MEAN, "std": STD}
+    net.model_info = {**model_info, "train_sizes": [[40, 40]], "val_sizes": [[40, 40]]}
     return net
 
 
@@ -319,7 +319,9 @@ def test_every_pooling_at_every_size_of_map(
         scale = np.abs(expected).max()
         if rule == "adaptive":
             with torch.inference_mode():
-                map_ = net.feature_map(prepare_batch(torch.from_numpy(images), (height, width), MEAN, STD))
+                map_ = net.forward_features(
+                    prepare_batch(torch.from_numpy(images), (height, width), MEAN, STD)
+                )
                 pooled = brute_force(map_.numpy(), levels, mode)
                 truth = net.head(torch.from_numpy(pooled)).numpy()
             np.testing.assert_allclose(expected, truth, rtol=0, atol=1e-5 * scale)
@@ -502,8 +504,8 @@ def test_bad_checkpoints_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_a_network_without_card_is_refused(tmp_path: Path) -> None:
     net = small_net()
-    del net.card
-    with pytest.raises(ConfigError, match=r"has no card .* take it from sppcls\.load_classifier"):
+    del net.model_info
+    with pytest.raises(ConfigError, match=r"has no model_info .* take it from sppcls\.load_classifier"):
         export(net, tmp_path / "net.onnx")
 
 

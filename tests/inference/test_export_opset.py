@@ -39,7 +39,7 @@ def test_a_file_is_as_old_as_its_opset_allows(
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 61, 83), np.uint8)
     logits = session.run(["logits"], {"images": images})[0]
-    mean, std = (torch.tensor(net.card[name]).view(3, 1, 1) for name in ("mean", "std"))
+    mean, std = (torch.tensor(net.model_info[name]).view(3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
         expected = net((torch.from_numpy(images) / 255 - mean) / std)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)

@@ -102,7 +102,7 @@ def test_convolutions_are_taken_after_their_relu(photos: Path, tmp_path: Path, n
 def test_levels_are_adaptive_poolings_of_the_map(net: SPPClassifier, photos: Path) -> None:
     for layer, bins in (("level3", (3, 3)), ("level2x1", (2, 1)), ("level1", (1, 1))):
         found = extract_features(net, photos, layer)
-        truth = [F.adaptive_max_pool2d(net.feature_map(whole(photos / p)), bins) for p in found.paths]
+        truth = [F.adaptive_max_pool2d(net.forward_features(whole(photos / p)), bins) for p in found.paths]
         close(found.features, torch.cat(truth).flatten(1))
 
 
@@ -123,7 +123,7 @@ def test_the_last_convolution_is_the_map(tmp_path: Path, backbone: str) -> None:
     with torch.no_grad():
         outputs = read_layers(net, x, [last, "map"])
         assert torch.equal(outputs[last], outputs["map"])
-        assert torch.equal(outputs["map"], net.feature_map(x).flatten(1))
+        assert torch.equal(outputs["map"], net.forward_features(x).flatten(1))
 
 
 def test_other_networks_have_other_layers(tmp_path: Path) -> None:
@@ -133,7 +133,9 @@ def test_other_networks_have_other_layers(tmp_path: Path) -> None:
     assert layer_names(trunk) == ["map", "pool", "logits"]
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        torch.testing.assert_close(read_layers(trunk, x, ["pool"])["pool"], trunk.feature_map(x).mean((2, 3)))
+        torch.testing.assert_close(
+            read_layers(trunk, x, ["pool"])["pool"], trunk.forward_features(x).mean((2, 3))
+        )
 
     convolutional = load_classifier(save_net(tmp_path / "c.ckpt", levels=None, head="conv", hidden=(5,)))
     assert layer_names(convolutional) == [*[f"conv{n}" for n in range(1, 6)], "map", "fc6", "logits"]
@@ -218,7 +220,7 @@ def test_the_file_holds_everything(
         assert file["classes"].tolist() == truth.classes
         assert (str(file["layer"]), str(file["view"]), int(file["shorter_side"])) == ("spp", "full", WHOLE)
         assert str(file["checkpoint"]) == str(checkpoint)
-        assert str(file["sppcls_version"]) == net.card["version"]  # type: ignore[index]
+        assert str(file["sppcls_version"]) == net.model_info["version"]  # type: ignore[index]
     assert os.listdir(tmp_path) == ["f.npz"]
 
     assert main(words) == 1

@@ -32,7 +32,7 @@ from sppcls.errors import ConfigError, DataError
 from sppcls.inference.predict import Prediction, predict
 from sppcls.inference.predict_text import as_csv, as_json, as_table
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier, build_classifier
-from sppcls.runs.checkpoint import make_card
+from sppcls.runs.checkpoint import make_model_info
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLASSES = ["red", "green", "blue", "grey", "花, \"cut\"", "other"]  # fmt: skip
@@ -54,12 +54,12 @@ def save_checkpoint(path: Path, levels: list[int] | None, size: int = 56) -> Pat
     with torch.no_grad():
         *_, weight, _ = net.head.parameters()
         weight.mul_(20)
-    card = make_card(
+    model_info = make_model_info(
         architecture=architecture, classes=CLASSES, mean=MEAN, std=STD, train_sizes=[(size, size), (48, 48)],
         val_sizes=[(size, size), (48, 48)], config={},
     )  # fmt: skip
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
-    torch.save({"sppcls": card, "state_dict": state}, path)
+    torch.save({"sppcls": model_info, "state_dict": state}, path)
     return path
 
 
@@ -444,8 +444,8 @@ def test_mistakes_in_python_are_told_at_the_call(net: SPPClassifier, checkpoint:
     with pytest.raises(ConfigError, match="training mode"):
         predict(load_classifier(checkpoint).train(), folder)
     bare = load_classifier(checkpoint)
-    del bare.card
-    with pytest.raises(ConfigError, match="no card"):
+    del bare.model_info
+    with pytest.raises(ConfigError, match="no model_info"):
         predict(bare, folder)
 
 

@@ -20,13 +20,13 @@ def net() -> SPPClassifier:
     torch.manual_seed(0)
     made = build_classifier(
         backbone={"name": "zf5", "width": 0.0625, "norm": "batch", "weights": None, "model": None},
-        pyramid={"levels": [2, 1], "mode": "max", "bins": "adaptive"},
+        pyramid={"levels": [2, 1], "mode": "max", "bin_rule": "adaptive"},
         head={"name": "linear", "hidden": [], "dropout": 0.0},
         num_classes=3,
         input_size=(96, 96),
         init="modern",
     )
-    made.card = {
+    made.model_info = {
         "classes": ["a", "b", "c"],
         "mean": [0.5] * 3,
         "std": [0.25] * 3,

@@ -208,10 +208,10 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("pyramid.levels=[0]: 0 is not a level", {"pyramid": {"levels": [0]}}),
     ("pyramid.levels='6321': ", {"pyramid": {"levels": "6321"}}),
     ("pyramid.mode='min': choose from max, avg, sum", {"pyramid": {"levels": [1], "mode": "min"}}),
-    ("pyramid.bins='x': choose from adaptive", {"pyramid": {"levels": [1], "bins": "x"}}),
-    ("pyramid.bins='x': choose from adaptive", {"pyramid": {"levels": None, "bins": "x"}}),
+    ("pyramid.bin_rule='x': choose from adaptive", {"pyramid": {"levels": [1], "bin_rule": "x"}}),
+    ("pyramid.bin_rule='x': choose from adaptive", {"pyramid": {"levels": None, "bin_rule": "x"}}),
     ("pyramid.mode='avg': applies to a pyramid only", {"pyramid": {"levels": None, "mode": "avg"}}),
-    ("pyramid.bins='sliding': applies to a", {"pyramid": {"levels": None, "bins": "sliding"}}),
+    ("pyramid.bin_rule='sliding': applies to a", {"pyramid": {"levels": None, "bin_rule": "sliding"}}),
     ("pyramid.level: no such key", {"pyramid": {"level": [1]}}),
     ("head.name='mlp': choose from fc, linear, conv", {"head": {"name": "mlp"}}),
     ("head.hidden=[0]: must be", {"head": {"name": "fc", "hidden": [0]}}),
@@ -227,7 +227,10 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("input_size=224: must be", {"input_size": 224}),
     ("input_size=10x300: too small for zf5, its feature map", {"input_size": (10, 300)}),
     ("input_size=30x30: too small for zf5 and", {"input_size": (30, 30), "pyramid": {"levels": None}}),
-    ("input_size=90x90: level 6x6", {"input_size": (90, 90), "pyramid": {"levels": [6], "bins": "sliding"}}),
+    (
+        "input_size=90x90: level 6x6",
+        {"input_size": (90, 90), "pyramid": {"levels": [6], "bin_rule": "sliding"}},
+    ),
     ("init='zeros': choose from paper, modern", {"init": "zeros"}),
 ]
 
@@ -257,7 +260,7 @@ def test_pooling_settings_may_be_left_out_or_null(levels: Any) -> None:
             num_classes=5,
             input_size=(224, 224),
         )
-        for pyramid in ({}, {"mode": None, "bins": None}, {"mode": "max", "bins": "adaptive"})
+        for pyramid in ({}, {"mode": None, "bin_rule": None}, {"mode": "max", "bin_rule": "adaptive"})
     ]
     assert len({repr(net.pool) for net in nets}) == 1
     assert levels is None or (nets[1].pool.mode, nets[1].pool.bin_rule) == ("max", "adaptive")

@@ -37,7 +37,7 @@ def test_one_network_takes_any_size(size: tuple[int, int]) -> None:
     images = torch.randn(2, 3, *size)
     logits = net(images)
     assert logits.shape == (2, 7)
-    assert torch.equal(logits, net.classify(net.pooled(net.feature_map(images))))
+    assert torch.equal(logits, net.forward_head(net.forward_pool(net.forward_features(images))))
     logits.sum().backward()
     assert all(p.grad is not None for p in net.parameters())
 
@@ -55,7 +55,7 @@ def test_features_by_layer() -> None:
     }
     assert torch.equal(features["logits"], net(images))
     assert all((features[name] >= 0).all() for name in ("map", "spp", "fc6", "fc7"))
-    assert torch.equal(features["spp"], net.pooled(net.feature_map(images)))
+    assert torch.equal(features["spp"], net.forward_pool(net.forward_features(images)))
 
 
 def test_a_fully_convolutional_net_has_no_pooled_vector() -> None:
@@ -92,10 +92,10 @@ def test_autocast() -> None:
 @pytest.mark.parametrize("mode", ["max", "avg"])
 def test_windows_are_classified_like_crops_of_the_map(mode: str) -> None:
     net = small(mode=mode)
-    map_ = net.feature_map(torch.randn(2, 3, 200, 260))
+    map_ = net.forward_features(torch.randn(2, 3, 200, 260))
     windows = torch.tensor([(0, 0, 0, 8, 9), (1, 2, 3, 11, 15), (0, 1, 1, 9, 10), (1, 0, 0, *map_.shape[2:])])
     expected = [
-        net.classify(net.pooled(map_[i : i + 1, :, top:bottom, left:right]))
+        net.forward_head(net.forward_pool(map_[i : i + 1, :, top:bottom, left:right]))
         for i, top, left, bottom, right in windows.tolist()
     ]
     torch.testing.assert_close(net.forward_windows(map_, windows), torch.cat(expected))
@@ -104,9 +104,9 @@ def test_windows_are_classified_like_crops_of_the_map(mode: str) -> None:
 def test_windows_of_a_fully_convolutional_net() -> None:
     net = small(levels=None, head="conv")
     images = torch.randn(1, 3, 200, 260)
-    map_ = net.feature_map(images)
+    map_ = net.forward_features(images)
     windows = torch.tensor([(0, 0, 0, 3, 5), (0, 0, 0, *map_.shape[2:])])
-    expected = torch.cat([net.classify(map_[:, :, :3, :5]), net(images)])
+    expected = torch.cat([net.forward_head(map_[:, :, :3, :5]), net(images)])
     torch.testing.assert_close(net.forward_windows(map_, windows), expected)
 
 
@@ -156,7 +156,7 @@ def test_images_come_in_batches(levels: Any, shape: tuple[int, ...]) -> None:
 
 
 def test_the_smallest_image_of_large_levels() -> None:
-    net = small(levels=(80,), head="linear", input_size=(1400, 1400), bins="sliding")
+    net = small(levels=(80,), head="linear", input_size=(1400, 1400), bin_rule="sliding")
     side = net.min_input_size
     assert side > 1024
     assert net.backbone.feature_size(side, side) == (80, 80)
@@ -175,7 +175,7 @@ def test_a_fixed_size_that_is_not_square_has_no_smallest_square() -> None:
 
 
 def test_sliding_bins_need_a_map_as_large_as_the_level() -> None:
-    net = small(bins="sliding")
+    net = small(bin_rule="sliding")
     side = net.min_input_size
     assert net.backbone.feature_size(side, side) == (6, 6)
     assert net(torch.zeros(1, 3, side, side)).shape == (1, 7)
@@ -183,7 +183,7 @@ def test_sliding_bins_need_a_map_as_large_as_the_level() -> None:
         ValueError, match=rf"input_size={side - 1}x{side - 1}: level 6x6 .* got 5x5; the smallest"
     ):
         net.check_input_size(side - 1, side - 1)
-    with pytest.raises(ValueError, match="level 6x6 with bins='sliding'"):
+    with pytest.raises(ValueError, match="level 6x6 with bin_rule='sliding'"):
         net(torch.zeros(1, 3, side - 1, side - 1))
 
 
@@ -204,7 +204,7 @@ def test_inner_hooks_see_real_images_only() -> None:
 
 def test_windows_of_the_whole_map_equal_the_image() -> None:
     net, images = small(), torch.randn(1, 3, 224, 180)
-    map_ = net.feature_map(images)
+    map_ = net.forward_features(images)
     whole = torch.tensor([(0, 0, 0, 13, 10)])
-    assert torch.equal(pool_windows(map_, whole, net.pool.levels), net.pooled(map_))  # type: ignore
+    assert torch.equal(pool_windows(map_, whole, net.pool.levels), net.forward_pool(map_))  # type: ignore
     torch.testing.assert_close(net.forward_windows(map_, whole), net(images))

@@ -50,8 +50,8 @@ def _fresh_compiler() -> Iterator[None]:
     [
         {"backbone": {"norm": "lrn_within"}},
         {"backbone": {"norm": "lrn_across"}, "pyramid": {"mode": "avg"}},
-        {"backbone": {"norm": "batch"}, "pyramid": {"bins": "sliding"}},
-        {"backbone": {"norm": "none"}, "pyramid": {"mode": "sum", "bins": "padded"}},
+        {"backbone": {"norm": "batch"}, "pyramid": {"bin_rule": "sliding"}},
+        {"backbone": {"norm": "none"}, "pyramid": {"mode": "sum", "bin_rule": "padded"}},
         {"backbone": {"norm": "none"}, "pyramid": {"levels": None}, "head": {"name": "conv"}},
     ],
     ids=str,

@@ -48,7 +48,7 @@ def test_every_network_starts_at_the_loss_of_guessing(backbone: str) -> None:
     """The heads are made for one map, as to build each trunk ten times takes minutes."""
     net = build(backbone, "l1", "linear").train()
     images = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    feature_map = net.feature_map(images)
+    feature_map = net.forward_features(images)
     pairs = [(pyramid, head) for pyramid in PYRAMIDS for head in ("linear", "fc_small")]
     for pyramid, name in [*pairs, ("l1", "fc"), ("none", "conv")]:
         levels, settings = PYRAMIDS[pyramid]["levels"], HEADS[name]
@@ -130,11 +130,11 @@ def test_a_short_vector_is_not_scaled_up() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_the_scale_multiplies_what_the_head_takes(head: str) -> None:
     net = build("zf5_small", "none" if head == "conv" else "l321", head).eval()
-    pooled = net.pooled(net.feature_map(torch.randn(2, 3, SIDE, SIDE)))
+    pooled = net.forward_pool(net.forward_features(torch.randn(2, 3, SIDE, SIDE)))
     scale = float(net.head.input_scale)
     activations = net.head.activations(pooled)
     net.head.input_scale.fill_(1.0)
-    torch.testing.assert_close(activations["logits"], net.classify(pooled * scale))
+    torch.testing.assert_close(activations["logits"], net.forward_head(pooled * scale))
     for name, expected in net.head.activations(pooled * scale).items():
         torch.testing.assert_close(activations[name], expected)
 
@@ -147,7 +147,7 @@ def test_weights_saved_before_there_was_a_scale_keep_their_outputs() -> None:
     net = build("zf5_small", "l321", "linear").eval()
     images = torch.randn(2, 3, SIDE, SIDE)
     old = {name: value for name, value in net.state_dict().items() if name != "head.input_scale"}
-    pooled = net.pooled(net.feature_map(images))
+    pooled = net.forward_pool(net.forward_features(images))
     expected = F.linear(pooled, old["head.last.weight"], old["head.last.bias"])
     restored = build("zf5_small", "l321", "linear").eval()
     restored.load_state_dict(old)

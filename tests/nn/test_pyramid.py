@@ -67,7 +67,7 @@ def _rows() -> list[Any]:
 def test_sliding_windows_are_those_of_the_table(a: int, n: int, expected: str) -> None:
     pyramid = Pyramid([(n, 1)])
     if expected == "-":
-        with pytest.raises(ValueError, match=rf"level {n}x1 with bins='sliding' .* got {a}x1"):
+        with pytest.raises(ValueError, match=rf"level {n}x1 with bin_rule='sliding' .* got {a}x1"):
             pyramid.cell_ranges((a, 1), "sliding")
         assert pyramid.agrees((a, 1)) == [False]
         return
@@ -149,5 +149,5 @@ def test_refuses_what_is_not_a_list_of_levels(levels: Any) -> None:
 def test_refuses_empty_maps_and_unknown_rules() -> None:
     with pytest.raises(ValueError, match="0x5 map has no cells"):
         Pyramid([1]).cell_ranges((0, 5))
-    with pytest.raises(ValueError, match="bins='ceil': choose from adaptive, sliding, padded"):
+    with pytest.raises(ValueError, match="bin_rule='ceil': choose from adaptive, sliding, padded"):
         Pyramid([1]).coverage((5, 5), "ceil")

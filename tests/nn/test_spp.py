@@ -218,15 +218,15 @@ def test_refuses_bad_arguments() -> None:
         spatial_pyramid_pool2d(x, [1], "median")
     with pytest.raises(ValueError, match="mode='median'"):
         SpatialPyramidPooling2d([1], "median")
-    with pytest.raises(ValueError, match="bins='ceil'"):
-        SpatialPyramidPooling2d([1], bins="ceil")
-    with pytest.raises(ValueError, match="bins='ceil'"):
-        spatial_pyramid_pool2d(x, [1], bins="ceil")
+    with pytest.raises(ValueError, match="bin_rule='ceil'"):
+        SpatialPyramidPooling2d([1], bin_rule="ceil")
+    with pytest.raises(ValueError, match="bin_rule='ceil'"):
+        spatial_pyramid_pool2d(x, [1], bin_rule="ceil")
     with pytest.raises(ValueError, match=r"got \(4, 5\)"):
         spatial_pyramid_pool2d(x[0, 0], [1])
     with pytest.raises(ValueError, match=r"at least one channel, got \(1, 0, 4, 5\)"):
         spatial_pyramid_pool2d(x[:, :0], [1])
     with pytest.raises(ValueError, match="4x0 map has no cells"):
         spatial_pyramid_pool2d(x[..., :0], [1])
-    with pytest.raises(ValueError, match=r"level 6x6 with bins='sliding' needs .* 6x6 cells, got 4x5"):
-        spatial_pyramid_pool2d(x, [6], bins="sliding")
+    with pytest.raises(ValueError, match=r"level 6x6 with bin_rule='sliding' needs .* 6x6 cells, got 4x5"):
+        spatial_pyramid_pool2d(x, [6], bin_rule="sliding")

@@ -91,11 +91,11 @@ def test_refuses_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"at least one channel, got \(1, 0, 5, 5\)"):
         pool_windows(x[:, :0], window, [1])
     for some in (window, window[:0]):
-        with pytest.raises(ValueError, match="bins='ceil': choose from adaptive"):
-            pool_windows(x, some, [1], bins="ceil")
+        with pytest.raises(ValueError, match="bin_rule='ceil': choose from adaptive"):
+            pool_windows(x, some, [1], bin_rule="ceil")
     with pytest.raises(ValueError, match=r"maps \(N, C, H, W\)"):
         pool_windows(x[0], window, [1])
     with pytest.raises(ValueError, match="mode='min'"):
         pool_windows(x, window, [1], "min")
-    with pytest.raises(ValueError, match=r"level 3x3 with bins='sliding' .* got 2x5"):
-        pool_windows(x, window, [3], bins="sliding")
+    with pytest.raises(ValueError, match=r"level 3x3 with bin_rule='sliding' .* got 2x5"):
+        pool_windows(x, window, [3], bin_rule="sliding")

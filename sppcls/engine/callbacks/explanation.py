@@ -70,7 +70,7 @@ class Explanation(Callback):
             datamodule.val,
             datamodule.eval_transform,
             size,
-            module.card,
+            module.model_info,
             indices=chosen,
             batch_size=datamodule.val_batch_size,
         )
@@ -84,7 +84,7 @@ class Explanation(Callback):
                 image = datamodule.val_image(index)
             except ImageError:
                 continue
-            seen = explain_input(net, image, size, module.card, None, datamodule.val.name(index))
+            seen = explain_input(net, image, size, module.model_info, None, datamodule.val.name(index))
             writer.add_figure("pyramid/explain", seen.figure(), epoch)
             break
         writer.flush()

@@ -127,7 +127,7 @@ class FinalTest(Callback):
             cast(SPPClassifier, module.net),
             datamodule.test,
             protocol,
-            card=module.card,
+            model_info=module.model_info,
             batch_size=datamodule.val_batch_size,
             workers=datamodule.workers,
         )

@@ -71,7 +71,7 @@ class ProtocolErrors(Callback):
             cast(SPPClassifier, module.net),
             datamodule.val,
             protocol,
-            card=module.card,
+            model_info=module.model_info,
             batch_size=datamodule.val_batch_size,
             workers=datamodule.workers,
         )

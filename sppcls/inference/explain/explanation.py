@@ -34,7 +34,7 @@ from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.explain.attribution import Attribution, LevelSeen
 from sppcls.inference.explain.levels import level_labels, pyramid_of
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import card_of
+from sppcls.nn.model_info import model_info_of
 from sppcls.nn.pyramid import CellRange
 
 if TYPE_CHECKING:
@@ -115,15 +115,15 @@ def explain(
         >>> explanation = sppcls.explain(net, "photo.jpg")
         >>> explanation.save("seen.png")
     """
-    card = card_of(net)
+    model_info = model_info_of(net)
     pyramid_of(net)
-    number = None if class_name is None else class_number(card["classes"], class_name)
+    number = None if class_name is None else class_number(model_info["classes"], class_name)
     if shorter_side is None:
-        shorter_side = default_shorter_side(tuple(card["val_sizes"][0]))
+        shorter_side = default_shorter_side(tuple(model_info["val_sizes"][0]))
     if isinstance(photo, Tensor):
         whole, name = photo, "image"
     else:
-        whole, name = read_image(photo, pixel_range=trained_pixel_range(card)), Path(photo).name
+        whole, name = read_image(photo, pixel_range=trained_pixel_range(model_info)), Path(photo).name
     image = resize_whole(whole, shorter_side)
     size = (image.shape[1], image.shape[2])
     try:
@@ -136,11 +136,16 @@ def explain(
                 f"{net.min_input_size} pixels"
             ) from None
         raise ConfigError(f"shorter_side={shorter_side}: {' '.join(str(error).split())}") from None
-    return explain_input(net, image, size, card, number, name)
+    return explain_input(net, image, size, model_info, number, name)
 
 
 def explain_input(
-    net: SPPClassifier, image: Tensor, size: Size, card: Mapping[str, Any], class_index: int | None, name: str
+    net: SPPClassifier,
+    image: Tensor,
+    size: Size,
+    model_info: Mapping[str, Any],
+    class_index: int | None,
+    name: str,
 ) -> Explanation:
     """Explain an image that is ready for the network.
 
@@ -148,7 +153,7 @@ def explain_input(
         net: a network with a pyramid, in evaluation mode.
         image: uint8 (3, H, W).
         size: (h, w) to give it to the network in; see :func:`~sppcls.data.transforms.prepare_batch`.
-        card: with ``classes``, ``mean`` and ``std``.
+        model_info: with ``classes``, ``mean`` and ``std``.
         class_index: the class to explain; None: the most probable one.
         name: of the image.
     """
@@ -156,20 +161,20 @@ def explain_input(
     device = next(net.parameters()).device
     # Gradients are wanted of the head alone; a caller's inference mode would forbid even those.
     with torch.inference_mode(False), torch.no_grad():
-        x = prepare_batch(image[None].to(device), size, card["mean"], card["std"])
-        feature_map = net.feature_map(x)
-        pooled = net.pooled(feature_map)
-        logits = net.classify(pooled)[0].float()
+        x = prepare_batch(image[None].to(device), size, model_info["mean"], model_info["std"])
+        feature_map = net.forward_features(x)
+        pooled = net.forward_pool(feature_map)
+        logits = net.forward_head(pooled)[0].float()
         k = int(logits.argmax()) if class_index is None else class_index
         slices = pool.pyramid.level_slices(feature_map.shape[1])
         without = pooled.repeat(len(slices) + 1, 1)
         for row, part in enumerate(slices):
             without[row, part] = 0
         without[-1] = 0
-        scores = net.classify(without)[:, k].tolist()
+        scores = net.forward_head(without)[:, k].tolist()
         slopes = _mean_slopes(net, pooled[0], k).cpu()
         values = pooled[0].float().cpu()
-        mean, std = (torch.tensor(card[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+        mean, std = (torch.tensor(model_info[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
         shown = (x[0] * std + mean).clamp(0, 1).cpu()
         cells = feature_map[0].float().cpu()
     map_size = (cells.shape[1], cells.shape[2])
@@ -196,7 +201,7 @@ def explain_input(
     return Explanation(
         name=name,
         image=shown.contiguous(),
-        classes=list(card["classes"]),
+        classes=list(model_info["classes"]),
         probabilities=logits.softmax(0).cpu(),
         class_index=k,
         score=float(logits[k]),
@@ -232,7 +237,7 @@ def _mean_slopes(net: SPPClassifier, pooled: Tensor, k: int) -> Tensor:
     with torch.enable_grad():
         for part in shares.split(_AT_ONCE):
             points = (part[:, None] * pooled).requires_grad_()
-            (slope,) = torch.autograd.grad(net.classify(points)[:, k].sum(), points)
+            (slope,) = torch.autograd.grad(net.forward_head(points)[:, k].sum(), points)
             total += slope.sum(0)
     return total / steps
 

@@ -141,13 +141,13 @@ def level_errors(
         DataError: there is no such folder, or no image in it that can be read.
     """
     pyramid_of(net)
-    card = net.card
-    source = labelled_images(folder, card["classes"])
-    set_pixel_range(trained_pixel_range(card), source)
-    main = tuple(card["val_sizes"][0])
-    sizes = [tuple(size) for size in (card["architecture"]["input_size"], *card["val_sizes"])]
-    view = EvalTransform(max(sizes, key=area), card["config"]["augment"]["shorter_side"])
-    errors = count_errors(net, source, view, main, card, batch_size=batch_size, workers=workers)
+    model_info = net.model_info
+    source = labelled_images(folder, model_info["classes"])
+    set_pixel_range(trained_pixel_range(model_info), source)
+    main = tuple(model_info["val_sizes"][0])
+    sizes = [tuple(size) for size in (model_info["architecture"]["input_size"], *model_info["val_sizes"])]
+    view = EvalTransform(max(sizes, key=area), model_info["config"]["augment"]["shorter_side"])
+    errors = count_errors(net, source, view, main, model_info, batch_size=batch_size, workers=workers)
     if not errors.images:
         raise DataError(f"{folder}: no image in it can be read; the first: {errors.bad[0]}")
     return errors
@@ -158,7 +158,7 @@ def count_errors(
     source: Source,
     view: Callable[[Tensor], Tensor],
     size: Size,
-    card: Mapping[str, Any],
+    model_info: Mapping[str, Any],
     *,
     indices: Sequence[int] | None = None,
     batch_size: int = 32,
@@ -171,7 +171,7 @@ def count_errors(
         source: images and their classes.
         view: uint8 (3, H, W) to a region of one shape, uint8.
         size: (h, w) of the network's input, in pixels.
-        card: with ``mean`` and ``std``.
+        model_info: with ``mean`` and ``std``.
         indices: the images to count; None: all.
         batch_size: images at once.
         workers: processes that read images.
@@ -188,11 +188,13 @@ def count_errors(
         target = torch.tensor([source.targets[one.index] for one in batch], device=device)
         with torch.inference_mode():
             regions = torch.stack([one.value for one in batch if one.value is not None]).to(device)
-            pooled = net.pooled(net.feature_map(prepare_batch(regions, size, card["mean"], card["std"])))
+            pooled = net.forward_pool(
+                net.forward_features(prepare_batch(regions, size, model_info["mean"], model_info["std"]))
+            )
             for row, part in enumerate([slice(0, 0), *slices]):  # the first: nothing is set to zero
                 changed = pooled.clone()
                 changed[:, part] = 0
-                wrong[row] += int((net.classify(changed).argmax(1) != target).sum())
+                wrong[row] += int((net.forward_head(changed).argmax(1) != target).sum())
         images += len(batch)
     shares = [100 * n / max(1, images) for n in wrong]
     return LevelErrors(images, shares[0], dict(zip(labels, shares[1:], strict=True)), tuple(bad))

@@ -47,7 +47,7 @@ from sppcls.errors import ConfigError
 from sppcls.inference.export.graph import lowest_size, quiet, reason, trace
 from sppcls.inference.export.parity import TOLERANCE, Run, check_parity, compare, parity_batches
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
-from sppcls.nn.model_info import card_of
+from sppcls.nn.model_info import model_info_of
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
@@ -133,7 +133,7 @@ def export(
             "fixed_size": fixed is not None,
             "min_size": list(smallest),
             "traced_at": list(trace_size),
-            "trained_at": card_of(net)["train_sizes"],
+            "trained_at": model_info_of(net)["train_sizes"],
             "sizes": sizes,
         }
         check_parity(report)
@@ -187,8 +187,8 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
     ``pixel_range`` says how grey of more than 8 bits became 8 bits in training: ``full``, ``image`` (each its own range)
     or the values that are black and white. ``scale``, ``mean`` and ``std`` say what the graph itself does to the pixels: ``(pixel * scale - mean) / std``.
     """
-    card = card_of(net)
-    main = fixed or as_size(card["val_sizes"][0])
+    model_info = model_info_of(net)
+    main = fixed or as_size(model_info["val_sizes"][0])
     height, width = fixed or ("height", "width")
     pool = net.pool
     pooling = (
@@ -199,7 +199,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
     return {
         "sppcls_version": __version__,
         "network": f"{net.backbone.name}, {pooling}, {type(net.head).__name__}",
-        "classes": list(card["classes"]),
+        "classes": list(model_info["classes"]),
         "input": {
             "name": "images",
             "type": "uint8",
@@ -209,7 +209,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
             "range": [0, 255],
         },
         "outputs": [
-            {"name": name, "type": "float32", "shape": ["batch", len(card["classes"])]}
+            {"name": name, "type": "float32", "shape": ["batch", len(model_info["classes"])]}
             for name in ("logits", "probabilities")
         ],
         "preprocessing": {
@@ -217,10 +217,10 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
             "center_crop": None if fixed is None else list(fixed),
             "interpolation": "bilinear, antialiased",
             "min_size": list(smallest),
-            "pixel_range": trained_pixel_range(card),
+            "pixel_range": trained_pixel_range(model_info),
             "scale": 1 / 255,
-            "mean": list(card["mean"]),
-            "std": list(card["std"]),
+            "mean": list(model_info["mean"]),
+            "std": list(model_info["std"]),
             "normalised_in_graph": True,
         },
     }
@@ -228,7 +228,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
 
 def _fixed_size(net: SPPClassifier, size: int | tuple[int, int] | None) -> Size | None:
     """The one size of the file, or None for any."""
-    card_of(net)
+    model_info_of(net)
     if size is None:
         return net.fixed_size
     fixed = as_size(size, "--size")

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
-from sppcls.nn.model_info import card_of
+from sppcls.nn.model_info import model_info_of
 from sppcls.nn.pool.reference import pool_in_graph
 from sppcls.nn.weights import one_line
 
@@ -23,7 +23,7 @@ class ExportedClassifier(nn.Module):
     """uint8 RGB images (N, 3, H, W) to ``{"logits", "probabilities"}``, float32 (N, classes).
 
     Args:
-        net: on the CPU, in evaluation mode, with its card.
+        net: on the CPU, in evaluation mode, with its model_info.
         gathered: pool every level as a gather and a reduction (:func:`~sppcls.nn.pool.reference.pool_level`), which ONNX can
             express. It has no adaptive pooling, and its MaxRoiPool, which comes close, divides in float32: from 14
             bins on some bins are a cell too long (level 14 on a map of 62), and runtimes lack it from opset 22 on.
@@ -32,7 +32,7 @@ class ExportedClassifier(nn.Module):
     def __init__(self, net: SPPClassifier, gathered: bool) -> None:
         super().__init__()
         self.backbone, self.pool, self.head, self.gathered = net.backbone, net.pool, net.head, gathered
-        mean, std = (torch.tensor(card_of(net)[name]).view(3, 1, 1) for name in ("mean", "std"))
+        mean, std = (torch.tensor(model_info_of(net)[name]).view(3, 1, 1) for name in ("mean", "std"))
         # One multiplication and one addition, as in prepare_batch.
         self.scale: Tensor
         self.shift: Tensor

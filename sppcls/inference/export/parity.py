@@ -16,7 +16,7 @@ from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ConfigError
 from sppcls.inference.export.graph import quiet, reason
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import card_of
+from sppcls.nn.model_info import model_info_of
 
 TOLERANCE = 1e-4
 """Largest logit difference that is accepted, relative to the largest logit. float32 alone causes about 1e-6."""
@@ -31,15 +31,15 @@ def parity_batches(
     """(batch, size) to compare at: twelve sizes new to the network and the tracer, from the smallest on; or the one."""
     if fixed is not None:
         return [(batch, fixed) for batch in (1, 2, 3)]
-    card = card_of(net)
+    model_info = model_info_of(net)
     h, w = smallest
-    main = max(min(card["val_sizes"][0]), *smallest)
+    main = max(min(model_info["val_sizes"][0]), *smallest)
     short = default_shorter_side((main, main))
     long = 3 * short // 2
     wanted = [(h, w), (h, long), (long, w + 1), (short, short), (short, long), (4 * short // 3, short)]
     wanted += [(h + 5 + 29 * step, main + 13 * step) for step in range(12)]
     wanted += [(main + 1 + 11 * step, main + 1 + 5 * step) for step in range(12)]
-    seen = {tuple(size) for size in [*card["train_sizes"], *card["val_sizes"], traced]}
+    seen = {tuple(size) for size in [*model_info["train_sizes"], *model_info["val_sizes"], traced]}
     new = [size for size in dict.fromkeys(wanted) if size not in seen]
     chosen = [*new[:6], *new[6::4]][:12]
     # Small batches of the small ones only: each size costs two passes through the network.
@@ -52,12 +52,12 @@ def compare(net: SPPClassifier, run: Run, batches: list[tuple[int, Size]]) -> li
     Raises:
         ConfigError: ``run`` fails.
     """
-    card, entries = card_of(net), []
+    model_info, entries = model_info_of(net), []
     generator = torch.Generator().manual_seed(0)
     for batch, size in tqdm(batches, desc="comparing", unit="size", disable=None, leave=False):
         images = _test_images(batch, size, generator)
         with torch.inference_mode(), quiet():
-            expected = net(prepare_batch(images, size, card["mean"], card["std"]))
+            expected = net(prepare_batch(images, size, model_info["mean"], model_info["std"]))
             try:
                 logits, probabilities = run(images)
             except Exception as error:

@@ -35,7 +35,7 @@ from sppcls.inference.transfer.tasks import (
 )
 from sppcls.inference.views import View, choose_view
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import card_of
+from sppcls.nn.model_info import model_info_of
 
 PROTOCOLS = ("folder", "caltech101", "voc07")
 
@@ -184,12 +184,12 @@ def transfer(
         >>> table = sppcls.transfer(net, "PHOTOS", layers=["spp", "fc7"])
         >>> print(table)
     """
-    card = card_of(net)
+    model_info = model_info_of(net)
     svm_module()
     if not c > 0:
         raise ConfigError(f"C {c}: must be greater than 0")
     kinds = [view] if view is None or isinstance(view, str) else list(dict.fromkeys(view))
-    side = min(card["val_sizes"][0]) if shorter_side is None else shorter_side
+    side = min(model_info["val_sizes"][0]) if shorter_side is None else shorter_side
     # Crops first, as in the paper's tables.
     views = sorted((choose_view(net, kind, side) for kind in kinds), key=lambda seen: seen.kind)
     asked = [layers] if isinstance(layers, str) else layers

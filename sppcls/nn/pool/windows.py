@@ -19,7 +19,7 @@ def pool_windows(
     windows: Tensor,
     levels: Iterable[int | Sequence[int]] | Pyramid,
     mode: str = "max",
-    bins: str = "adaptive",
+    bin_rule: str = "adaptive",
 ) -> Tensor:
     """Pool windows of feature maps to the same vector as a whole map (He et al. 2015, sec. 3.1.5 and 4.1).
 
@@ -27,7 +27,7 @@ def pool_windows(
         x: floating-point maps (N, C, H, W).
         windows: integers (K, 5), each row (index of the map in ``x``, top, left, bottom, right) in cells,
             ``bottom`` and ``right`` one past the last cell. They may overlap and repeat.
-        levels, mode, bins: as for :func:`~sppcls.nn.spp.spatial_pyramid_pool2d`.
+        levels, mode, bin_rule: as for :func:`~sppcls.nn.spp.spatial_pyramid_pool2d`.
 
     Returns:
         (K, C * bins); row k equals ``spatial_pyramid_pool2d(x[index, :, top:bottom, left:right], ...)``.
@@ -39,7 +39,7 @@ def pool_windows(
     """
     pyramid = Pyramid(levels)
     check_pool_mode(mode)
-    check_bin_rule(bins)
+    check_bin_rule(bin_rule)
     boxes = _checked_windows(x, windows)
     by_size: dict[tuple[int, int], list[int]] = {}
     for k, (_, top, left, bottom, right) in enumerate(boxes):
@@ -48,12 +48,12 @@ def pool_windows(
     parts = [x.new_empty(0, pyramid.output_length(x.shape[1]))]
     # Windows of one size are pooled as one batch.
     for size, members in by_size.items():
-        pyramid.check_map_size(size, bins)
+        pyramid.check_map_size(size, bin_rule)
         per_batch = max(1, _MAX_COPIED_VALUES // (x.shape[1] * size[0] * size[1]))
         for start in range(0, len(members), per_batch):
             chunk = members[start : start + per_batch]
             crops = _crop([boxes[k] for k in chunk], x, size)
-            parts.append(pool_levels(crops, pyramid.levels, mode, bins))
+            parts.append(pool_levels(crops, pyramid.levels, mode, bin_rule))
             order.extend(chunk)
     back = torch.tensor(order, dtype=torch.int64, device=x.device).argsort()
     return torch.cat(parts).index_select(0, back)

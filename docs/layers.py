@@ -6,12 +6,18 @@ from pathlib import Path
 
 # Rows from top to bottom; each box is a name and what it does.
 ROWS = [
-    [("command line", "train, sizes, doctor, predict, ...")],
-    [("many runs", "sweeps, search")],
-    [("one run", "compose, check, train"), ("comparison", "groups, statistics, report")],
-    [("training loop", "Lightning: metrics, checkpoints, TensorBoard")],
-    [("inference", "predict, features, export, explain"), ("evaluation", "test protocols, kept predictions")],
-    [("data", "sizes, sampler, decoding, sources"), ("sppcls.nn", "pyramid, backbones, heads: torch alone")],
+    [("cli", "train, sizes, doctor, predict, ...")],
+    [("sweeps", "sweeps and search: many runs")],
+    [("engine", "one run: Lightning, callbacks, resume")],
+    [
+        ("comparison", "groups, statistics, report"),
+        ("evaluation", "protocols, predictions"),
+        ("inference", "predict, export, explain"),
+    ],
+    [("runs", "what lies in a run folder: checkpoints, names, locks")],
+    [("config", "schema, checks, composition, building")],
+    [("data", "sizes, sampler, decoding, sources"), ("nn", "pyramid, backbones, heads: torch alone")],
+    [("_util, registry, errors", "what every package may use")],
 ]
 WIDTH, HEIGHT, GAP = 720, 58, 14
 

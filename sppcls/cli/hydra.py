@@ -27,7 +27,7 @@ from sppcls.config.compose import (
     read_command_line,
     restore,
 )
-from sppcls.config.mistakes import explain
+from sppcls.config.mistakes import config_error_line
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.schema import Config
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
@@ -73,7 +73,7 @@ def run(words: list[str]) -> int:
         with _hydra_errors_raised(), _late_help_allowed():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides, group_choices(config_dir))) from None
+        raise ConfigError(config_error_line(error, overrides, group_choices(config_dir))) from None
     finally:
         sys.argv = argv
     if failed:

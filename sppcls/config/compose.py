@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls.config.checks import all_literal, check_config, resolved
 from sppcls.config.grammar import in_grammar
-from sppcls.config.mistakes import explain, no_key, unknown_option
+from sppcls.config.mistakes import config_error_line, no_key, unknown_option
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.schema import Config, as_dict, in_quotes, literal
 from sppcls.errors import CheckpointError, ConfigError
@@ -88,7 +88,7 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
     except ConfigError:
         raise
     except Exception as error:  # Hydra raises nearly any type on odd words, and nothing but Hydra runs here
-        raise ConfigError(explain(error, overrides, group_choices(config_dir))) from None
+        raise ConfigError(config_error_line(error, overrides, group_choices(config_dir))) from None
 
 
 def _listed(words: object) -> Sequence[object]:

@@ -31,7 +31,7 @@ _GRAMMAR = (
 )
 
 
-def explain(error: Exception, overrides: Sequence[str], groups: Groups) -> str:
+def config_error_line(error: Exception, overrides: Sequence[str], groups: Groups) -> str:
     """Hydra's message, which has several lines, as one that names what is allowed.
 
     Args:

@@ -56,7 +56,7 @@ class Loaded(Generic[T]):
     error: str = ""
 
 
-class _Reading(Dataset[Loaded[T]]):
+class _ReadingDataset(Dataset[Loaded[T]]):
     def __init__(self, read: Callable[[int], T], count: int) -> None:
         self.read, self.count = read, count
 
@@ -130,7 +130,7 @@ def load_each(
         # Two readers are no burden for a machine with one core.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         loader = DataLoader(
-            _Reading(read, count),
+            _ReadingDataset(read, count),
             batch_size=8 if workers else 1,
             sampler=range(count) if indices is None else indices,
             num_workers=workers,

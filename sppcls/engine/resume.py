@@ -175,7 +175,7 @@ def write_config(folder: Path, config: Config) -> None:
         temporary.write_text(to_yaml(config), encoding="utf-8")
 
 
-class Going(Callback):
+class ConfirmResume(Callback):
     """The last check of a run that goes on, and its ``config.yaml``, at the moment when nothing can refuse it any more.
 
     Written earlier, the words of a command that is refused would take the place of those that the run was trained with,

@@ -27,22 +27,22 @@ from sppcls.config.build import (
 )
 from sppcls.config.schema import Config, as_dict, size_schedule
 from sppcls.data import size_label
-from sppcls.engine.callbacks.answers import Answers
 from sppcls.engine.callbacks.ema import ema_with_warmup
-from sppcls.engine.callbacks.explanation import Explanation
+from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
 from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.high_loss import HighLoss
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.callbacks.pictures import Pictures
+from sppcls.engine.callbacks.predictions import SavePredictions
 from sppcls.engine.callbacks.progress import make_progress
 from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
-from sppcls.engine.callbacks.report import Report
+from sppcls.engine.callbacks.report import EpochReport
 from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.logger import RunLogger
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
 from sppcls.engine.resume import (
-    Going,
+    ConfirmResume,
     Resume,
     check_processes,
     check_resume,
@@ -62,7 +62,7 @@ from sppcls.engine.summary import (
     unused_sizes_line,
     validation_count,
 )
-from sppcls.engine.user_errors import explain, quiet_event_writer
+from sppcls.engine.user_errors import as_user_error, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
@@ -130,11 +130,11 @@ def train(config: Config) -> dict[str, Any]:
             del resume  # its tensors
             return run.fit(folder, checkpoint_path, resumed)
     except (SppclsError, OSError, RuntimeError) as error:
-        told = explain(error, folder if _rank() == 0 else None)
-        say_to_log(str(told or error))
-        if told is None:
+        known = as_user_error(error, folder if _rank() == 0 else None)
+        say_to_log(str(known or error))
+        if known is None:
             raise
-        raise told from None
+        raise known from None
     finally:
         os.environ.pop(_FOLDER_VARIABLE, None)
         start_console(None)
@@ -200,7 +200,7 @@ class _Run:
         first = _rank() == 0
         if first:
             if not (folder / CONFIG).exists():
-                write_config(folder, config)  # of a run that goes on: once that is certain, see Going
+                write_config(folder, config)  # of a run that goes on: once that is certain, see ConfirmResume
             if warning := unused_sizes_line(config, self.schedule):
                 say(warning)
             if warning := untested_classes_line(self.splits):
@@ -238,8 +238,8 @@ class _Run:
         except SppclsError:
             raise
         except Exception as error:
-            if self.memory.told and isinstance(error, RuntimeError | MemoryError):
-                raise OutOfMemoryError(self.memory.told) from None
+            if self.memory.message and isinstance(error, RuntimeError | MemoryError):
+                raise OutOfMemoryError(self.memory.message) from None
             if checkpoint_path is not None and (problem := restoring_problem(error)):
                 raise CheckpointError(f"{checkpoint_path}: {problem}") from None
             raise
@@ -300,15 +300,15 @@ class _Run:
         progress = make_progress(self.config.log.progress)
         callbacks: list[Callback] = [
             self.memory,
-            Going(folder),
-            Report(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
-            Answers(folder),
+            ConfirmResume(folder),
+            EpochReport(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
+            SavePredictions(folder),
             HighLoss(),
             self.saving,
             progress,
         ]
         if self.config.log.images:
-            callbacks += [Pictures(), Explanation()]
+            callbacks += [Pictures(), ExplainPyramid()]
         if self.config.ema.enabled:
             callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(self.config.ema.decay)))
         if self.protocols:

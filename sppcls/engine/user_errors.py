@@ -25,7 +25,7 @@ _WRITING = (
 )
 
 
-def explain(error: Exception, folder: Path | None) -> SppclsError | None:
+def as_user_error(error: Exception, folder: Path | None) -> SppclsError | None:
     """An error of the machine as one for the person at the keyboard; None if it is of another kind.
 
     Args:
@@ -57,18 +57,18 @@ def _is_gone(folder: Path) -> bool:
 def quiet_event_writer() -> Iterator[None]:
     """Keep the thread that writes TensorBoard's events from printing a traceback when it cannot write.
 
-    Its error is raised in the main thread at the next event, where it is told like any other.
+    Its error is raised in the main thread at the next event, where it is reported like any other.
     """
-    told = threading.excepthook
+    previous = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:
         if not (
             issubclass(failed.exc_type, OSError) and type(failed.thread).__name__ == "_AsyncWriterThread"
         ):
-            told(failed)
+            previous(failed)
 
     threading.excepthook = hook
     try:
         yield
     finally:
-        threading.excepthook = told
+        threading.excepthook = previous

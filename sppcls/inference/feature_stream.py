@@ -49,7 +49,7 @@ class RowFile:
         self._path.unlink(missing_ok=True)
 
 
-class _Reading:
+class _ImagesOnDemand:
     """Image number -> what the network sees of it."""
 
     def __init__(self, paths: Sequence[Path], view: View, pixel_range: PixelRange) -> None:
@@ -86,7 +86,7 @@ def stream_features(
     Yields:
         Numbers of the images, in order, and by layer their rows, float32 (n, length).
     """
-    reading = _Reading(paths, view, trained_pixel_range(net.model_info))
+    reading = _ImagesOnDemand(paths, view, trained_pixel_range(net.model_info))
     training = net.training
     net.eval()
     try:

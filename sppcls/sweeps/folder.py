@@ -22,7 +22,7 @@ OUTCOMES = "jobs"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """How a job ended.
 
     Attributes:

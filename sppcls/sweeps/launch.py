@@ -22,7 +22,7 @@ from sppcls.config.compose import CONFIG_NAME, hydra_session, searchpath_words
 from sppcls.config.schema import Config, as_dict, hydra_word
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.sweeps.folder import (
-    Outcome,
+    JobOutcome,
     claim_sweep_folder,
     job_state,
     read_sweep,
@@ -276,7 +276,7 @@ def _run(
         try:
             remove_dead_attempt(sweep / job)
         except ConfigError as error:
-            Outcome(job, "failed", str(error), 0.0, 0.0).save(sweep)
+            JobOutcome(job, "failed", str(error), 0.0, 0.0).save(sweep)
             return {"job": job, "status": "failed"}
     left = progress.time_left(job) if progress else ""
     say(f"[{number}/{len(names)}] {job}{' goes on' if state == 'begun' else ''}{left}")
@@ -286,7 +286,7 @@ def _run(
     finally:
         ended = process.ended
         if ended is not None:
-            Outcome(job, ended.status, ended.reason, ended.seconds, ended.peak_memory_mib).save(sweep)
+            JobOutcome(job, ended.status, ended.reason, ended.seconds, ended.peak_memory_mib).save(sweep)
             write_summary(sweep, {job: config.trainer.max_epochs})
     assert ended is not None
     if ended.status != "finished":

@@ -27,7 +27,7 @@ from sppcls.config.schema import as_dict, size_schedule
 from sppcls.data import prepare_batch, read_image
 from sppcls.data.shapes import ShapesSource
 from sppcls.engine.callbacks.ema import ema_with_warmup
-from sppcls.engine.callbacks.explanation import Explanation
+from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
 from sppcls.engine.logger import RunLogger
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import CheckpointError, ConfigError, DataError, ImageError
@@ -344,7 +344,7 @@ def trained(
     averaging = WeightAveraging(avg_fn=ema_with_warmup(0.9))
     module = train_here(
         folder, photos, "backbone.norm=batch", "ema.enabled=true",
-        callbacks=[averaging, before, Explanation(), after],
+        callbacks=[averaging, before, ExplainPyramid(), after],
     )  # fmt: skip
     return folder, [before.seen, after.seen], module
 
@@ -423,7 +423,7 @@ def test_nothing_is_explained_without_a_pyramid_and_nothing_breaks_a_training(
         "sizes=single_224",
         "sizes.sizes=[96]",
         short,
-        callbacks=[Explanation()],
+        callbacks=[ExplainPyramid()],
     )
     scalars, images = events_of(tmp_path)
     assert not scalars
@@ -434,7 +434,7 @@ def test_nothing_is_explained_without_a_pyramid_and_nothing_breaks_a_training(
 
     start_console(None)
     train_here(
-        tmp_path / "other", photos, short, callbacks=[Explanation()], logger=CSVLogger(tmp_path / "other")
+        tmp_path / "other", photos, short, callbacks=[ExplainPyramid()], logger=CSVLogger(tmp_path / "other")
     )
     assert "could not be explained" in capsys.readouterr().out
     assert (tmp_path / "other" / "net.ckpt").exists()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from sppcls._version import __version__
 from sppcls.cli.common import Parser
-from sppcls.cli.doctor.finding import Finding, as_json, as_text
+from sppcls.cli.doctor.diagnosis import Diagnosis, as_json, as_text
 from sppcls.cli.doctor.imports import check_imports
 from sppcls.cli.doctor.machine import check_machine, runs_folder
 from sppcls.cli.doctor.packages import check_packages, malware
@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
     return 1 if any(finding.level == "problem" for finding in findings) else 0
 
 
-def _findings(words: list[str], config_dir: str | None) -> Iterator[Finding]:
+def _findings(words: list[str], config_dir: str | None) -> Iterator[Diagnosis]:
     yield from check_packages()
     unsafe = any(malware())
     imports, torch = check_imports(lightning=not unsafe)
@@ -57,7 +57,7 @@ def _findings(words: list[str], config_dir: str | None) -> Iterator[Finding]:
     else:
         yield runs_folder("runs")
         if words:
-            yield Finding(
+            yield Diagnosis(
                 "note",
                 "config",
                 "not looked at, as packages cannot be used",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from sppcls.cli.doctor.finding import Finding
+from sppcls.cli.doctor.diagnosis import Diagnosis
 from sppcls.cli.doctor.machine import cores, runs_folder, shared_memory
 from sppcls.cli.doctor.pixels import pixels
 from sppcls.config.build import batch_bytes
@@ -33,29 +33,29 @@ _FEW = 10  # training images of a class, below which its error is a matter of lu
 _SHOWN = 3  # names in a line
 
 
-def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Finding]:
+def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Diagnosis]:
     """Findings about the run of ``python train.py <words>``."""
     try:
         config = compose(words, config_dir)
     except SppclsError as error:
-        yield Finding("problem", "config", str(error), "python train.py --help has every key")
+        yield Diagnosis("problem", "config", str(error), "python train.py --help has every key")
         return
     yield runs_folder(config.runs_dir)
     yield from _loaders(config)
     yield from _images(config)
 
 
-def _loaders(config: Config) -> Iterator[Finding]:
+def _loaders(config: Config) -> Iterator[Diagnosis]:
     schedule, data = size_schedule(config), config.data
     try:
         devices = device_count(config) // config.trainer.num_nodes
     except SppclsError as error:
-        yield Finding("problem", "device", str(error))
+        yield Diagnosis("problem", "device", str(error))
         devices = 1
     workers = data.workers * devices
     yield shared_memory(2 * workers * batch_bytes(config, schedule), workers)  # two batches for each process
     if workers > cores():
-        yield Finding(
+        yield Diagnosis(
             "note",
             "loaders",
             f"{workers} loader processes for {cores():g} cores",
@@ -63,7 +63,7 @@ def _loaders(config: Config) -> Iterator[Finding]:
         )
 
 
-def _images(config: Config) -> Iterator[Finding]:
+def _images(config: Config) -> Iterator[Diagnosis]:
     data = config.data
     try:
         # As training does, but without its look at the files: here every fault of them is wanted.
@@ -80,14 +80,14 @@ def _images(config: Config) -> Iterator[Finding]:
             num_val=data.num_val,
         )
     except SppclsError as error:
-        yield Finding("problem", "images", str(error), "docs/faq.md#photos")
+        yield Diagnosis("problem", "images", str(error), "docs/faq.md#photos")
         return
     set_pixel_range(as_pixel_range(data.pixel_range), *sources[:3])
     if sources.found:
         recognised, *warnings = sources.found.split(WARNING)
-        yield Finding("ok", "images", recognised)
+        yield Diagnosis("ok", "images", recognised)
         for warning in warnings:
-            yield Finding("note", "images", warning)
+            yield Diagnosis("note", "images", warning)
     yield from classes(sources.train, sources.val)
     yield from files(sources.train, sources.val, sources.test)
     yield from pixels(sources.train)
@@ -96,17 +96,17 @@ def _images(config: Config) -> Iterator[Finding]:
     yield from _plan(replace(config, data=replace(data, check=False, download=False)), len(sources.train))
 
 
-def classes(train: Source, val: Source) -> Iterator[Finding]:
+def classes(train: Source, val: Source) -> Iterator[Diagnosis]:
     """How many images and classes there are, and which classes have few or none."""
     names = train.classes
     counts, tested = Counter(train.targets), Counter(val.targets)
     numbers = [counts[label] for label in range(len(names))]
     text = f"{len(names)} classes, {len(train):,} training images ({min(numbers):,} to {max(numbers):,} a class), {len(val):,} validation images"
     ignored = sum(source.ignored for source in (train, val) if isinstance(source, FileSource))
-    yield Finding("ok", "images", text + (f"; {ignored:,} other files passed over" if ignored else ""))
+    yield Diagnosis("ok", "images", text + (f"; {ignored:,} other files passed over" if ignored else ""))
     few = [f"{names[label]} ({count})" for label, count in enumerate(numbers) if count < _FEW]
     if few:
-        yield Finding(
+        yield Diagnosis(
             "note",
             "classes",
             f"fewer than {_FEW} training images: {_some(few)}",
@@ -114,14 +114,14 @@ def classes(train: Source, val: Source) -> Iterator[Finding]:
         )
     untested = [name for label, name in enumerate(names) if not tested[label]]
     if untested:
-        yield Finding(
+        yield Diagnosis(
             "note",
             "classes",
             f"no validation image: {_some(untested)}",
             "errors say nothing about them; add some to val/",
         )
     if min(numbers) * 10 < max(numbers):
-        yield Finding(
+        yield Diagnosis(
             "note",
             "classes",
             "the largest class has more than ten times the images of the smallest",
@@ -129,12 +129,12 @@ def classes(train: Source, val: Source) -> Iterator[Finding]:
         )
 
 
-def files(train: Source, val: Source, test: Source | None = None) -> Iterator[Finding]:
+def files(train: Source, val: Source, test: Source | None = None) -> Iterator[Diagnosis]:
     """Files that are no readable images, and images that are in two of the splits."""
     sources = {"training": train, "validation": val, **({} if test is None else {"test": test})}
     bad = [f"{name}: {reason}" for source in sources.values() for name, reason in check_headers(source)]
     if bad:
-        yield Finding(
+        yield Diagnosis(
             "problem",
             "files",
             f"{len(bad):,} are not readable images: {_some(bad, '; ')}",
@@ -147,7 +147,7 @@ def files(train: Source, val: Source, test: Source | None = None) -> Iterator[Fi
         pairs = duplicates(seen, judged)
         if pairs:
             alike = True
-            yield Finding(
+            yield Diagnosis(
                 "problem",
                 "files",
                 f"{len(pairs):,} of {len(judged):,} {there} images are also {here} images: "
@@ -156,16 +156,16 @@ def files(train: Source, val: Source, test: Source | None = None) -> Iterator[Fi
             )
     if not bad and not alike:
         which = "both training and validation" if test is None else "two of training, validation and test"
-        yield Finding("ok", "files", f"every header can be read; no image is in {which}")
+        yield Diagnosis("ok", "files", f"every header can be read; no image is in {which}")
 
 
-def _test_images(splits: Splits) -> Iterator[Finding]:
+def _test_images(splits: Splits) -> Iterator[Diagnosis]:
     assert splits.test is not None
-    yield Finding(
+    yield Diagnosis(
         "ok", "images", f"{len(splits.test):,} test images, looked at once, when training has finished"
     )
     if line := untested_classes_line(splits):
-        yield Finding("note", "classes", line.removeprefix("warning: "), "add some to the test images")
+        yield Diagnosis("note", "classes", line.removeprefix("warning: "), "add some to the test images")
 
 
 def duplicates(train: FileSource, val: FileSource) -> list[tuple[str, str]]:
@@ -191,17 +191,17 @@ def duplicates(train: FileSource, val: FileSource) -> list[tuple[str, str]]:
     return found
 
 
-def _plan(config: Config, images: int) -> Iterator[Finding]:
+def _plan(config: Config, images: int) -> Iterator[Diagnosis]:
     """Whatever else training would refuse; if nothing, what it would do."""
     try:
         RunChecks().check(config)
     except SppclsError as error:
-        yield Finding("problem", "run", str(error), "docs/faq.md")
+        yield Diagnosis("problem", "run", str(error), "docs/faq.md")
         return
     schedule = size_schedule(config)
     sizes = ", ".join(map(size_label, schedule.training_sizes))
     text = f"{config.trainer.max_epochs} epochs of {images:,} images, batches of {config.data.batch_size}, sizes {sizes}"
-    yield Finding(
+    yield Diagnosis(
         "ok",
         "run",
         f"{text} ({schedule.label})",

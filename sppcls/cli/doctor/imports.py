@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from sppcls.cli.doctor.finding import Finding
+from sppcls.cli.doctor.diagnosis import Diagnosis
 
 _SECONDS = 180  # a minute on a busy machine with a slow disk is nothing rare
 
@@ -90,7 +90,7 @@ def probe(program: str, seconds: float = _SECONDS) -> Probe:
     return Probe("", json.loads(found[1]) if found else {})
 
 
-def check_imports(lightning: bool = True) -> tuple[list[Finding], Probe]:
+def check_imports(lightning: bool = True) -> tuple[list[Diagnosis], Probe]:
     """Findings about every package's import, and what torch said.
 
     Args:
@@ -114,14 +114,14 @@ def check_imports(lightning: bool = True) -> tuple[list[Finding], Probe]:
     return list(_findings(probes)), probes["torch"]
 
 
-def _findings(probes: dict[str, Probe]) -> Iterator[Finding]:
+def _findings(probes: dict[str, Probe]) -> Iterator[Diagnosis]:
     failed = {name: found.error for name, found in probes.items() if found.error}
     for name, error in failed.items():
         if name not in ("torch", "other packages") and "torch" in failed:
             continue  # for the same reason
-        yield Finding("problem", name, f"cannot be used: {error}", _advice(name, error))
+        yield Diagnosis("problem", name, f"cannot be used: {error}", _advice(name, error))
     if not failed:
-        yield Finding(
+        yield Diagnosis(
             "ok", "imports", "torch, torchvision's compiled parts, Lightning, TensorBoard and the rest work"
         )
 

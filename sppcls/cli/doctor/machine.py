@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sppcls.cli.doctor.finding import Finding
+from sppcls.cli.doctor.diagnosis import Diagnosis
 from sppcls.cli.doctor.imports import Probe
 
 _GIB = 2**30
@@ -20,7 +20,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _MEMORY, _DISK, _FILES = 2 * _GIB, _GIB, 1024
 
 
-def check_machine(torch: Probe) -> Iterator[Finding]:
+def check_machine(torch: Probe) -> Iterator[Diagnosis]:
     """Findings about processor, memory, GPU and open files; ``torch`` is what torch said about itself."""
     yield processor(torch)
     yield memory()
@@ -28,7 +28,7 @@ def check_machine(torch: Probe) -> Iterator[Finding]:
     # A training raises the soft limit to what the hard one allows.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < _FILES:
-        yield Finding(
+        yield Diagnosis(
             "note",
             "open files",
             f"a process may open {hard}; with many loader processes it ends with 'Too many open files'",
@@ -46,16 +46,16 @@ def cores(cgroup: Path = _CGROUP) -> float:
     return share
 
 
-def processor(torch: Probe, cgroup: Path = _CGROUP) -> Finding:
+def processor(torch: Probe, cgroup: Path = _CGROUP) -> Diagnosis:
     """Cores against the threads that torch would use."""
     share = cores(cgroup)
     text = f"{share:g} cores" if share != 1 else "1 core"
     threads = torch.values.get("threads")
     if threads is None:
-        return Finding("ok", "processor", text)
+        return Diagnosis("ok", "processor", text)
     text += f", torch uses {threads} threads" if threads != 1 else ", torch uses 1 thread"
     if threads > share:
-        return Finding(
+        return Diagnosis(
             "note",
             "processor",
             f"{text}: more than there are cores slow it down",
@@ -63,21 +63,21 @@ def processor(torch: Probe, cgroup: Path = _CGROUP) -> Finding:
         )
     setting = os.environ.get("OMP_NUM_THREADS")
     if setting and threads < share / 2:
-        return Finding(
+        return Diagnosis(
             "note",
             "processor",
             f"{text}, because OMP_NUM_THREADS={setting}",
             f"trainer.threads={int(share)} for a run alone on it",
         )
-    return Finding("ok", "processor", text)
+    return Diagnosis("ok", "processor", text)
 
 
-def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> Finding:
+def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> Diagnosis:
     """Memory that is free, in the machine or in the container's limit."""
     rows = (line.split() for line in _read(meminfo).splitlines())
     sizes = {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) > 1 and row[1].isdigit()}
     if "MemAvailable" not in sizes:
-        return Finding("ok", "memory", "unknown here")
+        return Diagnosis("ok", "memory", "unknown here")
     free, total, where = sizes["MemAvailable"], sizes.get("MemTotal", 0), ""
     for limit, used in (
         ("memory.max", "memory.current"),
@@ -89,13 +89,13 @@ def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> Fin
             where = " (the container's limit)"
     text = f"{_gib(free)} of {_gib(total)} free{where}"
     if free < _MEMORY:
-        return Finding(
+        return Diagnosis(
             "note",
             "memory",
             text,
             "if the run is 'Killed': smaller data.batch_size and data.val_batch_size, fewer data.workers",
         )
-    return Finding("ok", "memory", text)
+    return Diagnosis("ok", "memory", text)
 
 
 def nvidia_smi() -> list[list[str]] | str | None:
@@ -120,7 +120,7 @@ def nvidia_smi() -> list[list[str]] | str | None:
     return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
 
 
-def gpu(found: list[list[str]] | str | None, torch: Probe) -> Finding:
+def gpu(found: list[list[str]] | str | None, torch: Probe) -> Diagnosis:
     """What the driver and torch say about GPUs, and whether they agree.
 
     Args:
@@ -135,25 +135,25 @@ def gpu(found: list[list[str]] | str | None, torch: Probe) -> Finding:
             if cards and cards[0][3].isdigit()
             else ""
         )
-        return Finding(
+        return Diagnosis(
             "ok",
             "gpu",
             f"{len(names)}: {', '.join(dict.fromkeys(names))}{room}; torch for {build} works on it",
         )
     if isinstance(found, str):
-        return Finding(
+        return Diagnosis(
             "problem",
             "gpu",
             f"the driver fails: {found}",
             "restart the machine or install the NVIDIA driver again",
         )
     if not found:
-        return Finding("ok", "gpu", "none found; training runs on the CPU")
+        return Diagnosis("ok", "gpu", "none found; training runs on the CPU")
     card = f"{found[0][0]}, driver {found[0][1]}" if len(found[0]) > 1 else found[0][0]
     if torch.error:
-        return Finding("note", "gpu", f"{card}; not tried, as torch cannot be imported")
+        return Diagnosis("note", "gpu", f"{card}; not tried, as torch cannot be imported")
     if not build:
-        return Finding(
+        return Diagnosis(
             "problem",
             "gpu",
             f"{card}, but this torch is for CPUs only",
@@ -161,10 +161,10 @@ def gpu(found: list[list[str]] | str | None, torch: Probe) -> Finding:
         )
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
-        return Finding(
+        return Diagnosis(
             "note", "gpu", f"{card}, hidden by CUDA_VISIBLE_DEVICES={hidden}", "unset CUDA_VISIBLE_DEVICES"
         )
-    return Finding(
+    return Diagnosis(
         "problem",
         "gpu",
         f"{card}, but torch for {build} cannot use it: {torch.values.get('why') or 'it sees no GPU'}",
@@ -172,19 +172,19 @@ def gpu(found: list[list[str]] | str | None, torch: Probe) -> Finding:
     )
 
 
-def runs_folder(place: str | Path) -> Finding:
+def runs_folder(place: str | Path) -> Diagnosis:
     """Whether runs can be written below ``place``, which need not exist yet."""
     folder = Path(os.path.abspath(place))
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():
-        return Finding("problem", "runs folder", f"{place}: {folder} is not a folder", "runs_dir=FOLDER")
+        return Diagnosis("problem", "runs folder", f"{place}: {folder} is not a folder", "runs_dir=FOLDER")
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x" * 4096)
             file.flush()
     except OSError as error:
-        return Finding(
+        return Diagnosis(
             "problem",
             "runs folder",
             f"{place}: {folder} cannot be written ({error.strerror})",
@@ -193,16 +193,16 @@ def runs_folder(place: str | Path) -> Finding:
     free = shutil.disk_usage(folder).free
     text = f"{place}: can be written, {_gib(free)} free"
     if free < _DISK:
-        return Finding(
+        return Diagnosis(
             "note",
             "runs folder",
             text,
             "make room, or runs_dir=FOLDER on another disk; a full disk stops a run",
         )
-    return Finding("ok", "runs folder", text)
+    return Diagnosis("ok", "runs folder", text)
 
 
-def shared_memory(needed: int, workers: int, place: Path = Path("/dev/shm")) -> Finding:
+def shared_memory(needed: int, workers: int, place: Path = Path("/dev/shm")) -> Diagnosis:
     """Whether the batches that loader processes hold ready fit.
 
     Args:
@@ -211,11 +211,11 @@ def shared_memory(needed: int, workers: int, place: Path = Path("/dev/shm")) -> 
         place: file system of the shared memory.
     """
     if not workers:
-        return Finding("ok", "shared memory", "not needed: data.workers=0")
+        return Diagnosis("ok", "shared memory", "not needed: data.workers=0")
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
-        return Finding(
+        return Diagnosis(
             "problem",
             "shared memory",
             f"{place}: {error.strerror}; loader processes need it",
@@ -223,13 +223,13 @@ def shared_memory(needed: int, workers: int, place: Path = Path("/dev/shm")) -> 
         )
     text = f"{_gib(free)} free in {place}; the loader processes hold up to {_gib(needed)} of batches there"
     if free < needed:
-        return Finding(
+        return Diagnosis(
             "problem",
             "shared memory",
             f"{text} and would die ('Bus error')",
             "docker run --shm-size=2g (or --ipc=host), a smaller data.batch_size, or data.workers=0",
         )
-    return Finding("ok", "shared memory", text)
+    return Diagnosis("ok", "shared memory", text)
 
 
 def _gib(size: int) -> str:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppcls.cli.doctor.finding import Finding
+from sppcls.cli.doctor.diagnosis import Diagnosis
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -30,12 +30,12 @@ _EXTRAS = {
 }
 
 
-def check_packages() -> Iterator[Finding]:
+def check_packages() -> Iterator[Diagnosis]:
     """Findings about Python, the packages that are needed, how they fit, and those that are optional."""
     try:
         from packaging.requirements import Requirement
     except Exception as error:
-        yield Finding(
+        yield Diagnosis(
             "problem",
             "packages",
             f"packaging cannot be imported ({error})",
@@ -52,12 +52,12 @@ def check_packages() -> Iterator[Finding]:
     yield _extras({name: [Requirement(r) for r in project["extras"][name]] for name in _EXTRAS})
 
 
-def malware() -> Iterator[Finding]:
+def malware() -> Iterator[Diagnosis]:
     """A problem for every installed release that must not even be imported."""
     for name, releases in _MALWARE.items():
         version = _version(name)
         if version in releases:
-            yield Finding(
+            yield Diagnosis(
                 "problem",
                 name,
                 f"{version} is malware ({_ADVISORY}); nothing that needs it was started",
@@ -90,23 +90,23 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
 
 
-def _python(wanted: str) -> Finding:
+def _python(wanted: str) -> Diagnosis:
     from packaging.specifiers import SpecifierSet
 
     version = platform.python_version()
     if SpecifierSet(wanted).contains(version, prereleases=True):
-        return Finding("ok", "python", version)
-    return Finding(
+        return Diagnosis("ok", "python", version)
+    return Diagnosis(
         "problem", "python", f"{version}; sppcls needs {wanted}", "make the environment with another Python"
     )
 
 
-def _needed(requirements: Iterable[Requirement]) -> Iterator[Finding]:
+def _needed(requirements: Iterable[Requirement]) -> Iterator[Diagnosis]:
     good = []
     for requirement in requirements:
         reason = _unmet(requirement)
         if reason:
-            yield Finding(
+            yield Diagnosis(
                 "problem",
                 requirement.name,
                 reason,
@@ -115,7 +115,7 @@ def _needed(requirements: Iterable[Requirement]) -> Iterator[Finding]:
         else:
             good.append(f"{requirement.name} {_version(requirement.name)}")
     if good:
-        yield Finding("ok", "packages", ", ".join(good))
+        yield Diagnosis("ok", "packages", ", ".join(good))
 
 
 def _unmet(requirement: Requirement) -> str:
@@ -128,7 +128,7 @@ def _unmet(requirement: Requirement) -> str:
     return ""
 
 
-def _torchvision() -> Iterator[Finding]:
+def _torchvision() -> Iterator[Diagnosis]:
     """Whether torchvision was built for this torch, as its own metadata says."""
     from packaging.requirements import Requirement
 
@@ -138,7 +138,7 @@ def _torchvision() -> Iterator[Finding]:
     for line in metadata.requires("torchvision") or []:
         requirement = Requirement(line)
         if requirement.name == "torch" and not requirement.specifier.contains(torch, prereleases=True):
-            yield Finding(
+            yield Diagnosis(
                 "problem",
                 "torchvision",
                 f"{vision} was built for torch{requirement.specifier}, torch {torch} is installed",
@@ -146,12 +146,12 @@ def _torchvision() -> Iterator[Finding]:
             )
 
 
-def _hydra() -> Iterator[Finding]:
+def _hydra() -> Iterator[Diagnosis]:
     from packaging.version import Version
 
     version = _version("hydra-core")
     if version is not None and Version(version) >= Version("1.4.dev0"):
-        yield Finding(
+        yield Diagnosis(
             "note",
             "hydra-core",
             f"{version} is newer than the 1.3 that sppcls was tested with",
@@ -159,7 +159,7 @@ def _hydra() -> Iterator[Finding]:
         )
 
 
-def _extras(extras: dict[str, list[Requirement]]) -> Finding:
+def _extras(extras: dict[str, list[Requirement]]) -> Diagnosis:
     here, missing, old = [], [], []
     for extra, requirements in extras.items():
         unmet = {r.name: _unmet(r) for r in requirements if _unmet(r)}
@@ -173,8 +173,10 @@ def _extras(extras: dict[str, list[Requirement]]) -> Finding:
     if missing:
         text += f"; not here: {', '.join(missing)}"
     if old:
-        return Finding("note", "extras", f"{text}; {'; '.join(old)}", 'pip install --upgrade "sppcls[EXTRA]"')
-    return Finding("ok", "extras", text, 'if needed: pip install "sppcls[EXTRA]"' if missing else "")
+        return Diagnosis(
+            "note", "extras", f"{text}; {'; '.join(old)}", 'pip install --upgrade "sppcls[EXTRA]"'
+        )
+    return Diagnosis("ok", "extras", text, 'if needed: pip install "sppcls[EXTRA]"' if missing else "")
 
 
 def _version(name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sppcls.cli.doctor.finding import Finding
+from sppcls.cli.doctor.diagnosis import Diagnosis
 from sppcls.data import Source
 from sppcls.data.decode import grey_values
 from sppcls.data.files import FileSource
@@ -14,7 +14,7 @@ _LOOKED_AT = 24  # images, spread over all classes
 _DARK = 64  # of 255 levels: a set of photos has brighter pixels than this
 
 
-def pixels(train: Source) -> Iterator[Finding]:
+def pixels(train: Source) -> Iterator[Diagnosis]:
     """A note if the brightest pixel of a sample is dark, as where 12 bits lie in files of 16, or if values that have no
     known white could be scaled; nothing otherwise."""
     if not isinstance(train, FileSource) or not len(train):
@@ -32,20 +32,20 @@ def pixels(train: Source) -> Iterator[Finding]:
         low, high = min(v[0] for v in values), max(v[1] for v in values)
         kinds = f"{len(values)} of {count} images looked at are grey of more than 8 bits, with values from {low:g} to {high:g}"
         if not brightest:
-            yield Finding(
+            yield Diagnosis(
                 "note", "pixels", kinds, f"data.pixel_range={_range(low, high)} if those are black and white"
             )
         elif brightest < _DARK:
-            yield Finding(
+            yield Diagnosis(
                 "note",
                 "pixels",
                 f"{kinds}: {brightest} of 255 levels are used",
                 f"data.pixel_range={_range(low, high)}",
             )
         else:
-            yield Finding("ok", "pixels", f"{kinds}; data.pixel_range={_words(train)}")
+            yield Diagnosis("ok", "pixels", f"{kinds}; data.pixel_range={_words(train)}")
     elif 0 < brightest < _DARK:
-        yield Finding(
+        yield Diagnosis(
             "note",
             "pixels",
             f"the {count} images looked at are dark: their brightest value is {brightest} of 255",

@@ -16,7 +16,7 @@ from sppcls._util.console import say
 from sppcls.data import prepare_batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
-from sppcls.engine.callbacks.answers import FOLDER, Part, center_predictions, kept_part
+from sppcls.engine.callbacks.predictions import FOLDER, Part, center_predictions, kept_part
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ConfigError, DataError, SppclsError

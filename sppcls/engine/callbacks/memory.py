@@ -1,4 +1,4 @@
-"""Whether a training step fits into memory: looked at before the first one, told in one line."""
+"""Whether a training step fits into memory: looked at before the first one, reported in one line."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class MemoryCheck(Callback):
     numbers are afterwards what they were: a checked run and an unchecked one are the same bit for bit.
 
     Attributes:
-        told: what to say when memory has run out all the same.
+        message: what to say when memory has run out all the same.
     """
 
     def __init__(self) -> None:
-        self.told = ""
+        self.message = ""
         self._keeps = self._over = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -79,22 +79,22 @@ class MemoryCheck(Callback):
             return
         module = cast(ClassificationModule, pl_module)
         if "DataLoader worker" in str(exception):
-            self.told = (
+            self.message = (
                 "a loader process is out of memory: choose fewer data.workers or a smaller data.batch_size"
             )
         elif not trainer.training:
             images = cast(ImageDataModule, trainer.datamodule).val_batch_size  # type: ignore[attr-defined]
             sizes = ", ".join(map(size_label, module.val_sizes))
-            self.told = (
+            self.message = (
                 f"data.val_batch_size={images}: out of memory in validation at {sizes}: choose a smaller one"
             )
         elif not module.started:
-            self.told = (
+            self.message = (
                 f"out of memory before the first step, on {module.device}: too little is left for this network; "
                 "look at what else is in its memory, or choose a smaller network"
             )
         elif self._over:
-            self.told = (
+            self.message = (
                 "out of memory in the tests after the last epoch, which is saved: choose a smaller data.val_batch_size "
                 "or fewer evaluation.protocols, and go on with this run"
             )
@@ -103,9 +103,9 @@ class MemoryCheck(Callback):
             give_back_freed_memory()
             images = dict(_largest_steps(trainer, module)).get(module.size, module.config.data.batch_size)
             try:
-                self.told = _advice(trainer, module, module.size, images, begun=True)
+                self.message = _advice(trainer, module, module.size, images, begun=True)
             except Exception:  # of what the step has left in disorder
-                self.told = f"{_too_large(module, module.size, images)}: {_SMALLER}"
+                self.message = f"{_too_large(module, module.size, images)}: {_SMALLER}"
 
 
 def _largest_steps(trainer: pl.Trainer, module: ClassificationModule) -> list[tuple[Size, int]]:

@@ -20,7 +20,7 @@ from sppcls.engine.module import ClassificationModule
 from sppcls.errors import DataError
 
 
-class Report(Callback):
+class EpochReport(Callback):
     """Collects what an epoch showed and writes it down.
 
     TensorBoard gets every epoch figure twice: against the epoch (``val/top1_error``) and against the number of

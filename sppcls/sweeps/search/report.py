@@ -16,13 +16,13 @@ from sppcls._util.files import replacing
 from sppcls.config.schema import hydra_word
 from sppcls.sweeps.overrides import key_of
 from sppcls.sweeps.search.space import SearchPlan
-from sppcls.sweeps.search.trial import Outcome, trial_name
+from sppcls.sweeps.search.trial import TrialOutcome, trial_name
 
 # Rows of the table at the end.
 _BEST = 10
 
 
-class Report:
+class SearchReport:
     """Lines for the person who watches one search."""
 
     def __init__(self, plan: SearchPlan, folder: Path, study: optuna.Study) -> None:
@@ -43,7 +43,7 @@ class Report:
         """The values of a trial, before it is trained."""
         self.say(f"\n{trial_name(trial.number)}: {_values_line(trial.params)}")
 
-    def ended(self, number: int, outcome: Outcome) -> None:
+    def ended(self, number: int, outcome: TrialOutcome) -> None:
         """What came of a trial, and which is the best so far."""
         if outcome.state != "repeated":
             text = outcome.state

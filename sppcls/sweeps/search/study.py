@@ -18,9 +18,9 @@ from sppcls.errors import ConfigError, SppclsError
 from sppcls.sweeps.folder import claim_folder
 from sppcls.sweeps.search.check import SpaceCheck
 from sppcls.sweeps.search.parameters import Choices, Range
-from sppcls.sweeps.search.report import Report
+from sppcls.sweeps.search.report import SearchReport
 from sppcls.sweeps.search.space import SearchPlan, plan_search
-from sppcls.sweeps.search.trial import Outcome, TrialRun, trial_name
+from sppcls.sweeps.search.trial import TrialOutcome, TrialRun, trial_name
 from sppcls.sweeps.stopping import stop_interrupts
 
 SEARCH = "search.json"
@@ -81,7 +81,7 @@ class Search:
 
     def __init__(self, plan: SearchPlan, folder: Path, check: SpaceCheck, study: optuna.Study) -> None:
         self.plan, self.folder, self.check, self.study = plan, folder, check, study
-        self.report = Report(plan, folder, study)
+        self.report = SearchReport(plan, folder, study)
         self.distributions = {name: _distribution(what) for name, what in plan.params.items()}
 
     def run(self) -> None:
@@ -161,22 +161,22 @@ class Search:
             return optuna.pruners.NopPruner()
         return optuna.pruners.MedianPruner(settings.startup_trials, settings.warmup_epochs)
 
-    def _outcome(self, trial: optuna.Trial) -> Outcome:
+    def _outcome(self, trial: optuna.Trial) -> TrialOutcome:
         self.study.pruner = self._pruner()
         for other in self._trials():
             if not other.state.is_finished():  # itself, if it was killed while its outcome was written down
                 continue
             if other.params == trial.params and other.user_attrs.get("outcome") in _DONE:
-                return Outcome("repeated", reason=f"the values of {trial_name(other.number)}")
+                return TrialOutcome("repeated", reason=f"the values of {trial_name(other.number)}")
         try:
             config = self.check.config(trial.params)
         except SppclsError as error:
             self.report.started(trial)
-            return Outcome("impossible", reason=str(error))
+            return TrialOutcome("impossible", reason=str(error))
         self.report.started(trial)
         return TrialRun(self.plan, self.folder, trial, config, self.report.say).run()
 
-    def _tell(self, trial: optuna.Trial, outcome: Outcome) -> None:
+    def _tell(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
         for name, value in (
             ("reason", outcome.reason),
             ("epochs", outcome.epochs),

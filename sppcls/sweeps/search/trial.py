@@ -27,7 +27,7 @@ _ORPHAN = 120
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """How a trial ended.
 
     Attributes:
@@ -71,7 +71,7 @@ class TrialRun:
         known = trial.study.get_trials(deepcopy=False)[trial.number]
         self._reported = set(known.intermediate_values)
 
-    def run(self) -> Outcome:
+    def run(self) -> TrialOutcome:
         """Train, or go on training, until the trial has finished or is pruned.
 
         Raises:
@@ -142,7 +142,7 @@ class TrialRun:
                 return True
         return False
 
-    def _finished(self) -> Outcome:
+    def _finished(self) -> TrialOutcome:
         last = self._last_row()
         value = last.get(self.plan.settings.objective) or ""
         if int(last.get("epoch", -1)) + 1 < self.epochs or not value:
@@ -151,12 +151,12 @@ class TrialRun:
             )
         return self._outcome("finished", value=float(value))
 
-    def _outcome(self, state: str, reason: str = "", value: float | None = None) -> Outcome:
+    def _outcome(self, state: str, reason: str = "", value: float | None = None) -> TrialOutcome:
         last = self._last_row()
         epochs = int(last.get("epoch", -1)) + 1
         if state == "pruned":
             epochs = max(self._reported) + 1  # where it was decided; the run may have got a little further
-        return Outcome(state, value, epochs, float(last.get("train_seconds") or 0), reason[:500])
+        return TrialOutcome(state, value, epochs, float(last.get("train_seconds") or 0), reason[:500])
 
     def _last_row(self) -> dict[str, Any]:
         return [{}, *read_metrics(self.folder / "metrics.csv")][-1]

@@ -27,7 +27,7 @@ FOLDER = "predictions"
 Part = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-class Answers(Callback):
+class SavePredictions(Callback):
     """Writes ``predictions/val_<size>.npz`` for every validation size when training has finished.
 
     They are those of the last validation, so they cost no further pass over the images, and their error is the last

@@ -14,7 +14,7 @@ Level = Literal["ok", "note", "problem"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """What was found about one thing.
 
     Attributes:
@@ -30,7 +30,7 @@ class Finding:
     do: str = ""
 
 
-def as_text(findings: Sequence[Finding], columns: int) -> str:
+def as_text(findings: Sequence[Diagnosis], columns: int) -> str:
     """Aligned lines of at most ``columns`` characters, and how many of each level there are."""
     width = max(len(finding.topic) for finding in findings)
     lines: list[str] = []
@@ -44,7 +44,7 @@ def as_text(findings: Sequence[Finding], columns: int) -> str:
     return "\n".join(lines)
 
 
-def as_json(findings: Sequence[Finding], **more: Any) -> str:
+def as_json(findings: Sequence[Diagnosis], **more: Any) -> str:
     """An object with ``findings`` (level, topic, text, do), ``problems`` (their number) and ``more``."""
     problems = sum(finding.level == "problem" for finding in findings)
     return json.dumps({**more, "problems": problems, "findings": [asdict(f) for f in findings]}, indent=1)

@@ -24,7 +24,7 @@ MOST_IMAGES = 512
 """Validation images that the errors without a level are counted over, at most."""
 
 
-class Explanation(Callback):
+class ExplainPyramid(Callback):
     """Under ``pyramid/``, once, of the weights that the training ended with (averaged ones, where they are kept):
 
     - ``weight_norm_6x6``, ``weight_norm_per_bin_6x6``: see :class:`~sppcls.inference.explain.levels.WeightNorm`;

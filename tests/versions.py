@@ -32,9 +32,11 @@ def requirements(pyproject: Path, lowest: bool) -> list[str]:
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     wanted = {}
     for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
-        match = re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement)
+        match = re.fullmatch(r"([\w.-]+(?:\[[\w,.-]+\])?)>=([\w.]+)", requirement)
         if match is None:
-            raise SystemExit(f"{pyproject}: {requirement}: only name>=version is understood here")
+            raise SystemExit(
+                f"{pyproject}: {requirement}: only name>=version and name[extra]>=version are understood"
+            )
         if match[1] not in LINTERS:
             wanted[match[1]] = f"{match[1]}=={match[2]}" if lowest else requirement
     return list(wanted.values())

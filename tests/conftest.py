@@ -70,11 +70,14 @@ def loaded() -> Iterator[Loaded]:
 
 @pytest.fixture
 def program(loaded: Loaded) -> Iterator[Callable[..., Program]]:
-    """Start ``python train.py`` as a user would; what still runs at the end of the test is killed."""
+    """Start ``python train.py`` as a user would; what still runs at the end of the test is killed.
+
+    As many of the programs that it starts itself as ``children`` says are forked, too, which saves loading them.
+    """
     started: list[Program] = []
 
-    def start(words: list[str], start_new_session: bool = False) -> Program:
-        started.append(loaded.start(["train.py", *words], start_new_session))
+    def start(words: list[str], start_new_session: bool = False, children: int = 0) -> Program:
+        started.append(loaded.start(["train.py", *words], start_new_session, children=children))
         return started[-1]
 
     yield start

@@ -1,6 +1,6 @@
 """Training runs that are killed at chosen moments, hundreds of them: the program is loaded once and forked for each.
 
-``with Runs() as runs: runs.start(words, moment)``; a fork does what ``python train.py <words>`` does, and may be given
+``with Runs(loaded) as runs: runs.start(words, moment)``; a fork does what ``python train.py <words>`` does, and may be given
 other troubles than being killed.
 """
 
@@ -18,12 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from forked import Loaded
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,28 +57,22 @@ class Ended:
 class Runs:
     """A process that holds the loaded program and forks a run for every request."""
 
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+
     def __enter__(self) -> Runs:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self._server = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
+        requests, write_requests = os.pipe()
+        self._server = self._loaded.start([__file__], start_new_session=True, stdin=requests, errors=True)
+        os.close(requests)
+        self._requests = os.fdopen(write_requests, "w")
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.stdout.close()
-        try:
+        self._requests.close()
+        # A run that was begun and not ended ends with it.
+        with suppress(subprocess.TimeoutExpired):
             self._server.wait(30)
-        except subprocess.TimeoutExpired:  # a run that was begun and not ended
-            self._server.kill()
-            self._server.wait()
+        self._server.close()
 
     def begin(
         self,
@@ -117,12 +113,10 @@ class Runs:
             time.sleep(0.002)
 
     def _send(self, request: dict[str, Any]) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
 
     def _answer(self) -> dict[str, Any]:
-        assert self._server.stdout is not None
         answer: dict[str, Any] = json.loads(self._server.stdout.readline())
         return answer
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Loaded
 from killing import Runs
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[Runs]:
-    with Runs() as runs:
+def runs(loaded: Loaded) -> Iterator[Runs]:
+    with Runs(loaded) as runs:
         yield runs
 
 

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 import pytest
+from forked import Loaded
 from killing import SCHEDULES, STATEFUL, Runs, differences
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
@@ -20,13 +21,13 @@ def folder_of(runs: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("schedule", list(SCHEDULES))
-def test_killed_at_random_moments(tiny, tmp_path: Path, schedule: str, workers: int) -> None:
+def test_killed_at_random_moments(tiny, loaded: Loaded, tmp_path: Path, schedule: str, workers: int) -> None:
     """Six kills: two in runs that are killed once, four in one run that is killed again and again."""
     seed = secrets.randbits(32)
     dice = random.Random(seed)
     words = [word for word in tiny(*STATEFUL, f"data.workers={workers}", "trainer.max_epochs=3")
              if not word.startswith("sizes.")] + SCHEDULES[schedule]  # fmt: skip
-    with Runs() as runs:
+    with Runs(loaded) as runs:
         whole = runs.start([*words, "run_name=whole"])
         assert whole.status == 0, whole.output
         for attempt, kills in enumerate([1, 1, 4]):
@@ -53,10 +54,10 @@ CALLS = [("validation_step", 2), ("validation_step", 5), ("write_record", 3), ("
          ("closing_lines", 1)]  # fmt: skip
 
 
-def test_killed_at_chosen_calls(tiny, tmp_path: Path) -> None:
+def test_killed_at_chosen_calls(tiny, loaded: Loaded, tmp_path: Path) -> None:
     """In validation, in the middle of writing a checkpoint, before it is safe on disk, while resuming, at the end."""
     words = tiny(*STATEFUL, "data.workers=0", "trainer.max_epochs=2")
-    with Runs() as runs:
+    with Runs(loaded) as runs:
         assert runs.start([*words, "run_name=whole"]).status == 0
         for number, (call, count) in enumerate(CALLS):
             mine = [*words, f"run_name=c{number}x", "ckpt_path=auto", "log.save_every_minutes=0.0001"]
@@ -75,10 +76,10 @@ def test_killed_at_chosen_calls(tiny, tmp_path: Path) -> None:
             assert not found, call
 
 
-def test_killed_before_each_operation_on_a_file(tiny, tmp_path: Path) -> None:
+def test_killed_before_each_operation_on_a_file(tiny, loaded: Loaded, tmp_path: Path) -> None:
     """Between any two of them the folder is one that the run can go on from."""
     words = tiny(*STATEFUL, "data.workers=0", "trainer.max_epochs=2")
-    with Runs() as runs:
+    with Runs(loaded) as runs:
         mine = [*words, "ckpt_path=auto", "log.save_every_minutes=0.0001"]
         whole = runs.start([*mine, "run_name=whole"])
         assert whole.status == 0

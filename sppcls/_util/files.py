@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,35 @@ def replacing(path: str | os.PathLike[str], option: str = "") -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_at_a_time(lock: Path, waiting: Callable[[], None]) -> Iterator[bool]:
+    """A block that one process at a time is in; the lock ends with the process, however it ends.
+
+    Gives False on a file system that has no locks: other processes may be in the block then.
+
+    Args:
+        lock: a file that is made for it, and stays.
+        waiting: called before this process waits for another one.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    with open(lock, "a+b") as file:
+        held = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            held = False
+        try:
+            yield held
+        finally:
+            if held:  # not left to closing, as processes that were forked may still hold the file
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

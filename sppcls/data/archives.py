@@ -22,6 +22,9 @@ MAX_GROWTH = 20
 _SMALL = 100_000_000
 _MEMBER = 4096  # bytes that a member takes on a disk, whatever it holds
 
+UNPACKING = ".unpacking-"
+"""How the names of hidden folders begin that members are written to at first."""
+
 
 class _Member(NamedTuple):
     """One entry of an archive; ``open`` is None for a folder and a link, ``link`` the file that a link repeats."""
@@ -47,7 +50,7 @@ def unpack(archive: Path, folder: Path) -> None:
         OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error: it is damaged, or cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as hidden:
+    with tempfile.TemporaryDirectory(prefix=UNPACKING, dir=folder) as hidden:
         room = min(_SMALL + MAX_GROWTH * archive.stat().st_size, shutil.disk_usage(hidden).free)
         with _members(archive) as members:
             for member in members:
@@ -138,7 +141,9 @@ def _move_into(source: Path, target: Path) -> None:
     """Give ``target`` what is in ``source``; files of the same name are replaced, other ones stay."""
     for entry in sorted(os.listdir(source)):
         old, new = source / entry, target / entry
-        if old.is_dir() and new.is_dir():
-            _move_into(old, new)
-        else:
+        try:
             os.replace(old, new)
+        except OSError:
+            if not (old.is_dir() and new.is_dir()):
+                raise
+            _move_into(old, new)

@@ -10,7 +10,6 @@ has a checksum of both and of the index.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,9 +18,9 @@ import time
 import weakref
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ import PIL
 import torch
 import torchvision
 
-from sppcls._util.files import replacing
+from sppcls._util.files import one_at_a_time, replacing
 from sppcls.data.decode import header_size
 from sppcls.data.files import FileSource
 from sppcls.data.sizes import Size
@@ -303,28 +302,18 @@ def _build(
 
 @contextmanager
 def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time build ``path``; the lock ends with the process, however it ends."""
-    try:
-        file = open(path.with_name(f".{path.name}.lock"), "a+b")  # noqa: SIM115
-    except OSError as error:
-        raise ConfigError(
-            f"{_KEY} {path.parent}: cannot be written ({error.strerror}); set data.cache_dir"
-        ) from None
-    with file:
+    """Let one process at a time build ``path``. Without locks each builds a file of its own, and the last one stays."""
+    with ExitStack() as stack:
+        waiting = partial(say, f"Waiting for another process that builds the image cache {path}")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Waiting for another process that builds the image cache {path}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: each builds a file of its own, and the last one stays
-            yield
-            return
-        try:
+            alone = stack.enter_context(one_at_a_time(path.with_name(f".{path.name}.lock"), waiting))
+        except OSError as error:
+            raise ConfigError(
+                f"{_KEY} {path.parent}: cannot be written ({error.strerror}); set data.cache_dir"
+            ) from None
+        if alone:
             for leftover in path.parent.glob(
                 f".{path.stem}.*.tmp{path.suffix}"
             ):  # of a build that was killed
                 leftover.unlink(missing_ok=True)
-            yield
-        finally:
-            # Not left to closing, as loader processes may still hold the file.
-            fcntl.flock(file, fcntl.LOCK_UN)
+        yield

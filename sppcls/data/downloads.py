@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from torchvision import datasets
 from torchvision.datasets.utils import download_url
 
-from sppcls.data.archives import unpack
+from sppcls._util.console import say
+from sppcls._util.files import one_at_a_time
+from sppcls.data.archives import UNPACKING, unpack
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import ArraySource, FileSource, Source
 from sppcls.data.folder import single_folder_sources, split_sources
@@ -44,7 +49,8 @@ def download_sources(
     """(train, val) of a torchvision set below ``root``, fetched first if ``download`` and it is not there.
 
     An archive that is there already and has the right checksum is unpacked and not fetched again. Unpacking is
-    ours (:func:`~sppcls.data.archives.unpack`), as torchvision's lets an archive write anywhere.
+    ours (:func:`~sppcls.data.archives.unpack`), as torchvision's lets an archive write anywhere. Of several processes,
+    as torchrun starts them, one fetches and the others wait for it.
 
     The official splits: train/val (imagenette, flowers102), train/test (food101, cifar10), trainval/test
     (pets). Caltech-101 has none: it is split like a single folder, and its background class is left out.
@@ -78,7 +84,12 @@ def download_sources(
                 f"set data.download=true to fetch it, or put its files there"
             ) from error
     try:
-        _fetch(name, root)
+        with one_at_a_time(_made(root) / ".download.lock", partial(_say_waiting, name, root)) as alone:
+            if alone:
+                _remove_leftovers(root)
+                with suppress(Exception):  # another process may have fetched it by now
+                    return build(root, val_fraction, max_pixels)
+            _fetch(name, root)
         return build(root, val_fraction, max_pixels)
     except Exception as error:  # as above, and urllib and archives
         raise DataError(
@@ -89,6 +100,17 @@ def download_sources(
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say_waiting(name: str, root: Path) -> None:
+    say(f"Waiting for another process that fetches {name} to {root}")
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Remove what an unpacking left behind that was killed; nobody else may be at work."""
+    for pattern in (f"{UNPACKING}*", f"*/{UNPACKING}*"):
+        for leftover in root.glob(pattern):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _fetch(name: str, root: Path) -> None:
@@ -103,7 +125,7 @@ def _fetch(name: str, root: Path) -> None:
             download_url(prefix + files[part][0], folder, md5=files[part][1])
     elif name == "caltech101":
         folder = root / "caltech101"
-        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=_made(folder)) as outer:
+        with tempfile.TemporaryDirectory(prefix=UNPACKING, dir=_made(folder)) as outer:
             _fetch_archive(_CALTECH101, folder, Path(outer))
             unpack(Path(outer, "caltech-101", "101_ObjectCategories.tar.gz"), folder)
     elif name == "food101":

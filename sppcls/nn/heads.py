@@ -44,7 +44,8 @@ class Head(nn.Module):
         return outputs
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if state_dict:  # of a head that was saved before there was a scale
+        # Of a head that was saved before there was a scale; a backbone alone says nothing of the head's.
+        if any(name.startswith((f"{prefix}hidden.", f"{prefix}last.")) for name in state_dict):
             state_dict.setdefault(f"{prefix}input_scale", torch.ones(()))
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -19,6 +19,13 @@ def log_of(words: list[str]) -> str:
     return (Path(train(compose(words))["folder"]) / "train.log").read_text()
 
 
+def test_several_batches_per_update_change_nothing_of_the_loss(tiny) -> None:
+    log = log_of(tiny(*HIGH, "trainer.accumulate_grad_batches=4", "trainer.limit_train_batches=10"))
+    (told,) = re.findall(r"step 10: training loss ([\d.]+), guessing 3.00", log)
+    (of_epoch,) = re.findall(r"train loss ([\d.]+)", log)  # the mean of the same ten steps
+    assert float(told) == pytest.approx(float(of_epoch), abs=0.06)
+
+
 @pytest.mark.parametrize("mix", ["mix.mixup=0.0", "mix.mixup=0.4"])
 def test_a_loss_far_above_guessing_is_said_once(tiny, mix: str) -> None:
     log = log_of(tiny(*HIGH, mix, "mix.label_smoothing=0.1"))

@@ -167,3 +167,13 @@ def test_alexnet_starts_like_the_papers_networks(init: str) -> None:
     for conv in convolutions[1:]:
         gain = math.sqrt(2) if init == "modern" else math.sqrt(1 / 3)  # He et al. 2015; torchvision's own
         assert conv.weight.std().item() == pytest.approx(gain / math.sqrt(conv.weight[0].numel()), rel=0.05)
+
+
+def test_a_backbone_that_is_loaded_alone_leaves_the_scale_of_a_new_head() -> None:
+    net = build("zf5_small", "l6321", "linear")
+    before = net.head.input_scale.item()
+    assert before < 1
+    trunk = {name: value for name, value in net.state_dict().items() if name.startswith("backbone.")}
+    missing, _ = net.load_state_dict(trunk, strict=False)
+    assert set(missing) == {"head.last.weight", "head.last.bias", "head.input_scale"}
+    assert net.head.input_scale.item() == before

@@ -38,7 +38,8 @@ class HighLoss(Callback):
         self._losses.append(loss)
         if len(self._losses) < self.STEPS:
             return
-        mean = sum(map(float, self._losses)) / len(self._losses)
+        # Lightning hands out the share that a batch has in an update.
+        mean = sum(map(float, self._losses)) / len(self._losses) * trainer.accumulate_grad_batches
         self._losses.clear()
         guessing = math.log(len(pl_module.classes))
         if math.isfinite(mean) and mean > self.FACTOR * guessing:

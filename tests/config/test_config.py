@@ -180,7 +180,7 @@ def test_a_config_survives_being_written_and_read() -> None:
 
 def test_own_configs_are_found(tmp_path) -> None:
     (tmp_path / "pyramid").mkdir()
-    (tmp_path / "pyramid" / "mine.yaml").write_text("levels: [5, 1]\nmode: avg\nbins: adaptive\n")
+    (tmp_path / "pyramid" / "mine.yaml").write_text("levels: [5, 1]\nmode: avg\nbin_rule: adaptive\n")
     assert compose(["pyramid=mine"], config_dir=tmp_path).pyramid.levels == [5, 1]
     with pytest.raises(ConfigError, match="no such folder"):
         compose([], config_dir=tmp_path / "missing")

@@ -164,7 +164,7 @@ def test_commas_separate_values_of_a_sweep_unless_they_are_a_path(
 def test_words_and_options_come_in_any_order(loaded: Loaded, tmp_path: Path) -> None:
     own = tmp_path / "own"
     (own / "pyramid").mkdir(parents=True)
-    (own / "pyramid" / "mine.yaml").write_text("levels: [5, 1]\nmode: avg\nbins: adaptive\n")
+    (own / "pyramid" / "mine.yaml").write_text("levels: [5, 1]\nmode: avg\nbin_rule: adaptive\n")
     for words in (
         ["seed=3", "--config-dir", str(own), "pyramid=mine", "--cfg", "job"],
         ["--cfg=job", "seed=3", "-cd", str(own), "pyramid=mine"],

@@ -43,7 +43,7 @@ def test_what_a_run_began_with_may_be_gone(tiny: Words, tmp_path: Path) -> None:
 def test_a_config_folder_may_be_gone(tiny: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = tmp_path / "own" / "pyramid"
     own.mkdir(parents=True)
-    (own / "mine.yaml").write_text("levels: [2, 1]\nmode: max\nbins: adaptive\n")
+    (own / "mine.yaml").write_text("levels: [2, 1]\nmode: max\nbin_rule: adaptive\n")
     words = [*tiny("run_name=run", "trainer.max_epochs=1", "scheduler=constant"), "pyramid=mine"]
     words = [word for word in words if not word.startswith("pyramid.")]
     assert main(["train", *words, "--config-dir", str(own.parent)]) == 0

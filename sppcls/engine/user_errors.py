@@ -46,6 +46,21 @@ def as_user_error(error: Exception, folder: Path | None) -> SppclsError | None:
     return None
 
 
+def interruption(error: BaseException) -> Interrupted | None:
+    """The stop by a signal that another package has taken for an error of its own; None if there is none.
+
+    A signal may arrive in any line; where Lightning's TensorBoard logger writes a figure, the stop becomes its ValueError.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, Interrupted):
+            return cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def _is_gone(folder: Path) -> bool:
     try:
         return not folder.is_dir()

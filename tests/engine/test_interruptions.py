@@ -17,6 +17,10 @@ import pytest
 import torch
 from killing import ROOT, STATEFUL, Runs, differences, equal
 from tiny_runs import TINY
+from torch.utils.tensorboard import SummaryWriter
+
+import sppcls
+from sppcls.errors import Interrupted
 
 WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
 
@@ -44,6 +48,24 @@ def test_a_signal_repeated_stops_at_once_and_costs_no_checkpoint(
     ended = runs.start(words)
     assert ended.status == 0, ended.output
     assert differences(whole, folder) == []
+
+
+def test_a_stop_in_the_middle_of_a_log_call_is_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning's logger turns whatever is raised while it writes a figure into a ValueError about the figure."""
+    written = SummaryWriter.add_scalar
+
+    def add_scalar(self: SummaryWriter, tag: str, *args: object, **kwargs: object) -> None:
+        if tag == "step/loss":
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        written(self, tag, *args, **kwargs)
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", add_scalar)
+    with pytest.raises(Interrupted, match="^stopped by SIGINT at once; nothing is saved yet$") as caught:
+        sppcls.train(sppcls.compose([*TINY, f"runs_dir={tmp_path}"]))
+    assert caught.value.exit_code == 130
 
 
 def test_a_reader_that_leaves_does_not_end_the_training(whole: Path, tmp_path: Path) -> None:

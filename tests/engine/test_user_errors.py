@@ -19,7 +19,7 @@ from PIL import Image
 from tiny_runs import TINY
 
 from sppcls import load_classifier
-from sppcls.engine.user_errors import explain
+from sppcls.engine.user_errors import as_user_error
 
 WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
 
@@ -179,11 +179,11 @@ def test_an_error_in_a_loader_is_not_the_death_of_one(tmp_path: Path) -> None:
                 list(loader)
             yield str(caught.value)
 
-    error, death = (explain(RuntimeError(text), tmp_path) for text in messages())
+    error, death = (as_user_error(RuntimeError(text), tmp_path) for text in messages())
     assert error is None
     assert "a loader process died" in str(death)
-    assert "was removed or renamed" in str(explain(RuntimeError(), tmp_path / "gone"))
-    assert explain(RuntimeError(), None) is None  # of a process that does not write
+    assert "was removed or renamed" in str(as_user_error(RuntimeError(), tmp_path / "gone"))
+    assert as_user_error(RuntimeError(), None) is None  # of a process that does not write
 
 
 class Broken(torch.utils.data.Dataset):
@@ -278,6 +278,6 @@ def test_too_many_open_files_are_told(tmp_path: Path) -> None:
         finally:
             raise RuntimeError("Please call `iter(combined_loader)` first.")  # Lightning's, which hides it
     except RuntimeError as error:
-        told = explain(error, tmp_path)
+        told = as_user_error(error, tmp_path)
     assert str(told).startswith("too many open files for the loader processes (a process may open ")
     assert str(told).endswith("; ckpt_path=auto goes on from the last checkpoint")

@@ -375,6 +375,12 @@ def test_transfer_takes_the_splits_that_training_does(tmp_path: Path) -> None:
     assert all((tmp_path / name).is_file() for name in task.names)
 
 
+def test_folders_without_end_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "/".join(["x"] * 400)).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"folders within folders, 100 deep and more"):
+        build_sources("folder", str(tmp_path))
+
+
 def test_a_run_of_the_old_order_goes_on_in_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,8 +122,10 @@ def test_images_without_a_label_are_told(tmp_path: Path) -> None:
     write(tmp_path / "labels.csv", "path,label", [*ROWS, ROWS[3]])
     splits = build_sources("folder", tmp_path, labels="labels.csv")
     assert together(splits) == EXPECTED
-    assert "; warning: 1 lines that repeat an image are counted once" in splits.found
-    assert "; warning: 2 images have no label and are not used" in splits.found
+    assert splits.warnings == (
+        "1 lines that repeat an image are counted once",
+        "2 images have no label and are not used",
+    )
 
 
 def test_class_folders_go_before_a_file_that_agrees(tmp_path: Path) -> None:

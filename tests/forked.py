@@ -167,12 +167,13 @@ class Loaded:
         self,
         words: list[str],
         *,
+        children: int = 0,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        """``subprocess.run`` of ``python <words>`` with ``capture_output``."""
-        process = self.start(words, errors=True, env=env, cwd=cwd)
+        """``subprocess.run`` of ``python <words>`` with ``capture_output``; ``children`` as in :meth:`start`."""
+        process = self.start(words, children=children, errors=True, env=env, cwd=cwd)
         try:
             output, errors = process.communicate(timeout)
         finally:

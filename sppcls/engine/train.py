@@ -25,7 +25,8 @@ from sppcls.config.build import (
     parameter_count,
     val_sizes,
 )
-from sppcls.config.schema import Config, as_dict, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
 from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid

@@ -13,9 +13,10 @@ from typing import Any
 from sppcls.comparison.answers import TEST, TEST_BEST, Measure
 from sppcls.comparison.find import find_runs
 from sppcls.comparison.labels import ABSENT, group_labels, sweep_label
-from sppcls.comparison.runs import METRICS, Run
+from sppcls.comparison.runs import Run
 from sppcls.config.same_run import flatten, is_factor
 from sppcls.errors import ConfigError
+from sppcls.runs.names import METRICS
 
 # Which run it is and where it is written: of no interest beside the label of a group.
 _NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed")

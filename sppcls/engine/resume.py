@@ -22,8 +22,9 @@ from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import DamagedError, read_checkpoint
-from sppcls.runs.folder import BEST, CONFIG, LAST, PREVIOUS, checkpoints_in, own_checkpoints
+from sppcls.runs.folder import checkpoints_in, own_checkpoints
 from sppcls.runs.model_info import resume_problem
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
 
 
 class Resume(NamedTuple):

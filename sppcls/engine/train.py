@@ -68,10 +68,6 @@ from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
 from sppcls.runs.folder import (
-    BEST,
-    CONFIG,
-    LAST,
-    PREVIOUS,
     base_folder,
     check_writable,
     claim_run_folder,
@@ -79,6 +75,7 @@ from sppcls.runs.folder import (
     lock_folder,
     write_result,
 )
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"

@@ -24,12 +24,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError
 from sppcls.nn import Pyramid
-
-LAST = "last.ckpt"
-BEST = "best.ckpt"
-PREVIOUS = "previous.ckpt"
-CONFIG = "config.yaml"
-RESULT = "result.json"
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, RESULT
 
 
 def pyramid_label(config: Config) -> str:

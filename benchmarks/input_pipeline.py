@@ -30,7 +30,8 @@ from torchvision.transforms import v2
 from sppcls import compose
 from sppcls._util.console import table
 from sppcls.config.build import load_sources, make_caches, make_datamodule
-from sppcls.config.schema import Config, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config
 from sppcls.data import prepare_batch
 
 BATCH, SIZE = 64, 224

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local
 from sppcls.errors import CheckpointError, ConfigError
+from sppcls.runs.names import BEST, LAST
 
 if TYPE_CHECKING:
     from sppcls.nn import SPPClassifier
@@ -95,8 +96,8 @@ def check_checkpoint(checkpoint: str) -> None:
     check_local(checkpoint, "sppcls reads checkpoint files")
     path = Path(checkpoint)
     if os.path.isdir(path):
-        there = [str(path / name) for name in ("best.ckpt", "last.ckpt") if (path / name).is_file()]
-        name = " or ".join(there) or path / "last.ckpt"
+        there = [str(path / name) for name in (BEST, LAST) if (path / name).is_file()]
+        name = " or ".join(there) or path / LAST
         raise CheckpointError(f"{checkpoint}: a folder; name a checkpoint file such as {name}")
     for ends, what in _NO_CHECKPOINT.items():
         if path.suffix.lower() in ends:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sppcls._util.files import read_json
-from sppcls.comparison.runs import CONFIG, METRICS, RESULT, Run, read_run
+from sppcls.comparison.runs import Run, read_run
 from sppcls.errors import ConfigError, DataError
-
-SWEEP, SEARCH = "sweep.json", "search.json"
+from sppcls.runs.names import CONFIG, LAST, LOG, METRICS, RESULT, SEARCH, SWEEP
 
 # What the runs of a search differ in, as :attr:`Run.values` says it.
 TRIAL = "trial"
@@ -82,7 +81,7 @@ class _Search:
         names = {entry.name for entry in entries}
         if CONFIG in names:
             self._take(folder, sweep)
-        elif names & {METRICS, RESULT, "last.ckpt", "train.log"}:
+        elif names & {METRICS, RESULT, LAST, LOG}:
             self.problems.append(f"{folder}: has no {CONFIG}: not a whole run folder")
         elif not entries:
             self.problems.append(f"{folder}: is empty")

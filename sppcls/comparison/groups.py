@@ -13,18 +13,13 @@ from typing import Any
 from sppcls.comparison.answers import TEST, TEST_BEST, Measure
 from sppcls.comparison.find import find_runs
 from sppcls.comparison.labels import ABSENT, group_labels, sweep_label
-from sppcls.comparison.runs import METRICS, Run, flatten
+from sppcls.comparison.runs import Run
+from sppcls.config.same_run import flatten, is_factor
 from sppcls.errors import ConfigError
+from sppcls.runs.names import METRICS
 
-# Which run it is, and where it is written.
+# Which run it is and where it is written: of no interest beside the label of a group.
 _NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed")
-# What does not change the weights after an epoch: the names, what is logged, what it runs on.
-_IGNORED = {
-    *_NAMES, "sizes.val_sizes",
-    "data.workers", "data.download", "data.check", "data.val_batch_size", "data.cache_dir",
-    "trainer.threads", "trainer.accelerator", "trainer.compile", "trainer.deterministic",
-}  # fmt: skip
-_IGNORED_GROUPS = ("log", "evaluation")
 # What decides which images are tested.
 _IMAGES = (
     "data.name", "data.root", "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.val_fraction",
@@ -213,9 +208,8 @@ def compare(
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    flat = flatten({key: value for key, value in run.config.items() if key not in _IGNORED_GROUPS})
     # What a sweep varied on purpose is not ignored, were it the number of threads.
-    kept = {key: value for key, value in flat.items() if key not in _IGNORED or key in run.values}
+    kept = {key: value for key, value in flatten(run.config).items() if is_factor(key) or key in run.values}
     if kept.get("data.root"):
         kept["data.root"] = os.path.realpath(os.path.expanduser(str(kept["data.root"])))
     return kept

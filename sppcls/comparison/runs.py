@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,8 @@ from sppcls._util.files import read_json
 from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure, read_answers
 from sppcls.config.old_versions import upgraded
 from sppcls.errors import DataError
-
-CONFIG, METRICS, RESULT = "config.yaml", "metrics.csv", "result.json"
+from sppcls.runs.metrics import read_metrics
+from sppcls.runs.names import CONFIG, METRICS, PREDICTIONS, PROTOCOLS, RESULT
 
 # An error in metrics.csv and one counted from kept answers agree if they differ by no more, in points: a score that
 # is nearly a tie may fall the other way in another batch or on another device.
@@ -126,14 +125,6 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested config by full keys, such as ``optimizer.lr``."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
@@ -154,16 +145,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _read_rows(folder: Path, config: dict[str, Any]) -> tuple[list[dict[str, float | None]], list[str]]:
-    try:
-        with open(folder / METRICS, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            found, columns = list(reader), list(reader.fieldnames or [])
-    except FileNotFoundError:
-        raise DataError("no metrics yet") from None
-    except OSError as error:
-        raise DataError(f"{METRICS} cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise DataError(f"{METRICS} is damaged") from None
+    metrics = read_metrics(folder)
+    found, columns = metrics.lines, metrics.columns
     if not found:
         raise DataError("no metrics yet")
     for column in ("epoch", "images_seen", "size", "val/top1_error"):
@@ -242,21 +225,21 @@ def _test_measure(run: Run, name: str, images: str) -> Measure:
 
 def _find_answers(run: Run) -> None:
     """Answers of the weights after the last epoch: of the validation, of protocols, of ``sppcls evaluate``."""
-    for answers in _read_all(run, sorted((run.folder / "predictions").glob("val_*.npz"))):
+    for answers in _read_all(run, sorted((run.folder / PREDICTIONS).glob("val_*.npz"))):
         measure = Measure(run.training_view, answers.path.stem.removeprefix("val_"))
-        _take(run, measure, answers, "predictions")
+        _take(run, measure, answers, PREDICTIONS)
     _find_test_answers(run)
-    for answers in _read_all(run, sorted((run.folder / "protocols").glob("*.npz"))):
+    for answers in _read_all(run, sorted((run.folder / PROTOCOLS).glob("*.npz"))):
         kept = (run.result.get("protocols") or {}).get(answers.measure.protocol)
         if kept and abs(kept["top1_error"] - answers.errors[0]) > AGREES:
-            run.notes.append(f"{answers.path.name} in protocols/ is of other weights and left out")
+            run.notes.append(f"{answers.path.name} in {PROTOCOLS}/ is of other weights and left out")
             continue
         size = answers.measure.size if answers.measure.side else run.main.size
-        _take(run, Measure(answers.measure.protocol, size), answers, "protocols")
+        _take(run, Measure(answers.measure.protocol, size), answers, PROTOCOLS)
     folders: dict[str, list[Path]] = {}
     for path in sorted(run.folder.glob("*/**/*.npz")):
         top = path.relative_to(run.folder).parts[0]
-        if top in ("predictions", "protocols") or top.startswith((".", "evaluation-best")):
+        if top in (PREDICTIONS, PROTOCOLS) or top.startswith((".", "evaluation-best")):
             continue
         if (path.parent / "errors.csv").is_file() and not path.stem.endswith("_recalibrated"):
             folders.setdefault(top, []).append(path)
@@ -267,13 +250,13 @@ def _find_answers(run: Run) -> None:
 def _find_test_answers(run: Run) -> None:
     test = run.result.get("test") or {}
     same = test.get("best", {}).get("epoch") == test.get("last", {}).get("epoch")
-    for answers in _read_all(run, sorted((run.folder / "predictions").glob("test*.npz"))):
+    for answers in _read_all(run, sorted((run.folder / PREDICTIONS).glob("test*.npz"))):
         protocol, size, images = answers.measure
         if f"test_{size}.npz" == answers.path.name.replace("test_best_", "test_"):
             protocol = run.training_view
         for kind in (TEST, TEST_BEST) if same else (images,):
             if Measure(protocol, size, kind) in run.errors:
-                _take(run, Measure(protocol, size, kind), answers, "predictions")
+                _take(run, Measure(protocol, size, kind), answers, PREDICTIONS)
 
 
 def _read_all(run: Run, paths: list[Path]) -> list[Answers]:

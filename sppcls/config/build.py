@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from sppcls._util.console import say
-from sppcls.config.schema import Config, as_dict, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config, as_dict
 from sppcls.data import (
     EvalTransform,
     FileSource,

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.files import check_local
-from sppcls.config.schema import Config, literal, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config, literal
 from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
 

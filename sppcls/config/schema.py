@@ -10,9 +10,7 @@ import dataclasses
 import os
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from omegaconf import MISSING
+from typing import Any, Literal
 
 from sppcls.registry import (
     BACKBONES,
@@ -26,10 +24,11 @@ from sppcls.registry import (
     SOURCES,
 )
 
-if TYPE_CHECKING:
-    from sppcls.data import SizeSchedule
+# OmegaConf's word for a missing value; what compares runs needs this schema without OmegaConf.
+_MISSING: Any = "???"
 
-_T = TypeVar("_T")
+# What another value of a key changes; see :mod:`sppcls.config.same_run`.
+Change = Literal["state", "weights", "length", "validation", "tests", "name", "speed", "place", "log"]
 
 
 def literal(text: str) -> str:
@@ -64,10 +63,24 @@ def key(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
+    changes: Change = "weights",
 ) -> Any:
-    """A config key: what it means, and which values it takes (``low <= value <= high``, ``value > above``)."""
+    """A config key: what it means, and which values it takes (``low <= value <= high``, ``value > above``).
+
+    Args:
+        changes: what another value changes in a run, which decides whether it is still the same one:
+            :mod:`sppcls.config.same_run`.
+    """
     return field(
-        default=MISSING, metadata={"help": help, "choices": choices, "low": low, "high": high, "above": above}
+        default=_MISSING,
+        metadata={
+            "help": help,
+            "choices": choices,
+            "low": low,
+            "high": high,
+            "above": above,
+            "changes": changes,
+        },
     )
 
 
@@ -77,7 +90,7 @@ class DataConfig:
 
     name: str = key("source of images", choices=SOURCES)
     root: str | None = key("folder of the data set (not used by shapes)")
-    download: bool = key("fetch a torchvision data set into root if it is not there")
+    download: bool = key("fetch a torchvision data set into root if it is not there", changes="place")
     val_fraction: float = key(
         "share of each class held out where there is no validation split", above=0, high=0.9
     )
@@ -90,17 +103,21 @@ class DataConfig:
     num_train: int | None = key("number of training images (shapes only)", low=1)
     num_val: int | None = key("number of validation images (shapes only)", low=1)
     batch_size: int = key("training images per step and device, at the largest size", low=1)
-    val_batch_size: int | None = key("validation images per step and device; null: batch_size", low=1)
-    workers: int = key("loader processes per device", low=0)
+    val_batch_size: int | None = key(
+        "validation images per step and device; null: batch_size", low=1, changes="speed"
+    )
+    workers: int = key("loader processes per device", low=0, changes="speed")
     drop_last: bool = key("full batches only; false spreads the images evenly over the steps, none left out")
-    check: bool = key("look at the header of every image file before training")
+    check: bool = key("look at the header of every image file before training", changes="place")
     on_error: str = key("an image that cannot be decoded in training", choices=("skip", "raise"))
     max_pixels: int = key("largest image accepted, in pixels", low=1)
     pixel_range: Any = key(
         "grey of more than 8 bits: full (white is the depth's largest value), image (each its own), [black,white]"
     )
     cache: str = key("disk: decode and reduce the images once, before training", choices=("none", "disk"))
-    cache_dir: str | None = key("folder of the cache; null: .sppcls-cache in root, or ~/.cache/sppcls")
+    cache_dir: str | None = key(
+        "folder of the cache; null: .sppcls-cache in root, or ~/.cache/sppcls", changes="place"
+    )
     cache_shorter_side: int | None = key(
         "shorter side of cached training images (augment.crop=resized); null: no detail is lost", low=1
     )
@@ -119,7 +136,9 @@ class SizesConfig:
     period: int = key("epochs at one size before the next (alternate)", low=1)
     step: int = key("spacing of the sizes between low and high (random and progressive)", low=1)
     pixel_budget: bool = key("larger batches at smaller sizes: the same number of pixels per step")
-    val_sizes: list[Any] | None = key("sizes validated at; null: all training sizes (both ends of a range)")
+    val_sizes: list[Any] | None = key(
+        "sizes validated at; null: all training sizes (both ends of a range)", changes="validation"
+    )
 
 
 @dataclass
@@ -156,13 +175,15 @@ class MixConfig:
 class BackboneConfig:
     """Convolutional layers up to the last one before pooling."""
 
-    name: str = key("network", choices=BACKBONES)
-    width: float | None = key("multiplier of the number of channels (paper's networks)", above=0)
-    norm: str | None = key("normalisation (paper's networks)", choices=(*NORMS, None))
+    name: str = key("network", choices=BACKBONES, changes="state")
+    width: float | None = key(
+        "multiplier of the number of channels (paper's networks)", above=0, changes="state"
+    )
+    norm: str | None = key("normalisation (paper's networks)", choices=(*NORMS, None), changes="state")
     weights: str | None = key(
         "null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt"
     )
-    model: str | None = key("timm model name (backbone=timm)")
+    model: str | None = key("timm model name (backbone=timm)", changes="state")
 
 
 @dataclass
@@ -170,18 +191,18 @@ class PyramidConfig:
     """The spatial pyramid pooling layer (He et al. 2015, sec. 2.2)."""
 
     levels: list[Any] | None = key(
-        "bins per side of each level, N or [h, w]; null: no SPP, the net's own last pooling"
+        "bins per side of each level, N or [h, w]; null: no SPP, the net's own last pooling", changes="state"
     )
-    mode: str = key("what a bin keeps", choices=POOL_MODES)
-    bin_rule: str = key("rule that divides the map into bins", choices=BIN_RULES)
+    mode: str = key("what a bin keeps", choices=POOL_MODES, changes="state")
+    bin_rule: str = key("rule that divides the map into bins", choices=BIN_RULES, changes="state")
 
 
 @dataclass
 class HeadConfig:
     """From pooled vector to class scores."""
 
-    name: str = key("classifier", choices=HEADS)
-    hidden: list[int] = key("widths of the hidden layers (fc6, fc7)")
+    name: str = key("classifier", choices=HEADS, changes="state")
+    hidden: list[int] = key("widths of the hidden layers (fc6, fc7)", changes="state")
     dropout: float = key("dropout on every hidden layer", low=0, high=0.99)
 
 
@@ -189,7 +210,7 @@ class HeadConfig:
 class OptimizerConfig:
     """Weight update."""
 
-    name: str = key("update rule", choices=("sgd", "adamw"))
+    name: str = key("update rule", choices=("sgd", "adamw"), changes="state")
     lr: float = key("base learning rate", above=0)
     weight_decay: float = key("L2 penalty (sgd) or decoupled decay (adamw)", low=0)
     momentum: float = key("momentum (sgd)", low=0, high=0.9999)
@@ -216,7 +237,7 @@ class SchedulerConfig:
 class EmaConfig:
     """Exponential moving average of the weights; evaluated and kept in place of the raw weights."""
 
-    enabled: bool = key("keep the average")
+    enabled: bool = key("keep the average", changes="state")
     decay: float = key("decay per optimiser step", low=0, high=0.999999)
 
 
@@ -225,45 +246,52 @@ class EvaluationConfig:
     """Test protocols (He et al. 2015, sec. 3.1 and 3.1.5), besides the validation after every epoch."""
 
     protocols: list[str] | None = key(
-        "run at the end of training, such as [full,ten_view]; null: none; see sppcls evaluate --help"
+        "run at the end of training, such as [full,ten_view]; null: none; see sppcls evaluate --help",
+        changes="tests",
     )
-    every: int | None = key("epochs between runs of them; null: at the end only", low=1)
+    every: int | None = key("epochs between runs of them; null: at the end only", low=1, changes="tests")
 
 
 @dataclass
 class TrainerConfig:
     """How long and on what."""
 
-    max_epochs: int = key("epochs", low=1)
-    accelerator: str = key("device kind", choices=("auto", "cpu", "gpu"))
+    max_epochs: int = key("epochs", low=1, changes="length")
+    accelerator: str = key("device kind", choices=("auto", "cpu", "gpu"), changes="speed")
     devices: Any = key("how many devices, or auto")
     num_nodes: int = key("machines", low=1)
-    strategy: str = key("auto, or ddp: a process for every device", choices=("auto", "ddp"))
+    strategy: str = key("auto, or ddp: a process for every device", choices=("auto", "ddp"), changes="speed")
     precision: str = key("arithmetic", choices=("32-true", "bf16-mixed", "16-mixed"))
     accumulate_grad_batches: int = key("steps per optimiser update", low=1)
     gradient_clip_norm: float | None = key("largest norm of the gradient; null: none", above=0)
-    deterministic: bool = key("only deterministic kernels (CPU runs are reproducible without it)")
-    compile: bool = key("torch.compile, one graph per size")
+    deterministic: bool = key(
+        "only deterministic kernels (CPU runs are reproducible without it)", changes="speed"
+    )
+    compile: bool = key("torch.compile, one graph per size", changes="speed")
     sync_batchnorm: bool = key("batch norm over all devices")
     limit_train_batches: int | None = key("at most this many steps per epoch", low=1)
     limit_val_batches: int | None = key(
         "at most as many validation images as this many batches hold, spread over the classes", low=1
     )
     val_every: int = key("epochs between validations", low=1)
-    threads: int | None = key("CPU threads; null: torch's choice", low=1)
+    threads: int | None = key("CPU threads; null: torch's choice", low=1, changes="speed")
 
 
 @dataclass
 class LogConfig:
     """What is written beside the checkpoints."""
 
-    every_n_steps: int = key("steps between points of the training curves", low=1)
-    images: bool = key("inputs, confusion matrix, worst mistakes and what the pyramid saw in TensorBoard")
+    every_n_steps: int = key("steps between points of the training curves", low=1, changes="log")
+    images: bool = key(
+        "inputs, confusion matrix, worst mistakes and what the pyramid saw in TensorBoard", changes="log"
+    )
     progress: str = key(
-        "bar on a terminal, lines elsewhere (auto), or always one of them", choices=("auto", "bar", "lines")
+        "bar on a terminal, lines elsewhere (auto), or always one of them",
+        choices=("auto", "bar", "lines"),
+        changes="log",
     )
     save_every_minutes: float | None = key(
-        "also save last.ckpt within an epoch; null: only at its end", above=0
+        "also save last.ckpt within an epoch; null: only at its end", above=0, changes="log"
     )
 
 
@@ -271,11 +299,15 @@ class LogConfig:
 class Config:
     """One training run."""
 
-    name: str = key("first folder below runs_dir: the experiment or the data set")
-    run_name: str | None = key("second folder; null: made of sizes, pyramid, backbone and seed")
-    runs_dir: str = key("where runs are written")
+    name: str = key("first folder below runs_dir: the experiment or the data set", changes="name")
+    run_name: str | None = key(
+        "second folder; null: made of sizes, pyramid, backbone and seed", changes="name"
+    )
+    runs_dir: str = key("where runs are written", changes="place")
     seed: int = key("seed of everything random", low=0, high=2**31 - 1)
-    ckpt_path: str | None = key("checkpoint or run folder to resume; auto: this run's own last one, if any")
+    ckpt_path: str | None = key(
+        "checkpoint or run folder to resume; auto: this run's own last one, if any", changes="place"
+    )
     init: str = key("initialisation of new layers", choices=INITS)
     data: DataConfig = field(default_factory=DataConfig)
     sizes: SizesConfig = field(default_factory=SizesConfig)
@@ -295,17 +327,3 @@ class Config:
 def as_dict(config: Config) -> dict[str, Any]:
     """The config as plain dicts and lists, as it is kept in checkpoints and ``config.yaml``."""
     return dataclasses.asdict(config)
-
-
-def size_schedule(config: Config) -> SizeSchedule:
-    """The size schedule that the config asks for."""
-    from sppcls.data import make_schedule
-
-    return make_schedule(
-        config.sizes.kind,
-        config.sizes.sizes,
-        seed=config.seed,
-        epochs=config.trainer.max_epochs,
-        period=config.sizes.period,
-        step=config.sizes.step,
-    )

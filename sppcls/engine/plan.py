@@ -6,7 +6,8 @@ import math
 
 from sppcls._util.console import one_line, table
 from sppcls.config.build import build_network, check_batch, check_size, load_sources
-from sppcls.config.schema import Config, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config
 from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
 from sppcls.engine.learning_rate import lr_factor

@@ -9,7 +9,8 @@ import torch
 
 from sppcls._util.allocator import allow_many_files
 from sppcls.config.build import batch_bytes, build_network, check_batch, check_size, load_sources, val_sizes
-from sppcls.config.schema import Config, as_dict, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config, as_dict
 from sppcls.data import Size, SizeSchedule, Splits
 from sppcls.data.stream import check_shared_memory
 from sppcls.errors import ConfigError

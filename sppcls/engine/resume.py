@@ -14,6 +14,7 @@ from pytorch_lightning.trainer.connectors import checkpoint_connector
 from sppcls._util.files import link_or_copy, replacing
 from sppcls._util.out_of_memory import is_out_of_memory
 from sppcls.config.compose import to_yaml
+from sppcls.config.same_run import flatten, is_fixed, known_changes
 from sppcls.config.schema import Config
 from sppcls.data.classes import check_classes
 from sppcls.engine.module import ClassificationModule
@@ -21,8 +22,9 @@ from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import DamagedError, read_checkpoint
-from sppcls.runs.folder import BEST, CONFIG, LAST, PREVIOUS, checkpoints_in, own_checkpoints
+from sppcls.runs.folder import checkpoints_in, own_checkpoints
 from sppcls.runs.model_info import resume_problem
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
 
 
 class Resume(NamedTuple):
@@ -228,10 +230,6 @@ def check_resume(
     if problem := resume_problem(checkpoint):
         raise CheckpointError(f"{path}: {problem}")
     old = checkpoint["sppcls"]
-    if old["config"]["ema"]["enabled"] != model_info["config"]["ema"]["enabled"]:
-        raise CheckpointError(
-            f"{path}: ema.enabled is {_show(old['config']['ema']['enabled'])} there; it cannot change in a run"
-        )
     # A pyramid takes any size, so the sizes of a run may change; without one they may not.
     any_size = model_info["architecture"]["pyramid"]["levels"] is not None
     for part, new_value in model_info["architecture"].items():
@@ -240,12 +238,12 @@ def check_resume(
             continue  # the class lists below say the first better
         if isinstance(new_value, dict) and isinstance(old_value, dict):
             for name, value in new_value.items():
-                if old_value.get(name) != value and name not in ("weights", "dropout"):
+                if old_value.get(name) != value and is_fixed(f"{part}.{name}"):
                     raise CheckpointError(
                         f"{path}: another network: {part}.{name} is {_show(old_value.get(name))} there, "
                         f"{_show(value)} in this config"
                     )
-        elif part != "init":
+        elif part not in known_changes() or is_fixed(part):
             raise CheckpointError(
                 f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
             )
@@ -256,13 +254,14 @@ def check_resume(
             f"{path}: written in epoch {checkpoint['epoch'] + 1}; trainer.max_epochs={epochs} must be at least "
             f"{checkpoint['epoch'] + 1}"
         )
-    # What one rule keeps of the steps so far is nothing that another one can use.
-    names = [given["config"]["optimizer"]["name"] for given in (old, model_info)]
-    if names[0] != names[1]:
-        raise CheckpointError(
-            f"{path}: optimizer.name is {_show(names[0])} there, {names[1]} in this config; it cannot change in a run "
-            f"(a new run begins with these convolutions by backbone.weights={path})"
-        )
+    # What is kept beside the network: of the steps so far, of the averaged weights.
+    before, now = (flatten(given["config"]) for given in (old, model_info))
+    for key in filter(is_fixed, now):
+        if key.partition(".")[0] not in model_info["architecture"] and before.get(key) != now[key]:
+            raise CheckpointError(
+                f"{path}: {key} is {_show(before.get(key))} there, {_show(now[key])} in this config; it cannot change in a "
+                f"run (a new run begins with these convolutions by backbone.weights={path})"
+            )
     (optimizer,) = checkpoint["optimizer_states"]
     saved = [len(group["params"]) for group in optimizer["param_groups"]]
     own = [len(group) for group in parameter_groups(net)]

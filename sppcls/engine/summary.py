@@ -16,7 +16,8 @@ from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
 from sppcls.nn import Pyramid, SPPClassifier
-from sppcls.runs.folder import BEST, LAST, pyramid_label
+from sppcls.runs.folder import pyramid_label
+from sppcls.runs.names import BEST, LAST
 
 
 def start_table(

@@ -25,7 +25,8 @@ from sppcls.config.build import (
     parameter_count,
     val_sizes,
 )
-from sppcls.config.schema import Config, as_dict, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
 from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
@@ -67,10 +68,6 @@ from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
 from sppcls.runs.folder import (
-    BEST,
-    CONFIG,
-    LAST,
-    PREVIOUS,
     base_folder,
     check_writable,
     claim_run_folder,
@@ -78,6 +75,7 @@ from sppcls.runs.folder import (
     lock_folder,
     write_result,
 )
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"

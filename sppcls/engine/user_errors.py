@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sppcls.data.stream import loader_problem
 from sppcls.errors import DataError, Interrupted, SppclsError
-from sppcls.runs.folder import LAST
+from sppcls.runs.names import LAST
 
 _WRITING = (
     errno.ENOSPC,

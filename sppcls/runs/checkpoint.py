@@ -26,8 +26,8 @@ from sppcls.data.stream import LOADER_DIED
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier, build_classifier
 from sppcls.nn.weights import is_archive, load_data_only
-from sppcls.runs.folder import LAST, PREVIOUS
 from sppcls.runs.model_info import model_info_problem
+from sppcls.runs.names import LAST, PREVIOUS
 
 FORMAT = 2
 _READ = (1, FORMAT)  # format 1: sppcls 0.1

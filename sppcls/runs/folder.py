@@ -19,15 +19,12 @@ import yaml
 
 from sppcls._util.files import read_json, replacing
 from sppcls.config.old_versions import upgraded
-from sppcls.config.schema import Config, as_dict, size_schedule
+from sppcls.config.same_run import run_identity
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError
 from sppcls.nn import Pyramid
-
-LAST = "last.ckpt"
-BEST = "best.ckpt"
-PREVIOUS = "previous.ckpt"
-CONFIG = "config.yaml"
-RESULT = "result.json"
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, RESULT
 
 
 def pyramid_label(config: Config) -> str:
@@ -172,8 +169,8 @@ def lacks_result(folder: Path, epochs: int) -> bool:
 def own_checkpoints(config: Config) -> list[Path]:
     """The checkpoints in the newest folder of this very configuration, the newest first (``ckpt_path=auto``).
 
-    The same configuration may differ in what does not change the weights of an epoch: where it is written, how much
-    is logged, how many loader processes or threads there are; and in the number of epochs.
+    The same configuration may differ in what does not change the weights after an epoch, and in the number of epochs:
+    :func:`sppcls.config.same_run.run_identity`.
     """
     base = base_folder(config)
     pattern = re.compile(re.escape(base.name) + r"(-\d+)?")
@@ -190,16 +187,9 @@ def checkpoints_in(folder: Path) -> list[Path]:
 def _same_run(folder: Path, config: Config) -> bool:
     try:
         saved = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        return _identity(upgraded(saved)) == _identity(as_dict(config))
+        return run_identity(upgraded(saved)) == run_identity(as_dict(config))
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
-
-
-def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    same = {k: v for k, v in config.items() if k not in ("ckpt_path", "runs_dir", "log", "evaluation")}
-    same["data"] = {k: v for k, v in config["data"].items() if k not in ("workers", "cache_dir")}
-    same["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("max_epochs", "threads")}
-    return same
 
 
 def base_folder(config: Config) -> Path:

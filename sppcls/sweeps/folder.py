@@ -14,10 +14,10 @@ from typing import Any
 from sppcls._util.console import table
 from sppcls._util.files import read_json, replacing
 from sppcls.errors import ConfigError
-from sppcls.runs.folder import LAST, check_writable, has_finished, in_use, lock_folder, read_result
+from sppcls.runs.folder import check_writable, has_finished, in_use, lock_folder, read_result
+from sppcls.runs.names import LAST, SWEEP
 from sppcls.sweeps.plan import SweepPlan
 
-SWEEP = "sweep.json"
 OUTCOMES = "jobs"
 
 

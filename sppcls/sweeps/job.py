@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sppcls.errors import ConfigError
+from sppcls.runs.names import CONFIG, LOG, METRICS, PREDICTIONS
 
 _PARENT = "SPPCLS_PARENT"
 
@@ -171,8 +172,8 @@ def stop_without_parent() -> None:
 
 
 # What a run may have written before its first checkpoint; its answers, if it has one epoch only.
-_WRITTEN_FIRST = ("config.yaml", "metrics.csv", "train.log", "bad_images.txt", "events.out.tfevents*", ".*",
-                  "predictions", "predictions/val_*.npz", "predictions/.*")  # fmt: skip
+_WRITTEN_FIRST = (CONFIG, METRICS, LOG, "bad_images.txt", "events.out.tfevents*", ".*",
+                  PREDICTIONS, f"{PREDICTIONS}/val_*.npz", f"{PREDICTIONS}/.*")  # fmt: skip
 
 
 def remove_dead_attempt(folder: Path) -> None:

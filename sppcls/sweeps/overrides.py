@@ -17,12 +17,10 @@ from sppcls.config.compose import compose_unchecked, conf_dir, group_choices, hy
 from sppcls.config.grammar import in_grammar, text_keys
 from sppcls.config.mistakes import unreadable
 from sppcls.config.own_files import read_yaml
+from sppcls.config.same_run import sweep_identity
 from sppcls.errors import ConfigError
 
 T = TypeVar("T")
-
-# What does not change what a run learns or reports, so that another value of it means the same.
-_FREE = ("ckpt_path", "run_name", "runs_dir", "name", "log")
 
 
 def named_files(group: str, config_dir: str | None = None) -> dict[str, Path]:
@@ -189,14 +187,9 @@ def identity(base: dict[str, Any], varied: Sequence[str], more: object) -> str:
         varied: keys whose value in ``base`` is none of any run.
         more: anything else that has to agree, as plain data.
     """
-    same = {key: value for key, value in base.items() if key not in _FREE}
-    same["data"] = {key: value for key, value in same["data"].items() if key != "workers"}
-    same["trainer"] = {key: value for key, value in same["trainer"].items() if key != "threads"}
-    for key in varied:
-        group, _, name = key.partition(".")
-        if name and isinstance(same.get(group), dict):
-            same[group] = {k: v for k, v in same[group].items() if k != name}
-        else:
-            same.pop(group, None)
+    fixed = sweep_identity(base)
+    for key in varied:  # a key, or a group with all its keys
+        fixed = {k: v for k, v in fixed.items() if k != key and not k.startswith(f"{key}.")}
+    same: dict[str, Any] = dict(sorted(fixed.items()))
     content = yaml.safe_dump([same, sorted(varied), more], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from tiny_runs import wait_until
 
 from sppcls import compose, load_classifier, train
 from sppcls.config.build import load_sources, make_datamodule, val_sizes
-from sppcls.config.schema import size_schedule
+from sppcls.config.schedule import size_schedule
 from sppcls.data import prepare_batch, size_label
 from sppcls.evaluation import evaluate_protocol, load_protocol
 from sppcls.runs.checkpoint import read_checkpoint

@@ -12,7 +12,7 @@ from tiny_runs import TINY
 
 from sppcls import compose, train
 from sppcls.config.build import load_sources, make_datamodule
-from sppcls.config.schema import size_schedule
+from sppcls.config.schedule import size_schedule
 from sppcls.data import EvalSampler
 
 

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sppcls import compose, load_classifier, train
 from sppcls.config.build import load_sources, make_datamodule
-from sppcls.config.schema import size_schedule
+from sppcls.config.schedule import size_schedule
 from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.saving import resume_word
 from sppcls.engine.module import DivergedError

@@ -23,7 +23,8 @@ from torch import nn
 from sppcls import compose, load_classifier
 from sppcls.cli.main import main
 from sppcls.config.build import build_network, load_sources, make_datamodule, val_sizes
-from sppcls.config.schema import as_dict, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import as_dict
 from sppcls.data import prepare_batch, read_image
 from sppcls.data.shapes import ShapesSource
 from sppcls.engine.callbacks.ema import ema_with_warmup

@@ -14,7 +14,8 @@ from sppcls.cli.doctor.machine import cores, runs_folder, shared_memory
 from sppcls.cli.doctor.pixels import pixels
 from sppcls.config.build import batch_bytes
 from sppcls.config.compose import compose
-from sppcls.config.schema import Config, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config
 from sppcls.data import (
     Source,
     Splits,

@@ -9,8 +9,9 @@ from statistics import fmean
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.findings import informative_top5
 from sppcls.comparison.groups import Comparison
-from sppcls.comparison.runs import METRICS, Run
+from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
+from sppcls.runs.names import METRICS
 
 
 @dataclass

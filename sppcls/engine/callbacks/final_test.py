@@ -16,7 +16,7 @@ from sppcls._util.console import say
 from sppcls.data import prepare_batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
-from sppcls.engine.callbacks.predictions import FOLDER, Part, center_predictions, kept_part
+from sppcls.engine.callbacks.predictions import Part, center_predictions, kept_part
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ConfigError, DataError, SppclsError
@@ -24,7 +24,8 @@ from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
 from sppcls.evaluation.predictions import NothingTestedError, gather
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import read_checkpoint
-from sppcls.runs.folder import BEST, LAST, lacks_result
+from sppcls.runs.folder import lacks_result
+from sppcls.runs.names import BEST, LAST, PREDICTIONS
 
 Figures = dict[str, Any]
 
@@ -62,7 +63,7 @@ class FinalTest(Callback):
         ):
             return
         if trainer.is_global_zero:  # of a run that went on past its end
-            for path in (self.folder / FOLDER).glob("test*.npz"):
+            for path in (self.folder / PREDICTIONS).glob("test*.npz"):
                 path.unlink(missing_ok=True)
         last = trainer.current_epoch - 1
         best = module.best["epoch"] if module.best else last
@@ -143,7 +144,7 @@ class FinalTest(Callback):
         }
         if not trainer.is_global_zero:
             return
-        place = self.folder / FOLDER
+        place = self.folder / PREDICTIONS
         file = f"{name.replace('+', '_and_')}_{size}" if self.protocols else size
         try:
             place.mkdir(exist_ok=True)

@@ -20,8 +20,7 @@ from sppcls.data.sizes import size_label
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ConfigError
 from sppcls.evaluation.predictions import KEPT, Predictions, gather
-
-FOLDER = "predictions"
+from sppcls.runs.names import PREDICTIONS
 
 # Of a batch: index, target, and the best classes with their scores.
 Part = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -38,7 +37,7 @@ class SavePredictions(Callback):
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / FOLDER
+        self.folder = folder / PREDICTIONS
         self._started = 0.0
         self._parts: dict[str, list[Part]] = {}
 

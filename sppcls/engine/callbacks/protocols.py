@@ -17,7 +17,8 @@ from sppcls.errors import ConfigError
 from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import read_checkpoint
-from sppcls.runs.folder import LAST, lacks_result
+from sppcls.runs.folder import lacks_result
+from sppcls.runs.names import LAST, PROTOCOLS
 
 
 class ProtocolErrors(Callback):
@@ -111,7 +112,7 @@ class ProtocolErrorsAtEnd(Callback):
     def _test(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.results = self.errors.test(trainer, pl_module, trainer.current_epoch - 1)
         if trainer.is_global_zero and self.results:
-            place = self.folder / "protocols"
+            place = self.folder / PROTOCOLS
             try:
                 place.mkdir(exist_ok=True)
                 for predictions in self.results:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.tensorboard import SummaryWriter
 
 from sppcls._util.console import say
-from sppcls._util.files import replacing
 from sppcls.data import Batch
 from sppcls.data.sizes import size_label
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import DataError
+from sppcls.runs.metrics import append_row, drop_rows_from
 
 
 class EpochReport(Callback):
@@ -33,7 +32,7 @@ class EpochReport(Callback):
     """
 
     def __init__(self, folder: Path, hyperparameters: dict[str, Any]) -> None:
-        self.path = folder / "metrics.csv"
+        self.folder = folder
         self.hyperparameters = hyperparameters
         self._clock = 0.0
         self._warm = False
@@ -49,7 +48,7 @@ class EpochReport(Callback):
         trainer.logger.log_hyperparams(self.hyperparameters)
         if len(pl_module.val_sizes) > 1:
             _overlay_sizes(writer_of(trainer), [_prefix(pl_module, name) for name in pl_module.val_errors])
-        _drop_rows_from(self.path, trainer.current_epoch)
+        drop_rows_from(self.folder, trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_epoch(trainer)
@@ -109,7 +108,7 @@ class EpochReport(Callback):
                 row[f"{_prefix(pl_module, name)}/{figure}"] = val[name][figure] if name in val else ""
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
-        _append_row(self.path, row)
+        append_row(self.folder, row)
         self._to_tensorboard(writer_of(trainer), pl_module, row)
         say(_line(row, pl_module, val, trainer.max_epochs or 0))
 
@@ -166,32 +165,3 @@ def _line(
     if row["images_per_s"] != "":
         parts.append(f"{row['images_per_s']:.0f} images/s")
     return " | ".join(parts)
-
-
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv``, as text; none if there is no such file. It is only ever replaced as a whole."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [{k: v for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
-    return [row for row in rows if (row.get("epoch") or "").isdecimal()]
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """All rows anew, in columns that hold every row: a resumed run may validate at other sizes."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _append_row(path: Path, row: dict[str, Any]) -> None:
-    shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-    _write_rows(path, [*read_metrics(path), shown])
-
-
-def _drop_rows_from(path: Path, epoch: int) -> None:
-    """On resuming: forget rows of epochs that will be run again."""
-    rows = read_metrics(path)
-    if rows:
-        _write_rows(path, [row for row in rows if int(row["epoch"]) < epoch])

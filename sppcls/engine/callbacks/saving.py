@@ -23,7 +23,7 @@ from sppcls.config.schema import hydra_word
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 from sppcls.errors import Interrupted
-from sppcls.runs.folder import BEST, LAST
+from sppcls.runs.names import BEST, LAST
 
 
 class Saving(Checkpoint):

@@ -8,7 +8,8 @@ from typing import Any
 
 from sppcls.config.build import val_sizes
 from sppcls.config.compose import compose
-from sppcls.config.schema import Config, size_schedule
+from sppcls.config.schedule import size_schedule
+from sppcls.config.schema import Config
 from sppcls.data import size_label
 from sppcls.engine.preflight import RunChecks
 from sppcls.errors import ConfigError, DataError, SppclsError

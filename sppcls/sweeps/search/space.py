@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from sppcls.config.checks import check_values
+from sppcls.config.same_run import is_factor
 from sppcls.config.schema import hydra_word, key
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
@@ -38,8 +39,6 @@ _RESERVED = {
 _NOT_DRAWN = {
     "seed": "the best of several seeds is luck; train the best values with several seeds instead",
     "trainer.max_epochs": "trials are compared epoch by epoch, so they need the same number of epochs",
-    "name": "it changes nothing that a run learns",
-    "runs_dir": "it changes nothing that a run learns",
 }
 
 
@@ -158,7 +157,7 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
     settings = _settings(file, of_settings)
     base = composed(constant, config_dir)
     for key_name, what in space.items():
-        if key_name in _NOT_DRAWN or key_name.startswith("log."):
+        if key_name in _NOT_DRAWN or not is_factor(key_name):
             reason = _NOT_DRAWN.get(key_name, "it changes nothing that a run learns")
             raise ConfigError(f"{key_name}: cannot be searched: {reason}")
         if key_name != CELL:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sppcls._util.files import replacing
 from sppcls.errors import ConfigError, SppclsError
+from sppcls.runs.names import SEARCH
 from sppcls.sweeps.folder import claim_folder
 from sppcls.sweeps.search.check import SpaceCheck
 from sppcls.sweeps.search.parameters import Choices, Range
@@ -23,7 +24,6 @@ from sppcls.sweeps.search.space import SearchPlan, plan_search
 from sppcls.sweeps.search.trial import TrialOutcome, TrialRun, trial_name
 from sppcls.sweeps.stopping import stop_interrupts
 
-SEARCH = "search.json"
 STUDY = "study.db"
 
 # A search in which so many trials fail one after the other has a fault that no values will mend.

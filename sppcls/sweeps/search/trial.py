@@ -11,10 +11,11 @@ import optuna
 
 from sppcls.config.compose import searchpath_words
 from sppcls.config.schema import Config, hydra_word
-from sppcls.engine.callbacks.report import read_metrics
 from sppcls.engine.module import DivergedError
 from sppcls.errors import ConfigError, SppclsError
-from sppcls.runs.folder import LAST, has_finished
+from sppcls.runs.folder import has_finished
+from sppcls.runs.metrics import read_metrics
+from sppcls.runs.names import LAST, METRICS
 from sppcls.sweeps.job import TrainingProcess, remove_dead_attempt
 from sppcls.sweeps.search.space import SearchPlan
 from sppcls.sweeps.stopping import wait_until_free
@@ -132,7 +133,7 @@ class TrialRun:
 
     def _report(self) -> bool:
         """Hand new rows of metrics.csv to Optuna; whether the trial should be pruned."""
-        for row in read_metrics(self.folder / "metrics.csv"):
+        for row in read_metrics(self.folder).rows:
             epoch, value = int(row["epoch"]), row.get(self.plan.settings.objective) or ""
             if epoch in self._reported or not value:
                 continue
@@ -147,7 +148,7 @@ class TrialRun:
         value = last.get(self.plan.settings.objective) or ""
         if int(last.get("epoch", -1)) + 1 < self.epochs or not value:
             return self._outcome(
-                "failed", f"metrics.csv has no {self.plan.settings.objective} of epoch {self.epochs}"
+                "failed", f"{METRICS} has no {self.plan.settings.objective} of epoch {self.epochs}"
             )
         return self._outcome("finished", value=float(value))
 
@@ -159,4 +160,4 @@ class TrialRun:
         return TrialOutcome(state, value, epochs, float(last.get("train_seconds") or 0), reason[:500])
 
     def _last_row(self) -> dict[str, Any]:
-        return [{}, *read_metrics(self.folder / "metrics.csv")][-1]
+        return [{}, *read_metrics(self.folder).rows][-1]

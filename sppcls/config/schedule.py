@@ -1,0 +1,24 @@
+"""The size schedule that a config asks for. Apart from the schema, which needs neither images nor torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sppcls.config.schema import Config
+
+if TYPE_CHECKING:
+    from sppcls.data import SizeSchedule
+
+
+def size_schedule(config: Config) -> SizeSchedule:
+    """The size schedule that the config asks for."""
+    from sppcls.data import make_schedule
+
+    return make_schedule(
+        config.sizes.kind,
+        config.sizes.sizes,
+        seed=config.seed,
+        epochs=config.trainer.max_epochs,
+        period=config.sizes.period,
+        step=config.sizes.step,
+    )

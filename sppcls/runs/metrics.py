@@ -1,0 +1,80 @@
+"""``metrics.csv``: a row for every epoch, in columns that hold every row."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sppcls._util.files import replacing
+from sppcls.errors import DataError
+from sppcls.runs.names import METRICS
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A file of metrics as text.
+
+    Attributes:
+        columns: its heading.
+        lines: what stands below; a cell that a line lacks is None.
+    """
+
+    columns: list[str]
+    lines: list[dict[str, str | None]]
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The lines that are of an epoch; the cells that they lack are left out."""
+        rows = [{key: text for key, text in line.items() if text is not None} for line in self.lines]
+        return [row for row in rows if row.get("epoch", "").isdecimal()]
+
+
+def read_metrics(folder: Path) -> Metrics:
+    """The metrics of a run folder; empty if there are none yet. The file is only ever replaced as a whole.
+
+    Raises:
+        DataError: it cannot be read; the message does not name the folder.
+    """
+    try:
+        with open(folder / METRICS, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or [])
+            return Metrics(columns, [{key: line[key] for key in columns} for line in reader])
+    except FileNotFoundError:
+        return Metrics([], [])
+    except OSError as error:
+        raise DataError(f"{METRICS} cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise DataError(f"{METRICS} is damaged") from None
+
+
+def append_row(folder: Path, row: dict[str, Any]) -> None:
+    """Add the row of an epoch; a resumed run may have other columns than before."""
+    shown = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+    _write_rows(folder, [*_own_rows(folder), shown])
+
+
+def drop_rows_from(folder: Path, epoch: int) -> None:
+    """On resuming: forget rows of epochs that will be run again."""
+    rows = _own_rows(folder)
+    if rows:
+        _write_rows(folder, [row for row in rows if int(row["epoch"]) < epoch])
+
+
+def _own_rows(folder: Path) -> list[dict[str, str]]:
+    try:
+        return read_metrics(folder).rows
+    except DataError as error:
+        raise DataError(f"{folder}: {error}; move that file away to go on without it") from None
+
+
+def _write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
+    with (
+        replacing(folder / METRICS) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ class _TqdmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm  # not at the top: `sppcls doctor` starts without any package
 
+        if not hasattr(tqdm, "_lock"):
+            # No other process draws bars. tqdm's own lock is one of processes too, for which Python 3.14 starts a process.
+            tqdm.set_lock(threading.RLock())
         try:
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()

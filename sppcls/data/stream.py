@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Generic, TypeVar
 
 import torch
@@ -77,6 +78,13 @@ def begin_worker(worker: int) -> None:
     # Ctrl-C and a scheduler's warnings reach every process; the main one ends these, by SIGTERM if need be.
     for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
+    sys.excepthook = _unless_unheard
+
+
+def _unless_unheard(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error, unless it is that the main process, which stops, does not fetch its batches any more."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def loader_problem(error: BaseException) -> str | None:
@@ -106,7 +114,7 @@ def check_shared_memory(needed: int) -> None:
         DataError: the shared memory has less, or cannot be used.
     """
     try:
-        multiprocessing.Lock()
+        multiprocessing.get_context(LOADERS_BEGIN).Lock()
         free = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else needed
     except OSError as error:
         raise DataError(

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing import resource_sharer
+from multiprocessing.connection import Client, Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +22,7 @@ from PIL import Image
 from sppcls.data import FileSource, JoinedSource, image_files
 from sppcls.data.stream import (
     MAX_RESIZED_PIXELS,
+    begin_worker,
     in_chunks,
     load_each,
     resize_whole,
@@ -136,3 +144,43 @@ def test_joined_sources(tmp_path: Path) -> None:
     assert [int(both.image(i)[0, 0, 0]) for i in range(3)] == [0, 1, 2]
     with pytest.raises(IndexError):
         both.image(3)
+
+
+def _hand_over(parent: Connection) -> None:
+    """As a loader process does with a batch: its memory is a descriptor that the main process is to fetch."""
+    begin_worker(0)
+    parent.send(resource_sharer.DupFd(os.open(os.devnull, os.O_RDONLY)))  # type: ignore[attr-defined]
+    parent.recv()
+
+
+def _raise_in_a_thread(parent: Connection) -> None:
+    begin_worker(0)
+    thread = threading.Thread(target=int, args=["no number"])
+    threading.excepthook = lambda told: sys.excepthook(*told[:3])  # type: ignore[arg-type,misc]
+    thread.start()
+    thread.join()
+
+
+def _started(body: Callable[[Connection], None]) -> tuple[Any, Connection]:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=body, args=[theirs])
+    process.start()
+    return process, ours
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_batch_that_a_main_process_which_stops_does_not_fetch_is_no_traceback(capfd) -> None:
+    process, loader = _started(_hand_over)
+    address, _ = loader.recv()._id
+    Client(address, authkey=multiprocessing.current_process().authkey).close()
+    loader.send(None)
+    process.join()
+    assert (process.exitcode, capfd.readouterr().err) == (0, "")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_other_errors_beside_the_reading_are_told_of(capfd) -> None:
+    process, _ = _started(_raise_in_a_thread)
+    process.join()
+    assert "ValueError: invalid literal" in capfd.readouterr().err

@@ -19,6 +19,7 @@ from PIL import Image
 from tiny_runs import TINY
 
 from sppcls import load_classifier
+from sppcls.data.stream import LOADERS_BEGIN
 from sppcls.engine.user_errors import as_user_error
 
 WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
@@ -174,7 +175,9 @@ def test_images_that_vanish_and_change_in_a_run(runs: Runs, tmp_path: Path, on_e
 def test_an_error_in_a_loader_is_not_the_death_of_one(tmp_path: Path) -> None:
     def messages() -> Iterator[str]:
         for body in (lambda: 1 / 0, lambda: os.kill(os.getpid(), 9)):
-            loader = torch.utils.data.DataLoader(Broken(body), num_workers=1)
+            loader = torch.utils.data.DataLoader(
+                Broken(body), num_workers=1, multiprocessing_context=LOADERS_BEGIN
+            )
             with pytest.raises((RuntimeError, ZeroDivisionError)) as caught:
                 list(loader)
             yield str(caught.value)

@@ -208,7 +208,10 @@ def _storage(path: Path) -> Iterator[optuna.storages.RDBStorage]:
         SppclsError: the file is damaged, of a newer Optuna, or cannot be written.
     """
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
+        # No pool: its connections would stay open where the file turns out to be no database.
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{path.resolve()}", engine_kwargs={"poolclass": sqlalchemy.pool.NullPool}
+        )
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, optuna.exceptions.OptunaError) as error:
         raise _unusable(path, error) from None
     try:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from sppcls._util.console import say
+from sppcls._util.reason import reason_of
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import (
@@ -98,7 +99,7 @@ def build_network(config: Config, num_classes: int, resumed: bool = False) -> SP
             init=config.init,
         )
     except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(" ".join(str(error).split())) from None
+        raise ConfigError(reason_of(error)) from None
 
 
 def make_transforms(config: Config, schedule: SizeSchedule) -> tuple[TrainTransform, EvalTransform]:
@@ -215,4 +216,4 @@ def check_size(net: SPPClassifier, size: Size) -> None:
             one = height if height == width else f"[{height},{width}]"
             typed = "sizes=single_224" if one == 224 else f"sizes=single_224 sizes.sizes=[{one}]"
             remedy = f"; type {typed} to train it at one size"
-        raise ConfigError(f"sizes: {' '.join(str(error).split())}{remedy}") from None
+        raise ConfigError(f"sizes: {reason_of(error)}{remedy}") from None

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.files import check_local
+from sppcls._util.reason import reason_of
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, literal
 from sppcls.config.synonyms import closest
@@ -40,7 +41,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     except OmegaConfBaseException as error:
-        reason = str(error.msg or error).splitlines()[0]
+        reason = reason_of(error.msg or error, first_line=True)
         raise ConfigError(f"{error.full_key or 'config'}: {reason}") from None
 
 
@@ -96,7 +97,7 @@ def _wrong_type(schema: type, values: Mapping[str, Any], error: OmegaConfBaseExc
     value: Any = values
     for part in name.split("."):
         if wanted is None or not isinstance(value, Mapping) or part not in value:
-            return f"{name or 'config'}: {str(error.msg or error).splitlines()[0]}"
+            return f"{name or 'config'}: {reason_of(error.msg or error, first_line=True)}"
         value = value[part]
     return f"{name}={'null' if value is None else value}: must be {wanted}"
 

@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sppcls._util.reason import reason_of
 from sppcls.config.checks import all_literal, check_config, resolved
 from sppcls.config.grammar import in_grammar
 from sppcls.config.mistakes import config_error_line, no_key, unknown_option
@@ -150,7 +151,7 @@ def restore(
     try:
         merged = OmegaConf.merge(OmegaConf.create(all_literal(values)), all_literal(dict(saved)))
     except OmegaConfBaseException as error:
-        reason = str(error.msg or error).splitlines()[0]
+        reason = reason_of(error.msg or error, first_line=True)
         raise CheckpointError(f"{path}: damaged: config is not as sppcls writes it ({reason})") from None
     config = cast(DictConfig, merged)
     for name in [*names, "ckpt_path"]:

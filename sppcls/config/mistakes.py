@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from sppcls._util.reason import reason_of
 from sppcls.config.checks import suggest, what_it_may_be
 from sppcls.config.grammar import in_grammar
 from sppcls.config.schema import Config
@@ -74,7 +75,7 @@ def config_error_line(error: Exception, overrides: Sequence[str], groups: Groups
         for word in overrides:
             if problem := _not_in_grammar(word, groups):
                 return problem
-    return " ".join(text.split())
+    return reason_of(text)
 
 
 def _split(word: str) -> tuple[str, str]:
@@ -112,7 +113,7 @@ def unreadable(word: str, error: Exception, groups: Groups) -> str:
         return f"{name}={value}: must be {wanted}" + ("; write it without blanks" if half else "")
     if re.fullmatch(r"[\w.]+", name) and not name.startswith("hydra."):
         return unknown_key(name, value, groups)
-    reason = str(error).splitlines()[0]
+    reason = reason_of(error, first_line=True)
     return f"{word}: cannot be read ({reason}); give key=value words, such as trainer.max_epochs=3"
 
 

@@ -16,6 +16,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sppcls._util.reason import reason_of
 from sppcls.errors import ConfigError
 
 _WHOLE_CONFIG = "# @package _global_"
@@ -82,14 +83,13 @@ def _load(path: str | os.PathLike[str], text: str) -> DictConfig:
 def _unreadable(path: str | os.PathLike[str], error: Exception, text: str) -> ConfigError:
     if isinstance(error, yaml.MarkedYAMLError):
         return ConfigError(f"{path}: {_what_is_wrong(error, text)}")
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ConfigError(f"{path}: is no config in YAML ({reason[:200]})")
+    return ConfigError(f"{path}: is no config in YAML ({reason_of(error, 200)})")
 
 
 def _what_is_wrong(error: yaml.MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark or error.context_mark
     line = mark.line if mark is not None else 0
-    problem = " ".join(str(error.problem or error).split())
+    problem = reason_of(error.problem or error)
     lines = text.splitlines()
     if line < len(lines) and "\t" in lines[line][: len(lines[line]) - len(lines[line].lstrip())]:
         problem = "is indented by a tab; YAML takes blanks only"

@@ -21,6 +21,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from sppcls._util.reason import reason_of
 from sppcls.data.kinds import readable_formats
 from sppcls.data.not_images import what_it_is
 from sppcls.data.pixel_range import PixelRange, own_range, to_8_bits
@@ -66,7 +67,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, pixel_range: PixelRange = 
         except (ImageError, MemoryError):
             raise
         except Exception as error:  # Pillow raises nearly any type on damaged files
-            raise ImageError(f"damaged image ({_one_line(error)})") from error
+            raise ImageError(f"damaged image ({_reason(error)})") from error
 
 
 def from_pillow(image: Image.Image, pixel_range: PixelRange = "full") -> torch.Tensor:
@@ -85,7 +86,7 @@ def from_pillow(image: Image.Image, pixel_range: PixelRange = "full") -> torch.T
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # Pillow raises nearly any type on damaged files
-        raise ImageError(f"damaged image ({_one_line(error)})") from error
+        raise ImageError(f"damaged image ({_reason(error)})") from error
 
 
 def read_image(
@@ -125,9 +126,9 @@ def check_header(
     except ImageError as error:
         return str(error)
     except OSError as error:
-        return f"cannot be read ({error.strerror or _one_line(error)})"
+        return f"cannot be read ({error.strerror or _reason(error)})"
     except Exception as error:
-        return f"damaged image ({_one_line(error)})"
+        return f"damaged image ({_reason(error)})"
     return None
 
 
@@ -270,6 +271,5 @@ def _to_8_bits(image: Image.Image, pixel_range: PixelRange) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _one_line(error: BaseException) -> str:
-    text = re.sub(r"^\S*, \S*\.cpp:\d+, ", "", " ".join(str(error).split()))  # torchvision's source file
-    return text or type(error).__name__
+def _reason(error: BaseException) -> str:
+    return re.sub(r"^\S*, \S*\.cpp:\d+, ", "", reason_of(error))  # torchvision's source file

@@ -14,6 +14,7 @@ from torchvision.datasets.utils import download_url
 
 from sppcls._util.console import say
 from sppcls._util.files import one_at_a_time
+from sppcls._util.reason import reason_of
 from sppcls.data.archives import UNPACKING, unpack
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import ArraySource, FileSource, Source
@@ -78,7 +79,7 @@ def download_sources(
     except Exception as error:  # torchvision, pickles and tables raise many types
         if not download:
             if place.exists():
-                raise DataError(f"{place}: {name} is incomplete or damaged ({_reason(error)})") from error
+                raise DataError(f"{place}: {name} is incomplete or damaged ({reason_of(error)})") from error
             raise DataError(
                 f"data.root={root}: {name} is not there (looked for {place}); "
                 f"set data.download=true to fetch it, or put its files there"
@@ -93,13 +94,9 @@ def download_sources(
         return build(root, val_fraction, max_pixels)
     except Exception as error:  # as above, and urllib and archives
         raise DataError(
-            f"data.download: {name} could not be fetched ({_reason(error)}); "
+            f"data.download: {name} could not be fetched ({reason_of(error)}); "
             f"fetch it by hand, unpack it to {place} and set data.download=false"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _say_waiting(name: str, root: Path) -> None:

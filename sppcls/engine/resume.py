@@ -13,6 +13,7 @@ from pytorch_lightning.trainer.connectors import checkpoint_connector
 
 from sppcls._util.files import link_or_copy, replacing
 from sppcls._util.out_of_memory import is_out_of_memory
+from sppcls._util.reason import reason_of
 from sppcls.config.compose import to_yaml
 from sppcls.config.same_run import flatten, is_fixed, known_changes
 from sppcls.config.schema import Config
@@ -209,7 +210,7 @@ def restoring_problem(error: Exception) -> str | None:
         for frame in frames
     ):
         return None
-    return f"damaged: its state is not as sppcls writes it ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
+    return f"damaged: its state is not as sppcls writes it ({type(error).__name__}: {reason_of(error, 120)})"
 
 
 def check_resume(

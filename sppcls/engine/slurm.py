@@ -12,6 +12,7 @@ import subprocess
 
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
+from sppcls._util.reason import reason_of
 from sppcls.errors import ConfigError
 
 # What `sbatch --signal=USR1@90` sends to every process 90 seconds before the end.
@@ -61,4 +62,4 @@ def queue_again() -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{' '.join(command)}: {error}"
     reason = done.stderr.strip() or f"exit status {done.returncode}"
-    return f"{' '.join(command)}: {' '.join(reason.split())}" if done.returncode else ""
+    return f"{' '.join(command)}: {reason_of(reason)}" if done.returncode else ""

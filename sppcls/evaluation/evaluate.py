@@ -29,6 +29,7 @@ from sppcls.evaluation.protocols import Protocol, load_protocols
 from sppcls.evaluation.recalibration import batch_norms, recalibrate
 from sppcls.nn import SPPClassifier
 from sppcls.nn.model_info import model_info_of
+from sppcls.runs.folder import check_writable, new_folder
 
 
 @dataclass(frozen=True)
@@ -224,23 +225,15 @@ def claim_folder(asked: str | None, checkpoint: Path) -> Path:
     Raises:
         ConfigError: it holds something already, or cannot be made.
     """
-    base = checkpoint.parent / f"evaluation-{checkpoint.stem}" if asked is None else Path(asked)
+    if asked is None:
+        base = checkpoint.parent / f"evaluation-{checkpoint.stem}"
+        return new_folder(base, f"{base} (--out names another folder)", "remove some of them")
+    folder = Path(asked)
     try:
-        if asked is not None:
-            base.mkdir(parents=True, exist_ok=True)
-            if any(base.iterdir()):
-                raise ConfigError(f"--out {base}: is not empty; name another folder")
-            if not os.access(base, os.W_OK):
-                raise ConfigError(f"--out {base}: cannot be written (permission denied)")
-            return base
-        number = 1
-        while True:
-            folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
-            try:
-                folder.mkdir()
-                return folder
-            except FileExistsError:
-                number += 1
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ConfigError(f"--out {folder}: is not empty; name another folder")
     except OSError as error:
-        hint = "" if asked else "; name another with --out"
-        raise ConfigError(f"--out {base}: cannot be made ({error.strerror}){hint}") from None
+        raise ConfigError(f"--out {folder}: cannot be made ({error.strerror})") from None
+    check_writable(folder)
+    return folder

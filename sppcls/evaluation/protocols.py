@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sppcls._util.reason import reason_of
 from sppcls.config.checks import suggest
 from sppcls.config.compose import conf_dir
 from sppcls.data import Size, size_label
@@ -230,7 +231,7 @@ def _load_one(name: str, beside: Path, above: tuple[Path, ...]) -> Protocol:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        raise ConfigError(f"protocol {path}: cannot be read ({' '.join(str(error).split())})") from None
+        raise ConfigError(f"protocol {path}: cannot be read ({reason_of(error)})") from None
     return _from_mapping(path, content, (*above, path.resolve()))
 
 

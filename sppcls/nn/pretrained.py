@@ -14,8 +14,9 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
+from sppcls._util.reason import reason_of
 from sppcls.nn.backbones import Backbone, on_meta, output_shape
-from sppcls.nn.weights import load_into, load_weights, one_line
+from sppcls.nn.weights import load_into, load_weights
 from sppcls.registry import TORCHVISION_TRUNKS
 
 
@@ -43,7 +44,7 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
             state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError) as error:
             raise ValueError(
-                f"weights='DEFAULT': the download for {name} failed ({one_line(error)}); "
+                f"weights='DEFAULT': the download for {name} failed ({reason_of(error, first_line=True)}); "
                 "give the path of a state_dict file instead"
             ) from error
         load_into(model, state, "weights='DEFAULT'")
@@ -93,10 +94,12 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
     except Exception as error:  # of timm, of the hub, or of the network under it
         if weights == "DEFAULT" and not isinstance(error, (TypeError, AssertionError)):
             raise ValueError(
-                f"weights='DEFAULT': the download for {model} failed ({one_line(error)}); "
+                f"weights='DEFAULT': the download for {model} failed ({reason_of(error, first_line=True)}); "
                 "give the path of a state_dict file instead"
             ) from error
-        raise ValueError(f"model={model!r}: timm cannot build it ({one_line(error)})") from error
+        raise ValueError(
+            f"model={model!r}: timm cannot build it ({reason_of(error, first_line=True)})"
+        ) from error
     trunk = _measured(_TimmBackbone(model, layers, 0, 0, nn.AdaptiveAvgPool2d(1)), _STRIDE_SIZES + _ODD_SIZES)
     _drop_unused(trunk)
     if weights is not None and weights != "DEFAULT":
@@ -167,11 +170,11 @@ def _measured(trunk: Backbone, sizes: Sequence[tuple[int, int]]) -> Backbone:
         try:
             shape = output_shape(trunk, (height, width))
         except TypeError as error:
-            raise ValueError(f"model={trunk.name!r}: {one_line(error)}") from error
+            raise ValueError(f"model={trunk.name!r}: {reason_of(error, first_line=True)}") from error
         except Exception as error:  # networks have many ways to refuse a size
             raise ValueError(
                 f"model={trunk.name!r}: takes only some sizes of images, not {height}x{width} "
-                f"({one_line(error)})"
+                f"({reason_of(error, first_line=True)})"
             ) from error
         shapes.append(shape)
         if len(shape) != 4 or shape[1] != shapes[0][1]:

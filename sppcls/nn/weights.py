@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sppcls._util.reason import reason_of
+
 
 def load_data_only(path: str | os.PathLike[str]) -> Any:
     """What ``torch.save`` wrote, on the CPU; a file that would run code is refused, with one of many exceptions."""
@@ -84,7 +86,9 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
     except ImportError as error:
         raise ValueError(f"{source}: needs safetensors; pip install 'sppcls[safetensors]'") from error
     except Exception as error:  # what a damaged file raises depends on where the damage is
-        raise ValueError(f"{source}: cannot be read as a state_dict file ({one_line(error)})") from error
+        raise ValueError(
+            f"{source}: cannot be read as a state_dict file ({reason_of(error, first_line=True)})"
+        ) from error
     state, key = _unwrapped(content)
     if isinstance(content, Mapping) and "sppcls" in content:
         # Beside the network, which is called net there, could be the state of other modules.
@@ -223,8 +227,3 @@ def _prefix(state: Mapping[str, Tensor], wanted: Collection[str], source: str) -
             "save one of them to a file of its own"
         )
     return first
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type if it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

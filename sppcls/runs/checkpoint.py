@@ -20,6 +20,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from sppcls._util.files import link_or_copy
 from sppcls._util.out_of_memory import is_out_of_memory
+from sppcls._util.reason import reason_of
 from sppcls._version import __version__
 from sppcls.config.old_versions import upgraded
 from sppcls.data.stream import LOADER_DIED
@@ -113,7 +114,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: not a checkpoint that can be read safely: it is another kind of file, or holds code"
         ) from None
     except Exception as error:  # what a damaged file raises depends on where the damage is
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = reason_of(error, 120)
         if is_out_of_memory(error) or getattr(error, "errno", None) in _NOT_THE_FILES:
             raise CheckpointError(
                 f"{path}: cannot be read ({getattr(error, 'strerror', None) or reason})"
@@ -178,9 +179,7 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     try:
         net = build_classifier(**architecture)
     except Exception as error:  # torch raises many types, for example where the memory does not suffice
-        raise CheckpointError(
-            f"{path}: its network cannot be built: {' '.join(str(error).split())}"
-        ) from None
+        raise CheckpointError(f"{path}: its network cannot be built: {reason_of(error)}") from None
     weights = {
         name.removeprefix("net."): value
         for name, value in checkpoint["state_dict"].items()
@@ -189,7 +188,7 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = reason_of(error, 160)
         raise CheckpointError(f"{path}: the weights do not fit the network it describes ({reason})") from None
     net.model_info = model_info
     if str(map_location) != "cpu":
@@ -219,8 +218,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if LOADER_DIED in str(error):  # which is told wherever the program is at that moment
                 raise
             kept = "; the one written before it is intact" if path.exists() else ""
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            reason = " ".join(reason.split())[:120]
+            reason = (
+                os.strerror(error.errno)
+                if isinstance(error, OSError) and error.errno
+                else reason_of(error, 120)
+            )
             raise CheckpointError(f"{path}: the checkpoint could not be written ({reason}){kept}") from None
         finally:
             with contextlib.suppress(OSError):

@@ -53,21 +53,43 @@ def claim_run_folder(config: Config) -> Path:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    base = base_folder(config)
+    return new_folder(base_folder(config), f"runs_dir={config.runs_dir}", "choose another run_name")
+
+
+def new_folder(base: Path, where: str, remedy: str) -> Path:
+    """The first of :func:`numbered_folders` that is new."""
+    return next(folder for folder, new in numbered_folders(base, where, remedy) if new)
+
+
+def numbered_folders(base: Path, where: str, remedy: str) -> Iterator[tuple[Path, bool]]:
+    """``base``, ``base-2`` and so on, until the caller has found the one that it wants.
+
+    Args:
+        base: the first one; the folders above it are made.
+        where: begins the error lines: the key or option that has named the place.
+        remedy: what to do when all names are taken.
+
+    Yields:
+        A folder, and whether it is new: it was made just now, can be written, and nobody else is given it as new.
+
+    Raises:
+        ConfigError: it cannot be made or written, or there are too many.
+    """
     for number in range(1, 100_000):
         folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
         except FileExistsError:
-            if folder.parent.is_dir():
-                continue
-            raise ConfigError(f"runs_dir={config.runs_dir}: {folder.parent} is not a folder") from None
+            if not folder.parent.is_dir():
+                raise ConfigError(f"{where}: {folder.parent} is not a folder") from None
+            yield folder, False
         except OSError as error:
-            raise ConfigError(f"runs_dir={config.runs_dir}: cannot write there ({error.strerror})") from None
-        check_writable(folder)
-        return folder
-    raise ConfigError(f"runs_dir={config.runs_dir}: {base} exists 100,000 times; choose another run_name")
+            raise ConfigError(f"{where}: cannot write there ({error.strerror})") from None
+        else:
+            check_writable(folder)
+            yield folder, True
+    raise ConfigError(f"{where}: {base} exists 100,000 times; {remedy}")
 
 
 def check_writable(folder: Path) -> None:

@@ -14,7 +14,14 @@ from typing import Any
 from sppcls._util.console import table
 from sppcls._util.files import read_json, replacing
 from sppcls.errors import ConfigError
-from sppcls.runs.folder import check_writable, has_finished, in_use, lock_folder, read_result
+from sppcls.runs.folder import (
+    check_writable,
+    has_finished,
+    in_use,
+    lock_folder,
+    numbered_folders,
+    read_result,
+)
 from sppcls.runs.names import LAST, SWEEP
 from sppcls.sweeps.plan import SweepPlan
 
@@ -78,15 +85,12 @@ def claim_folder(
     Raises:
         ConfigError: the folder is in use, or cannot be written.
     """
-    for number in range(1, 100_000):
-        folder = runs_dir / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            raise ConfigError(f"runs_dir={runs_dir}: {folder} is not a folder") from None
-        except OSError as error:
-            raise ConfigError(f"runs_dir={runs_dir}: cannot write there ({error.strerror})") from None
-        check_writable(folder)
+    where = f"runs_dir={runs_dir}"
+    for folder, new in numbered_folders(runs_dir / name, where, "choose another name="):
+        if not new:
+            if not folder.is_dir():
+                raise ConfigError(f"{where}: {folder} is not a folder")
+            check_writable(folder)
         # One that somebody else holds for the moment it takes to look is looked at by its file alone.
         known = read_json(folder / file)
         strangers = [p for p in folder.iterdir() if not p.name.startswith(".")] if known is None else []
@@ -105,7 +109,7 @@ def claim_folder(
                 continue
             yield folder, known
             return
-    raise ConfigError(f"runs_dir={runs_dir}: {name} exists 100,000 times; choose another name=")
+    raise AssertionError("numbered_folders ends with an error")
 
 
 def read_sweep(folder: Path) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.console import visible
+from sppcls._util.reason import reason_of
 from sppcls.config.compose import CONFIG_NAME, hydra_session, searchpath_words
 from sppcls.config.schema import Config, as_dict, hydra_word
 from sppcls.errors import ConfigError, SppclsError
@@ -163,7 +164,7 @@ def _launcher_config(plan: SweepPlan) -> DictConfig:
                 with_log_configuration=False,
             )
         except (HydraException, OmegaConfBaseException) as error:
-            text = " ".join(str(error).split())
+            text = reason_of(error)
             for name, extra in _EXTRAS.items():
                 if f"launcher/{name}'" in text or (
                     f"launcher={name}" in " ".join(words) and "Could not find" in text
@@ -223,9 +224,7 @@ def _launch(plan: SweepPlan, todo: list[Job], folder: Path, config: DictConfig) 
             if in_turn:
                 raise
             words = " ".join(plan.hydra_words)
-            raise SppclsError(
-                f"{words}: {type(error).__name__}: {' '.join(str(error).split())[-500:]}"
-            ) from error
+            raise SppclsError(f"{words}: {type(error).__name__}: {reason_of(error)[-500:]}") from error
 
 
 def run_job(config: DictConfig, progress: Progress | None = None) -> dict[str, Any]:

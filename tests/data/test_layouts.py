@@ -118,7 +118,9 @@ REFUSED = {
         r"one level too high\? dest/ holds train/ and val/; the likely root is data\.root=\S*root/dest;"),
     "one level too high, copies": ("data/cat data/dog dest/cat*7 dest/dog",
         r"too high\? data/ and dest/ hold the same folders \('cat', 'dog'\); the likely root is data\.root=\S*root/dest; "
-        r"if they are splits, add data\.train_dir=data data\.val_dir=dest;"),
+        r"if they are splits, add data\.train_dir=dest data\.val_dir=data;"),
+    "splits in another language": ("Testdaten/cat Testdaten/dog Trainingsdaten/cat Trainingsdaten/dog",
+        r"if they are splits, add data\.train_dir=Trainingsdaten data\.val_dir=Testdaten;"),
     "a copy among the classes": ("cat dog all/cat all/dog",
         r"too high\? all/ holds folders of the same names as those beside it"),
     "splits inside the classes": ("cat/train cat/test dog/train dog/test", r"the splits are inside the classes"),

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sppcls._util.console import one_line, table
+from sppcls._util.reason import reason_of
 from sppcls.data.decode import read_image
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.pixel_range import trained_pixel_range
@@ -135,7 +136,7 @@ def explain(
                 f"resized to {size[0]}x{size[1]} it is too long to be seen whole, as this network needs "
                 f"{net.min_input_size} pixels"
             ) from None
-        raise ConfigError(f"shorter_side={shorter_side}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"shorter_side={shorter_side}: {reason_of(error)}") from None
     return explain_input(net, image, size, model_info, number, name)
 
 

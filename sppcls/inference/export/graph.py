@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from sppcls._util.reason import reason_of
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
 from sppcls.nn.model_info import model_info_of
 from sppcls.nn.pool.reference import pool_in_graph
-from sppcls.nn.weights import one_line
 
 
 class ExportedClassifier(nn.Module):
@@ -101,7 +101,7 @@ def reason(error: BaseException) -> str:
     """One line of what went wrong at the bottom of an error: exporters wrap it in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return one_line(error)[:200]
+    return reason_of(error, 200, first_line=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sppcls._util.reason import reason_of
 from sppcls.nn.pyramid import Level
 
 
@@ -114,7 +115,7 @@ def kernels_trouble(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of a compiler, its driver, or their absence
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return f"{type(error).__name__}: {reason_of(error, 200)}"
     # Sums of small whole numbers are exact.
     right = torch.equal(vector.cpu().double(), torch.cat(pooled, 1))
     right = right and torch.equal(gradient.cpu().double().flatten(2), expected)

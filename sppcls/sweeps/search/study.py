@@ -14,6 +14,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
 from sppcls._util.files import replacing
+from sppcls._util.reason import reason_of
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.runs.names import SEARCH
 from sppcls.sweeps.folder import claim_folder
@@ -225,8 +226,8 @@ def _storage(path: Path) -> Iterator[optuna.storages.RDBStorage]:
 
 def _unusable(path: Path, error: Exception) -> SppclsError:
     cause: Any = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    reason = " ".join(str(getattr(cause, "orig", None) or cause or error).split())
-    return SppclsError(f"{path}: cannot be used ({reason[:300]})")
+    reason = reason_of(getattr(cause, "orig", None) or cause or error, 300)
+    return SppclsError(f"{path}: cannot be used ({reason})")
 
 
 def _open_study(folder: Path, storage: optuna.storages.RDBStorage, known: bool) -> optuna.Study:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import gc
 import inspect
+import io
 import json
 import os
 import runpy
@@ -277,6 +278,7 @@ def _run(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    _open_standard_files()
     if _waiting:
         subprocess.Popen = _StartWaiting  # type: ignore[misc]
     first, *words = request["words"]
@@ -292,6 +294,19 @@ def _run(request: dict[str, Any]) -> None:
         sys.argv = [str(ROOT / first), *words]
         sys.path.insert(0, str(Path(sys.argv[0]).parent))
         runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _open_standard_files() -> None:
+    """As the interpreter does at its start: those that were there are made for other files, which can be sought in."""
+    unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        old = getattr(sys, name)
+        file = open(number, "wb" if number else "rb", 0 if unbuffered and number else -1, closefd=False)  # noqa: SIM115
+        new = io.TextIOWrapper(
+            file, old.encoding, old.errors, line_buffering=name == "stderr", write_through=unbuffered
+        )
+        setattr(sys, name, new)
+        setattr(sys, f"__{name}__", new)
 
 
 def _wait_for_words() -> dict[str, Any] | None:

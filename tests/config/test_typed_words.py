@@ -46,16 +46,18 @@ def stands_for_itself(text: str) -> bool:
     return not (special or looked_up or in_quotes)
 
 
-@settings(max_examples=40, deadline=None)
-@given(text=TEXT | ODD_TEXT | st.sampled_from(ODD))
-def test_any_text_is_a_folder_as_it_stands(text: str) -> None:
-    assume(stands_for_itself(text))
-    config = compose(["data=folder", f"data.root={text}"])
-    assert config.data.root == text
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_any_text_is_a_folder_as_it_stands(data: st.DataObject) -> None:
+    any_text = (TEXT | ODD_TEXT | st.sampled_from(ODD)).filter(stands_for_itself)
+    root, runs, weights, model = (data.draw(any_text) for _ in range(4))
+    config = compose(["data=folder", f"data.root={root}", f"runs_dir={runs}"])
+    assert (config.data.root, config.runs_dir) == (root, runs)
     # And it stays so in a run that is resumed.
-    words = ["seed=1", f"backbone.weights={text}"]
+    words = ["seed=1", f"backbone.weights={weights}", f"backbone.model={model}"]
     resumed = restore(as_dict(config), compose_unchecked(words), words, "last.ckpt")
-    assert (resumed.data.root, resumed.backbone.weights, resumed.seed) == (text, text, 1)
+    assert (resumed.data.root, resumed.backbone.weights, resumed.backbone.model) == (root, weights, model)
+    assert resumed.seed == 1
 
 
 @settings(max_examples=15, deadline=None)

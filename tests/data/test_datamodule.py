@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -257,12 +255,10 @@ def test_impossible_options_are_refused_by_key(options, message):
 
 
 @pytest.mark.run
-def test_two_processes_share_the_images(tmp_path):
+def test_two_processes_share_the_images(tmp_path, loaded):
     """Two gloo ranks: same sizes, disjoint halves, every image once; validation neither padded nor short."""
     script = Path(__file__).with_name("two_processes.py")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", script, tmp_path], capture_output=True, text=True, timeout=300
-    )
+    done = loaded.run([script, tmp_path], children=1, timeout=300)
     assert done.returncode == 0, done.stderr
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert [record[:3] for record in ranks[0]["seen"]] == [record[:3] for record in ranks[1]["seen"]]

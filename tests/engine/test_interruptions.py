@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import Loaded
 from killing import ROOT, STATEFUL, Runs, differences, equal
 from tiny_runs import TINY
 from torch.utils.tensorboard import SummaryWriter
@@ -68,17 +69,18 @@ def test_a_stop_in_the_middle_of_a_log_call_is_a_stop(
     assert caught.value.exit_code == 130
 
 
-def test_a_reader_that_leaves_does_not_end_the_training(whole: Path, tmp_path: Path) -> None:
-    """``python train.py | head -1``, in a shell."""
+def test_a_reader_that_leaves_does_not_end_the_training(whole: Path, loaded: Loaded, tmp_path: Path) -> None:
+    """As in ``python train.py | head -1``."""
     words = [*WORDS, f"runs_dir={tmp_path}", "run_name=run"]
-    command = f'{sys.executable} {ROOT / "train.py"} "$@" 2>{tmp_path / "stderr"} | head -1; exit ${{PIPESTATUS[0]}}'
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-c", command, "bash", *words], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert (tmp_path / "stderr").read_text() == ""
-    assert done.returncode == 0
-    assert done.stdout.count("\n") == 1
+    process = loaded.start(["train.py", *words], errors=True)
+    try:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 0
+    finally:
+        process.close()
     folder = tmp_path / "shapes" / "run"
     assert differences(whole, folder) == []
     assert "Trained to epoch 3 of 3" in (folder / "train.log").read_text()

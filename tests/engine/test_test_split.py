@@ -181,7 +181,7 @@ def test_two_processes_test_each_image_once(
     program: Callable[..., Any], photos: Path, tmp_path: Path
 ) -> None:
     words = words_for(photos, tmp_path, *BEST_IS_NOT_LAST, "data.batch_size=8", "trainer.limit_val_batches=1")
-    process = program(["trainer=ddp", *words, "trainer.devices=2"])
+    process = program(["trainer=ddp", *words, "trainer.devices=2"], children=1)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     (folder,) = (tmp_path / "folder").iterdir()

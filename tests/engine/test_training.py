@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from forked import Loaded
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -223,7 +222,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(tiny) -> None:
     assert Path(first["last_checkpoint"]).read_bytes() == good
 
 
-def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, loaded: Loaded) -> None:
     """RLIMIT_FSIZE makes every write past a size fail, as a full disk does."""
     first = train(compose(tiny("trainer.max_epochs=1", "run_name=full")))
     checkpoint = Path(first["last_checkpoint"])
@@ -235,7 +234,7 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, tmp_path: Path) -
         "from sppcls.cli.main import train_main; sys.exit(train_main())"
     )
     words = tiny("run_name=full", "ckpt_path=auto")
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    done = loaded.run(["-c", code, *words])
     assert done.returncode == 1
     assert "could not be written" in done.stderr
     assert "Traceback" not in done.stderr

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from forked import Loaded
 from torch import nn
 from torchvision.models.convnext import LayerNorm2d
 
@@ -115,10 +116,10 @@ class Exported(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(loaded: Loaded, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The command itself with all its defaults, in a process of its own."""
     path = checkpoint(tmp_path_factory.mktemp("export") / "best.ckpt", {"levels": [6, 3, 2, 1]})
-    done = run_program(str(path))
+    done = loaded.run(["-m", "sppcls.cli.main", "export", str(path)], timeout=300)
     assert done.returncode == 0, done.stderr
     report = json.loads((path.parent / "best.onnx.parity.json").read_text())
     return Exported(path, load_classifier(path), path.parent / "best.onnx", done, report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tracemalloc
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from forked import Loaded
 from saved_nets import MEAN, SIZE, STD, save_net, write_photo
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
@@ -310,29 +310,16 @@ def test_memory_does_not_grow_with_the_number_of_images(net: SPPClassifier, tmp_
 
 
 @pytest.mark.run
-def test_a_full_disk_leaves_nothing_behind(checkpoint: Path, photos: Path, tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
+def test_a_full_disk_leaves_nothing_behind(
+    checkpoint: Path, photos: Path, loaded: Loaded, tmp_path: Path
+) -> None:
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
+        "from sppcls.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     out = tmp_path / "f.npz"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "sppcls.cli.main",
-            "features",
-            checkpoint,
-            photos,
-            "--out",
-            out,
-            "--workers",
-            "0",
-        ],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = loaded.run(
+        ["-c", code, "features", str(checkpoint), str(photos), "--out", str(out), "--workers", "0"]
     )
     assert done.returncode == 1
     assert done.stderr == f"sppcls: error: --out {out}: cannot be written (File too large)\n"

@@ -18,11 +18,13 @@ import threading
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Loaded, Program
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
@@ -512,11 +514,13 @@ def environment(path: Path = ROOT) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(path)}
 
 
-def start(checkpoint: Path, *words: object, **options: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "sppcls.cli.main", "predict", str(checkpoint), *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment(), **options,  # type: ignore[call-overload]
-    )  # fmt: skip
+@pytest.fixture
+def endless_prediction(loaded: Loaded, checkpoint: Path, endless: Path) -> Iterator[Program]:
+    """A program that predicts ``endless`` with two loader processes."""
+    words = ["-m", "sppcls.cli.main", "predict", checkpoint, endless, "--format", "csv", "--workers", "2"]
+    process = loaded.start([str(word) for word in words], start_new_session=True, errors=True)
+    yield process
+    process.close()
 
 
 @pytest.fixture
@@ -529,35 +533,25 @@ def endless(tmp_path: Path) -> Path:
 
 
 @pytest.mark.run
-def test_a_closed_pipe_ends_quietly(checkpoint: Path, endless: Path) -> None:
-    process = start(checkpoint, endless, "--format", "csv", "--workers", 2)
-    assert process.stdout is not None
+def test_a_closed_pipe_ends_quietly(endless_prediction: Program, endless: Path) -> None:
+    process = endless_prediction
     assert process.stderr is not None
     for _ in range(33):
         assert process.stdout.readline()
     process.stdout.close()
     (endless / "pipe.png").write_bytes((endless / "00.png").read_bytes())  # now there is more to write
-    assert process.stderr.read() == b""
-    assert process.wait() == 141
-    process.stderr.close()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 141
 
 
 @pytest.mark.run
-def test_ctrl_c_is_one_line(checkpoint: Path, endless: Path) -> None:
-    process = start(
-        checkpoint, endless, "--format", "csv", "--workers", 2, start_new_session=True,
-        # Tests started in the background of a shell inherit that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    assert process.stdout is not None
+def test_ctrl_c_is_one_line(endless_prediction: Program) -> None:
+    process = endless_prediction
     for _ in range(33):
         assert process.stdout.readline()  # the header, and the first chunk
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to all processes
-    try:
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert errors == b"sppcls: stopped\n"
+    _, errors = process.communicate(timeout=120)
+    assert errors == "sppcls: stopped\n"
     assert process.returncode == 130
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Loaded
 from saved_nets import SIZE, save_net, write_photo
 
 from sppcls import load_classifier
@@ -416,14 +415,8 @@ def test_impossible_arguments(net: SPPClassifier, photos: Path, voc: Path) -> No
 
 
 @pytest.mark.run
-def test_without_scikit_learn_it_is_one_line(checkpoint: Path, photos: Path) -> None:
+def test_without_scikit_learn_it_is_one_line(checkpoint: Path, photos: Path, loaded: Loaded) -> None:
     hidden = "import sys; sys.modules['sklearn'] = None; from sppcls.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", hidden, "transfer", checkpoint, "--data", photos],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = loaded.run(["-c", hidden, "transfer", str(checkpoint), "--data", str(photos)])
     assert done.returncode == 1
     assert done.stderr == 'sppcls: error: transfer needs scikit-learn: pip install "sppcls[transfer]"\n'

@@ -10,6 +10,7 @@ from nothing is what tests/cli/test_cli.py, tests/sweeps/test_job.py and others 
 from __future__ import annotations
 
 import array
+import gc
 import inspect
 import json
 import os
@@ -167,12 +168,13 @@ class Loaded:
         self,
         words: list[str],
         *,
+        children: int = 0,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        """``subprocess.run`` of ``python <words>`` with ``capture_output``."""
-        process = self.start(words, errors=True, env=env, cwd=cwd)
+        """``subprocess.run`` of ``python <words>`` with ``capture_output``; ``children`` as in :meth:`start`."""
+        process = self.start(words, children=children, errors=True, env=env, cwd=cwd)
         try:
             output, errors = process.communicate(timeout)
         finally:
@@ -189,6 +191,9 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
     import sppcls.cli.hydra
     import sppcls.engine.train  # noqa: F401  # loaded before the first fork
 
+    # A fork that looks for garbage among all that was loaded, as it does at its end, copies it: a second of CPU time.
+    gc.collect()
+    gc.freeze()
     # A Ctrl-C is for the programs and for pytest.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wake, woken = os.pipe()

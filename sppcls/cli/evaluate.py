@@ -79,7 +79,7 @@ def run(words: list[str]) -> int:
         set_pixel_range(trained_pixel_range(model_info), source)
     else:
         try:
-            train, val, test, found = load_sources(config, model_info["classes"])
+            train, val, test, found, _ = load_sources(config, model_info["classes"])
         except DataError as error:
             raise DataError(f"{error}; --split all tests all images" if bare else str(error)) from None
         check_known(model_info["classes"], train.classes, args.checkpoint)

@@ -146,7 +146,7 @@ def _check_ckpt_path(given: DictConfig) -> None:
         raise CheckpointError(f"{name}: cannot be read ({reason})") from None
     check_local(name, "ckpt_path takes a path")
     if name not in ("last", "best"):
-        raise CheckpointError(f"{name}: no such checkpoint")
+        raise CheckpointError(f"ckpt_path={name}: no such checkpoint or run folder")
     runs = Path(str(given.runs_dir)).glob(f"*/*/{name}.ckpt")
     newest = max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
     which = "a run's folder" if newest is None else f"a run's folder; the newest is {newest.parent}"

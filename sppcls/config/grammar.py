@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 
 from sppcls.config.schema import Config, in_quotes, literal
+from sppcls.errors import ConfigError
 
 # A whole value in quotes, as Hydra's grammar has them: such a value is Hydra's to read.
 _IN_QUOTES = r'"(?:[^"\\]|\\.)*"|' r"'(?:[^'\\]|\\.)*'"
@@ -50,6 +51,9 @@ def in_grammar(words: Sequence[str], several: bool = False) -> list[str]:
         words: ``key=value`` words as they were typed.
         several: whether commas separate values, as in a sweep; a value with a comma then stands in quotes, unless all
             of the text is the path of something that exists.
+
+    Raises:
+        ConfigError: a value is ``???``, by which OmegaConf means that there is none.
     """
     return [_word(word, several) for word in words]
 
@@ -58,6 +62,8 @@ def _word(word: str, several: bool) -> str:
     key, equals, value = word.partition("=")
     if not equals or key.lstrip("+") not in text_keys():
         return word
+    if "???" in (part.strip(" \"'") for part in (value.split(",") if several else [value])):
+        raise ConfigError(f"{word}: ??? stands for a missing value; a file or folder of that name is ./???")
     return f"{key}={_values(value) if several else _text(value)}"
 
 

@@ -65,9 +65,12 @@ def config_error_line(error: Exception, overrides: Sequence[str], groups: Groups
         ):
             return f"{name}={value[:20]}...: too long a number"
         if "Ambiguous value for argument" in text and f"'{word}'" in text:
-            return (
-                f"{word}: several values; add -m to train with each of them, or make a list: {name}=[{value}]"
+            a_list = "a list" in (what_it_may_be(name) or "")
+            return f"{word}: several values; add -m to train with each of them" + (
+                f", or make a list: {name}=[{value}]" if a_list else ""
             )
+        if word.startswith("~") and "Could not delete from config" in text:
+            return f"{word}: a key cannot be left out; give it another value, or null"
     if any(sign in text for sign in _GRAMMAR):
         for word in overrides:
             if problem := _not_in_grammar(word, groups):
@@ -166,7 +169,8 @@ def no_key(word: str, groups: Groups) -> str:
 def _typed(key: str, value: str | None, groups: Groups) -> str:
     if key == "data" and value and value not in groups["data"]:
         return _photos(value)
-    return shlex.quote(f"{key}={value or 'VALUE'}")
+    without = "auto" if key == "ckpt_path" else "VALUE"
+    return shlex.quote(f"{key}={value or without}")
 
 
 def _elsewhere(word: str, groups: Groups, slips: bool = True) -> str | None:

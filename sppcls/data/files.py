@@ -17,9 +17,6 @@ from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
 from sppcls.data.pixel_range import PixelRange
 from sppcls.errors import ImageError
 
-WARNING = "; warning: "
-"""What goes before a warning in :attr:`Splits.found`."""
-
 
 class Source(Protocol):
     """One split of a data set."""
@@ -43,14 +40,15 @@ class Splits(NamedTuple):
         train: images to train on.
         val: images to validate on after every epoch; they choose the best one.
         test: images kept for one evaluation after training; None without such a split.
-        found: what was recognised and what it is used as, and warnings of what may be a mistake, in one line; empty where
-            there was nothing to recognise.
+        found: what was recognised and what it is used as, in one line; empty where there was nothing to recognise.
+        warnings: what may be a mistake, a line each.
     """
 
     train: Source
     val: Source
     test: Source | None = None
     found: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class FileSource:

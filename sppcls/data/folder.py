@@ -18,7 +18,7 @@ from sppcls.data.class_folders import (
 )
 from sppcls.data.classes import check_known
 from sppcls.data.decode import MAX_PIXELS
-from sppcls.data.files import WARNING, FileSource, Splits, with_classes
+from sppcls.data.files import FileSource, Splits, with_classes
 from sppcls.data.label_files import LabelFile, find_files, labels_in, named_file
 from sppcls.data.labels import read_labels
 from sppcls.data.layout import Layout, NoClassFoldersError, Part, check_depth, recognise
@@ -314,4 +314,4 @@ def _splits(
         words.append(f"of which {len(val):,} held out for validation (data.val_fraction={val_fraction:g})")
     if test is not None:
         words.append(f"{shown['test']} {len(test):,} kept for the end".strip())
-    return Splits(train, val, test, WARNING.join(["; ".join([", ".join(words), *unused]), *notes]))
+    return Splits(train, val, test, "; ".join([", ".join(words), *unused]), tuple(notes))

@@ -13,6 +13,8 @@ from sppcls.data.names import ROLES, class_name, in_order, role_of, some
 from sppcls.data.tree import Folder, files_below
 from sppcls.errors import DataError
 
+_SHOWN = 80  # letters of a path in a message
+
 
 class Labelled(NamedTuple):
     """Images by split and class, as files of labels say.
@@ -128,9 +130,11 @@ class _Images:
         clean = class_name(path.replace("\\", "/"))
         if any(name == clean or name.endswith(f"/{clean}") for name in self._unreadable):
             return f"{path!r} is of a kind that cannot be read here"
-        if (self._root / path).exists():
+        # Unlike exists(), it takes a name that is too long, such as an image in base64, for one of no file.
+        if os.path.lexists(self._root / path):
             return f"{path!r} is not an image of a known kind"
-        return f"no image {path!r} in {self._root}"
+        shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
+        return f"no image {shown!r} in {self._root}"
 
     def _below(self, row: Row) -> str:
         """The path below the root that a row means, in composed letters and with ``/`` between folders."""

@@ -273,13 +273,15 @@ def check_depth(part: Part) -> None:
             n for n, others in inside.items() if len(subs) > 1 and 2 * len(subs & others) > len(subs | others)
         ]
         if len(twins) > 1:
-            largest = max(twins, key=lambda n: sum(len(f.images) for _, f in classes[n].walk()))
+            images = {n: sum(len(f.images) for _, f in classes[n].walk()) for n in twins}
+            # The split to train on is the larger one; of equal ones that which says so in any language.
+            twins.sort(key=lambda n: (-images[n], "train" not in n.lower()))
             shared = some(sorted(subs), 3)
-            text = f"{_folders(twins)} hold the same folders ({shared})"
+            text = f"{_folders(sorted(twins))} hold the same folders ({shared})"
             splits = zip(("train", "val"), twins, strict=False)
             words = " ".join(_word(role, part.path + twin) for role, twin in splits)
             words = f"if they are splits, add {words}; {literal}"
-            raise DataError(_too_high(part, largest, text, words))
+            raise DataError(_too_high(part, twins[0], text, words))
 
 
 def _too_high(part: Part, name: str, what: str, otherwise: str) -> str:

@@ -20,6 +20,9 @@ class _Listing(NamedTuple):
     others: list[str]
 
 
+_DEEPEST = 100  # far more than anybody has, and far less than Python allows calls within calls
+
+
 class Folder:
     """A folder and what is in it, junk left out; links are followed, but not in circles.
 
@@ -39,6 +42,8 @@ class Folder:
         here = os.path.realpath(self.path)
         if here in self._above:
             return found
+        if len(self._above) >= _DEEPEST:
+            raise DataError(f"{self._above[0]}: folders within folders, {_DEEPEST} deep and more")
         kinds = image_kinds()
         try:
             with os.scandir(self.path) as entries:

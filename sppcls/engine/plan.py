@@ -52,7 +52,8 @@ def plan(config: Config) -> str:
     header = ["epoch", "size", "batch", "steps", "images", "lr at start"]
     text = table(rows, header)
     if splits.found:
-        text = f"{one_line(splits.found)}\n\n{text}"
+        lines = [splits.found, *(f"warning: {warning}" for warning in splits.warnings)]
+        text = "\n".join([*map(one_line, lines), "", text])
     if splits.test is not None:
         text += f"\n\n{len(splits.test):,} test images are tested once, after training."
     if line := untested_classes_line(splits):

@@ -52,7 +52,8 @@ def start_table(
     if net.backbone.weights:
         rows.append(("weights", f"{config.backbone.weights}: {net.backbone.weights}"))
     if splits.found:
-        rows.insert(1, ("found", one_line(splits.found)))
+        warnings = [("warning", one_line(warning)) for warning in splits.warnings]
+        rows[1:1] = [("found", one_line(splits.found)), *warnings]
     if caches is not None:
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]

@@ -81,7 +81,7 @@ def test_the_program_ends_with_one_line_and_leaves_nothing_behind(
         (["train", "pyramid=none"], "180x180"),
         (["train", "--epochs", "3"], "--epochs: unknown option (did you mean 'trainer.max_epochs'?)"),
         (["train", "-m", "resnet18"], "resnet18: give key=value words"),
-        (["train", "ckpt_path=nothing.ckpt"], "nothing.ckpt: no such checkpoint"),
+        (["train", "ckpt_path=nothing.ckpt"], "ckpt_path=nothing.ckpt: no such checkpoint or run folder"),
         (["sizes", "backbone=zf6"], "backbone=zf6: choose from"),
     ],
 )

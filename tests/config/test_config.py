@@ -122,7 +122,12 @@ BAD = [
     ("optimizer.lr=a=b", "optimizer.lr=a=b: must be a number"),
     ("pyramid.levels=[6,", "pyramid.levels=[6,: must be a list or null; write it without blanks"),
     ("pyramid=l4:2", "pyramid=l4:2: choose from l1, "),
-    ("seed=1,2", "seed=1,2: several values; add -m to train with each of them, or make a list: seed=[1,2]"),
+    ("seed=1,2", "seed=1,2: several values; add -m to train with each of them"),
+    ("head.hidden=64,32", "add -m to train with each of them, or make a list: head.hidden=[64,32]"),
+    ("ckpt_path=???", "ckpt_path=???: ??? stands for a missing value; a file or folder of that name is ./???"),
+    ("data.root='???'", "data.root='???': ??? stands for a missing value"),
+    ("seed=???", "seed=???: must be a whole number"),
+    ("~data.root", "~data.root: a key cannot be left out; give it another value, or null"),
     ("lr=a=b", "lr: unknown key (did you mean 'optimizer.lr'?); type optimizer.lr=a=b"),
     ("a&b=1", "a&b=1: cannot be read ("),
 ]  # fmt: skip

@@ -190,6 +190,7 @@ def test_words_and_options_come_in_any_order(loaded: Loaded, tmp_path: Path) -> 
         ("--lr=0.1", "type optimizer.lr=0.1"),
         ("--batch-size 4 seed=1", "type data.batch_size=4"),
         ("--gpus 2", "type trainer.devices=2"),
+        ("--resume", "type ckpt_path=auto"),
         ("--resume runs/X", "type ckpt_path=runs/X"),
         ("--resume=runs/X", "type ckpt_path=runs/X"),
         ("resume=runs/X", "type ckpt_path=runs/X"),

@@ -214,7 +214,8 @@ def test_class_without_a_validation_image(tmp_path, there):
     if there:
         (root / "val" / "ant").mkdir()
     splits = build_sources("folder", root)
-    assert splits.found == "train/ 6, val/ 4 as validation; warning: val/ has no image of class 'ant'"
+    assert splits.found == "train/ 6, val/ 4 as validation"
+    assert splits.warnings == ("val/ has no image of class 'ant'",)
     assert splits.val.targets == [1, 1, 2, 2]
 
 

@@ -122,8 +122,10 @@ def test_images_without_a_label_are_told(tmp_path: Path) -> None:
     write(tmp_path / "labels.csv", "path,label", [*ROWS, ROWS[3]])
     splits = build_sources("folder", tmp_path, labels="labels.csv")
     assert together(splits) == EXPECTED
-    assert "; warning: 1 lines that repeat an image are counted once" in splits.found
-    assert "; warning: 2 images have no label and are not used" in splits.found
+    assert splits.warnings == (
+        "1 lines that repeat an image are counted once",
+        "2 images have no label and are not used",
+    )
 
 
 def test_class_folders_go_before_a_file_that_agrees(tmp_path: Path) -> None:
@@ -141,6 +143,7 @@ def test_class_folders_go_before_a_file_that_agrees(tmp_path: Path) -> None:
 
 WRONG = {
     "no such image": ("path,label", [*ROWS, "images/gone.png,cat"], r"labels\.csv: line 12: no image 'images/gone\.png'"),
+    "too long": ("path,label", [*ROWS, "A" * 5000 + ",cat"], r"labels\.csv: line 12: no image 'A{80}\.\.\.' in "),
     "several gone": ("path,label", ["a.png,cat", *ROWS, "b.png,dog"], r"line 2: no image 'a\.png' in \S+ \(2 such lines\)"),
     "no label": ("path,label", [*ROWS[:3], "images/cat3.png,", *ROWS[4:]], r"line 5: no label"),
     "no path": ("path,label", [",cat", *ROWS], r"line 2: no path"),

@@ -84,7 +84,7 @@ def test_what_is_used_as_what(name: str, tmp_path: Path) -> None:
     layout, train, val, test, said = LAYOUTS[name]
     root = make(tmp_path / "root", layout)
     splits = build_sources("folder", root)
-    assert splits.found == said
+    assert "; warning: ".join([splits.found, *splits.warnings]) == said
     assert splits.train.classes == splits.val.classes == CATS_DOGS
 
     def below(folder: str) -> set[str]:
@@ -118,7 +118,9 @@ REFUSED = {
         r"one level too high\? dest/ holds train/ and val/; the likely root is data\.root=\S*root/dest;"),
     "one level too high, copies": ("data/cat data/dog dest/cat*7 dest/dog",
         r"too high\? data/ and dest/ hold the same folders \('cat', 'dog'\); the likely root is data\.root=\S*root/dest; "
-        r"if they are splits, add data\.train_dir=data data\.val_dir=dest;"),
+        r"if they are splits, add data\.train_dir=dest data\.val_dir=data;"),
+    "splits in another language": ("Testdaten/cat Testdaten/dog Trainingsdaten/cat Trainingsdaten/dog",
+        r"if they are splits, add data\.train_dir=Trainingsdaten data\.val_dir=Testdaten;"),
     "a copy among the classes": ("cat dog all/cat all/dog",
         r"too high\? all/ holds folders of the same names as those beside it"),
     "splits inside the classes": ("cat/train cat/test dog/train dog/test", r"the splits are inside the classes"),
@@ -141,7 +143,7 @@ def test_what_is_refused_says_what_to_do(name: str, tmp_path: Path) -> None:
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     splits = build_sources("folder", make(tmp_path, "bus car train"))
     assert splits.train.classes == ["bus", "car", "train"]
-    assert "train/ is taken for a class" in splits.found
+    assert any("train/ is taken for a class" in line for line in [splits.found, *splits.warnings])
 
 
 @pytest.mark.parametrize(
@@ -286,7 +288,7 @@ def test_two_forms_of_the_same_letters_are_one_class(tmp_path: Path) -> None:
     splits = build_sources("folder", tmp_path / "a")
     assert splits.train.classes == [COMPOSED, "dog"]
     assert len(splits.train) + len(splits.val) == 15
-    assert "warning: class 'Müller' has two folders, in composed (NFC)" in splits.found
+    assert "class 'Müller' has two folders, in composed (NFC)" in splits.warnings[0]
     for index in range(len(splits.train)):
         splits.train.image(index)
     # Between splits, and between a checkpoint and a folder.
@@ -303,7 +305,7 @@ def test_classes_that_differ_in_case_are_told(tmp_path: Path) -> None:
         pytest.skip("this file system takes both for one name")
     splits = build_sources("folder", make(tmp_path, "cat"))
     assert splits.train.classes == ["Cat", "cat", "dog"]
-    assert splits.found.endswith("warning: classes 'Cat', 'cat' differ in case or spaces only")
+    assert splits.warnings == ("classes 'Cat', 'cat' differ in case or spaces only",)
 
 
 # --- kinds of images
@@ -327,8 +329,8 @@ def test_images_of_kinds_that_cannot_be_read_are_told(
         (tmp_path / "cat" / f"{number}.NEF").write_bytes(b"x")
     (tmp_path / "dog" / "0.dng").write_bytes(b"x")
     splits = build_sources("folder", tmp_path)
-    assert (
-        "warning: 4 camera raw images are left out ('cat' 3, 'dog' 1): develop them to JPEG" in splits.found
+    assert splits.warnings[0].startswith(
+        "4 camera raw images are left out ('cat' 3, 'dog' 1): develop them to JPEG"
     )
     words = ["sizes", "data=folder", f"data.root={tmp_path}", "data.batch_size=4", "trainer.max_epochs=1"]
     assert main(words) == 0
@@ -373,6 +375,12 @@ def test_transfer_takes_the_splits_that_training_does(tmp_path: Path) -> None:
     assert str(task) == "2 classes; the given split: 10 training, 4 test images"
     assert {name.split("/")[0] for name in task.names[10:]} == {"Testing"}
     assert all((tmp_path / name).is_file() for name in task.names)
+
+
+def test_folders_without_end_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "/".join(["x"] * 400)).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"folders within folders, 100 deep and more"):
+        build_sources("folder", str(tmp_path))
 
 
 def test_a_run_of_the_old_order_goes_on_in_it(

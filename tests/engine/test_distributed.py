@@ -25,7 +25,7 @@ def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, 
     # 47 and 41 images: neither divides by two processes, so padding or dropping would show.
     words = tiny("data.num_train=47", "data.num_val=41", "data.batch_size=8", "data.workers=1",
                  "log.images=true", "ema.enabled=true", "evaluation.protocols=[full]")  # fmt: skip
-    process = program(["trainer=ddp", *words, "trainer.devices=2"])
+    process = program(["trainer=ddp", *words, "trainer.devices=2"], children=1)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     folders = list((tmp_path / "runs" / "shapes").iterdir())
@@ -72,7 +72,8 @@ def test_two_processes_stopped_within_an_epoch_go_on_and_count_every_image_once(
 
     for attempt in range(5):  # until the stop falls within an epoch, which depends on the machine's load
         folder = tmp_path / "runs" / "shapes" / f"parts{attempt}"
-        process = program([*words, f"run_name={folder.name}", "log.save_every_minutes=0.0001"])
+        once = [*words, f"run_name={folder.name}", "log.save_every_minutes=0.0001"]
+        process = program(once, children=1)
         last = folder / "last.ckpt"
         # 24 steps in an epoch.
         wait_until(lambda last=last: last.exists() and read_checkpoint(last)["global_step"] > 24, process)
@@ -86,8 +87,8 @@ def test_two_processes_stopped_within_an_epoch_go_on_and_count_every_image_once(
         if 0 < counts[3] < 94:
             break
     assert 0 < counts[3] < 94
-    assert re.search(r"resumed +.*last\.ckpt", ended(program([f"ckpt_path={folder}"])))
-    ended(program([*words, "run_name=whole"]))
+    assert re.search(r"resumed +.*last\.ckpt", ended(program([f"ckpt_path={folder}"], children=1)))
+    ended(program([*words, "run_name=whole"], children=1))
     figures, weights = [], []
     for name in (folder.name, "whole"):
         with open(folder.parent / name / "metrics.csv", newline="") as file:

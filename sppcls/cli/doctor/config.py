@@ -25,7 +25,7 @@ from sppcls.data import (
     set_pixel_range,
     size_label,
 )
-from sppcls.data.files import WARNING, FileSource
+from sppcls.data.files import FileSource
 from sppcls.engine.preflight import RunChecks, device_count
 from sppcls.engine.summary import untested_classes_line
 from sppcls.errors import SppclsError
@@ -85,10 +85,9 @@ def _images(config: Config) -> Iterator[Diagnosis]:
         return
     set_pixel_range(as_pixel_range(data.pixel_range), *sources[:3])
     if sources.found:
-        recognised, *warnings = sources.found.split(WARNING)
-        yield Diagnosis("ok", "images", recognised)
-        for warning in warnings:
-            yield Diagnosis("note", "images", warning)
+        yield Diagnosis("ok", "images", sources.found)
+    for warning in sources.warnings:
+        yield Diagnosis("note", "images", warning)
     yield from classes(sources.train, sources.val)
     yield from files(sources.train, sources.val, sources.test)
     yield from pixels(sources.train)

@@ -56,7 +56,7 @@ def _metrics(run: Path) -> list[dict[str, str]]:
 def killed(loaded: Loaded, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A search that was killed in the middle of its first trial, together with the run of that trial."""
     runs = tmp_path_factory.mktemp("search") / "runs"
-    process = loaded.start(["-m", "sppcls.cli.main", "search", *_TWO_TRIALS, f"runs_dir={runs}"])
+    process = loaded.start(["-m", "sppcls.cli.main", "search", *_TWO_TRIALS, f"runs_dir={runs}"], children=1)
     first = runs / "rates" / "trial-0000"
     wait_until((first / "last.ckpt").exists, process)
     child = int((first / ".lock").read_text().split()[0])
@@ -71,7 +71,8 @@ def killed(loaded: Loaded, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def interrupted(loaded: Loaded, killed: dict[str, Any]) -> str:
     """What the same search, gone on with, has said when Ctrl-C stopped it in the same trial."""
     log = killed["folder"] / "trial-0000" / "train.log"
-    process = loaded.start(["-m", "sppcls.cli.main", "search", *_TWO_TRIALS, f"runs_dir={killed['runs']}"])
+    words = ["-m", "sppcls.cli.main", "search", *_TWO_TRIALS, f"runs_dir={killed['runs']}"]
+    process = loaded.start(words, children=1)
     wait_until(lambda: log.read_text().count("resumed  ") == 1, process)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[0]
@@ -81,11 +82,12 @@ def interrupted(loaded: Loaded, killed: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def search(killed: dict[str, Any], interrupted: str) -> Path:
+def search(loaded: Loaded, killed: dict[str, Any], interrupted: str) -> Path:
     """The same search, gone on with by the same command until it was done."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        return run_search([*_TWO_TRIALS, f"runs_dir={killed['runs']}"])
+    words = ["-m", "sppcls.cli.main", "search", *_TWO_TRIALS, f"runs_dir={killed['runs']}"]
+    done = loaded.run(words, children=2)
+    assert done.returncode == 0, done.stderr
+    return killed["folder"]
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(interrupted: str) -> None:
@@ -209,7 +211,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_what_fails_diverges_or_is_impossible_does_not_stop_the_rest(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, loaded: Loaded, tmp_path: Path
 ) -> None:
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "mine.yaml").write_text(
@@ -226,14 +228,19 @@ def test_what_fails_diverges_or_is_impossible_does_not_stop_the_rest(
     small = [word for word in _SMALL if not word.startswith(("sizes.", "pyramid=", "data.batch"))]
     words = [
         "+search=mine",
+        f"--config-dir={tmp_path}",
         *small,
         "data=folder",
         f"data.root={photos}",
         "data.check=false",
         "data.batch_size=2",
         "sizes.val_sizes=[72]",
+        f"runs_dir={tmp_path / 'runs'}",
+        "n_trials=1",
     ]
-    folder = run_search([*words, f"runs_dir={tmp_path / 'runs'}", "n_trials=1"], str(tmp_path))
+    done = loaded.run(["-m", "sppcls.cli.main", "search", *words], children=2)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
     rows = _rows(folder)
     ended = {row["state"]: row for row in rows}
     # This seed draws two combinations that cannot be, then these two.
@@ -248,7 +255,6 @@ def test_what_fails_diverges_or_is_impossible_does_not_stop_the_rest(
             one_size or row["pyramid.levels"] != "null"
         )
         assert possible == (row["state"] != "impossible") == (folder / row["trial"]).exists()
-    said = capsys.readouterr().out
     # A failed trial does not count, and is told.
-    assert "1 of 1 trials done (1 diverged, 1 failed, 2 impossible)." in said
-    assert "Traceback" not in said
+    assert "1 of 1 trials done (1 diverged, 1 failed, 2 impossible)." in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

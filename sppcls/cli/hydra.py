@@ -27,6 +27,7 @@ from sppcls.config.compose import (
     read_command_line,
     restore,
 )
+from sppcls.config.defaults import offer_defaults
 from sppcls.config.mistakes import config_error_line
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.schema import Config
@@ -69,6 +70,7 @@ def run(words: list[str]) -> int:
 
     sys.argv = [argv[0], *line.for_hydra()]
     use_own_reader()
+    offer_defaults()
     try:
         with _hydra_errors_raised(), _late_help_allowed():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()

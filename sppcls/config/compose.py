@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.reason import reason_of
 from sppcls.config.checks import all_literal, check_config, resolved
+from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar
 from sppcls.config.mistakes import config_error_line, no_key, unknown_option
 from sppcls.config.own_files import use_own_reader
@@ -115,6 +116,7 @@ def hydra_session() -> Iterator[Hydra]:
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     use_own_reader()
+    offer_defaults()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             session = GlobalHydra.instance().hydra

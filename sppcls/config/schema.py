@@ -1,11 +1,13 @@
-"""The configuration: every key, its type, what it means and what it may be.
+"""The configuration: every key, its type, what it means, what it may be, and its value where nothing else is said.
 
-The values live in ``conf/``; this schema only checks them, so a key without a value in ``conf/`` is an error and not
-a silent default. :mod:`sppcls.config.checks` turns any values into a :class:`Config`.
+The files in ``conf/`` hold what differs from the defaults here, which Hydra composes first
+(:mod:`sppcls.config.defaults`); a key without a default needs a value. :mod:`sppcls.config.checks` turns any values
+into a :class:`Config`.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import re
@@ -59,6 +61,7 @@ _PLAIN = re.compile(
 def key(
     help: str,
     *,
+    default: Any = _MISSING,
     choices: tuple[Any, ...] | None = None,
     low: float | None = None,
     high: float | None = None,
@@ -68,6 +71,7 @@ def key(
     """A config key: what it means, and which values it takes (``low <= value <= high``, ``value > above``).
 
     Args:
+        default: its value where no file and no word gives it one; none: it has to be given.
         changes: what another value changes in a run, which decides whether it is still the same one:
             :mod:`sppcls.config.same_run`.
     """
@@ -75,6 +79,7 @@ def key(
         default=_MISSING,
         metadata={
             "help": help,
+            "default": default,
             "choices": choices,
             "low": low,
             "high": high,
@@ -89,40 +94,59 @@ class DataConfig:
     """Where images come from and how they are read."""
 
     name: str = key("source of images", choices=SOURCES)
-    root: str | None = key("folder of the data set (not used by shapes)")
-    download: bool = key("fetch a torchvision data set into root if it is not there", changes="place")
+    root: str | None = key("folder of the data set (not used by shapes)", default=None)
+    download: bool = key(
+        "fetch a torchvision data set into root if it is not there", default=False, changes="place"
+    )
     val_fraction: float = key(
-        "share of each class held out where there is no validation split", above=0, high=0.9
+        "share of each class held out where there is no validation split", default=0.2, above=0, high=0.9
     )
     labels: str | None = key(
-        "CSV or JSON-lines file of labels, in root (folder); null: class folders, or found"
+        "CSV or JSON-lines file of labels, in root (folder); null: class folders, or found", default=None
     )
-    train_dir: str | None = key("folder of training classes, in root (folder); null: recognised by its name")
-    val_dir: str | None = key("folder of validation classes, in root (folder); null: recognised, or held out")
-    test_dir: str | None = key("folder of test classes, in root (folder); null: recognised, if there is one")
-    num_train: int | None = key("number of training images (shapes only)", low=1)
-    num_val: int | None = key("number of validation images (shapes only)", low=1)
-    batch_size: int = key("training images per step and device, at the largest size", low=1)
+    train_dir: str | None = key(
+        "folder of training classes, in root (folder); null: recognised by its name", default=None
+    )
+    val_dir: str | None = key(
+        "folder of validation classes, in root (folder); null: recognised, or held out", default=None
+    )
+    test_dir: str | None = key(
+        "folder of test classes, in root (folder); null: recognised, if there is one", default=None
+    )
+    num_train: int | None = key("number of training images (shapes only)", default=None, low=1)
+    num_val: int | None = key("number of validation images (shapes only)", default=None, low=1)
+    batch_size: int = key("training images per step and device, at the largest size", default=32, low=1)
     val_batch_size: int | None = key(
-        "validation images per step and device; null: batch_size", low=1, changes="speed"
+        "validation images per step and device; null: batch_size", default=None, low=1, changes="speed"
     )
-    workers: int = key("loader processes per device", low=0, changes="speed")
-    drop_last: bool = key("full batches only; false spreads the images evenly over the steps, none left out")
-    check: bool = key("look at the header of every image file before training", changes="place")
-    on_error: str = key("an image that cannot be decoded in training", choices=("skip", "raise"))
-    max_pixels: int = key("largest image accepted, in pixels", low=1)
+    workers: int = key("loader processes per device", default=4, low=0, changes="speed")
+    drop_last: bool = key(
+        "full batches only; false spreads the images evenly over the steps, none left out", default=False
+    )
+    check: bool = key("look at the header of every image file before training", default=True, changes="place")
+    on_error: str = key(
+        "an image that cannot be decoded in training", default="skip", choices=("skip", "raise")
+    )
+    # Pillow's own limit for a decompression bomb.
+    max_pixels: int = key("largest image accepted, in pixels", default=178956970, low=1)
     pixel_range: Any = key(
-        "grey of more than 8 bits: full (white is the depth's largest value), image (each its own), [black,white]"
+        "grey of more than 8 bits: full (white is the depth's largest value), image (each its own), [black,white]",
+        default="full",
     )
-    cache: str = key("disk: decode and reduce the images once, before training", choices=("none", "disk"))
+    cache: str = key(
+        "disk: decode and reduce the images once, before training", default="none", choices=("none", "disk")
+    )
     cache_dir: str | None = key(
-        "folder of the cache; null: .sppcls-cache in root, or ~/.cache/sppcls", changes="place"
+        "folder of the cache; null: .sppcls-cache in root, or ~/.cache/sppcls", default=None, changes="place"
     )
     cache_shorter_side: int | None = key(
-        "shorter side of cached training images (augment.crop=resized); null: no detail is lost", low=1
+        "shorter side of cached training images (augment.crop=resized); null: no detail is lost",
+        default=None,
+        low=1,
     )
-    mean: list[float] = key("RGB mean, in 0..1")
-    std: list[float] = key("RGB standard deviation, in 0..1")
+    # ImageNet's statistics.
+    mean: list[float] = key("RGB mean, in 0..1", default=[0.485, 0.456, 0.406])
+    std: list[float] = key("RGB standard deviation, in 0..1", default=[0.229, 0.224, 0.225])
 
 
 @dataclass
@@ -133,11 +157,15 @@ class SizesConfig:
     sizes: list[Any] = key(
         "single: [size]; alternate: any list; random and progressive: [low, high]; N or [h, w]"
     )
-    period: int = key("epochs at one size before the next (alternate)", low=1)
-    step: int = key("spacing of the sizes between low and high (random and progressive)", low=1)
-    pixel_budget: bool = key("larger batches at smaller sizes: the same number of pixels per step")
+    period: int = key("epochs at one size before the next (alternate)", default=1, low=1)
+    step: int = key("spacing of the sizes between low and high (random and progressive)", default=1, low=1)
+    pixel_budget: bool = key(
+        "larger batches at smaller sizes: the same number of pixels per step", default=False
+    )
     val_sizes: list[Any] | None = key(
-        "sizes validated at; null: all training sizes (both ends of a range)", changes="validation"
+        "sizes validated at; null: all training sizes (both ends of a range)",
+        default=None,
+        changes="validation",
     )
 
 
@@ -150,24 +178,24 @@ class AugmentConfig:
         choices=CROPS,
     )
     shorter_side: int | None = key(
-        "shorter side of the image before cropping; null: 256/224 of the region's", low=1
+        "shorter side of the image before cropping; null: 256/224 of the region's", default=None, low=1
     )
-    flip: bool = key("mirror half of the images")
-    lighting: float = key("standard deviation of PCA colour lighting; 0 switches it off", low=0)
-    scale: list[float] = key("share of the image's area, low and high (crop=resized)")
-    ratio: list[float] = key("width over height, low and high (crop=resized)")
-    trivial_augment: bool = key("torchvision's TrivialAugmentWide")
-    erasing: float = key("probability of random erasing", low=0, high=1)
+    flip: bool = key("mirror half of the images", default=True)
+    lighting: float = key("standard deviation of PCA colour lighting; 0 switches it off", default=0.0, low=0)
+    scale: list[float] = key("share of the image's area, low and high (crop=resized)", default=[0.08, 1.0])
+    ratio: list[float] = key("width over height, low and high (crop=resized)", default=[0.75, 1.3333333])
+    trivial_augment: bool = key("torchvision's TrivialAugmentWide", default=False)
+    erasing: float = key("probability of random erasing", default=0.0, low=0, high=1)
 
 
 @dataclass
 class MixConfig:
     """Losses and targets that mix images."""
 
-    label_smoothing: float = key("share of the target spread over all classes", low=0, high=0.99)
-    mixup: float = key("alpha of mixup; 0 switches it off", low=0)
+    label_smoothing: float = key("share of the target spread over all classes", default=0.0, low=0, high=0.99)
+    mixup: float = key("alpha of mixup; 0 switches it off", default=0.0, low=0)
     cutmix: float = key(
-        "alpha of cutmix; 0 switches it off; with mixup, each step takes one of the two", low=0
+        "alpha of cutmix; 0 switches it off; with mixup, each step takes one of the two", default=0.0, low=0
     )
 
 
@@ -177,13 +205,15 @@ class BackboneConfig:
 
     name: str = key("network", choices=BACKBONES, changes="state")
     width: float | None = key(
-        "multiplier of the number of channels (paper's networks)", above=0, changes="state"
+        "multiplier of the number of channels (paper's networks)", default=None, above=0, changes="state"
     )
-    norm: str | None = key("normalisation (paper's networks)", choices=(*NORMS, None), changes="state")
+    norm: str | None = key(
+        "normalisation (paper's networks)", default=None, choices=(*NORMS, None), changes="state"
+    )
     weights: str | None = key(
-        "null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt"
+        "null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt", default=None
     )
-    model: str | None = key("timm model name (backbone=timm)", changes="state")
+    model: str | None = key("timm model name (backbone=timm)", default=None, changes="state")
 
 
 @dataclass
@@ -193,8 +223,10 @@ class PyramidConfig:
     levels: list[Any] | None = key(
         "bins per side of each level, N or [h, w]; null: no SPP, the net's own last pooling", changes="state"
     )
-    mode: str = key("what a bin keeps", choices=POOL_MODES, changes="state")
-    bin_rule: str = key("rule that divides the map into bins", choices=BIN_RULES, changes="state")
+    mode: str = key("what a bin keeps", default="max", choices=POOL_MODES, changes="state")
+    bin_rule: str = key(
+        "rule that divides the map into bins", default="adaptive", choices=BIN_RULES, changes="state"
+    )
 
 
 @dataclass
@@ -202,8 +234,8 @@ class HeadConfig:
     """From pooled vector to class scores."""
 
     name: str = key("classifier", choices=HEADS, changes="state")
-    hidden: list[int] = key("widths of the hidden layers (fc6, fc7)", changes="state")
-    dropout: float = key("dropout on every hidden layer", low=0, high=0.99)
+    hidden: list[int] = key("widths of the hidden layers (fc6, fc7)", default=[], changes="state")
+    dropout: float = key("dropout on every hidden layer", default=0.0, low=0, high=0.99)
 
 
 @dataclass
@@ -212,12 +244,12 @@ class OptimizerConfig:
 
     name: str = key("update rule", choices=("sgd", "adamw"), changes="state")
     lr: float = key("base learning rate", above=0)
-    weight_decay: float = key("L2 penalty (sgd) or decoupled decay (adamw)", low=0)
-    momentum: float = key("momentum (sgd)", low=0, high=0.9999)
-    nesterov: bool = key("Nesterov momentum (sgd)")
-    betas: list[float] = key("running average coefficients (adamw)")
-    decay_norm_and_bias: bool = key("apply weight decay to biases and normalisation too")
-    bias_lr_factor: float = key("learning rate of biases over that of weights", low=0)
+    weight_decay: float = key("L2 penalty (sgd) or decoupled decay (adamw)", default=0.0, low=0)
+    momentum: float = key("momentum (sgd)", default=0.0, low=0, high=0.9999)
+    nesterov: bool = key("Nesterov momentum (sgd)", default=False)
+    betas: list[float] = key("running average coefficients (adamw)", default=[0.9, 0.999])
+    decay_norm_and_bias: bool = key("apply weight decay to biases and normalisation too", default=False)
+    bias_lr_factor: float = key("learning rate of biases over that of weights", default=1.0, low=0)
 
 
 @dataclass
@@ -225,20 +257,24 @@ class SchedulerConfig:
     """Learning rate over time."""
 
     name: str = key("rule", choices=("paper", "step", "cosine", "constant"))
-    factor: float = key("what the rate is multiplied by at each drop (paper, step)", above=0, high=1)
-    patience: int = key("epochs without a better val/top1_error before a drop (paper)", low=0)
-    max_drops: int = key("number of drops (paper: two)", low=0)
-    milestones: list[float] = key("drops at these shares of the training (step), in 0..1")
-    warmup_epochs: float = key("linear warm-up", low=0)
-    final_factor: float = key("rate at the end over the base rate (cosine)", low=0, high=1)
+    factor: float = key(
+        "what the rate is multiplied by at each drop (paper, step)", default=0.1, above=0, high=1
+    )
+    patience: int = key("epochs without a better val/top1_error before a drop (paper)", default=5, low=0)
+    max_drops: int = key("number of drops (paper: two)", default=2, low=0)
+    milestones: list[float] = key(
+        "drops at these shares of the training (step), in 0..1", default=[0.5, 0.75]
+    )
+    warmup_epochs: float = key("linear warm-up", default=0, low=0)
+    final_factor: float = key("rate at the end over the base rate (cosine)", default=0.0, low=0, high=1)
 
 
 @dataclass
 class EmaConfig:
     """Exponential moving average of the weights; evaluated and kept in place of the raw weights."""
 
-    enabled: bool = key("keep the average", changes="state")
-    decay: float = key("decay per optimiser step", low=0, high=0.999999)
+    enabled: bool = key("keep the average", default=False, changes="state")
+    decay: float = key("decay per optimiser step", default=0.999, low=0, high=0.999999)
 
 
 @dataclass
@@ -247,51 +283,61 @@ class EvaluationConfig:
 
     protocols: list[str] | None = key(
         "run at the end of training, such as [full,ten_view]; null: none; see sppcls evaluate --help",
+        default=None,
         changes="tests",
     )
-    every: int | None = key("epochs between runs of them; null: at the end only", low=1, changes="tests")
+    every: int | None = key(
+        "epochs between runs of them; null: at the end only", default=None, low=1, changes="tests"
+    )
 
 
 @dataclass
 class TrainerConfig:
     """How long and on what."""
 
-    max_epochs: int = key("epochs", low=1, changes="length")
-    accelerator: str = key("device kind", choices=("auto", "cpu", "gpu"), changes="speed")
-    devices: Any = key("how many devices, or auto")
-    num_nodes: int = key("machines", low=1)
-    strategy: str = key("auto, or ddp: a process for every device", choices=("auto", "ddp"), changes="speed")
-    precision: str = key("arithmetic", choices=("32-true", "bf16-mixed", "16-mixed"))
-    accumulate_grad_batches: int = key("steps per optimiser update", low=1)
-    gradient_clip_norm: float | None = key("largest norm of the gradient; null: none", above=0)
+    max_epochs: int = key("epochs", default=8, low=1, changes="length")
+    accelerator: str = key("device kind", default="auto", choices=("auto", "cpu", "gpu"), changes="speed")
+    devices: Any = key("how many devices, or auto", default=1)
+    num_nodes: int = key("machines", default=1, low=1)
+    strategy: str = key(
+        "auto, or ddp: a process for every device", default="auto", choices=("auto", "ddp"), changes="speed"
+    )
+    precision: str = key("arithmetic", default="32-true", choices=("32-true", "bf16-mixed", "16-mixed"))
+    accumulate_grad_batches: int = key("steps per optimiser update", default=1, low=1)
+    gradient_clip_norm: float | None = key("largest norm of the gradient; null: none", default=None, above=0)
     deterministic: bool = key(
-        "only deterministic kernels (CPU runs are reproducible without it)", changes="speed"
+        "only deterministic kernels (CPU runs are reproducible without it)", default=False, changes="speed"
     )
-    compile: bool = key("torch.compile, one graph per size", changes="speed")
-    sync_batchnorm: bool = key("batch norm over all devices")
-    limit_train_batches: int | None = key("at most this many steps per epoch", low=1)
+    compile: bool = key("torch.compile, one graph per size", default=False, changes="speed")
+    sync_batchnorm: bool = key("batch norm over all devices", default=False)
+    limit_train_batches: int | None = key("at most this many steps per epoch", default=None, low=1)
     limit_val_batches: int | None = key(
-        "at most as many validation images as this many batches hold, spread over the classes", low=1
+        "at most as many validation images as this many batches hold, spread over the classes",
+        default=None,
+        low=1,
     )
-    val_every: int = key("epochs between validations", low=1)
-    threads: int | None = key("CPU threads; null: torch's choice", low=1, changes="speed")
+    val_every: int = key("epochs between validations", default=1, low=1)
+    threads: int | None = key("CPU threads; null: torch's choice", default=None, low=1, changes="speed")
 
 
 @dataclass
 class LogConfig:
     """What is written beside the checkpoints."""
 
-    every_n_steps: int = key("steps between points of the training curves", low=1, changes="log")
+    every_n_steps: int = key("steps between points of the training curves", default=20, low=1, changes="log")
     images: bool = key(
-        "inputs, confusion matrix, worst mistakes and what the pyramid saw in TensorBoard", changes="log"
+        "inputs, confusion matrix, worst mistakes and what the pyramid saw in TensorBoard",
+        default=True,
+        changes="log",
     )
     progress: str = key(
         "bar on a terminal, lines elsewhere (auto), or always one of them",
+        default="auto",
         choices=("auto", "bar", "lines"),
         changes="log",
     )
     save_every_minutes: float | None = key(
-        "also save last.ckpt within an epoch; null: only at its end", above=0, changes="log"
+        "also save last.ckpt within an epoch; null: only at its end", default=15, above=0, changes="log"
     )
 
 
@@ -301,14 +347,16 @@ class Config:
 
     name: str = key("first folder below runs_dir: the experiment or the data set", changes="name")
     run_name: str | None = key(
-        "second folder; null: made of sizes, pyramid, backbone and seed", changes="name"
+        "second folder; null: made of sizes, pyramid, backbone and seed", default=None, changes="name"
     )
-    runs_dir: str = key("where runs are written", changes="place")
-    seed: int = key("seed of everything random", low=0, high=2**31 - 1)
+    runs_dir: str = key("where runs are written", default="runs", changes="place")
+    seed: int = key("seed of everything random", default=0, low=0, high=2**31 - 1)
     ckpt_path: str | None = key(
-        "checkpoint or run folder to resume; auto: this run's own last one, if any", changes="place"
+        "checkpoint or run folder to resume; auto: this run's own last one, if any",
+        default=None,
+        changes="place",
     )
-    init: str = key("initialisation of new layers", choices=INITS)
+    init: str = key("initialisation of new layers", default="modern", choices=INITS)
     data: DataConfig = field(default_factory=DataConfig)
     sizes: SizesConfig = field(default_factory=SizesConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -322,6 +370,17 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log: LogConfig = field(default_factory=LogConfig)
+
+
+def default_values(schema: Any = Config) -> dict[str, Any]:
+    """The keys of a dataclass of :func:`key` fields that have a default, with their values, nested."""
+    values: dict[str, Any] = {}
+    for spec in dataclasses.fields(schema):
+        if dataclasses.is_dataclass(spec.default_factory):
+            values[spec.name] = default_values(spec.default_factory)
+        elif spec.metadata["default"] is not _MISSING:
+            values[spec.name] = copy.deepcopy(spec.metadata["default"])
+    return values
 
 
 def as_dict(config: Config) -> dict[str, Any]:

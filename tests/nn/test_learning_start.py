@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sppcls.config.compose import conf_dir
+from sppcls.config.schema import default_values
 from sppcls.nn import ConvHead, FCHead, SPPClassifier, build_classifier, spatial_pyramid_pool2d
 from sppcls.nn.init import init_head
 
@@ -19,9 +20,8 @@ SIDE = 64
 
 
 def choices(group: str) -> dict[str, dict]:
-    return {
-        file.stem: yaml.safe_load(file.read_text()) for file in sorted((conf_dir() / group).glob("*.yaml"))
-    }
+    files = sorted((conf_dir() / group).glob("*.yaml"))
+    return {file.stem: default_values()[group] | yaml.safe_load(file.read_text()) for file in files}
 
 
 BACKBONES = {name: values for name, values in choices("backbone").items() if name != "timm"}

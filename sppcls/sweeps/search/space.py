@@ -11,7 +11,7 @@ import yaml
 
 from sppcls.config.checks import check_values
 from sppcls.config.same_run import is_factor
-from sppcls.config.schema import hydra_word, key
+from sppcls.config.schema import default_values, hydra_word, key
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
     composed,
@@ -47,19 +47,23 @@ class PrunerSettings:
     """Stopping trials early."""
 
     name: str = key(
-        "median: worse than the median of the finished trials at the same epoch", choices=("median", "none")
+        "median: worse than the median of the finished trials at the same epoch",
+        default="median",
+        choices=("median", "none"),
     )
-    startup_trials: int = key("trials that have to finish before any is stopped", low=1)
-    warmup_epochs: int = key("epochs that every trial may run", low=0)
+    startup_trials: int = key("trials that have to finish before any is stopped", default=5, low=1)
+    warmup_epochs: int = key("epochs that every trial may run", default=2, low=0)
 
 
 @dataclass
 class SamplerSettings:
     """Drawing values."""
 
-    name: str = key("tpe: Optuna's, learns from the trials before; random", choices=("tpe", "random"))
-    seed: int = key("seed of the draws", low=0, high=2**31 - 1)
-    startup_trials: int = key("random draws before tpe begins", low=0)
+    name: str = key(
+        "tpe: Optuna's, learns from the trials before; random", default="tpe", choices=("tpe", "random")
+    )
+    seed: int = key("seed of the draws", default=0, low=0, high=2**31 - 1)
+    startup_trials: int = key("random draws before tpe begins", default=10, low=0)
 
 
 @dataclass
@@ -67,16 +71,11 @@ class Settings:
     """How a search is done."""
 
     n_trials: int = key("trials to be done in total, such as n_trials=40", low=1)
-    objective: str = key("validation column of metrics.csv that is to be small after the last epoch")
+    objective: str = key(
+        "validation column of metrics.csv that is to be small after the last epoch", default="val/top1_error"
+    )
     pruner: PrunerSettings = field(default_factory=PrunerSettings)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
-
-
-_DEFAULTS: dict[str, Any] = {
-    "objective": "val/top1_error",
-    "pruner": {"name": "median", "startup_trials": 5, "warmup_epochs": 2},
-    "sampler": {"name": "tpe", "seed": 0, "startup_trials": 10},
-}
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def _lists(value: Any) -> Any:
 
 def _settings(file: Mapping[str, Any], words: Sequence[str]) -> Settings:
     """The settings of the file, changed by words such as ``n_trials=40`` and ``pruner=none``."""
-    plain: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in _DEFAULTS.items()}
+    plain = default_values(Settings)
     for name in ("n_trials", "objective", "pruner", "sampler"):
         value = file.get(name)
         if isinstance(value, dict) and isinstance(plain.get(name), dict):

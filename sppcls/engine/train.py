@@ -63,7 +63,7 @@ from sppcls.engine.summary import (
     unused_sizes_line,
     validation_count,
 )
-from sppcls.engine.user_errors import as_user_error, interruption, quiet_event_writer
+from sppcls.engine.user_errors import as_user_error, hidden_error, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
@@ -247,8 +247,8 @@ class _Run:
         except SppclsError:
             raise
         except Exception as error:
-            if (stop := interruption(error)) is not None:
-                raise stop from None
+            if (hidden := hidden_error(error)) is not None:
+                raise hidden from None
             if self.memory.message and isinstance(error, RuntimeError | MemoryError):
                 raise OutOfMemoryError(self.memory.message) from None
             if checkpoint_path is not None and (problem := restoring_problem(error)):

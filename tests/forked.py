@@ -118,6 +118,8 @@ class Loaded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Not only closed: a loader process that a test has left behind holds a copy.
+        self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._server.wait(60)
 

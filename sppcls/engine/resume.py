@@ -35,33 +35,55 @@ class Resume(NamedTuple):
     checkpoint: dict[str, Any]
     damaged: list[str]
     """A line on each newer checkpoint that cannot be read."""
-    written: tuple[int, int] | None
-    """Which file it was, as :func:`_written` tells it from one that has taken its place."""
 
     @property
     def where(self) -> str:
         """How far the run had come."""
         return f"written in epoch {self.checkpoint['epoch'] + 1}"
 
-    def is_stale(self) -> bool:
-        """Whether another file has taken the place of the one that was read."""
-        return _written(self.path) != self.written
+
+def resumed_folder(config: Config) -> Path | None:
+    """The run folder in which ``ckpt_path`` goes on; None where a new one is begun. Reads no checkpoint.
+
+    ``auto`` goes on in the newest folder of this run that has a checkpoint; a run folder and a ``last.ckpt`` in one, in
+    theirs. From any other file a run of its own begins.
+    """
+    if config.ckpt_path is None or not config.ckpt_path.strip():
+        return None
+    if config.ckpt_path == "auto":
+        own = own_checkpoints(config)
+        return own[0].parent if own else None
+    path = Path(config.ckpt_path)
+    if not os.path.isdir(path):  # False, not an error, of an impossible name
+        if path.name != LAST or not os.path.isfile(path):
+            return None
+        path = path.resolve().parent
+    return path if os.path.isfile(path / CONFIG) else None
 
 
-def find_resume(config: Config) -> Resume | None:
+def find_resume(config: Config, folder: Path | None) -> Resume | None:
     """What ``ckpt_path`` stands for; None to start afresh.
 
     ``auto`` takes the newest checkpoint of this run that can be read: ``last.ckpt``, the one before it, or the best. So
     does a run folder, whatever the run's configuration.
+
+    Args:
+        config: of the run.
+        folder: what :func:`resumed_folder` has found, locked since by the process that will write there.
 
     Raises:
         CheckpointError: the file that is named cannot be read, or none of the run's own can be.
     """
     if config.ckpt_path is None:
         return None
-    if config.ckpt_path == "auto":
-        return _first_readable(own_checkpoints(config))
-    return find_named(config.ckpt_path)
+    if config.ckpt_path != "auto":
+        return find_named(config.ckpt_path)
+    if folder is None:
+        return None
+    found = _first_readable(checkpoints_in(folder))
+    if found is None:
+        raise CheckpointError(f"{folder}: its checkpoint was taken away just now; start again")
+    return found
 
 
 def find_named(name: str) -> Resume:
@@ -84,9 +106,8 @@ def find_named(name: str) -> Resume:
             )
             raise CheckpointError(f"{path}: {why}")
         return found
-    written = _written(path)
     try:
-        return Resume(path, read_checkpoint(path), [], written)
+        return Resume(path, read_checkpoint(path), [])
     except DamagedError as error:
         if path.name != LAST or not path.with_name(PREVIOUS).is_file():
             raise
@@ -96,35 +117,13 @@ def find_named(name: str) -> Resume:
 def _first_readable(paths: list[Path]) -> Resume | None:
     damaged: list[DamagedError] = []
     for path in paths:
-        written = _written(path)
         try:
-            return Resume(path, read_checkpoint(path), [str(error) for error in damaged], written)
+            return Resume(path, read_checkpoint(path), [str(error) for error in damaged])
         except DamagedError as error:
             damaged.append(error)
     if damaged:
         raise damaged[0]
     return None
-
-
-def find_again(config: Config, before: Resume) -> Resume:
-    """What :func:`find_resume` finds now that nobody else writes to the folder.
-
-    Raises:
-        CheckpointError: as there; or the checkpoint is no longer in that folder.
-    """
-    resume = find_resume(config)
-    if resume is None or resume.path.parent.resolve() != before.path.parent.resolve():
-        raise CheckpointError(f"{before.path}: taken away by another process just now; start again")
-    return resume
-
-
-def _written(path: Path) -> tuple[int, int] | None:
-    """Which file has this name, and when it was written; files are only ever replaced. None if there is none."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def repair(folder: Path, resume: Resume) -> list[str]:

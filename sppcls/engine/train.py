@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,10 @@ from sppcls.engine.resume import (
     Resume,
     check_processes,
     check_resume,
-    find_again,
     find_resume,
     repair,
     restoring_problem,
+    resumed_folder,
     write_config,
 )
 from sppcls.engine.slurm import slurm_environment
@@ -63,7 +63,7 @@ from sppcls.engine.summary import (
     unused_sizes_line,
     validation_count,
 )
-from sppcls.engine.user_errors import as_user_error, interruption, quiet_event_writer
+from sppcls.engine.user_errors import as_user_error, hidden_error, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.nn import LevelLargerThanMapWarning
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
@@ -79,6 +79,9 @@ from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
+
+# Seconds that a run which was told to stop is given to save, when its command is given again at once.
+_ENDING = 5
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -108,18 +111,26 @@ def train(config: Config) -> dict[str, Any]:
     start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    resume = find_resume(config)
+    with ExitStack() as held:
+        return _train(config, held)
+
+
+def _train(config: Config, held: ExitStack) -> dict[str, Any]:
+    """As :func:`train`. ``held``: takes the lock of the run folder; a run that goes on is read under it."""
+    begun = resumed_folder(config)
+    if begun is not None and _rank() == 0:
+        check_writable(begun)
+        held.enter_context(lock_folder(begun, _ENDING))
+    resume = find_resume(config, begun)
     run = _Run(config, resume.checkpoint["sppcls"]["classes"] if resume else None)
     if resume is not None:
         run.check(resume)
-    folder = _run_folder(config, resume.path if resume else None)
+    folder = _run_folder(config, begun)
     try:
-        with quiet_event_writer(), lock_folder(folder) if _rank() == 0 else nullcontext():
+        with quiet_event_writer():
+            if begun is None and _rank() == 0:
+                held.enter_context(lock_folder(folder))
             start_console(folder if _rank() == 0 else None)
-            # The run was still being saved when this process looked.
-            if resume is not None and _rank() == 0 and resume.is_stale():
-                resume = find_again(config, resume)
-                run.check(resume)
             if resume and resume.path.parent.resolve() == folder.resolve() and _rank() == 0:
                 for line in repair(folder, resume):
                     say(line)
@@ -236,8 +247,8 @@ class _Run:
         except SppclsError:
             raise
         except Exception as error:
-            if (stop := interruption(error)) is not None:
-                raise stop from None
+            if (hidden := hidden_error(error)) is not None:
+                raise hidden from None
             if self.memory.message and isinstance(error, RuntimeError | MemoryError):
                 raise OutOfMemoryError(self.memory.message) from None
             if checkpoint_path is not None and (problem := restoring_problem(error)):
@@ -340,20 +351,14 @@ class _Run:
         )
 
 
-def _run_folder(config: Config, checkpoint_path: Path | None) -> Path:
-    """The folder to write to: that of the checkpoint if it is a run's newest, else one of its own."""
+def _run_folder(config: Config, begun: Path | None) -> Path:
+    """The folder to write to: that of the run that goes on, else a new one."""
     inherited = os.environ.get(_FOLDER_VARIABLE)
     if inherited:
         return Path(inherited)
     if _rank() != 0:
         return base_folder(config)  # started beside the first process, not by it; only that one writes
-    if checkpoint_path is not None and (checkpoint_path.name == LAST or not _names_a_file(config)):
-        folder = checkpoint_path.resolve().parent
-        if (folder / CONFIG).is_file():
-            check_writable(folder)
-            os.environ[_FOLDER_VARIABLE] = str(folder)
-            return folder
-    folder = claim_run_folder(config)
+    folder = claim_run_folder(config) if begun is None else begun.resolve()
     os.environ[_FOLDER_VARIABLE] = str(folder)
     return folder
 
@@ -363,11 +368,6 @@ def _repeatable(config: Config, folder: Path) -> bool:
     if config.ckpt_path in (None, "auto"):
         return config.ckpt_path == "auto"
     return Path(str(config.ckpt_path)).resolve() in (folder.resolve(), (folder / LAST).resolve())
-
-
-def _names_a_file(config: Config) -> bool:
-    """Whether ``ckpt_path`` is one certain checkpoint, not a run or ``auto``."""
-    return config.ckpt_path not in (None, "auto") and not os.path.isdir(str(config.ckpt_path))
 
 
 def _rank() -> int:

@@ -46,19 +46,19 @@ def as_user_error(error: Exception, folder: Path | None) -> SppclsError | None:
     return None
 
 
-def interruption(error: BaseException) -> Interrupted | None:
-    """The stop by a signal that another package has taken for an error of its own; None if there is none.
+def hidden_error(error: Exception) -> BaseException | None:
+    """The error that another package has taken for one of its own; None if there is none.
 
-    A signal may arrive in any line; where Lightning's TensorBoard logger writes a figure, the stop becomes its ValueError.
+    A signal, or the death of a loader, may arrive in any line. Where Lightning's TensorBoard logger writes a figure it
+    becomes a ValueError about the figure.
     """
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, Interrupted):
-            return cause
-        seen.add(id(cause))
+    causes: list[BaseException] = []
+    cause = error.__cause__ or error.__context__
+    while cause is not None and cause not in causes:
+        causes.append(cause)
         cause = cause.__cause__ or cause.__context__
-    return None
+    stop = next((cause for cause in causes if isinstance(cause, Interrupted)), None)
+    return stop or (error.__cause__ if str(error).lstrip().startswith("you tried to log") else None)
 
 
 def _is_gone(folder: Path) -> bool:

@@ -107,14 +107,18 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, patience: float = 0) -> Iterator[None]:
     """Keep other processes from writing to a folder. The lock ends with the process that holds it, however it ends.
+
+    Args:
+        folder: it has to be there.
+        patience: seconds to wait for a process that holds it.
 
     Raises:
         ConfigError: another process holds it.
     """
     with open(folder / ".lock", "a+", encoding="utf-8") as file:
-        if _flock(file):
+        if _flock(file, patience):
             file.truncate(0)
             file.write(f"{os.getpid()} {os.uname().nodename}")
             file.flush()
@@ -133,9 +137,9 @@ def in_use(folder: Path) -> bool:
     return False
 
 
-def _flock(file: IO[str]) -> bool:
+def _flock(file: IO[str], patience: float) -> bool:
     """Whether the file system has locks; there is nothing to hold where it has none."""
-    deadline = time.monotonic() + 30
+    started = time.monotonic()
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,7 +150,7 @@ def _flock(file: IO[str]) -> bool:
             # Loader processes outlive a killed run by some seconds, and share its lock. Where no name stands, somebody
             # looks whether it is in use, or has just taken it.
             gone = host == os.uname().nodename and not _alive(process)
-            if time.monotonic() < deadline and (gone or not host):
+            if time.monotonic() < started + (max(30, patience) if gone or not host else patience):
                 time.sleep(0.1)
                 continue
             folder = Path(file.name).parent

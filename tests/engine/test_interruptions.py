@@ -21,7 +21,7 @@ from tiny_runs import TINY
 from torch.utils.tensorboard import SummaryWriter
 
 import sppcls
-from sppcls.errors import Interrupted
+from sppcls.errors import DataError, Interrupted
 
 WORDS = [*TINY, *STATEFUL, "trainer.max_epochs=3", "ckpt_path=auto"]
 
@@ -67,6 +67,17 @@ def test_a_stop_in_the_middle_of_a_log_call_is_a_stop(
     with pytest.raises(Interrupted, match="^stopped by SIGINT at once; nothing is saved yet$") as caught:
         sppcls.train(sppcls.compose([*TINY, f"runs_dir={tmp_path}"]))
     assert caught.value.exit_code == 130
+
+
+def test_a_loader_that_dies_in_the_middle_of_a_log_call_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add_scalar(self: SummaryWriter, tag: str, *args: object, **kwargs: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 4321) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", add_scalar)
+    with pytest.raises(DataError, match="loader process"):
+        sppcls.train(sppcls.compose([*TINY, f"runs_dir={tmp_path}"]))
 
 
 def test_a_reader_that_leaves_does_not_end_the_training(whole: Path, loaded: Loaded, tmp_path: Path) -> None:

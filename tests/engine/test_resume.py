@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -236,34 +237,55 @@ def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resume
         train(compose(tiny(f"ckpt_path={first['last_checkpoint']}")))
 
 
-def test_what_another_process_saves_meanwhile_is_gone_on_from(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped and started again at once: the second command looks before the first has saved for the last time."""
+@pytest.mark.parametrize("named", ["auto", "the folder", "last.ckpt"])
+def test_what_another_process_still_saves_is_gone_on_from(tiny, named: str) -> None:
+    """Stopped and started again at once: the second command begins before the first has saved for the last time."""
     words = tiny(
         "scheduler=constant", "optimizer.lr=1e-12", "backbone.norm=none"
     )  # none is better than the first
     whole = Path(train(compose([*words, "run_name=whole", "trainer.max_epochs=3"]))["folder"])
-    words += ["run_name=run", "ckpt_path=auto"]
+    words += ["run_name=run"]
     folder = Path(train(compose([*words, "trainer.max_epochs=1"]))["folder"])
     last = folder / "last.ckpt"
     early = last.read_bytes()
-    train(compose([*words, "trainer.max_epochs=2"]))
+    train(compose([*words, "trainer.max_epochs=2", "ckpt_path=auto"]))
     late = last.read_bytes()
-    load = sppcls.engine.train.load_sources
 
     def write(content: bytes) -> None:
         last.unlink()  # best.ckpt may be the same file
         last.write_bytes(content)
 
-    def load_while_the_other_saves(*arguments: object) -> object:
-        write(late)
-        return load(*arguments)
-
     write(early)
-    monkeypatch.setattr(sppcls.engine.train, "load_sources", load_while_the_other_saves)
-    assert Path(train(compose([*words, "trainer.max_epochs=3"]))["folder"]) == folder
+    begun = threading.Event()
+
+    def save_and_end() -> None:
+        with lock_folder(folder):
+            begun.set()
+            time.sleep(1)
+            write(late)
+
+    other = threading.Thread(target=save_and_end)
+    other.start()
+    begun.wait()
+    path = {"auto": "auto", "the folder": folder, "last.ckpt": last}[named]
+    again = train(compose([*words, "trainer.max_epochs=3", f"ckpt_path={path}"]))
+    other.join()
+    assert Path(again["folder"]).resolve() == folder.resolve()
     assert_same_run(whole, folder)
     epochs = [read_checkpoint(place / "best.ckpt")["epoch"] for place in (whole, folder)]
     assert epochs == [0, 0]
+
+
+def test_nothing_is_read_of_a_run_that_goes_on_elsewhere(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(train(compose(tiny("trainer.max_epochs=1")))["folder"])
+    (folder / "last.ckpt").write_bytes(b"half of it")
+    monkeypatch.setattr(sppcls.engine.train, "_ENDING", 0.1)
+    with lock_folder(folder), pytest.raises(ConfigError, match="in use by process"):
+        train(compose(tiny(f"ckpt_path={folder / 'last.ckpt'}")))
+    with pytest.raises(DamagedError):  # and the lock has ended with the command that was refused
+        train(compose(tiny(f"ckpt_path={folder / 'last.ckpt'}")))
+    with lock_folder(folder):
+        pass
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import binomtest
@@ -226,10 +225,20 @@ def in_a_process(rank: int, folder: str, port: int, world: int) -> None:
 
 
 @pytest.mark.run
-def test_two_processes_find_what_one_finds(net, photos, tmp_path, unused_port) -> None:
+def test_two_processes_find_what_one_finds(net, photos, loaded, tmp_path, unused_port) -> None:
     for rank in range(2):
         (tmp_path / f"photos{rank}").mkdir()
-    mp.spawn(in_a_process, (str(tmp_path), unused_port, 2), nprocs=2)
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_evaluator import in_a_process; "
+        f"in_a_process(int(sys.argv[1]), {str(tmp_path)!r}, {unused_port}, 2)"
+    )
+    processes = [loaded.start(["-c", code, str(rank)]) for rank in range(2)]
+    try:
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.close()
+    assert [process.returncode for process in processes] == [0, 0], outputs
     alone = run(net, photos, "full_flip")
     for rank in range(2):
         found = np.load(tmp_path / f"rank{rank}.npz")

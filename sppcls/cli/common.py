@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local
 from sppcls.errors import CheckpointError, ConfigError
+from sppcls.registry import allow_plugins
 from sppcls.runs.names import BEST, LAST
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ class Parser(argparse.ArgumentParser):
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """The positional argument ``checkpoint``."""
     parser.add_argument("checkpoint", metavar="CKPT", help="best.ckpt or last.ckpt of a run")
+    add_plugins(parser)
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """``--plugins``, obeyed while the words are read: whatever comes after may name parts of the packages."""
+    parser.add_argument(
+        "--plugins",
+        metavar="PACKAGE[,...]",
+        type=lambda text: allow_plugins(*filter(None, text.split(","))),
+        help="packages with parts of your own that the checkpoint may name",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

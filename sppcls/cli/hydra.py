@@ -24,6 +24,7 @@ from sppcls.config.compose import (
     compose_unchecked,
     conf_dir,
     group_choices,
+    name_plugins,
     read_command_line,
     restore,
 )
@@ -45,6 +46,7 @@ def run(words: list[str]) -> int:
     """
     line = read_command_line(words)
     overrides, config_dir = line.overrides, line.config_dir
+    name_plugins(overrides)
     if "--multirun" in line.options:
         return _sweep(line)
     for word in overrides:

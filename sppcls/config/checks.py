@@ -12,10 +12,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.files import check_local
 from sppcls._util.reason import reason_of
+from sppcls.config.parts import part_schema, values_of, with_own_parts
 from sppcls.config.schedule import size_schedule
-from sppcls.config.schema import Config, literal
+from sppcls.config.schema import Config, default_values, literal
 from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
+from sppcls.registry import TARGET, find, is_own, target_of
 
 _T = TypeVar("_T")
 
@@ -26,10 +28,42 @@ def check_config(config: DictConfig | Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: one line naming the key, its value and what is allowed.
     """
-    plain = resolved(config) if isinstance(config, DictConfig) else dict(config)
-    checked = check_values(Config, cast(dict[str, Any], plain))
+    plain = resolved(config) if isinstance(config, DictConfig) else cast(dict[str, Any], dict(config))
+    schema, values = with_own_parts(plain)
+    checked = check_values(schema, values)
+    for group in ("callbacks", "logger"):
+        setattr(checked, group, _check_parts(group, getattr(checked, group)))
     _check_together(checked)
     return checked
+
+
+def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of callbacks or loggers by name, each checked by the signature of its own."""
+    checked: dict[str, Any] = {}
+    for name, values in parts.items():
+        if values is None:
+            continue  # taken out again: callbacks.NAME=null
+        if (group, name, values) == ("logger", "tensorboard", {}):
+            checked[name] = {}
+            continue
+        if not isinstance(values, Mapping) or not is_own(group, values):
+            raise ConfigError(
+                f"{group}.{name}: must have a _target_, such as {_EXAMPLES[group]}, and its parameters"
+            )
+        part = find(group, values)
+        kind = part_schema(group, part)
+        with_defaults = {**default_values(kind), **values, TARGET: target_of(part)}
+        try:
+            checked[name] = dataclasses.asdict(check_values(kind, with_defaults))
+        except ConfigError as error:
+            raise ConfigError(f"{group}.{name}.{error}") from None
+    return checked
+
+
+_EXAMPLES = {
+    "callbacks": "pytorch_lightning.callbacks.EarlyStopping",
+    "logger": "pytorch_lightning.loggers.CSVLogger",
+}
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -234,11 +268,13 @@ def _check_together(config: Config) -> None:
     ):
         if place is not None:
             check_local(place, f"{name} takes a path")
-    if config.data.name == "shapes" and config.data.root:
+    if values_of(config.data) is not None:
+        pass  # it has the keys that its own signature says
+    elif config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
         )
-    if config.data.name != "shapes" and not config.data.root:
+    elif config.data.name != "shapes" and not config.data.root:
         raise ConfigError(
             f"data.root: missing; data={config.data.name} needs the folder of its images: data.root=FOLDER"
         )

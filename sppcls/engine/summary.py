@@ -11,11 +11,13 @@ import torch
 
 from sppcls._util.console import one_line, table
 from sppcls.config.build import parameter_count
+from sppcls.config.parts import PARTS, values_of
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
 from sppcls.nn import Pyramid, SPPClassifier
+from sppcls.registry import DOORS, TARGET
 from sppcls.runs.folder import pyramid_label
 from sppcls.runs.names import BEST, LAST
 
@@ -58,7 +60,7 @@ def start_table(
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
     rows += [
-        ("head", f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()),
+        ("head", _head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
         (
             "training",
@@ -145,13 +147,16 @@ def closing_lines(
     """
     epochs = module.config.trainer.max_epochs
     if module.started:
-        lines = [
-            f"\nTrained to epoch {module.trainer.current_epoch} of {epochs}; {seconds / 60:.1f} minutes this time."
-        ]
+        early = ", where a callback stopped it" if module.trainer.should_stop else ""
+        done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
+        lines = [f"\nTrained to {done}; {seconds / 60:.1f} minutes this time."]
     else:
-        lines = [
-            f"\nNothing left to train: all {epochs} epochs were done. A higher trainer.max_epochs goes on."
-        ]
+        done = (
+            f"a callback stopped it after epoch {module.trainer.current_epoch}"
+            if module.stopped
+            else (f"all {epochs} epochs were done")
+        )
+        lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs goes on."]
     if module.best:
         lines.append(f"Best at epoch {module.best['epoch'] + 1}:")
         for name, figures in module.best["val_results"].items():
@@ -220,20 +225,28 @@ def hyperparameters(
     config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
 ) -> dict[str, Any]:
     """The HParams row: what people vary, as numbers and short text."""
-    levels = config.pyramid.levels
+    own = {group: values for group in PARTS if (values := values_of(getattr(config, group))) is not None}
+    levels, width, norm = config.pyramid.levels, config.backbone.width, config.backbone.norm
+    parameters = {
+        f"{group}.{name}": value
+        for group, values in own.items()
+        for name, value in values.items()
+        if name not in (*DOORS[group].shared, DOORS[group].name_key, TARGET)
+        and isinstance(value, int | float | str)
+    }
     return {
         "data": config.data.name,
         "sizes": schedule.label,
         "levels": pyramid_label(config),
-        "bins": Pyramid(levels).bins if levels else 0,
+        "bins": Pyramid(levels).bins if levels and "pyramid" not in own else 0,
         "bin_rule": config.pyramid.bin_rule,
-        "pool": config.pyramid.mode,
+        "pool": pyramid_label(config) if "pyramid" in own else config.pyramid.mode,
         "backbone": _backbone_label(config),
-        "width": config.backbone.width if config.backbone.width is not None else 1.0,
-        "norm": config.backbone.norm or "own",
+        "width": 1.0 if width is None or "backbone" in own else width,
+        "norm": norm if norm is not None and "backbone" not in own else "own",
         "pretrained": config.backbone.weights is not None,
-        "head": f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip(),
-        "dropout": config.head.dropout,
+        "head": _head_label(config),
+        "dropout": 0.0 if "head" in own else config.head.dropout,
         "augment": config.augment.crop,
         "optimizer": config.optimizer.name,
         "lr": config.optimizer.lr,
@@ -249,6 +262,7 @@ def hyperparameters(
         "precision": config.trainer.precision,
         "seed": config.seed,
         "parameters": parameter_count(net),
+        **parameters,
     }
 
 
@@ -258,7 +272,9 @@ def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) ->
     for size in schedule.training_sizes:
         height, width = net.backbone.feature_size(*size)
         text = f"{size_label(size)}: map {height} x {width}"
-        if config.pyramid.levels is not None:
+        if values_of(config.pyramid) is not None:
+            text += f" -> {pyramid_label(config)}"
+        elif config.pyramid.levels is not None:
             pyramid = Pyramid(config.pyramid.levels)
             length = pyramid.output_length(net.backbone.out_channels)
             text += f" -> {pyramid.bins} bins ({pyramid.label}), vector {length:,}"
@@ -280,7 +296,15 @@ def device_label(accelerator: str) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def _head_label(config: Config) -> str:
+    if values_of(config.head) is not None:
+        return config.head.name
+    return f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()
+
+
 def _backbone_label(config: Config) -> str:
+    if values_of(config.backbone) is not None:
+        return config.backbone.name
     name = str(config.backbone.model if config.backbone.name == "timm" else config.backbone.name)
     width = "" if config.backbone.width in (None, 1) else f" x{config.backbone.width:g}"
     return name + width

@@ -6,13 +6,15 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
 
 from sppcls._util.console import say, say_to_log, start_console
 from sppcls._version import __version__
@@ -28,22 +30,17 @@ from sppcls.config.build import (
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
-from sppcls.engine.callbacks.ema import ema_with_warmup
-from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
 from sppcls.engine.callbacks.final_test import FinalTest
-from sppcls.engine.callbacks.high_loss import HighLoss
+from sppcls.engine.callbacks.make import make_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
-from sppcls.engine.callbacks.pictures import Pictures
-from sppcls.engine.callbacks.predictions import SavePredictions
 from sppcls.engine.callbacks.progress import make_progress
-from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
-from sppcls.engine.callbacks.report import EpochReport
+from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd
 from sppcls.engine.callbacks.saving import Saving
-from sppcls.engine.logger import RunLogger
+from sppcls.engine.given import Given
+from sppcls.engine.logger import make_loggers
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
 from sppcls.engine.resume import (
-    ConfirmResume,
     Resume,
     check_processes,
     check_resume,
@@ -65,7 +62,7 @@ from sppcls.engine.summary import (
 )
 from sppcls.engine.user_errors import as_user_error, hidden_error, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
-from sppcls.nn import LevelLargerThanMapWarning
+from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
 from sppcls.runs.folder import (
     base_folder,
@@ -84,11 +81,25 @@ _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
 _ENDING = 5
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(
+    config: Config,
+    *,
+    net: SPPClassifier | None = None,
+    sources: Any = None,
+    callbacks: Sequence[Callback] = (),
+    logger: Logger | Sequence[Logger] = (),
+) -> dict[str, Any]:
     """Train as ``config`` says and return what came out.
 
     Args:
         config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint goes on in its folder.
+        net: a network built by hand, which takes the place of ``backbone``, ``pyramid`` and ``head``. Who resumes the
+            run, or loads its checkpoint, gives such a network again.
+        sources: (train, val) or (train, val, test) in place of what ``data`` names: map-style Datasets of
+            (image, class number), or sources (:class:`sppcls.data.Source`). Images are PIL images or uint8 arrays.
+        callbacks: Lightning's callbacks, besides those of ``config``. They may watch ``val/top1_error`` and the other
+            columns of ``metrics.csv`` with a slash.
+        logger: one of Lightning's loggers or several, besides those of ``config``.
 
     Returns:
         ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols", "test"}``; ``best``
@@ -107,22 +118,24 @@ def train(config: Config) -> dict[str, Any]:
         raise ConfigError(
             f"config: a {type(config).__name__}, a config is needed; make it with sppcls.compose(['data=folder', ...])"
         )
+    given = Given(net, sources, callbacks, logger)
+    config = given.in_config(config)
     _quiet_lightning()
     start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     with ExitStack() as held:
-        return _train(config, held)
+        return _train(config, given, held)
 
 
-def _train(config: Config, held: ExitStack) -> dict[str, Any]:
+def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
     """As :func:`train`. ``held``: takes the lock of the run folder; a run that goes on is read under it."""
     begun = resumed_folder(config)
     if begun is not None and _rank() == 0:
         check_writable(begun)
         held.enter_context(lock_folder(begun, _ENDING))
     resume = find_resume(config, begun)
-    run = _Run(config, resume.checkpoint["sppcls"]["classes"] if resume else None)
+    run = _Run(config, given, resume.checkpoint["sppcls"]["classes"] if resume else None)
     if resume is not None:
         run.check(resume)
     folder = _run_folder(config, begun)
@@ -152,14 +165,15 @@ def _train(config: Config, held: ExitStack) -> dict[str, Any]:
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
-    def __init__(self, config: Config, classes: list[str] | None) -> None:
+    def __init__(self, config: Config, given: Given, classes: list[str] | None) -> None:
         self.config = config
+        self.callbacks, self.loggers = given.callbacks, given.loggers
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)
         check_loaders(config, self.schedule)
         self.val_sizes = val_sizes(config, self.schedule)
-        self.splits = load_sources(config, classes)
+        self.splits = load_sources(config, classes, given.splits)
         self.train_source, self.val_source = self.splits.train, self.splits.val
         self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)
@@ -174,7 +188,9 @@ class _Run:
             "init": config.init,
         }
         pl.seed_everything(config.seed, verbose=False)
-        self.net = build_network(config, len(self.train_source.classes), resumed=classes is not None)
+        self.net = given.checked_net(len(self.train_source.classes), self.schedule.largest) or build_network(
+            config, len(self.train_source.classes), resumed=classes is not None
+        )
         self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
         self.model_info = make_model_info(
             architecture=self.architecture,
@@ -288,6 +304,7 @@ class _Run:
             "lightning": pl.__version__,
             "device": device_label(self.accelerator),
             "epochs": epochs,
+            "stopped": module.trainer.should_stop,
             "images_seen": module.images_seen,
             "pixels_seen": module.pixels_seen,
             "train_seconds": round(module.train_seconds, 3),
@@ -309,23 +326,16 @@ class _Run:
         repeatable = _repeatable(self.config, folder)
         self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
         progress = make_progress(self.config.log.progress)
-        callbacks: list[Callback] = [
-            self.memory,
-            ConfirmResume(folder),
-            EpochReport(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
-            SavePredictions(folder),
-            HighLoss(),
-            self.saving,
-            progress,
-        ]
-        if self.config.log.images:
-            callbacks += [Pictures(), ExplainPyramid()]
-        if self.config.ema.enabled:
-            callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(self.config.ema.decay)))
-        if self.protocols:
-            errors = ProtocolErrors(self.protocols, self.config.evaluation.every)
-            callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]
-        callbacks.append(FinalTest(folder, self.protocols))
+        callbacks = make_callbacks(
+            self.config,
+            folder,
+            hyperparameters(self.config, self.net, self.schedule, self.devices),
+            self.protocols,
+            memory=self.memory,
+            saving=self.saving,
+            progress=progress,
+            own=self.callbacks,
+        )
         return pl.Trainer(
             default_root_dir=folder,
             max_epochs=options.max_epochs,
@@ -342,7 +352,7 @@ class _Run:
             check_val_every_n_epoch=options.val_every,
             num_sanity_val_steps=1,
             log_every_n_steps=self.config.log.every_n_steps,
-            logger=RunLogger(folder),
+            logger=[*make_loggers(self.config, folder), *self.loggers],
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO(), *([self.slurm] if self.slurm else [])],
             use_distributed_sampler=False,

@@ -12,7 +12,7 @@ from pathlib import Path
 from sppcls.cli.doctor.diagnosis import Diagnosis
 from sppcls.cli.doctor.machine import cores, runs_folder, shared_memory
 from sppcls.cli.doctor.pixels import pixels
-from sppcls.config.build import batch_bytes
+from sppcls.config.build import batch_bytes, find_sources
 from sppcls.config.compose import compose
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
@@ -20,7 +20,6 @@ from sppcls.data import (
     Source,
     Splits,
     as_pixel_range,
-    build_sources,
     check_headers,
     set_pixel_range,
     size_label,
@@ -68,18 +67,7 @@ def _images(config: Config) -> Iterator[Diagnosis]:
     data = config.data
     try:
         # As training does, but without its look at the files: here every fault of them is wanted.
-        sources = build_sources(
-            data.name,
-            data.root,
-            val_fraction=data.val_fraction,
-            labels=data.labels,
-            train_dir=data.train_dir,
-            val_dir=data.val_dir,
-            test_dir=data.test_dir,
-            max_pixels=data.max_pixels,
-            num_train=data.num_train,
-            num_val=data.num_val,
-        )
+        sources = find_sources(replace(config, data=replace(data, download=False)))
     except SppclsError as error:
         yield Diagnosis("problem", "images", str(error), "docs/faq.md#photos")
         return

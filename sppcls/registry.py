@@ -76,6 +76,8 @@ class Door:
 
 TARGET = "_target_"
 
+NOT_IN_FILES = "stands in a file, and a file never chooses which code runs"
+
 # The name of what is given from Python: a network, images.
 GIVEN = "given"
 
@@ -136,6 +138,11 @@ def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
     return add
 
 
+def comes_with_sppcls(group: str, name: object) -> bool:
+    """Whether a name is that of one of our own parts."""
+    return name in _built_in(group)
+
+
 def _built_in(group: str) -> tuple[str, ...]:
     names: dict[str, tuple[str, ...]] = {
         "backbone": BACKBONES, "head": HEADS, "sizes": SCHEDULES, "data": SOURCES, "augment": CROPS,
@@ -147,6 +154,11 @@ def _built_in(group: str) -> tuple[str, ...]:
 def target_of(part: Callable[..., Any]) -> str:
     """``package.module.name`` of a part."""
     return f"{part.__module__}.{part.__qualname__}"
+
+
+def name_of(group: str, part: Callable[..., Any]) -> str:
+    """The short name of a part, or its own where it has none."""
+    return next((name for name, other in _registered[group].items() if other is part), part.__name__)
 
 
 # -- which packages may be imported ------------------------------------------------------------------------------------

@@ -85,8 +85,8 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         raise ConfigError(
             f"overrides={overrides!r}: give a list of words, such as ['data=folder', 'data.root=PHOTOS']"
         )
-    words = [*in_grammar(overrides), *searchpath_words(config_dir)]
     typed = name_plugins(overrides)
+    words = [*in_grammar(overrides), *searchpath_words(config_dir)]
     try:
         with hydra_session():
             composed = hydra_compose(CONFIG_NAME, overrides=words)

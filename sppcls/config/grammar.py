@@ -16,7 +16,7 @@ from typing import Any
 
 from sppcls.config.schema import Config, in_quotes, literal
 from sppcls.errors import ConfigError
-from sppcls.registry import DOORS, has_plugins
+from sppcls.registry import DOORS, TARGET, has_plugins, is_own
 
 # A whole value in quotes, as Hydra's grammar has them: such a value is Hydra's to read.
 _IN_QUOTES = r'"(?:[^"\\]|\\.)*"|' r"'(?:[^'\\]|\\.)*'"
@@ -66,7 +66,20 @@ def in_grammar(words: Sequence[str], several: bool = False) -> list[str]:
     Raises:
         ConfigError: a value is ``???``, by which OmegaConf means that there is none.
     """
-    return [_word(word, several) for word in words]
+    bare = [] if several else [group for group in DOORS if _names_own(group, words)]
+    added = [f"++{w}" if w.partition(".")[0] in bare and "=" in w else w for w in words]
+    return [*(f"~{group}" for group in bare), *(_word(word, several) for word in added)]
+
+
+def _names_own(group: str, words: Sequence[str]) -> bool:
+    """Whether words put a part of one's own where the group's default would leave its keys."""
+    given = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
+    if group in given or f"~{group}" in words:
+        return False
+    target, name = given.get(f"{group}.{TARGET}"), given.get(f"{group}.{DOORS[group].name_key}")
+    return target is not None or (
+        name is not None and has_plugins() and is_own(group, {DOORS[group].name_key: name})
+    )
 
 
 def _word(word: str, several: bool) -> str:

@@ -14,13 +14,21 @@ from typing import Any, Literal, Union, get_args, get_origin
 from sppcls.config import schema
 from sppcls.config.schema import Change, Config, key
 from sppcls.errors import ConfigError
-from sppcls.registry import DOORS, TARGET, find, is_own, parameters, target_of
+from sppcls.registry import (
+    DOORS,
+    NOT_IN_FILES,
+    TARGET,
+    comes_with_sppcls,
+    find,
+    is_own,
+    name_of,
+    parameters,
+    target_of,
+)
 
 _PLAIN_TYPES = (int, float, bool, str)
 _LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 _DICTS = (dict, collections.abc.Mapping)
-
-NOT_IN_FILES = "stands in a file, and a file never chooses which code runs"
 
 # Groups of the schema that hold one part each.
 PARTS = tuple(
@@ -42,6 +50,12 @@ def with_own_parts(values: Mapping[str, Any]) -> tuple[type[Config], dict[str, A
         group = spec.name
         if group in PARTS and is_own(group, values.get(group)):
             part = find(group, values[group])
+            name = values[group].get(DOORS[group].name_key)
+            if values[group].get(TARGET) is not None and comes_with_sppcls(group, name):
+                raise ConfigError(
+                    f"{group}: is {name}, with {TARGET}={values[group][TARGET]} in its place; choose a file that has the "
+                    f"{TARGET} alone, by {group}=FILE or, in another file, override /{group}: FILE"
+                )
             kind = part_schema(group, part)
             changed[group] = _own_values(group, spec.default_factory, kind, part, values[group])
             own.append((group, kind, dataclasses.field(default_factory=kind)))
@@ -106,7 +120,7 @@ def _own_values(
         if is_foreign and (name not in own or (name in signature and own[name] is not schema._MISSING)):
             continue
         merged[name] = value
-    merged[DOORS[group].name_key] = part.__name__ if values.get(TARGET) else values[DOORS[group].name_key]
+    merged[DOORS[group].name_key] = name_of(group, part)
     merged[TARGET] = target_of(part)
     return merged
 

@@ -264,6 +264,9 @@ class ClassificationModule(pl.LightningModule):
             and saved.get("callbacks") == self.config.callbacks
             and saved["trainer"]["max_epochs"] == self.config.trainer.max_epochs
         )
+        if self.stopped:  # as Lightning does where all epochs are done
+            epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+            epochs["completed"] = epochs["processed"]
 
     def _epoch_length(self) -> list[int]:
         return [int(self.trainer.num_training_batches), self.config.trainer.accumulate_grad_batches]

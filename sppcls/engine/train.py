@@ -401,4 +401,8 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")
     # Ours is: the sampler finds its place from the checkpoint's counters.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+    # Another command may go on with other callbacks.
+    warnings.filterwarnings(
+        "ignore", message=".*callbacks used to create the checkpoint need to be provided.*"
+    )
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -227,6 +227,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # of a ModelCheckpoint of somebody's own
             with open(temporary, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()

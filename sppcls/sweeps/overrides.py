@@ -17,9 +17,9 @@ from sppcls.config.compose import compose_unchecked, conf_dir, group_choices, hy
 from sppcls.config.grammar import in_grammar, text_keys
 from sppcls.config.mistakes import unreadable
 from sppcls.config.own_files import read_yaml
-from sppcls.config.parts import NOT_IN_FILES
 from sppcls.config.same_run import sweep_identity
 from sppcls.errors import ConfigError
+from sppcls.registry import NOT_IN_FILES
 
 T = TypeVar("T")
 

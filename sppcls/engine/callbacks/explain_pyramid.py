@@ -13,7 +13,7 @@ from torch import nn
 from sppcls._util.console import say
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sampler import spread_over_classes
-from sppcls.engine.logger import writer_of
+from sppcls.engine.logger import has_writer, writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ImageError, Interrupted
 from sppcls.inference.explain.explanation import explain_input
@@ -39,7 +39,11 @@ class ExplainPyramid(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
         net, datamodule = pl_module.net, trainer.datamodule  # type: ignore[attr-defined]
-        if not trainer.is_global_zero or not isinstance(datamodule, ImageDataModule):
+        if (
+            not trainer.is_global_zero
+            or not has_writer(trainer)
+            or not isinstance(datamodule, ImageDataModule)
+        ):
             return
         if not isinstance(net, SPPClassifier) or not isinstance(net.pool, SpatialPyramidPooling2d):
             return

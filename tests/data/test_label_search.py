@@ -1,0 +1,156 @@
+"""Files of labels that nobody has named: found in every form that programs write, and never passed over in silence."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sppcls.data.files import FileSource, Splits
+from sppcls.data.sources import build_sources
+from sppcls.errors import DataError
+
+IMAGES = [f"photos/{name}{number}.png" for name in ("bär", "dog") for number in range(5)]
+EXPECTED = {name: Path(name).name[:3] for name in IMAGES}
+
+
+def put(root: Path, *names: str) -> Path:
+    for name in names or IMAGES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 4)).save(root / name, "PNG")
+    return root
+
+
+def table(delimiter: str, head: str = "path,label", end: str = "\r\n") -> str:
+    lines = [head, *(f"{name},{label}" for name, label in EXPECTED.items())]
+    return end.join(line.replace(",", delimiter) for line in lines) + end
+
+
+JSON = "\n".join(json.dumps({"path": n, "label": label}, ensure_ascii=False) for n, label in EXPECTED.items())
+ENCODINGS = {
+    "utf-8": lambda text: text.encode(),
+    "utf-8 with a mark": lambda text: codecs.BOM_UTF8 + text.encode(),
+    "utf-16 little": lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le"),
+    "utf-16 big": lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"),
+    "utf-32 little": lambda text: codecs.BOM_UTF32_LE + text.encode("utf-32-le"),
+    "utf-32 big": lambda text: codecs.BOM_UTF32_BE + text.encode("utf-32-be"),
+}
+FORMS = {
+    "commas": ("labels.csv", table(",")),
+    "semicolons": ("labels.csv", table(";")),
+    "Excel's first line": ("labels.csv", "sep=|\r\n" + table("|")),
+    "tabs": ("labels.tsv", table("\t")),
+    "Excel's Unicode text": ("labels.txt", table("\t")),
+    "JSON lines": ("labels.jsonl", JSON),
+    "JSON lines, called json": ("all.json", JSON),
+}
+
+
+def labels(splits: Splits) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for source in (splits.train, splits.val):
+        assert isinstance(source, FileSource)
+        found |= {source.name(i): source.classes[target] for i, target in enumerate(source.targets)}
+    return found
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_in_every_encoding(form: str, encoding: str, tmp_path: Path) -> None:
+    name, text = FORMS[form]
+    (put(tmp_path) / name).write_bytes(ENCODINGS[encoding](text))
+    splits = build_sources("folder", tmp_path)
+    assert labels(splits) == EXPECTED
+    assert splits.found.startswith(f"{name} 10, of which 2 held out")
+
+
+USELESS: dict[str, tuple[str, bytes, str]] = {
+    "empty": ("labels.csv", b"", r"labels\.csv is not used: empty"),
+    "blank": ("labels.csv", b"\r\n \n,,\n", r"labels\.csv is not used: empty"),
+    "empty JSON": ("labels.jsonl", b"", r"labels\.jsonl is not used: no line of labels in it"),
+    "header only": ("labels.csv", b"path,label\n", r"labels\.csv is not used: no line of labels in it"),
+    "no header": ("x.csv", table(",").split("\r\n", 1)[1].encode(),
+                  r"x\.csv is not used: line 1: no column for the path; 'photos/bär0\.png' is an image: the first line must name"),
+    "other columns": ("x.csv", b"name,kind\na,b\n", r"x\.csv is not used: line 1: no column for the path; there are 'name', 'kind'"),
+    "another delimiter": ("x.csv", b"path|label\na|b\n", r"x\.csv is not used: line 1: no column for the path; there are 'path\|label'"),
+    "Latin-1": ("labels.csv", table(",").encode("latin-1"), r"labels\.csv is not used: not UTF-8 text; save it as CSV in UTF-8"),
+    "UTF-16 without a mark": ("labels.csv", table(",").encode("utf-16-le"), r"labels\.csv is not used: not UTF-8 text"),
+    "the same in ASCII": ("x.csv", "path,label\na,b\n".encode("utf-16-le"), r"x\.csv is not used: line 1: no column"),
+    "an array of JSON": ("labels.json", b'[{"path": "a.png", "label": "a"}]', r"labels\.json is not used: line 1: an object is needed"),
+    "JSON over lines": ("train.json", b'[\n{"path": "a.png", "label": "a"}]', r"train\.json is not used: line 1: not a line of JSON"),
+    "pairs": ("train.txt", b"photos/dog0.png 0\nphotos/dog1.png 0\n", r"train\.txt is not used: line 1: no column"),
+    "a spreadsheet": ("labels.xlsx", b"PK", r"labels\.xlsx is not used: it cannot be read here; save it as CSV"),
+    "a submission": ("Submission.csv", b"path,label\na,b\n", r"Submission\.csv is not used: its name is that of a submission"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", USELESS)
+@pytest.mark.parametrize("folder", [".", "photos"])
+def test_what_cannot_be_used_is_told(name: str, folder: str, tmp_path: Path) -> None:
+    file, content, said = USELESS[name]
+    (put(tmp_path) / folder / file).write_bytes(content)
+    for other in ("classes.txt", "settings.json", "README.md"):  # nobody takes these for labels
+        (tmp_path / other).write_text("cat\ndog\n")
+    with pytest.raises(DataError, match=f"; .*{said}") as caught:
+        build_sources("folder", tmp_path)
+    assert not any(word in str(caught.value) for word in ("\n", "classes.txt", "settings", "README"))
+
+
+def test_what_is_left_out_beside_labels_is_told(tmp_path: Path) -> None:
+    (put(tmp_path) / "labels.csv").write_text(table(","))
+    assert labels(build_sources("folder", tmp_path)) == EXPECTED
+    assert ";" not in build_sources("folder", tmp_path).found
+    (tmp_path / "old.tsv").write_bytes(b"")
+    (tmp_path / "test.csv").write_text("id\n1\n")
+    (tmp_path / "photos" / "labels.csv").write_text(table(","))
+    assert build_sources("folder", tmp_path).found.split("; ")[1:] == [
+        "old.tsv is not used: empty",
+        "test.csv is not used: line 1: no column for the label",
+        "photos/labels.csv is not used: labels.csv is",
+    ]
+
+
+@pytest.mark.parametrize("split", ["val", "valid", "test"])
+def test_a_split_whose_labels_cannot_be_read(split: str, tmp_path: Path) -> None:
+    (put(tmp_path) / "train.csv").write_text(table(","))
+    (tmp_path / f"{split}.csv").write_bytes(b"")
+    if split == "test":  # is often handed out without labels
+        assert build_sources("folder", tmp_path).found.endswith("; test.csv is not used: empty")
+        return
+    with pytest.raises(DataError, match=rf"{split}\.csv: empty"):
+        build_sources("folder", tmp_path)
+
+
+CLASSES = ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"]
+
+
+@pytest.mark.parametrize("above", ["", "inner/"])
+def test_labels_beside_class_folders_are_told(above: str, tmp_path: Path) -> None:
+    put(tmp_path, *(f"{above}{name}" for name in CLASSES))
+    found = build_sources("folder", tmp_path, val_fraction=0.5).found
+    assert found.endswith("(data.val_fraction=0.5)")
+    (tmp_path / above / "photos.csv").write_text("path,label\ncat/a.png,cat\n")
+    (tmp_path / above / "annotations.tsv").write_bytes(b"")
+    (tmp_path / above / "sizes.csv").write_text("width,height\n6,4\n")
+    (tmp_path / above / "weights.xlsx").write_bytes(b"PK")
+    told = build_sources("folder", tmp_path, val_fraction=0.5).found
+    assert told == f"{found}; {above}photos.csv is not used; {above}annotations.tsv is not used"
+    # Words of one's own need no comment.
+    assert "not used" not in build_sources("folder", tmp_path, val_fraction=0.5, train_dir=above or ".").found
+
+
+def test_each_of_several_files_is_compared_with_class_folders(tmp_path: Path) -> None:
+    put(tmp_path, *CLASSES)
+    (tmp_path / "a.csv").write_text("path,label\ncat/a.png,cat\n")
+    (tmp_path / "b.csv").write_text("path,label\ncat/a.png,old\n")
+    with pytest.raises(DataError, match=r"which are the labels\? b\.csv has others"):
+        build_sources("folder", tmp_path, val_fraction=0.5)
+
+
+def test_labels_beside_splits_are_told(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{split}/{name}" for split in ("train", "val") for name in CLASSES))
+    (tmp_path / "labels.csv").write_text("path,label\ntrain/cat/a.png,old\n")
+    assert build_sources("folder", tmp_path).found == "train/ 4, val/ 4 as validation; labels.csv is not used"

@@ -154,3 +154,47 @@ def test_labels_beside_splits_are_told(tmp_path: Path) -> None:
     put(tmp_path, *(f"{split}/{name}" for split in ("train", "val") for name in CLASSES))
     (tmp_path / "labels.csv").write_text("path,label\ntrain/cat/a.png,old\n")
     assert build_sources("folder", tmp_path).found == "train/ 4, val/ 4 as validation; labels.csv is not used"
+
+
+@pytest.mark.parametrize("written", ["{n}", "{n}.png", "images/{n}", "images/{n}.png"])
+@pytest.mark.parametrize("deep", ["", "images/"])
+def test_photos_in_the_folder_of_the_file_go_first(deep: str, written: str, tmp_path: Path) -> None:
+    inside = "images/" if deep or written.startswith("images/") else ""
+    put(
+        tmp_path, *(f"{place}/{inside}{n}.png" for place in ("train", "test", "old/train") for n in range(10))
+    )
+    put(tmp_path, *(f"{inside}{n}.png" for n in range(10)))
+    rows = [f"{written.format(n=n)},{'cat' if n % 2 else 'dog'}" for n in range(10)]
+    (tmp_path / "train" / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    expected = {f"train/{inside}{n}.png": "cat" if n % 2 else "dog" for n in range(10)}
+    assert labels(build_sources("folder", tmp_path, labels="train/labels.csv")) == expected
+
+
+def test_labels_in_the_training_folder_beside_a_test_folder(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{split}/{n}.png" for split in ("train", "test") for n in range(10)))
+    rows = [f"{n},{'cat' if n % 2 else 'dog'}" for n in range(10)]
+    (tmp_path / "train" / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    assert set(labels(build_sources("folder", tmp_path))) == {f"train/{n}.png" for n in range(10)}
+
+
+@pytest.mark.parametrize("place", ["", "sub/"])
+def test_photos_right_in_the_folder_go_before_those_below(place: str, tmp_path: Path) -> None:
+    put(tmp_path, *(f"{place}{below}{n}.png" for below in ("", "more/") for n in range(10)))
+    rows = [f"{n},{'cat' if n % 2 else 'dog'}" for n in range(10)]
+    (tmp_path / place / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    splits = build_sources("folder", tmp_path, labels=f"{place}labels.csv")
+    assert set(labels(splits)) == {f"{place}{n}.png" for n in range(10)}
+
+
+def test_a_whole_path_means_no_other_photo(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{place}{n}.png" for place in ("", "sub/") for n in range(10)))
+    rows = [f"{tmp_path}/{n}.png,{'cat' if n % 2 else 'dog'}" for n in range(10)]
+    (tmp_path / "sub" / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    assert set(labels(build_sources("folder", tmp_path))) == {f"{n}.png" for n in range(10)}
+
+
+def test_twins_in_the_folder_of_the_file_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, "train/0.png", "train/0.jpg", "test/0.png", "train/1.png")
+    (tmp_path / "train" / "labels.csv").write_text("id,label\n0,cat\n1,dog\n")
+    with pytest.raises(DataError, match=r"line 2: '0' could be 'train/0\.jpg', 'train/0\.png'; write"):
+        build_sources("folder", tmp_path)

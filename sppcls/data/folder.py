@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sppcls.data.class_folders import (
     alike_lines,
+    check_links,
     hold_out,
     images_of,
     no_image,
@@ -189,6 +190,7 @@ def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> F
             f"{root}: {'a file, a folder is needed' if os.path.exists(root) else 'no such folder'}"
         )
     part = _to_test_on(Folder(root), classes)
+    check_links({"val": part})
     files = images_of(part)
     check_known(classes, sorted(files.by_class), part.folder.path)
     found = {name: members for name, members in files.by_class.items() if members}

@@ -21,6 +21,7 @@ from sppcls._util.reason import reason_of
 from sppcls.config.checks import all_literal, check_config, resolved
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar
+from sppcls.config.hydra_words import check_hydra_words
 from sppcls.config.mistakes import config_error_line, no_key, unknown_option
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.schema import Config, as_dict, in_quotes, literal
@@ -34,7 +35,7 @@ NO_GROUPS = ("protocol", "sweep", "search")
 # Hydra's command line: options that show or do something else than one run, of which there may be one; and its others.
 _ONE_OF = {"--run": "-r", "--multirun": "-m", "--cfg": "-c", "--info": "-i", "--shell-completion": "-sc"}
 _OTHERS = {"--config-path": "-cp", "--config-name": "-cn", "--config-dir": "-cd", "--package": "-p",
-           "--experimental-rerun": "", "--hydra-help": "", "--version": "", "--resolve": ""}  # fmt: skip
+           "--experimental-rerun": "", "--hydra-help": "", "--resolve": ""}  # fmt: skip
 _LONG = {short: long for long, short in {**_ONE_OF, **_OTHERS}.items() if short}
 _WITH_VALUE = ("--config-path", "--config-name", "--config-dir", "--cfg", "--package", "--experimental-rerun")
 _INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -83,6 +84,7 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         raise ConfigError(
             f"overrides={overrides!r}: give a list of words, such as ['data=folder', 'data.root=PHOTOS']"
         )
+    check_hydra_words(overrides)
     words = [*in_grammar(overrides), *searchpath_words(config_dir)]
     try:
         with hydra_session():

@@ -301,7 +301,8 @@ def _splits(
     """What a run gets: held out of the training images what there is no validation split for, and the line on it all."""
     train, test = sources["train"], sources.get("test")
     words = [f"{shown['train']} {len(train):,}"]
-    if "val" in sources:
+    held_out = "val" not in sources
+    if not held_out:
         val = sources["val"]
         words.append(f"{shown['val']} {len(val):,} as validation".strip())
     else:
@@ -309,4 +310,4 @@ def _splits(
         words.append(f"of which {len(val):,} held out for validation (data.val_fraction={val_fraction:g})")
     if test is not None:
         words.append(f"{shown['test']} {len(test):,} kept for the end".strip())
-    return Splits(train, val, test, "; ".join([", ".join(words), *unused]), tuple(notes))
+    return Splits(train, val, test, "; ".join([", ".join(words), *unused]), tuple(notes), held_out)

@@ -8,7 +8,7 @@ import pytest
 
 from sppcls import compose
 from sppcls.cli.main import main
-from sppcls.config.compose import compose_unchecked
+from sppcls.config.hydra_words import check_hydra_words
 from sppcls.errors import ConfigError
 from sppcls.sweeps.plan import plan_sweep
 
@@ -38,20 +38,21 @@ WORDS = [
 
 @pytest.mark.parametrize(("word", "run", "sweep"), WORDS, ids=[word for word, *_ in WORDS])
 def test_a_word_without_effect_is_refused(word: str, run: str | None, sweep: str | None) -> None:
-    if run is None:
-        assert compose_unchecked(["seed=3", word]).seed == 3
-    else:
+    for instead, is_sweep in ((run, False), (sweep, True)):
+        if instead is None:
+            check_hydra_words(["seed=0,1", word], is_sweep)
+            continue
         with pytest.raises(ConfigError) as caught:
-            compose(["seed=3", word])
+            check_hydra_words(["seed=0,1", word], is_sweep)
         assert str(caught.value).startswith(f"{word}: has no effect here; ")
-        assert run in str(caught.value)
-    if sweep is None:
-        assert plan_sweep(["seed=0,1", word]).hydra_words == [word]
-    else:
-        with pytest.raises(ConfigError) as caught:
-            plan_sweep(["seed=0,1", word])
-        assert str(caught.value).startswith(f"{word}: has no effect here; ")
-        assert sweep in str(caught.value)
+        assert instead in str(caught.value)
+
+
+def test_words_with_an_effect_come_through() -> None:
+    in_a_run = [word for word, run, _ in WORDS if run is None]
+    assert compose(["seed=3", *in_a_run]).seed == 3
+    in_a_sweep = ["hydra/launcher=joblib", *(word for word, _, sweep in WORDS[-3:] if sweep is None)]
+    assert plan_sweep(["seed=0,1", *in_a_sweep]).hydra_words == in_a_sweep
 
 
 @pytest.mark.parametrize("words", [["train"], ["train", "-m", "seed=0,1"], ["sizes"]])

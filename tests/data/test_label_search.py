@@ -92,8 +92,9 @@ USELESS: dict[str, tuple[str, bytes, str]] = {
 def test_what_cannot_be_used_is_told(name: str, folder: str, tmp_path: Path) -> None:
     file, content, said = USELESS[name]
     (put(tmp_path) / folder / file).write_bytes(content)
-    for other in ("classes.txt", "settings.json", "README.md"):  # nobody takes these for labels
+    for other in ("classes.txt", "settings.json"):  # nobody takes these for labels
         (tmp_path / other).write_text("cat\ndog\n")
+    (tmp_path / "README.md").write_text("path,label\na,b\n")
     with pytest.raises(DataError, match=f"; .*{said}") as caught:
         build_sources("folder", tmp_path)
     assert not any(word in str(caught.value) for word in ("\n", "classes.txt", "settings", "README"))
@@ -122,6 +123,12 @@ def test_a_split_whose_labels_cannot_be_read(split: str, tmp_path: Path) -> None
         return
     with pytest.raises(DataError, match=rf"{split}\.csv: empty"):
         build_sources("folder", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["test", "val_labels"])
+def test_a_lone_file_labels_all_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    (put(tmp_path) / f"{name}.csv").write_text(table(","))
+    assert build_sources("folder", tmp_path).found.startswith(f"{name}.csv 10, of which 2 held out")
 
 
 CLASSES = ["cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"]

@@ -9,7 +9,7 @@ from scipy.stats import ttest_rel
 from written_runs import write_run
 
 from sppcls.comparison import compare
-from sppcls.comparison.findings import Verdict
+from sppcls.comparison.findings import Verdict, p_text
 from sppcls.comparison.report.content import elsewhere, headline
 
 
@@ -36,3 +36,10 @@ def test_other_sizes_are_corrected_for_all_of_them_and_the_main_one_is_not(tmp_p
         assert finding.p == pytest.approx(plain)
         assert finding.corrected == pytest.approx(3 * plain)
         assert finding.verdict == Verdict.NOT_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.00099, "p < 0.001"), (0.001, "p = 0.001"), (0.0314, "p = 0.031"), (1.0, "p = 1.000")]
+)
+def test_a_small_p_is_not_said_to_be_zero(p: float, text: str) -> None:
+    assert p_text(p) == text

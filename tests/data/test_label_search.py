@@ -205,3 +205,47 @@ def test_twins_in_the_folder_of_the_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "train" / "labels.csv").write_text("id,label\n0,cat\n1,dog\n")
     with pytest.raises(DataError, match=r"line 2: '0' could be 'train/0\.jpg', 'train/0\.png'; write"):
         build_sources("folder", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "column"), [("train.csv", ""), ("lists/Training.csv", ""), ("all.csv", ",train")]
+)
+def test_a_split_says_which_of_two_photos_is_meant(file: str, column: str, tmp_path: Path) -> None:
+    places = ("photos/train_set/a", "photos/test_set/a")
+    put(tmp_path, *(f"{place}/{n}.png" for place in places for n in range(10)))
+    rows = [f"{n},{'cat' if n % 2 else 'dog'}{column}" for n in range(10)]
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("\n".join(["id,label" + (",split" if column else ""), *rows]))
+    splits = build_sources("folder", tmp_path, labels=file)
+    assert set(labels(splits)) == {f"photos/train_set/a/{n}.png" for n in range(10)}
+
+
+def test_photos_right_in_the_root_go_before_those_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{place}{n}.png" for place in ("", "other/") for n in range(10)))
+    rows = [f"{n},{'cat' if n % 2 else 'dog'}" for n in range(10)]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    splits = build_sources("folder", tmp_path, labels="lists/labels.csv")
+    assert set(labels(splits)) == {f"{n}.png" for n in range(10)}
+
+
+@pytest.mark.parametrize("written", ["photos/x.psd", "x.psd"])
+def test_a_photo_of_a_kind_that_cannot_be_read_is_told_as_such(written: str, tmp_path: Path) -> None:
+    (put(tmp_path) / "photos" / "x.psd").write_bytes(b"8BPS")
+    (tmp_path / "labels.csv").write_text(table(",") + f"{written},dog\n")
+    with pytest.raises(DataError, match=rf"line 12: '{written}' is of a kind that cannot be read here$"):
+        build_sources("folder", tmp_path)
+    (tmp_path / "labels.csv").write_text(table(",") + "y.psd,dog\n")
+    with pytest.raises(DataError, match=r"line 12: no image 'y\.psd' in "):
+        build_sources("folder", tmp_path)
+
+
+def test_whole_paths_hold_through_a_link_to_the_root(tmp_path: Path) -> None:
+    put(tmp_path / "real")
+    rows = [
+        f"{place}/{name},{EXPECTED[name]}"
+        for name, place in zip(IMAGES, 5 * [tmp_path / "real", tmp_path / "link"], strict=True)
+    ]
+    (tmp_path / "real" / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    (tmp_path / "link").symlink_to("real")
+    assert labels(build_sources("folder", tmp_path / "link")) == EXPECTED

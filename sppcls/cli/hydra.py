@@ -35,7 +35,7 @@ from sppcls.config.schema import Config
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 
 # Hydra's own flags that print something instead of running.
-_NOT_A_RUN = ("--info", "--hydra-help", "--version", "--shell-completion", "--cfg")
+_NOT_A_RUN = ("--info", "--hydra-help", "--shell-completion", "--cfg")
 
 
 def run(words: list[str]) -> int:

@@ -56,7 +56,10 @@ def _default_choices() -> dict[str, str]:
 
     defaults = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").defaults
     pairs = (next(iter(entry.items())) for entry in defaults if not isinstance(entry, str))
-    return {str(group): str(choice) for group, choice in pairs}
+    # A list of choices has one or none.
+    return {
+        str(group): choice if isinstance(choice, str) else "".join(choice or []) for group, choice in pairs
+    }
 
 
 def _keys(schema: type, values: Any, prefix: str) -> list[str]:

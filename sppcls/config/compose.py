@@ -21,6 +21,7 @@ from sppcls._util.reason import reason_of
 from sppcls.config.checks import all_literal, check_config, resolved
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar
+from sppcls.config.hydra_words import check_hydra_words
 from sppcls.config.mistakes import config_error_line, no_key, unknown_option
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.parts import check_plugins
@@ -36,7 +37,7 @@ NO_GROUPS = ("protocol", "sweep", "search")
 # Hydra's command line: options that show or do something else than one run, of which there may be one; and its others.
 _ONE_OF = {"--run": "-r", "--multirun": "-m", "--cfg": "-c", "--info": "-i", "--shell-completion": "-sc"}
 _OTHERS = {"--config-path": "-cp", "--config-name": "-cn", "--config-dir": "-cd", "--package": "-p",
-           "--experimental-rerun": "", "--hydra-help": "", "--version": "", "--resolve": ""}  # fmt: skip
+           "--experimental-rerun": "", "--hydra-help": "", "--resolve": ""}  # fmt: skip
 _LONG = {short: long for long, short in {**_ONE_OF, **_OTHERS}.items() if short}
 _WITH_VALUE = ("--config-path", "--config-name", "--config-dir", "--cfg", "--package", "--experimental-rerun")
 _INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -85,6 +86,7 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         raise ConfigError(
             f"overrides={overrides!r}: give a list of words, such as ['data=folder', 'data.root=PHOTOS']"
         )
+    check_hydra_words(overrides)
     typed = name_plugins(overrides)
     words = [*in_grammar(overrides), *searchpath_words(config_dir)]
     try:

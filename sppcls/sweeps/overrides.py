@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from sppcls.config.checks import resolved, suggest
 from sppcls.config.compose import compose_unchecked, conf_dir, group_choices, hydra_session, key_of
 from sppcls.config.grammar import in_grammar, text_keys
+from sppcls.config.hydra_words import is_hydras
 from sppcls.config.mistakes import unreadable
 from sppcls.config.own_files import read_yaml
 from sppcls.config.same_run import sweep_identity
@@ -39,7 +40,7 @@ def split_words(words: Sequence[str], group: str) -> tuple[str | None, list[str]
     Raises:
         ConfigError: two names.
     """
-    hydra_words = [w for w in words if w.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    hydra_words = [w for w in words if is_hydras(w)]
     own = [w for w in words if w not in hydra_words]
     names = [w.partition("=")[2] for w in own if key_of(w) == group]
     own = [w for w in own if key_of(w) != group]

@@ -10,8 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from forked import Loaded
 
 from sppcls import compose
+from sppcls._version import __version__
 from sppcls.cli.main import main
 from sppcls.config.compose import conf_dir, group_choices
 from sppcls.config.schema import as_dict
@@ -40,7 +42,7 @@ def test_help_lists_every_group_choice_and_key(tmp_path: Path) -> None:
         for choice in choices:
             assert re.search(rf"\b{re.escape(choice)}\b", done.stdout), f"{group}={choice}"
     for group, keys in as_dict(compose([])).items():
-        for key in keys if isinstance(keys, dict) else []:
+        for key in keys if isinstance(keys, dict) and group not in ("callbacks", "logger") else []:
             assert f"{group}.{key}=" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -50,6 +52,31 @@ def test_without_a_command(words: list[str], tmp_path: Path) -> None:
     done = sppcls(*words, cwd=tmp_path)
     assert done.returncode == (0 if words else 2)
     assert "sppcls" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"],
+        ["train", "--version"],
+        ["train", "seed=1", "--version", "-m"],
+        ["sizes", "--version"],
+        ["predict", "--version"],
+    ],
+)
+def test_every_command_has_the_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert capsys.readouterr() == (f"sppcls {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["train.py"], ["-m", "sppcls"], ["-m", "sppcls", "train"]])
+def test_the_programs_have_the_same_version(loaded: Loaded, words: list[str], tmp_path: Path) -> None:
+    process = loaded.start([*words, "--version"])
+    try:
+        output, _ = process.communicate()
+    finally:
+        process.close()
+    assert (process.returncode, output) == (0, f"sppcls {__version__}\n")
 
 
 def assert_one_line(status: int, errors: str, message: str, folder: Path) -> None:

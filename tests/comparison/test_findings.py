@@ -9,7 +9,7 @@ from scipy.stats import ttest_rel
 from written_runs import write_run
 
 from sppcls.comparison import compare
-from sppcls.comparison.findings import Verdict
+from sppcls.comparison.findings import Verdict, informative_top5, p_text
 from sppcls.comparison.report.content import elsewhere, headline
 
 
@@ -36,3 +36,21 @@ def test_other_sizes_are_corrected_for_all_of_them_and_the_main_one_is_not(tmp_p
         assert finding.p == pytest.approx(plain)
         assert finding.corrected == pytest.approx(3 * plain)
         assert finding.verdict == Verdict.NOT_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.00099, "p < 0.001"), (0.001, "p = 0.001"), (0.0314, "p = 0.031"), (1.0, "p = 1.000")]
+)
+def test_a_small_p_is_not_said_to_be_zero(p: float, text: str) -> None:
+    assert p_text(p) == text
+
+
+@pytest.mark.parametrize(
+    ("errors", "informative"), [((0.0, 0.0), False), ((0.0, 2.0), True), ((2.0, 0.0), True)]
+)
+def test_top5_says_something_where_a_network_misses_at_all(
+    errors: tuple[float, float], informative: bool, tmp_path: Path
+) -> None:
+    for number, error in enumerate(errors):  # write_run gives a top-5 error of a quarter
+        write_run(tmp_path / str(number), error=error, optimizer__lr=0.01 * (number + 1))
+    assert informative_top5(compare([tmp_path])) is informative

@@ -250,6 +250,10 @@ def _check_together(config: Config) -> None:
         values = getattr(config.data, name)
         if len(values) != 3 or not all(0 <= v <= 1 for v in values) or (name == "std" and 0 in values):
             raise ConfigError(f"data.{name}={values}: must be three numbers in 0..1, for R, G and B")
+    for name in ("mixup", "cutmix"):
+        alpha = getattr(config.mix, name)
+        if 0 < alpha < 1e-6:  # nothing in float32, of which the shares are drawn
+            raise ConfigError(f"mix.{name}={alpha}: must be 0, for none, or >= 1e-06")
     if len(config.optimizer.betas) != 2 or not all(0 <= b < 1 for b in config.optimizer.betas):
         raise ConfigError(f"optimizer.betas={config.optimizer.betas}: must be two numbers in [0, 1)")
     if config.optimizer.nesterov and config.optimizer.momentum == 0:

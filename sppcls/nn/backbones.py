@@ -28,6 +28,7 @@ class Backbone(nn.Module):
         last_pool: the pooling that follows the map in the original network; not part of ``forward``.
         weights: one line on what was taken from a file of weights and what was left; empty without one.
         restarts: values of ``init`` for which sppcls initialises the layers; for others they keep their own start.
+        convolutions: names of numbered convolutions, such as ``conv5``; a layer ``relu5`` follows each.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Backbone(nn.Module):
         self.last_pool = last_pool
         self.weights = ""
         self.restarts: tuple[str, ...] = ()
+        self.convolutions: tuple[str, ...] = ()
         self._feature_sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -271,6 +273,7 @@ def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Ba
         stride *= layer.stride
     backbone = Backbone(name, nn.Sequential(layers), channels, stride, _max_pool(plan.last_pool))
     backbone.restarts = INITS
+    backbone.convolutions = tuple(name for name in layers if name.startswith("conv"))
     return backbone
 
 

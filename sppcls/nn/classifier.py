@@ -112,6 +112,11 @@ class SPPClassifier(nn.Module):
         )
 
     @property
+    def takes_windows(self) -> bool:
+        """Whether :meth:`forward_windows` can be asked: with a pyramid, or a fully-convolutional head."""
+        return self.head.takes_maps or isinstance(self.pool, SpatialPyramidPooling2d)
+
+    @property
     def min_input_size(self) -> int:
         """Side of the smallest square image that :meth:`check_input_size` accepts.
 

@@ -263,6 +263,27 @@ def test_a_package_that_is_none_is_one_line(plugins: str, line: str) -> None:
         sppcls.compose([f"plugins=[{plugins}]"])
 
 
+def test_our_own_parts_use_the_door(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of sppcls with a decorated part, and a file that names it, are all that a new part of ours needs."""
+    import types
+
+    module = types.ModuleType("sppcls.nn.new_trunk")
+
+    class New(torch.nn.Conv2d):
+        def __init__(self, width: int = 4) -> None:
+            super().__init__(3, width, 3, 2)
+
+    New.__module__, New.__qualname__ = "sppcls.nn.new_trunk", "New"
+    module.New = registry.register("backbone", "new")(New)  # type: ignore[attr-defined]
+    module.other = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sppcls.nn.new_trunk", module)
+    assert backbone_of("++backbone._target_=sppcls.nn.new_trunk.New", "backbone.width=6")["width"] == 6
+    with pytest.raises(ConfigError, match="a file never chooses"):
+        backbone_of("++backbone._target_=sppcls.nn.new_trunk.other")
+    with pytest.raises(ConfigError, match="a file never chooses"):
+        backbone_of("++backbone._target_=sppcls.data.archives.unpack")
+
+
 def test_names_are_given_once() -> None:
     add: Callable[..., Any] = registry.register("loss", "cross_entropy")
     with pytest.raises(ConfigError, match="another part has this name"):

@@ -49,7 +49,7 @@ def log_elsewhere(trainer: pl.Trainer, figures: Mapping[str, float], epoch: int)
 
 
 def make_loggers(config: Config, folder: Path) -> list[Logger]:
-    """The loggers of a run, TensorBoard's first. Those that take a folder write to that of the run, unless told.
+    """The loggers of a run, TensorBoard's first. ``{folder}`` in a parameter stands for the run's folder.
 
     Raises:
         ConfigError: a logger cannot be made, such as one whose package is missing.
@@ -59,7 +59,9 @@ def make_loggers(config: Config, folder: Path) -> list[Logger]:
         if not values:
             loggers.insert(0, RunLogger(folder))
             continue
-        placed = {**values, "save_dir": str(folder)} if values.get("save_dir", "") is None else values
+        placed = {
+            k: v.replace("{folder}", str(folder)) if isinstance(v, str) else v for k, v in values.items()
+        }
         logger = build("logger", placed, folder=folder)
         if not isinstance(logger, Logger):
             raise ConfigError(

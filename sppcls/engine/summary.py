@@ -174,7 +174,8 @@ def closing_lines(
             everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
             lines.append(f"  ... all of them: {everything}")
     lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
-    lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
+    if "tensorboard" in module.config.logger:
+        lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
     return "\n".join(lines)
 
 

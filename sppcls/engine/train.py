@@ -31,7 +31,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
 from sppcls.engine.callbacks.final_test import FinalTest
-from sppcls.engine.callbacks.make import make_callbacks
+from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.callbacks.progress import make_progress
 from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd
@@ -167,7 +167,7 @@ class _Run:
 
     def __init__(self, config: Config, given: Given, classes: list[str] | None) -> None:
         self.config = config
-        self.callbacks, self.loggers = given.callbacks, given.loggers
+        self.callbacks, self.loggers = [*own_callbacks(config), *given.callbacks], given.loggers
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)

@@ -137,6 +137,19 @@ def test_a_callback_by_config_is_built_with_its_words(words: Words) -> None:
     assert train(words(*typed))["epochs"] < 9
 
 
+@pytest.mark.parametrize(("loggers", "events"), [("[csv]", 0), ("[tensorboard,csv]", 1)])
+def test_loggers_are_those_of_the_config(
+    loggers: str, events: int, words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = train(words(f"logger={loggers}", "log.images=true"))
+    folder = Path(outcome["folder"])
+    assert len(list(folder.glob("events.out*"))) == events
+    assert ("tensorboard --logdir" in capsys.readouterr().out) == bool(events)
+    with open(folder / "csv_logger" / "metrics.csv", encoding="utf-8") as file:
+        logged = [row["val/top1_error"] for row in csv.DictReader(file) if row["val/top1_error"]]
+    assert [float(error) for error in logged] == [outcome["last"]["96"]["top1_error"]]
+
+
 @pytest.mark.parametrize(
     ("given", "error", "line"),
     [

@@ -47,10 +47,7 @@ def make_callbacks(
         hyperparameters: the row of TensorBoard's HParams page.
         protocols: tested at the end, and every ``evaluation.every`` epochs.
         memory, saving, progress: made before, as others have to know them.
-        own: given from Python, after those of the config.
-
-    Raises:
-        ConfigError: a callback of the config cannot be made, or is none.
+        own: those of the config (:func:`own_callbacks`), and those given from Python.
     """
     callbacks: list[Callback] = [
         memory,
@@ -58,7 +55,6 @@ def make_callbacks(
         EpochReport(folder, hyperparameters),
         SavePredictions(folder),
         HighLoss(),
-        *own_callbacks(config),
         *own,
         saving,
         progress,

@@ -121,11 +121,12 @@ def _columns(table: Table, kept: Sequence[int]) -> str:
 def _pictures(comparison: Comparison) -> dict[str, bytes]:
     from sppcls.comparison.report.pictures import pictures
 
+    main = [finding for finding in content.headline(comparison) if finding.top == 1]
     found = {}
     with warnings.catch_warnings():
         # A label that is as long as a path leaves no room, or has characters that the font has not.
         warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
-        for name, (_, figure) in pictures(comparison).items():
+        for name, (_, figure) in pictures(comparison, main).items():
             file = io.BytesIO()
             figure.savefig(file, format="png", dpi=100)
             found[f"{COMPARISON}/{name}"] = file.getvalue()

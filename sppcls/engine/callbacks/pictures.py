@@ -11,6 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -113,7 +114,7 @@ def curves_figure(rows: list[dict[str, str]], module: ClassificationModule) -> F
         )
     axes.axhline(guessing_error(module), color="0.5", linewidth=1, linestyle=":", label="guessing")
     axes.set(xlabel="epoch", ylabel="top-1 error, %", title="Top-1 error by epoch, centre view")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.92")
     axes.legend(frameon=False)
     return figure

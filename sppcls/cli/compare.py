@@ -39,7 +39,7 @@ def run(words: list[str]) -> int:
     if args.format != "text":
         print(visible("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables)))
     else:
-        for found in conclusions(comparison, [finding for finding in headline if finding.top == 1]):
+        for found in conclusions([finding for finding in headline if finding.top == 1]):
             print(visible(f"{found.question} {found.answer.upper()}\n  {found.detail}\n  {found.outlook}\n"))
         print(visible(content.introduction(comparison)))
         print(visible(f"\n{tables[0].text()}"))

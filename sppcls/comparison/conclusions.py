@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 from sppcls.comparison.findings import Finding, Verdict, contrasts, signed
-from sppcls.comparison.groups import Comparison
 from sppcls.comparison.statistics import LEVEL, images_needed, seeds_needed, smallest_shown
 
 _POINTS = 1.0  # the difference that the outlook asks about
+_MOST = 8  # findings about one config group that are all shown
+_NOT_SHOWN = "Not shown"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Conclusion:
         answer: a few words: "Yes", "Not shown", ...
         detail: the answer's grounds, in a sentence.
         outlook: what these runs could have shown, and what it would take to show a point; may be empty.
-        findings: one for each pair, and the pooled one of each contrast.
+        findings: what a reader wants to see of it: every pair and pooled line, or of many those that decide.
     """
 
     question: str
@@ -29,80 +31,102 @@ class Conclusion:
     outlook: str
     findings: list[Finding]
 
+    @property
+    def shown(self) -> bool:
+        """Whether anything is claimed."""
+        return self.answer != _NOT_SHOWN
+
     def __str__(self) -> str:
         """All of it in one paragraph."""
         return " ".join(filter(None, (self.question, f"{self.answer.upper()}: {self.detail}", self.outlook)))
 
 
-def conclusions(comparison: Comparison, found: list[Finding]) -> list[Conclusion]:
+def conclusions(found: list[Finding]) -> list[Conclusion]:
     """One for each config group that pairs differ in, in their order.
 
     Args:
-        comparison: from :func:`sppcls.compare`.
-        found: its findings under one measure and one error.
+        found: from :func:`~sppcls.comparison.findings.findings`, under one measure and one error.
     """
     result = []
-    for factor in dict.fromkeys(pair.factor for pair in comparison.pairs):
+    for factor in dict.fromkeys(finding.factor for finding in found):
         of_factor = [finding for finding in found if finding.factor == factor]
-        if not of_factor:
-            continue
-        single = len(contrasts([pair for f in of_factor for pair in f.pairs])) == 1
-        result.append((_one_change if single else _several)(comparison, factor, of_factor))
+        # Of each change the pooled line, or the only pair.
+        changes = contrasts([pair for f in of_factor if len(f.pairs) == 1 for pair in f.pairs])
+        deciding = [
+            max((f for f in of_factor if pairs[0] in f.pairs), key=lambda f: len(f.pairs))
+            for pairs in changes
+        ]
+        more = [f for f in deciding if _one_to_several(f)]
+        if more:
+            result.append(
+                _changes("Are several training sizes better than one?", "they are", more, of_factor)
+            )
+        elif len(deciding) == 1:
+            first, second = deciding[0].names
+            result.append(_changes(f"Is {second} better than {first}?", "it is", deciding, of_factor))
+        else:
+            result.append(_best(factor, deciding, of_factor))
     return result
 
 
-def _one_change(comparison: Comparison, factor: str, found: list[Finding]) -> Conclusion:
-    """Two levels of a factor, compared once or in several contexts; the pooled line, if there is one, decides."""
-    deciding = found[-1]
-    first, second = deciding.names
-    question = f"Is {second} better than {first}?"
-    pair = deciding.pairs[0]
-    if factor == "sizes" and _sizes(pair.first.values) == 1 < _sizes(pair.second.values):
-        question = "Are several training sizes better than one?"
-    answer = {
-        Verdict.SHOWN: "Yes"
-        if deciding.seeds.mean < 0
-        else "No, they are worse"
-        if "several" in question
-        else "No, it is worse",
-        Verdict.NOT_SHOWN: "Not shown",
-        Verdict.NETWORKS: "Only these two networks differ",
-    }[deciding.verdict]
-    lines = [f"{f.context if len(found) > 1 else ''} {_interval(f)}".strip() for f in found]
-    counts = sorted({len(f.seeds.by_seed) for f in found})
+def _one_to_several(finding: Finding) -> bool:
+    first, second = (
+        group.values.get("sizes.sizes") for group in (finding.pairs[0].first, finding.pairs[0].second)
+    )
+    return isinstance(first, list) and isinstance(second, list) and len(first) == 1 < len(second)
+
+
+def _changes(question: str, they_are: str, deciding: list[Finding], found: list[Finding]) -> Conclusion:
+    """A yes or no about changes in one direction: each of ``deciding`` is one of them."""
+    shown = [finding for finding in deciding if finding.verdict == Verdict.SHOWN]
+    better = [finding for finding in shown if finding.seeds.mean < 0]
+    if any(finding.verdict == Verdict.NETWORKS for finding in deciding):
+        answer = "Only these two networks differ"
+    elif not shown:
+        answer = _NOT_SHOWN
+    elif len(better) == len(deciding):
+        answer = "Yes"
+    elif better:
+        answer = "Some are" if len(better) == len(shown) else "Some are, some are worse"
+    else:
+        answer = f"No, {they_are} worse"
+    lines = found if len(found) <= _MOST else deciding
+    one = len(deciding) == 1
+    parts = [
+        f"{(f.context if len(lines) > 1 else '') if one else f.label} {_interval(f)}".strip() for f in lines
+    ]
+    counts = sorted({len(f.seeds.by_seed) for f in lines})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    first, second = deciding[0].names
+    minus = f"{second} minus {first}, " if one else ""
     detail = (
-        f"{', '.join(lines)} percentage points of top-{deciding.top} error ({second} minus {first}, 95 % interval), "
+        f"{', '.join(parts)} percentage points of top-{deciding[0].top} error ({minus}95 % interval), "
         f"{seeds} seed{'s' * (counts[-1] > 1)} each."
     )
-    return Conclusion(question, answer, detail, outlook(deciding), found)
+    return Conclusion(question, answer, detail, outlook(deciding), lines)
 
 
-def _several(comparison: Comparison, factor: str, found: list[Finding]) -> Conclusion:
-    """Many levels of a factor: which has the lowest error, and which of the others are shown to be worse."""
+def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclusion:
+    """Many levels of a factor: which has the lowest error, and which others are shown to be higher."""
     words = {"sizes": "training sizes are", "pyramid": "pyramid is"}.get(factor, f"{factor} is")
     measure, top = found[0].measure, found[0].top
-    errors = {g.label: list(g.errors(measure, top).values()) for g in comparison.groups}
-    means = {label: sum(values) / len(values) for label, values in errors.items() if values}
-    best = min(means, key=lambda label: means[label])
-    shown = [f for f in found if f.verdict == Verdict.SHOWN]
-    of_best = {
-        f.names[f.names[0] == best]: f in shown for f in found if len(f.pairs) == 1 and best in f.names
-    }
+    means: dict[str, float] = {}
+    for f in deciding:
+        for name, end in zip(f.names, ("first", "second"), strict=True):
+            means[name] = fmean(
+                e for pair in f.pairs for e in getattr(pair, end).errors(measure, top).values()
+            )
+    best = min(means, key=lambda name: means[name])
+    shown = [f for f in deciding if f.verdict == Verdict.SHOWN]
+    of_best = {f.names[f.names[0] == best]: f in shown for f in deciding if best in f.names}
     higher, open_ = ([name for name, known in of_best.items() if known is which] for which in (True, False))
-    answer = "Not shown" if not higher else f"{best}, better than {'some' if open_ else 'all'} others"
+    answer = f"{best}, better than {'some' if open_ else 'all'} others" if higher else _NOT_SHOWN
     detail = f"{best} has the lowest mean error, {means[best]:.2f} %"
     detail += f"; shown to be higher: {', '.join(higher)}" if higher else ""
     detail += f"; not shown: {', '.join(open_)}" if open_ else ""
-    detail += f" ({len(shown)} of {len(found)} differences shown)."
-    known = [f for f in found if f.seeds.std]
-    widest = max(known, key=lambda f: f.seeds.std or 0, default=found[0])
-    return Conclusion(f"Which {words} best?", answer, detail, outlook(widest), found)
-
-
-def _sizes(values: dict[str, object]) -> int:
-    sizes = values.get("sizes.sizes")
-    return len(sizes) if isinstance(sizes, list) else 0
+    detail += f" ({len(shown)} of {len(deciding)} differences shown)."
+    lines = found if len(found) <= _MOST else deciding
+    return Conclusion(f"Which {words} best?", answer, detail, outlook(deciding), lines)
 
 
 def _interval(finding: Finding) -> str:
@@ -115,8 +139,12 @@ def _interval(finding: Finding) -> str:
     )
 
 
-def outlook(finding: Finding) -> str:
-    """What the runs behind a finding could show, and what a point would take; empty where no spread is known."""
+def outlook(found: list[Finding]) -> str:
+    """What the runs behind findings could show, and what a point would take; empty where no spread is known.
+
+    Of several findings it is that of the largest spread.
+    """
+    finding = max(found, key=lambda f: f.seeds.std or 0)
     seeds = finding.seeds
     count, level = len(seeds.by_seed), LEVEL / finding.among
     if not seeds.std or seeds.low is None:

@@ -71,9 +71,11 @@ class Finding:
 
     @property
     def context(self) -> str:
-        """What was the same on both sides, in a word: ``l6321``, or ``pooled over l6321, l1``."""
+        """What was the same on both sides, in a word: ``l6321``, ``pooled over l6321, l1`` or ``pooled over all 5``."""
         contexts = [pair.context for pair in self.pairs]
-        return contexts[0] if len(contexts) == 1 else f"pooled over {', '.join(contexts)}"
+        if len(contexts) == 1:
+            return contexts[0]
+        return f"pooled over {', '.join(contexts) if len(contexts) < 3 else f'all {len(contexts)}'}"
 
     @property
     def label(self) -> str:
@@ -168,7 +170,7 @@ def contrasts(pairs: Sequence[Pair]) -> list[list[Pair]]:
     for pair in pairs:
         change = [[group.values[key] for key in pair.keys] for group in (pair.first, pair.second)]
         found.setdefault(repr((pair.keys, change)), []).append(pair)
-    return sorted(found.values(), key=lambda members: pairs.index(members[0]))
+    return list(found.values())
 
 
 def correct(found: list[Finding]) -> list[Finding]:

@@ -58,7 +58,7 @@ class Group:
         return {seed: error for seed, error in found.items() if error == error}
 
 
-@dataclass
+@dataclass(eq=False)
 class Pair:
     """Two groups that differ in one thing, ``second`` judged against ``first``.
 

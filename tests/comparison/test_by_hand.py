@@ -126,7 +126,7 @@ def test_files_of_predictions_are_subtracted_and_counted_alike(
 
 
 def test_the_question_of_the_sizes_comes_first_with_its_answer(comparison: Comparison) -> None:
-    sizes, pyramid = conclusions(comparison, findings(comparison))
+    sizes, pyramid = conclusions(findings(comparison))
     assert (sizes.question, sizes.answer) == ("Are several training sizes better than one?", "Not shown")
     assert (pyramid.question, pyramid.answer) == ("Is l321 better than l1?", "Not shown")
     table = conclusion_table(sizes)
@@ -147,7 +147,7 @@ def test_what_is_shown_is_a_yes_or_a_no(tmp_path: Path, change: int, answer: str
         several = {"sizes__kind": "alternate", "sizes__sizes": [96, 72]}
         write_run(tmp_path / f"two{seed}", seed=seed, error=error + change + 0.1 * seed, **several)
     comparison = compare([tmp_path])
-    (found,) = conclusions(comparison, findings(comparison))
+    (found,) = conclusions(findings(comparison))
     assert (found.question, found.answer) == ("Are several training sizes better than one?", answer)
 
 
@@ -162,7 +162,7 @@ def test_many_levels_name_the_best_and_what_it_is_shown_to_beat(tmp_path: Path) 
                 tmp_path / f"{len(levels)}{levels[0]}{seed}", seed=seed, error=error, pyramid__levels=levels
             )
     comparison = compare([tmp_path])
-    (found,) = conclusions(comparison, findings(comparison))
+    (found,) = conclusions(findings(comparison))
     assert (found.question, found.answer) == ("Which pyramid is best?", "l21, better than some others")
     assert "l21 has the lowest mean error, 31.00 %; shown to be higher: l1; not shown: l31" in found.detail
 

@@ -48,7 +48,7 @@ def test_trained_runs_are_compared(trained: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("form", "start"), [("markdown", "| group |"), ("csv", "group,seeds"), ("latex", "% Groups")]
+    ("form", "start"), [("markdown", "| group |"), ("csv", "group,seed numbers"), ("latex", "% Groups")]
 )
 def test_tables_in_other_formats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, start: str

@@ -71,7 +71,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 def test_the_groups_table_has_what_a_reader_asks_for(comparison: Comparison) -> None:
     table = groups_table(comparison)
     assert table.header == [
-        "group", "seeds", "top-1 error %, center 96", "top-5 error %, center 96", "epochs", "images seen",
+        "group", "seed numbers", "top-1 error %, center 96", "top-5 error %, center 96", "epochs", "images seen",
         "gigapixels seen", "training minutes", "images/s", "million parameters",
     ]  # fmt: skip
     row = next(row for row in table.rows if row[0] == "coarse_1")

@@ -13,7 +13,7 @@ from sppcls.comparison.findings import Finding, correct, findings, informative_t
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report.tables import Cell, Spread, Table
 from sppcls.comparison.runs import Run
-from sppcls.comparison.statistics import interval_half_width, mean_and_std
+from sppcls.comparison.statistics import LEVEL, interval_half_width, mean_and_std
 
 VERDICT_RULE = (
     "A difference is shown if the 95 % interval over seeds excludes 0 after correction for the number of pairs, and the "
@@ -59,7 +59,7 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
     """
     measures = comparison.measures if every_measure else _shown(comparison)
     tops = (1, 5) if informative_top5(comparison) else (1,)
-    header = ["group", "seeds"]
+    header = ["group", "seed numbers"]
     header += [f"top-{top} error %, {measure}" for measure in measures for top in tops]
     header += [name for name, _, _ in _COSTS]
     rows: list[list[Cell]] = []
@@ -172,7 +172,11 @@ def conclusion_table(conclusion: Conclusion) -> Table:
             row.append(f"{fmean(e for g in groups for e in g.errors(measure, top).values()):.2f}")
         low, high = f.seeds.low, f.seeds.high
         row += [signed(f.seeds.mean), None if low is None or high is None else span(low, high)]
-        row += [str(len(f.seeds.by_seed)), str(f.verdict)]
+        several = f.p is not None and f.p <= LEVEL < (f.corrected or 0)
+        row += [
+            str(len(f.seeds.by_seed)),
+            f"{f.verdict}{f' (one of {f.among} comparisons)' if several else ''}",
+        ]
         row += [_ratio(seconds, firsts, key) for key in ("pixels_seen", "train_seconds")]
         rows.append(row)
     return Table(conclusion.question, header, rows).used()

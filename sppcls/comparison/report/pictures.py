@@ -67,8 +67,8 @@ def differences(found: Sequence[Finding]) -> Figure | None:
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(found)), [finding.label for finding in found], parse_math=False)
     axes.set_ylim(len(found) - 0.4, -0.6)
+    figure.suptitle(f"Differences in {found[0].measure.in_words(found[0].top)}", fontsize="large")
     axes.set(
-        title=f"Differences in {found[0].measure.in_words(found[0].top)}",
         xlabel="percentage points\nleft of 0: the first named has fewer errors",
     )
     _clean(axes, "x")
@@ -99,7 +99,8 @@ def by_group(comparison: Comparison) -> Figure:
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.25 * (high - low))
     axes.margins(y=0.15)
-    axes.set(title=f"After the last epoch: {comparison.main.in_words()}", xlabel="%")
+    figure.suptitle(f"After the last epoch: {comparison.main.in_words()}", fontsize="large")
+    axes.set_xlabel("%")
     _clean(axes, "x")
     return figure
 

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from sppcls._util.console import printable
 from sppcls._util.files import replacing
 from sppcls.comparison.conclusions import Conclusion, conclusions
-from sppcls.comparison.findings import Verdict
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
 from sppcls.comparison.report.pictures import pictures
@@ -34,7 +33,7 @@ class _Content:
     def __init__(self, comparison: Comparison) -> None:
         self.headline = content.headline(comparison)
         self.main = [finding for finding in self.headline if finding.top == 1]
-        self.conclusions = conclusions(comparison, self.main)
+        self.conclusions = conclusions(self.main)
         self.on_test = content.on_test(comparison)
         self.elsewhere = content.elsewhere(comparison)
         self.groups = content.groups_table(comparison)
@@ -99,7 +98,10 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"--out {folder}: cannot be made ({error.strerror})") from None
     found = _Content(comparison)
     images = {
-        name: (caption, _png(figure)) for name, (caption, figure) in pictures(comparison, found.main).items()
+        name: (caption, _png(figure))
+        for name, (caption, figure) in pictures(
+            comparison, [f for c in found.conclusions for f in c.findings]
+        ).items()
     }
     files: dict[str, bytes] = {f"{name}.png": image for name, (_, image) in images.items()}
     texts = {
@@ -144,7 +146,7 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = ("group", "seeds", "top-1", "gigapixels", "training minutes", "million parameters")
+_SHORT = ("group", "seed numbers", "top-1", "gigapixels", "training minutes", "million parameters")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }
@@ -200,13 +202,11 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
     if found.main:
         body.append(_folded("Each pair in words", _list([str(finding) for finding in found.main])))
     for table in found.tables:
-        words = table in (found.refused, found.runs)
-        body.append(
-            _folded(
-                table.title,
-                _html_table(table, "words" if words else "wide" if table in found.differences else ""),
-            )
+        kind = (
+            "words" if table in (found.refused, found.runs) else "wide" if table in found.differences else ""
         )
+        title = "Groups, every figure" if table is found.groups else table.title
+        body.append(_folded(title, _html_table(table, kind)))
     body.append(_folded("How to read this", _list(content.reading_notes(comparison))))
     if comparison.problems:
         body += ["<h2>Left out, or only in part</h2>", _list(comparison.problems, "problems")]
@@ -218,7 +218,7 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
 
 def _conclusion(found: Conclusion) -> str:
     """Question and answer, and a row for each pair behind it."""
-    shown = " shown" if any(finding.verdict == Verdict.SHOWN for finding in found.findings) else ""
+    shown = " shown" if found.shown else ""
     return (
         f'<div class="conclusion"><h1>{html.escape(found.question)} '
         f'<span class="answer{shown}">{html.escape(found.answer)}</span></h1>'

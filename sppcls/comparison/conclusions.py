@@ -148,7 +148,11 @@ def outlook(found: list[Finding]) -> str:
     seeds = finding.seeds
     count, level = len(seeds.by_seed), LEVEL / finding.among
     if not seeds.std or seeds.low is None:
-        return "One seed shows nothing about another training." if count == 1 else ""
+        if count == 1:
+            return "One seed shows nothing about another training."
+        return (
+            f"The difference is the same for each of the {count} seeds, so there is no spread to judge it by."
+        )
     smallest = smallest_shown(seeds.std, count, level)
     only = (
         f"only true differences above about {_rough(smallest)} points are"

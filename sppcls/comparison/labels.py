@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sppcls.runs.names import pyramid_word
+
 _SIZES = {"single": "single", "alternate": "multi", "random_epoch": "random", "random_batch": "randombatch"}
 ABSENT = "(absent)"
 
@@ -51,11 +53,7 @@ def sweep_label(values: Mapping[str, str]) -> str:
 def _pyramid(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     if list(keys) != ["pyramid.levels"]:
         return None
-    levels = group["pyramid.levels"]
-    if levels is None:
-        return "none"
-    sides = [_side(level) for level in levels]
-    return "l" + ("" if all(len(side) == 1 for side in sides) else "_").join(sides)
+    return pyramid_word(group["pyramid.levels"])
 
 
 def _sizes(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sppcls._util.console import one_line, table
+from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
@@ -17,8 +18,7 @@ from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
 from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
-from sppcls.runs.folder import pyramid_label
-from sppcls.runs.names import BEST, LAST
+from sppcls.runs.names import BEST, LAST, pyramid_word
 
 
 def start_table(
@@ -184,6 +184,8 @@ def closing_lines(
             lines.append(f"  ... all of them: {everything}")
     lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
     lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
+    address = time_series(["val/top1_error", "train/top1_error", "val_by_images/top1_error"])
+    lines.append(f"and open    http://localhost:6006/{address}")
     return "\n".join(lines)
 
 
@@ -259,12 +261,10 @@ def hyperparameters(
     config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
 ) -> dict[str, Any]:
     """The HParams row: what people vary, as numbers and short text."""
-    levels = config.pyramid.levels
     return {
         "data": config.data.name,
         "sizes": schedule.label,
-        "levels": pyramid_label(config),
-        "bins": Pyramid(levels).bins if levels else 0,
+        "pyramid": pyramid_word(config.pyramid.levels),
         "bin_rule": config.pyramid.bin_rule,
         "pool": config.pyramid.mode,
         "backbone": _backbone_label(config),

@@ -185,7 +185,9 @@ def test_terminal_and_page_begin_with_the_answer(
 def test_dots_and_intervals_are_drawn_where_they_are(comparison: Comparison) -> None:
     found = findings(comparison)
     axes = differences(found).axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == [finding.label for finding in found]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        f.label.replace(", ", "\n", 1) for f in found
+    ]
     for place, finding in enumerate(found):
         at = [
             line for line in axes.lines if list(line.get_ydata())[:1] == [place] and line.get_xdata()[0] != 0

@@ -165,6 +165,7 @@ def conclusion_table(conclusion: Conclusion) -> Table:
     header = ["A - B", f"top-{top} error of A, %", f"top-{top} error of B, %", "A - B, points", "95 % interval", "seeds", "verdict",
               "pixels, A to B", "time, A to B"]  # fmt: skip
     rows: list[list[Cell]] = []
+    counts = {len(f.seeds.by_seed) for f in conclusion.findings}
     for f in conclusion.findings:
         firsts, seconds = ([getattr(pair, end) for pair in f.pairs] for end in ("first", "second"))
         row: list[Cell] = [f.label]
@@ -172,11 +173,9 @@ def conclusion_table(conclusion: Conclusion) -> Table:
             row.append(f"{fmean(e for g in groups for e in g.errors(measure, top).values()):.2f}")
         low, high = f.seeds.low, f.seeds.high
         row += [signed(f.seeds.mean), None if low is None or high is None else span(low, high)]
+        row.append(str(len(f.seeds.by_seed)) if len(counts) > 1 else None)
         several = f.p is not None and f.p <= LEVEL < (f.corrected or 0)
-        row += [
-            str(len(f.seeds.by_seed)),
-            f"{f.verdict}{f' (one of {f.among} comparisons)' if several else ''}",
-        ]
+        row.append(f"{f.verdict}{f' (one of {f.among} comparisons)' if several else ''}")
         row += [_ratio(seconds, firsts, key) for key in ("pixels_seen", "train_seconds")]
         rows.append(row)
     return Table(conclusion.question, header, rows).used()

@@ -54,7 +54,7 @@ def differences(found: Sequence[Finding]) -> Figure | None:
     """A dot and its interval for every finding, the zero line marked; None without findings."""
     if not found:
         return None
-    figure = Figure(figsize=(7.5, 1.2 + 0.36 * len(found)), layout="constrained")
+    figure = Figure(figsize=(6.5, 1.2 + 0.42 * len(found)), layout="constrained")
     axes = figure.subplots()
     for place, finding in enumerate(found):
         colour = _NOT_SHOWN if finding.verdict == Verdict.NOT_SHOWN else _SHOWN
@@ -65,7 +65,7 @@ def differences(found: Sequence[Finding]) -> Figure | None:
         axes.plot(values, [place] * len(values), "o", ms=3.5, color="white", markeredgecolor=colour)
         axes.plot([seeds.mean], [place], "D" if pooled else "o", ms=9 if pooled else 7, color=colour)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(found)), [finding.label for finding in found], parse_math=False)
+    axes.set_yticks(range(len(found)), [f.label.replace(", ", "\n", 1) for f in found], parse_math=False)
     axes.set_ylim(len(found) - 0.4, -0.6)
     figure.suptitle(f"Differences in {found[0].measure.in_words(found[0].top)}", fontsize="large")
     axes.set(

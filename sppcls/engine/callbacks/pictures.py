@@ -27,8 +27,9 @@ from sppcls.engine.mistakes import Mistake
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.summary import guessing_error
 from sppcls.errors import ImageError
+from sppcls.evaluation.class_errors import read_class_errors
 from sppcls.runs.metrics import read_metrics
-from sppcls.runs.names import PICTURES
+from sppcls.runs.names import PICTURES, PREDICTIONS
 
 SAMPLES = 16
 
@@ -58,7 +59,7 @@ class Pictures(Callback):
                 batch.image[:SAMPLES], size, data.mean, data.std, lighting=batch.lighting[:SAMPLES]
             )
             shown = (x * std + mean).clamp(0, 1)
-            writer.add_image(f"inputs/{size_label(size)}", make_grid(shown, nrow=8), 0)
+            writer.add_image(f"train_inputs/{size_label(size)}", make_grid(shown, nrow=8), 0)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -84,6 +85,15 @@ class Pictures(Callback):
         for name, figure in figures.items():
             save_picture(self.folder, name, figure)
             writer_of(trainer).add_figure(f"val/{name}", figure, trainer.current_epoch - 1)
+        size = size_label(pl_module.val_sizes[0])
+        classes = read_class_errors(self.folder / PREDICTIONS / f"val_{size}.npz")
+        rows = [
+            f"| {e.name} | {e.images} | {e.error:.2f} | {e.predicted} | {e.confused_with} |" for e in classes
+        ]
+        head = f"| class | images | top-1 error at {size}, % | predicted | most often taken for |\n|---|---|---|---|---|\n"
+        writer_of(trainer).add_text(
+            "val/classes", printable(head + "\n".join(rows)), trainer.current_epoch - 1
+        )
         writer_of(trainer).flush()
 
 

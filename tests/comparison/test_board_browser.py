@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
+from pages import BROWSER, board_of
 from written_runs import write_run
 
 from sppcls.comparison import compare
 from sppcls.comparison.report.write import write_report
 
 api = pytest.importorskip("playwright.sync_api")
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 
-ROOT = Path(__file__).resolve().parents[2]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-]
 RUNS = [
     "mean/multi_96_72", "mean/single_96",
     "seed0/multi_96_72", "seed0/single_96", "seed1/multi_96_72", "seed1/single_96",
@@ -41,32 +28,8 @@ ANSWER = "Are several training sizes better than one? NOT SHOWN"
 
 @pytest.fixture(scope="module")
 def addresses(trained: Path) -> Iterator[dict[str, str]]:
-    """Address of each page, as the command prints it, while it runs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sppcls.cli.main", "board", str(trained)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    found = {}
-    for line in process.stdout:
-        page, _, address = line.strip().partition("  ")
-        if "http://" in address:
-            found[page] = address.strip()
-        if "Ctrl-C ends it" in line:
-            break
-    yield found
-    process.terminate()
-    process.communicate(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[api.Browser]:
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield started
-        started.close()
+    with board_of(trained) as found:
+        yield found
 
 
 @pytest.fixture

@@ -139,7 +139,8 @@ class EpochReport(Callback):
             epoch + 1 == module.config.trainer.max_epochs
         ):  # the first columns of HParams, which go by the alphabet
             for name, figures in module.val_results.items():
-                writer.add_scalar(f"final/top1_error_{name}", figures["top1_error"], epoch)
+                size = _prefix(module, name).removeprefix("val")
+                writer.add_scalar(f"final/top1_error{size}", figures["top1_error"], epoch)
         writer.flush()
 
 

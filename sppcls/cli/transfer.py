@@ -61,7 +61,7 @@ def _parser() -> Parser:
     parser = Parser(
         "transfer",
         "Judge the features of a network's layers on other images: l2-normalised, a linear SVM on each layer.\n"
-        "Prints accuracy in per cent, over all images and as the mean of the classes, or mean average precision;\n"
+        "Prints the top-1 error in per cent, over all images and as the mean of the classes, or mean average precision;\n"
         "mean ± standard deviation if there are several splits. Needs sppcls[transfer].",
     )
     add_checkpoint(parser)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def start_table(
             f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
         ),
         ("classes", _shorten(splits.train.classes)),
+        ("guessing", _guessing(splits.val)),
         (
             "sizes",
             f"{schedule.label} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
@@ -339,6 +341,12 @@ def _ignored(splits: Splits) -> str:
     """How many files beside the images are none, where there are files."""
     count = sum(getattr(source, "ignored", 0) for source in splits[:3])
     return f"; {count} other files ignored" if count else ""
+
+
+def _guessing(val: Source) -> str:
+    """The error of whoever always says the most frequent class."""
+    most = max(Counter(val.targets).values(), default=0)
+    return f"top-1 error {100 * (1 - most / max(1, len(val))):.1f} %, the most frequent validation class"
 
 
 def _shorten(classes: list[str], most: int = 8) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from sppcls import compose
 from sppcls.cli.main import main
+from sppcls.cli.train_help import train_help
 from sppcls.config.compose import conf_dir, group_choices
 from sppcls.config.schema import as_dict
 from sppcls.engine.plan import plan
@@ -32,8 +33,22 @@ def sppcls(*words: str, cwd: Path, path: Path = ROOT) -> subprocess.CompletedPro
     )
 
 
-def test_help_lists_every_group_choice_and_key(tmp_path: Path) -> None:
-    done = sppcls("train", "--help", cwd=tmp_path)
+def test_help_begins_with_what_is_used_most_and_fits_two_screens() -> None:
+    text = train_help()
+    keys, groups = text.index("the keys used most"), text.index("groups (the default")
+    assert text[keys:groups].count("=") >= 10
+    assert "    optimizer.lr=" in text[keys:groups]
+    assert len(text.splitlines()) < 130
+    for group, choices in group_choices().items():
+        for choice in choices if group != "experiment" else []:
+            (line,) = re.findall(
+                rf"^    {re.escape(choice)}\*? +(.+)$", text[text.index(f"\n  {group}=") :], re.M
+            )[:1]
+            assert re.match(r"\S.{2}", line), f"{group}={choice} has a line of meaning"
+
+
+def test_help_all_lists_every_group_choice_and_key(tmp_path: Path) -> None:
+    done = sppcls("train", "--help", "all", cwd=tmp_path)
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 120
     for group, choices in group_choices().items():

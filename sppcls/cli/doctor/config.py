@@ -40,7 +40,7 @@ def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Diagnosi
     try:
         config = compose(words, config_dir)
     except SppclsError as error:
-        yield Diagnosis("problem", "config", str(error), "python train.py --help has every key")
+        yield Diagnosis("problem", "config", str(error), "python train.py --help all has every key")
         return
     yield runs_folder(config.runs_dir)
     yield from _loaders(config)

@@ -6,12 +6,13 @@ import argparse
 import math
 import sys
 
-from sppcls._util.files import check_local, check_new_file
+from sppcls._util.files import check_new_file
 from sppcls.cli.common import (
     Parser,
     add_checkpoint,
     add_device,
     check_checkpoint,
+    check_there,
     load,
     not_negative,
     positive,
@@ -23,7 +24,7 @@ def run(words: list[str]) -> int:
     """Measure features; 1 if an image could not be read and is left out."""
     args = _parser().parse_args(words)
     check_checkpoint(args.checkpoint)
-    check_local(args.data, "sppcls reads folders of images")
+    check_there(args.data, "sppcls reads folders of images")
     from sppcls.inference.layers import repeated_levels
     from sppcls.inference.transfer.tasks import svm_module
     from sppcls.inference.transfer.transfer import transfer

@@ -174,3 +174,34 @@ def test_help_and_wrong_words_are_answered_without_loading_torch(words: list[str
     )
     assert done.returncode == (0 if words == ["--help"] else 1)
     assert done.stderr.splitlines()[-1] == "False", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["predict", "nothing.ckpt", "photo.jpg"], "nothing.ckpt: no such checkpoint"),
+        (["evaluate", "runs"], "runs: a folder; name a checkpoint file"),
+        (["predict", "some.ckpt", "nothing.jpg"], "nothing.jpg: no such file or folder"),
+        (["features", "some.ckpt", "nowhere", "--out", "x.npz"], "nowhere: no such file or folder"),
+        (["transfer", "some.ckpt", "--data", "nowhere"], "nowhere: no such file or folder"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_before_torch_is_loaded(
+    tmp_path: Path, words: list[str], line: str
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "some.ckpt").touch()
+    program = (
+        "import sys; from sppcls.cli.main import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert line in done.stderr
+    assert done.stdout == "False\n"

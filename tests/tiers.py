@@ -24,6 +24,7 @@ DEFAULTS = {
     "evaluation/test_evaluate.py": "run",
     "hostile": "run",
     "inference/test_export.py": "run",
+    "inference/test_export_docs.py": "run",
     "long": "long",
     "sweeps": "run",
     "sweeps/search": "unit",

@@ -475,7 +475,10 @@ def test_the_command(
     assert main(words) == 1
     assert "exists already; name another file, or add --overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--shorter-side", "60"]) == 0
-    assert capsys.readouterr().out.startswith(f"{photo.name}: ")
+    out = capsys.readouterr().out
+    assert out.startswith(f"{photo.name}: ")
+    said = "right" if out.splitlines()[1].startswith("discs ") else "wrong"
+    assert f"The answer is {said}: the photo lies in the folder of discs." in out
     (tmp_path / "set" / "discs" / "broken.jpg").unlink()
     assert main(["explain", checkpoint, "--set", "set", "--workers", "0"]) == 0
     assert "Picture" not in capsys.readouterr().out

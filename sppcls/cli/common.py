@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local
-from sppcls.errors import CheckpointError, ConfigError
+from sppcls.errors import CheckpointError, ConfigError, DataError
 from sppcls.registry import allow_plugins
 from sppcls.runs.names import BEST, LAST
 
@@ -114,6 +114,20 @@ def check_checkpoint(checkpoint: str) -> None:
     for ends, what in _NO_CHECKPOINT.items():
         if path.suffix.lower() in ends:
             raise CheckpointError(f"{checkpoint}: {what}; CKPT comes first: best.ckpt or last.ckpt of a run")
+    if not os.path.exists(path):
+        raise CheckpointError(f"{checkpoint}: no such checkpoint")
+
+
+def check_there(place: str, wants: str) -> None:
+    """Refuse a path that leads nowhere, or is an address, before anything that takes seconds is loaded.
+
+    Raises:
+        ConfigError: an address; ``wants`` says what is taken.
+        DataError: there is nothing.
+    """
+    check_local(place, wants)
+    if not os.path.exists(place):
+        raise DataError(f"{place}: no such file or folder")
 
 
 def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> SPPClassifier:

@@ -11,8 +11,16 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from sppcls._util.console import one_line
-from sppcls._util.files import check_local, check_new_file
-from sppcls.cli.common import Parser, add_checkpoint, add_device, check_checkpoint, load, positive
+from sppcls._util.files import check_new_file
+from sppcls.cli.common import (
+    Parser,
+    add_checkpoint,
+    add_device,
+    check_checkpoint,
+    check_there,
+    load,
+    positive,
+)
 from sppcls.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,7 +74,7 @@ def run(words: list[str]) -> int:
 
     check_checkpoint(args.checkpoint)
     for place in args.places:
-        check_local(place, "sppcls predicts image files")
+        check_there(place, "sppcls predicts image files")
     from sppcls.data import image_files
     from sppcls.inference.predict import predict_files
     from sppcls.inference.predict_text import as_csv, as_json, as_table

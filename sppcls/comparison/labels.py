@@ -1,32 +1,42 @@
-"""Short names for what was varied, in the words of run folders: ``single_224``, ``l6_3_2_1``, ``lr=0.1``."""
+"""Short names for what was varied, in the words that are typed: ``single_224``, ``l6321``, ``lr=0.1``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sppcls.runs.names import pyramid_word
+
 _SIZES = {"single": "single", "alternate": "multi", "random_epoch": "random", "random_batch": "randombatch"}
 ABSENT = "(absent)"
 
 
-def group_labels(values: Sequence[Mapping[str, Any]], factors: Mapping[str, Sequence[str]]) -> list[str]:
-    """A name for each group, different for all.
+def level_labels(
+    values: Sequence[Mapping[str, Any]],
+    factors: Mapping[str, Sequence[str]],
+    swept: Sequence[Mapping[str, str]],
+) -> list[dict[str, str]]:
+    """What each group is in each factor, such as ``{"sizes": "single_224", "pyramid": "l6321"}``.
 
     Args:
         values: of each group, by config key.
         factors: keys that differ, by the config group they belong to.
+        swept: words that a sweep gave for each group, by config group or key; empty outside a sweep.
     """
-    parts = []
+    parts: dict[str, list[str]] = {}
     for factor, keys in factors.items():
         distinct = {repr([group[key] for key in keys]) for group in values}
-        for short in (_pyramid, _sizes, _name):
-            names = [short(group, keys) for group in values]
+        typed = [words.get(factor) for words in swept]
+        for names in (
+            typed,
+            *([short(group, keys) for group in values] for short in (_pyramid, _sizes, _name)),
+        ):
             if None not in names and len(set(names)) == len(distinct):
                 break
         else:
             names = [_assignments(group, keys, factor) for group in values]
-        parts.append(names)
-    return ["-".join(str(part) for part in column) for column in zip(*parts, strict=True)]
+        parts[factor] = [str(name) for name in names]
+    return [{factor: names[i] for factor, names in parts.items()} for i in range(len(values))]
 
 
 def sweep_label(values: Mapping[str, str]) -> str:
@@ -43,8 +53,7 @@ def sweep_label(values: Mapping[str, str]) -> str:
 def _pyramid(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     if list(keys) != ["pyramid.levels"]:
         return None
-    levels = group["pyramid.levels"]
-    return "nospp" if levels is None else "l" + "_".join(map(_side, levels))
+    return pyramid_word(group["pyramid.levels"])
 
 
 def _sizes(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:

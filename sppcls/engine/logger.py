@@ -23,11 +23,6 @@ def writer_of(trainer: pl.Trainer) -> SummaryWriter:
     return cast(SummaryWriter, _NoWriter()) if own is None else own.experiment
 
 
-def has_writer(trainer: pl.Trainer) -> bool:
-    """Whether :func:`writer_of` writes anything."""
-    return any(isinstance(logger, RunLogger) for logger in trainer.loggers)
-
-
 class _NoWriter:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None

@@ -62,6 +62,7 @@ from sppcls.engine.summary import (
 )
 from sppcls.engine.user_errors import as_user_error, hidden_error, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
+from sppcls.evaluation.class_errors import ClassError, class_mean, read_class_errors, write_class_errors
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
 from sppcls.runs.folder import (
@@ -72,7 +73,7 @@ from sppcls.runs.folder import (
     lock_folder,
     write_result,
 )
-from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
+from sppcls.runs.names import BEST, CLASSES, CONFIG, LAST, PREDICTIONS, PREVIOUS
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
@@ -289,13 +290,19 @@ class _Run:
             if isinstance(callback, FinalTest) and callback.figures:
                 result["test"] = callback.figures
         if first:
+            classes = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
             if module.started or lacks_result(folder, trainer.current_epoch):
-                write_result(folder, self._summary(module, result, trainer.current_epoch))
+                if classes:
+                    write_class_errors(folder / CLASSES, classes)
+                write_result(folder, self._summary(module, result, classes, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
-            say(closing_lines(module, folder, time.perf_counter() - started, result.get("test", {})))
+            seconds = time.perf_counter() - started
+            say(closing_lines(module, folder, seconds, result.get("test", {}), classes))
         return result
 
-    def _summary(self, module: ClassificationModule, result: dict[str, Any], epochs: int) -> dict[str, Any]:
+    def _summary(
+        self, module: ClassificationModule, result: dict[str, Any], classes: list[ClassError], epochs: int
+    ) -> dict[str, Any]:
         """What ``result.json`` says."""
         best = {"epoch": module.best["epoch"], **module.best["val_results"]} if module.best else {}
         return {
@@ -312,6 +319,8 @@ class _Run:
             "main_size": size_label(self.val_sizes[0]),
             "best": best,
             "last": module.val_results,
+            "class_mean_top1_error": class_mean(classes) if classes else None,
+            "class_top1_error": {found.name: round(found.error, 4) for found in classes},
             "protocols": result.get("protocols", {}),
             **({"test": result["test"]} if "test" in result else {}),
             "validation_images": {

@@ -157,10 +157,16 @@ def test_the_run_folder_holds_what_is_promised(tiny, tmp_path: Path) -> None:
             "step/loss"} <= set(tags["scalars"])  # fmt: skip
     assert [e.value for e in events.Scalars("schedule/size")] == [96, 72]
     assert [e.step for e in events.Scalars("val/top1_error")] == [0, 1]
+    for size in ("", "_72"):
+        (final,) = events.Scalars(f"final/top1_error{size}")
+        assert (final.step, final.value) == (1, pytest.approx(float(rows[-1][f"val{size}/top1_error"])))
+    assert not any(tag.startswith(("final", "inputs")) for tag in tags["images"])
     assert [e.step for e in events.Scalars("val_by_images/top1_error")] == [48, 96]
     for row, event in zip(rows, events.Scalars("val_72/top1_error"), strict=True):
         assert float(row["val_72/top1_error"]) == pytest.approx(event.value)
-    assert {"inputs/96", "inputs/72", "val/confusion", "val/worst_mistakes"} <= set(tags["images"])
+    assert {"train_inputs/96", "train_inputs/72", "val/confusion", "val/worst_mistakes"} <= set(
+        tags["images"]
+    )
     assert "_hparams_/session_start_info" in events.summary_metadata
     # A second run of the same configuration gets a folder of its own.
     again = train(compose(tiny("trainer.max_epochs=1")))

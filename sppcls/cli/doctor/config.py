@@ -30,6 +30,7 @@ from sppcls.engine.summary import untested_classes_line
 from sppcls.errors import SppclsError
 
 _FEW = 10  # training images of a class, below which its error is a matter of luck
+_UNEVEN = 3  # times as many training images in the largest class as in the smallest
 _SHOWN = 3  # names in a line
 
 
@@ -38,7 +39,7 @@ def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Diagnosi
     try:
         config = compose(words, config_dir)
     except SppclsError as error:
-        yield Diagnosis("problem", "config", str(error), "python train.py --help has every key")
+        yield Diagnosis("problem", "config", str(error), "python train.py --help all has every key")
         return
     yield runs_folder(config.runs_dir)
     yield from _loaders(config)
@@ -108,12 +109,13 @@ def classes(train: Source, val: Source) -> Iterator[Diagnosis]:
             f"no validation image: {_some(untested)}",
             "errors say nothing about them; add some to val/",
         )
-    if min(numbers) * 10 < max(numbers):
+    smallest, largest = (pick(range(len(names)), key=lambda label: numbers[label]) for pick in (min, max))
+    if numbers[smallest] * _UNEVEN < numbers[largest]:
         yield Diagnosis(
             "note",
             "classes",
-            "the largest class has more than ten times the images of the smallest",
-            "read errors class by class",
+            f"uneven: {numbers[largest]:,} training images of {names[largest]}, {numbers[smallest]:,} of {names[smallest]}",
+            "read the class-mean error and classes.csv of the run, too",
         )
 
 

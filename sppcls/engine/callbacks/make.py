@@ -60,7 +60,7 @@ def make_callbacks(
         progress,
     ]
     if config.log.images:
-        callbacks += [Pictures(), ExplainPyramid()]
+        callbacks += [Pictures(folder), ExplainPyramid(folder)]
     if config.ema.enabled:
         callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(config.ema.decay)))
     if protocols:

@@ -147,14 +147,14 @@ class ClassTask:
             svm, converged = fit_svm(rows[train], self.labels[kept][train], c)
             measured.unfinished += not converged
             truth = self.labels[kept][test]
-            right = np.concatenate([svm.predict(rows[part]) for part in _blocks(test)]) == truth
+            wrong = np.concatenate([svm.predict(rows[part]) for part in _blocks(test)]) != truth
             shares = {
-                name: float(right[truth == number].mean())
+                name: float(wrong[truth == number].mean())
                 for number, name in enumerate(self.classes)
                 if (truth == number).any()
             }
-            measured.add("accuracy", float(right.mean()), shares)
-            measured.add("class mean", float(np.mean(list(shares.values()))), {})
+            measured.add("top-1 error", float(wrong.mean()), shares)
+            measured.add("class-mean error", float(np.mean(list(shares.values()))), {})
         return measured
 
 

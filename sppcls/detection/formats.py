@@ -67,6 +67,11 @@ def find_format(root: Path) -> Format:
     return found
 
 
+def has_boxes(root: Path) -> bool:
+    """Whether :func:`find_format` would find a set."""
+    return (_voc(root) or _coco(root) or _yolo(root)) is not None
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")

@@ -15,11 +15,13 @@ import torch
 from PIL import Image
 
 from sppcls._util.files import check_local
+from sppcls._util.reason import reason_of
 from sppcls.data.decode import read_image
+from sppcls.data.folder import image_files
 from sppcls.data.names import role_of
 from sppcls.data.sizes import Size
 from sppcls.detection.boxes import clip
-from sppcls.detection.formats import Annotated, find_format
+from sppcls.detection.formats import Annotated, find_format, has_boxes
 from sppcls.detection.scenes import scenes
 from sppcls.detection.truth import DetectionSet, Truth
 from sppcls.errors import DataError
@@ -122,7 +124,7 @@ def _stored_size(one: Annotated) -> Size:
             turned = image.getexif().get(_ORIENTATION, 1)
             size = image.height, image.width
     except Exception as error:  # Pillow raises nearly any type on damaged files
-        raise DataError(f"{one.path}: cannot be read as an image ({' '.join(str(error).split())})") from None
+        raise DataError(f"{one.path}: cannot be read as an image ({reason_of(error)})") from None
     if turned not in (0, 1):
         raise DataError(
             f"{one.path}: is turned by its EXIF orientation {turned}, and its boxes may be of either frame: save it upright"
@@ -144,3 +146,26 @@ def _check_boxes(boxes: np.ndarray, size: Size, where: str) -> None:
             raise DataError(
                 f"{where}: box {shown} (left, top, right, bottom) leaves its {width}x{height} image"
             )
+
+
+def read_photos_or_set(place: str, split: str | None = None, *, count: int = 0) -> DetectionSet:
+    """As :func:`read_set`; a folder of photos without boxes gives a set without classes.
+
+    Photos that are turned by EXIF are taken as they are seen.
+    """
+    root = Path(place)
+    if place == "shapes" or split is not None or (root.exists() and has_boxes(root)):
+        return read_set(place, split, count=count)
+    paths = image_files([root])
+    sizes = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                turned = image.getexif().get(_ORIENTATION, 1) >= 5
+                sizes.append((image.width, image.height) if turned else (image.height, image.width))
+        except Exception as error:  # Pillow raises nearly any type on damaged files
+            raise DataError(f"{path}: cannot be read as an image ({reason_of(error)})") from None
+    files = _Files(paths)
+    none = Truth(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool))
+    names = tuple(path.relative_to(root).as_posix() if root.is_dir() else path.name for path in paths)
+    return DetectionSet(place, "photos", (), names, tuple(sizes), (none,) * len(paths), files, files.digest)

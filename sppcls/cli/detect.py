@@ -10,6 +10,9 @@ from sppcls.errors import ConfigError
 # Each is a module sppcls.cli.detect_* with a function ``run``.
 VERBS = {
     "windows": "propose windows for photos; with boxes at hand also their recall",
+    "train": "train a detector: windows, maps, fine-tuning, SVMs, box regression",
+    "evaluate": "average precision of a detector on images with boxes",
+    "predict": "find objects in photos, and draw their boxes",
 }
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sppcls.cli.common import not_negative, positive
+from sppcls.cli.common import choose_device, not_negative, positive
+
+if TYPE_CHECKING:
+    from sppcls.detection.detector import Detector
 
 
 def add_windows(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +37,32 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
         help="where windows and maps are kept (~/.cache/sppcls/detect)",
     )
     parser.add_argument("--workers", type=not_negative, default=2, help="processes that search and read (2)")
+
+
+def add_set(parser: argparse.ArgumentParser, split: str) -> None:
+    """``--data``, ``--split`` and ``--scenes``."""
+    parser.add_argument(
+        "--data",
+        metavar="SET",
+        required=True,
+        help="images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes, generated scenes",
+    )
+    parser.add_argument("--split", metavar="NAME", help=f"of the set ({split})")
+    parser.add_argument(
+        "--scenes", type=positive, metavar="N", help="generated scenes of shapes (300; val 100)"
+    )
+
+
+def load_on(path: str, device: str, threads: int | None) -> Detector:
+    """The detector of a file on a device."""
+    import torch
+
+    from sppcls.detection.detector import load_detector
+
+    place = choose_device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    return load_detector(path, place)
 
 
 def bar(what: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:

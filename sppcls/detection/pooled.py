@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sppcls.data.sizes import Size
 from sppcls.data.stream import resize_to_be_seen
@@ -73,10 +73,17 @@ class Regions:
             raise ConfigError(
                 f"scale {min(rules.scales)}: this network needs {net.min_input_size} pixels at least"
             )
-        self.net, self.rules, self._pool = net.eval(), rules, net.pool
+        # One memory format for all, as convolutions round differently in another.
+        self.net = net.eval().to(memory_format=torch.channels_last)
+        self.rules, self._pool = rules, net.pool
         self._mean, self._std = info["mean"], info["std"]
         self._stride, self._center = net.backbone.stride, first_center(net.backbone)
         self.device = next(net.parameters()).device
+
+    @property
+    def pooled_length(self) -> int:
+        """Length of a pooled vector."""
+        return self._pool.output_length(self.net.backbone.out_channels)
 
     def layer_names(self) -> list[str]:
         """``spp``, then the hidden layers: ``fc6``, ``fc7``."""
@@ -195,8 +202,3 @@ def unique_cells(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return cells[first[order]], rank[inverse.reshape(-1)]
-
-
-def linear_layers(net: SPPClassifier) -> list[nn.Linear]:
-    """The fully-connected layers of a head, hidden ones first."""
-    return [module for module in net.head.modules() if isinstance(module, nn.Linear)]

@@ -53,6 +53,9 @@ class Proposer:
         for name, value in (("limit", self.limit), ("k", self.k)):
             if value < 1:
                 raise ConfigError(f"{name} {value}: must be at least 1")
+
+    def check(self) -> None:
+        """Raise ConfigError, with what to install, if windows cannot be proposed here."""
         if self.method == "selective_search":
             _ximgproc()
 
@@ -60,7 +63,7 @@ class Proposer:
     def name(self) -> str:
         """What the windows are kept under."""
         return (
-            f"search1-k{self.k}-{self.limit}" if self.method == "selective_search" else f"grid1-{self.limit}"
+            f"search1-k{self.k}-{self.limit}" if self.method == "selective_search" else f"grid2-{self.limit}"
         )
 
     def __call__(self, image: torch.Tensor) -> np.ndarray:
@@ -90,6 +93,7 @@ def selective_search(image: torch.Tensor, k: int = 50) -> np.ndarray:
     Raises:
         ConfigError: OpenCV is not installed, or has no selective search.
     """
+    segmentation = _ximgproc()
     import cv2
 
     height, width = image.shape[1:]
@@ -99,7 +103,7 @@ def selective_search(image: torch.Tensor, k: int = 50) -> np.ndarray:
         sides = (max(1, round(side * _SEARCHED_SIDE / longer)) for side in (height, width))
         searched = resize(image, (next(sides), next(sides)))
     cv2.setNumThreads(1)
-    search = _ximgproc().createSelectiveSearchSegmentation()
+    search = segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(np.ascontiguousarray(searched.flip(0).permute(1, 2, 0).numpy()))
     search.switchToSelectiveSearchFast(k, k, 0.8)
     found = np.asarray(search.process(), np.float64).reshape(-1, 4)
@@ -115,31 +119,32 @@ def grid(size: Size, limit: int = 2000) -> np.ndarray:
 
     Needs no OpenCV; its recall is lower.
     """
-    for step in np.geomspace(0.1, 1.5, 28):
-        found = _grid(size, float(step))
-        if len(found) <= limit:
-            break
+    steps = np.geomspace(0.05, 1.5, 100)
+    step = next(
+        (step for step in steps if sum(ny * nx for *_, ny, nx in _layers(size, step)) < limit), steps[-1]
+    )
+    rows = [np.array([[0.0, 0.0, size[1], size[0]]])]
+    for h, w, ny, nx in _layers(size, step):
+        y, x = np.meshgrid(np.linspace(0, size[0] - h, ny), np.linspace(0, size[1] - w, nx))
+        rows.append(np.stack([x, y, x + w, y + h], 2).reshape(-1, 4))
+    found = clip(np.unique(np.concatenate(rows), axis=0), size)
     order = list(range(len(found)))
     random.Random(derive("grid", *size)).shuffle(order)
     return found[order[:limit]]
 
 
-def _grid(size: Size, step: float) -> np.ndarray:
-    """Windows that move by ``step`` times their side."""
+def _layers(size: Size, step: float) -> list[tuple[float, float, int, int]]:
+    """Sides of windows that move by ``step`` times these, and how often they fit: height, width, rows, columns."""
     height, width = size
     side = float(min(height, width))
-    least = _LEAST_SIDE * max(1.0, max(height, width) / _SEARCHED_SIDE)
-    rows = [(0.0, 0.0, float(width), float(height))]
-    while side >= min(least, min(height, width)):
+    least = min(_LEAST_SIDE * max(1.0, max(height, width) / _SEARCHED_SIDE), side)
+    layers = []
+    while side >= least:
         for aspect in (0.5, 1.0, 2.0):
-            w, h = min(side * aspect**0.5, width), min(side / aspect**0.5, height)
-            for y in np.linspace(0, height - h, 1 + round((height - h) / (step * h))):
-                rows += [
-                    (x, y, x + w, y + h)
-                    for x in np.linspace(0, width - w, 1 + round((width - w) / (step * w)))
-                ]
+            h, w = min(side / aspect**0.5, height), min(side * aspect**0.5, width)
+            layers.append((h, w, 1 + round((height - h) / (step * h)), 1 + round((width - w) / (step * w))))
         side /= 2**0.5
-    return clip(np.unique(np.array(rows), axis=0), size)
+    return layers
 
 
 def _ximgproc() -> Any:
@@ -160,10 +165,16 @@ def _ximgproc() -> Any:
 
 
 def make_proposer(proposals: str, limit: int = 2000, k: int = 50) -> Proposer | Path:
-    """A :class:`Proposer` of one of :data:`METHODS`, or the path of a file of windows."""
+    """A :class:`Proposer` of one of :data:`METHODS`, or the path of a file of windows.
+
+    Raises:
+        ConfigError: neither, or OpenCV is not installed for selective search.
+    """
     if proposals not in METHODS and (Path(proposals).exists() or Path(proposals).suffix):
         return Path(proposals)
-    return Proposer(proposals, limit, k)
+    proposer = Proposer(proposals, limit, k)
+    proposer.check()
+    return proposer
 
 
 def propose(

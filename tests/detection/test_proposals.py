@@ -153,8 +153,8 @@ def test_bad_files_of_windows_are_one_line(tmp_path: Path) -> None:
 def test_without_opencv_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ConfigError, match=r'pip install "sppcls\[detect\]"; --proposals grid needs nothing'):
-        Proposer()
-    Proposer("grid")
+        make_proposer("selective_search")
+    make_proposer("grid")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ VERBS = {
     "windows": "propose windows for photos; with boxes at hand also their recall",
     "train": "train a detector: windows, maps, fine-tuning, SVMs, box regression",
     "evaluate": "average precision of a detector on images with boxes",
+    "combine": "two detectors or more as one, beside each of them",
     "predict": "find objects in photos, and draw their boxes",
 }
 

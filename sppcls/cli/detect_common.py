@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppcls.cli.common import choose_device, not_negative, positive
+from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
     from sppcls.detection.detector import Detector
@@ -63,6 +64,14 @@ def load_on(path: str, device: str, threads: int | None) -> Detector:
     if threads:
         torch.set_num_threads(threads)
     return load_detector(path, place)
+
+
+def make_folder(folder: str, option: str) -> None:
+    """Make a folder to write to, before work begins; raises ConfigError."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option} {folder}: cannot be made ({error.strerror})") from None
 
 
 def bar(what: str) -> Callable[[Iterable[Any], int], Iterable[Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sppcls._util.console import table
 from sppcls._util.files import check_local, check_new_file, replacing
 from sppcls.cli.common import Parser, check_checkpoint, positive
-from sppcls.cli.detect_common import add_cache, add_set, bar, load_on
+from sppcls.cli.detect_common import add_cache, add_set, bar, load_on, make_folder
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def run(words: list[str]) -> int:
     check_local(args.data, "sppcls reads folders of images with boxes")
     if args.out is not None:
         check_new_file(args.out, args.overwrite)
+    if args.pictures is not None:
+        make_folder(args.pictures, "--pictures")
     if not 0 < args.iou <= 1:
         raise ConfigError(f"--iou {args.iou}: must be above 0, and 1 at most")
     from sppcls.detection.ap import judge
@@ -56,13 +58,25 @@ def run(words: list[str]) -> int:
     result = judge(images, found, args.iou)
     print(f"{images.name}, {images.split}: {len(images):,} images; a box is right from IoU {args.iou:g} on")
     print("average precision in per cent, with 95 % intervals over images\n")
-    print(table(_rows(result), _COLUMNS))
+    print(result_table(result))
     spent = ", ".join(f"{stage} {total / len(images):.3f}" for stage, total in detector.seconds.items())
     print(f"\nseconds per image: {spent} (windows and maps only where they were not kept)")
     if args.out is not None:
         _write(Path(args.out), result)
         print(f"{args.out}: these figures")
+    if args.pictures is not None:
+        from sppcls.detection.pictures import write_pictures
+
+        write_pictures(Path(args.pictures), images, found, result, detector)
+        print(
+            f"{args.pictures}: precision and recall, what is confused, the surest mistakes; also for TensorBoard"
+        )
     return 0
+
+
+def result_table(result: Result) -> str:
+    """A row for each class, and their mean."""
+    return table(_rows(result), _COLUMNS)
 
 
 def _rows(result: Result) -> list[list[object]]:
@@ -106,6 +120,11 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--out", metavar="FILE", help="also write the figures to this CSV file; the mean has no class"
+    )
+    parser.add_argument(
+        "--pictures",
+        metavar="DIR",
+        help="also draw curves, a confusion matrix and the surest mistakes in this folder",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     add_cache(parser)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local, check_new_file
 from sppcls.cli.common import Parser, check_checkpoint, not_negative, positive
-from sppcls.cli.detect_common import load_on
+from sppcls.cli.detect_common import load_on, make_folder
 from sppcls.cli.predict import results, write
 from sppcls.errors import ConfigError
 
@@ -26,8 +27,8 @@ formats:
   coco   COCO's results: image_id (the number in the file's name, or the name), category_id (from 1), bbox, score
   voc    files comp4_det_CLASS.txt in the folder --out: name, score, xmin, ymin, xmax, ymax, from 1 and inclusive
 
-Boxes are [left, top, right, bottom) in pixels from 0, of the photo as it is seen (EXIF rotation applied). A score is the
-distance from an SVM's boundary: above 0 the SVM says yes. With softmax it is a probability."""
+Boxes are [left, top, right, bottom) in pixels from 0, of the photo as it is seen (EXIF rotation applied). A score is that of
+an SVM, whose boundary is 0, or with softmax a probability."""
 
 
 def run(words: list[str]) -> int:
@@ -39,11 +40,11 @@ def run(words: list[str]) -> int:
     if args.format == "voc":
         if args.out is None:
             raise ConfigError("--format voc: writes a file for each class; name a folder with --out")
-        _make(args.out, "--out")
+        make_folder(args.out, "--out")
     elif args.out is not None:
         check_new_file(args.out, args.overwrite)
     if args.draw is not None:
-        _make(args.draw, "--draw")
+        make_folder(args.draw, "--draw")
     from sppcls.data import image_files
     from sppcls.detection.output import as_coco, as_csv, as_json, as_table, write_voc
     from sppcls.detection.predict import detect
@@ -58,10 +59,11 @@ def run(words: list[str]) -> int:
             if photo.error is not None:
                 bad += 1
                 print(one_line(f"sppcls: {photo.path}: {photo.error}"), file=sys.stderr)
-            shown = _above(photo, args.min_score, detector)
-            if args.draw is not None and photo.error is None:
-                _draw(shown, Path(args.draw), number, detector)
-            yield shown
+            if photo.detections is not None:
+                photo = replace(photo, detections=detector.worth_showing(photo.detections, args.min_score))
+                if args.draw is not None:
+                    _draw(photo, Path(args.draw), number, detector)
+            yield photo
 
     if args.format == "voc":
         pairs = [(p.path.stem, p.detections) for p in watched() if p.detections is not None]
@@ -74,26 +76,6 @@ def run(words: list[str]) -> int:
     if bad:
         print(f"sppcls: {bad:,} of {len(files):,} photos could not be searched", file=sys.stderr)
     return 1 if bad else 0
-
-
-def _make(folder: str, option: str) -> None:
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{option} {folder}: cannot be made ({error.strerror})") from None
-
-
-def _above(photo: Found, least: float | None, detector: Detector) -> Found:
-    """A photo with the boxes that are shown: by default those that the SVM accepts."""
-    from dataclasses import replace
-
-    from sppcls.detection.ap import Detections
-
-    if photo.detections is None:
-        return photo
-    least = (0.0 if detector.scorer else 0.5) if least is None else least
-    found, kept = photo.detections, photo.detections.scores >= least
-    return replace(photo, detections=Detections(found.boxes[kept], found.labels[kept], found.scores[kept]))
 
 
 def _draw(photo: Found, folder: Path, number: int, detector: Detector) -> None:
@@ -117,7 +99,10 @@ def _parser() -> Parser:
     parser.add_argument("detector", metavar="DET", help="detector.ckpt of `sppcls detect train`")
     parser.add_argument("places", nargs="+", metavar="IMAGE|FOLDER", help="image files, and folders of them")
     parser.add_argument(
-        "--min-score", type=float, metavar="S", help="boxes of lower scores are left out (0; 0.5 for softmax)"
+        "--min-score",
+        type=float,
+        metavar="S",
+        help="boxes of lower scores are left out (for each class the score of the best F1 on training images)",
     )
     parser.add_argument(
         "--draw", metavar="DIR", help="also draw the boxes on copies of the photos in this folder"

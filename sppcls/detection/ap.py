@@ -67,6 +67,19 @@ class Ranking:
         hits = np.cumsum(self.right)
         return hits / max(1, int(self.objects.sum())), hits / np.arange(1, len(hits) + 1)
 
+    def best_score(self) -> float:
+        """The score from which on detections have the largest F1, the harmonic mean of recall and precision.
+
+        Infinity where no detection is right.
+        """
+        if not self.right.any():
+            return float("inf")
+        hits = np.cumsum(self.right)
+        f1 = 2 * hits / (np.arange(1, len(hits) + 1) + self.objects.sum())
+        # Of equal scores all are above a threshold, or none.
+        last = np.append(np.diff(self.scores) != 0, True)
+        return float(self.scores[np.where(last, f1, -1).argmax()])
+
     def resampled(self, weights: np.ndarray) -> tuple[float, float]:
         """:meth:`average_precision` where each image counts ``weights`` (images,) times."""
         total = int(self.objects @ weights)
@@ -144,12 +157,22 @@ class Result:
         mean: mAP over the classes that have objects, in per cent, by measure.
         interval: 95 % interval of the mean over images, by measure.
         rankings: of each class.
+        draws: float (draws, measures): the mean in each drawing of the images, which two results of a set have in common.
     """
 
     classes: list[ClassResult]
     mean: dict[str, float]
     interval: dict[str, tuple[float, float]]
     rankings: list[Ranking]
+    draws: np.ndarray
+
+    def minus(self, other: Result) -> dict[str, tuple[float, float, float]]:
+        """Difference of the means and its 95 % interval over images, of two results of one set, by measure."""
+        intervals = _intervals(self.draws - other.draws)
+        return {
+            measure: (self.mean[measure] - other.mean[measure], *interval)
+            for measure, interval in zip(MEASURES, intervals, strict=True)
+        }
 
 
 def judge(images: DetectionSet, found: Sequence[Detections], least_iou: float = 0.5, seed: int = 0) -> Result:
@@ -187,6 +210,7 @@ def judge(images: DetectionSet, found: Sequence[Detections], least_iou: float = 
         dict(zip(MEASURES, map(float, mean), strict=True)),
         dict(zip(MEASURES, _intervals(means), strict=True)),
         rankings,
+        means,
     )
 
 

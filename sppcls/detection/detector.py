@@ -43,11 +43,13 @@ class Choice:
         min_score: boxes below are dropped.
         nms: a box that overlaps a better one of its class by more (IoU) is dropped.
         per_class: the most boxes of a class in an image.
+        shown: the score of each class from which on a box is worth showing; those below rank in average precision.
     """
 
     min_score: float = -1.5
     nms: float = 0.3
     per_class: int = 100
+    shown: tuple[float, ...] = ()
 
 
 @dataclass
@@ -132,6 +134,12 @@ class Detector:
             labels.append(np.full(len(mine), label))
             kept_scores.append(scores[mine, label])
         return Detections(np.concatenate(boxes), np.concatenate(labels), np.concatenate(kept_scores))
+
+    def worth_showing(self, found: Detections, least: float | None = None) -> Detections:
+        """Detections from a score on; None: from the score of their class that gave the best F1 on training images."""
+        scores = np.array(self.choice.shown)[found.labels] if least is None else least
+        kept = found.scores >= scores
+        return Detections(found.boxes[kept], found.labels[kept], found.scores[kept])
 
     def timed(self, stage: str) -> _Timed:
         """A block whose time counts for a stage of :attr:`seconds`."""
@@ -233,7 +241,9 @@ def _detector(net: SPPClassifier, parts: Mapping[str, Any]) -> Detector:
         regression = BoxRegression(weight, bias)
     settings = parts["proposer"]
     proposer = Proposer(**settings)
-    choice = Choice(**parts["choice"])
+    choice = Choice(**{**parts["choice"], "shown": tuple(map(float, parts["choice"]["shown"]))})
+    if len(choice.shown) != len(classes):
+        raise ValueError("a score to show for each class is needed")
     return Detector(regions, classes, layer, scorer, regression, proposer, choice, dict(parts["about"]))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from sppcls._util.files import one_at_a_time, read_json, replacing
+from sppcls.detection.ap import rank
 from sppcls.detection.detector import Choice, Detector
 from sppcls.detection.maps import KeptMaps
 from sppcls.detection.pooled import POOLED, RegionRules, Regions
@@ -40,6 +41,7 @@ from sppcls.runs.checkpoint import load_classifier
 
 SCORERS = ("svm", "softmax")
 DETECTOR = "detector.ckpt"
+_JUDGED = 100  # training images that the scores worth showing are chosen on
 Progress = Callable[[str], Callable[[Iterable[Any], int], Iterable[Any]]]
 
 
@@ -177,6 +179,9 @@ def train_detector(
             Choice(-1.5 if scorer else 0.01, settings.nms, settings.per_class),
             _about(images, settings, proposer),
         )
+        shown = _worth_showing(detector, learning, windows, store, said, progress)
+        detector.choice = dataclasses.replace(detector.choice, shown=shown)
+        detector.seconds.clear()
         detector.save(folder / DETECTOR)
     return detector
 
@@ -223,6 +228,33 @@ def _regression(
         return found
     said("box regression: there")
     return BoxRegression(kept["weight"], kept["bias"])
+
+
+def _worth_showing(
+    detector: Detector,
+    learning: WindowSet,
+    windows: list[np.ndarray],
+    store: Store,
+    said: _Stages,
+    progress: Progress,
+) -> tuple[float, ...]:
+    """The score of each class that gives the best F1 on training images, on 100 of them at most.
+
+    An SVM's own boundary, 0, is far too strict where objects are few among thousands of windows and C is small.
+    """
+    kept = store.get("shown")
+    if kept is None:
+        images = learning.images
+        count = min(len(images), _JUDGED)
+        found = [
+            detector.detect_on(learning.maps[index], windows[index], images.sizes[index])
+            for index in progress("scores worth showing")(range(count), count)
+        ]
+        ranked = [rank(images.truths[:count], found, label) for label in range(len(images.classes))]
+        kept = {"scores": np.array([one.best_score() for one in ranked])}
+        store.put("shown", **kept)
+        said(f"scores worth showing, of {count} images")
+    return tuple(map(float, kept["scores"]))
 
 
 def _check_objects(images: DetectionSet) -> None:

@@ -18,6 +18,8 @@ DEFAULTS = {
     "comparison/test_board.py": "run",
     "comparison/test_board_browser.py": "run",
     "comparison/test_compare_command.py": "run",
+    "detection/test_detector.py": "run",
+    "detection/test_judging.py": "run",
     "engine": "run",
     "engine/test_preflight.py": "unit",
     "evaluation/test_evaluate.py": "run",

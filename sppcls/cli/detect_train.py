@@ -48,12 +48,12 @@ def run(words: list[str]) -> int:
         nms=args.nms,
         seed=args.seed,
     )
+    net = load(args.checkpoint, args.device, args.threads)
     images = read_set(args.data, args.split, count=args.scenes or 0)
     objects = int(images.counts().sum())
     print(
         f"{images.name}, {images.split}: {len(images):,} images, {objects:,} objects of {len(images.classes)} classes"
     )
-    net = load(args.checkpoint, args.device, args.threads)
     out = args.out or Path("runs") / "detect" / (
         Path(args.data).resolve().name if args.data != "shapes" else "shapes"
     )

@@ -198,7 +198,6 @@ def test_a_run_that_is_stopped_after_any_stage_ends_with_the_same_detector(
     assert same(place / "det" / "detector.ckpt", tmp_path / "det" / "detector.ckpt")
 
 
-@pytest.mark.run
 def test_a_process_that_is_killed_goes_on(place: Path, tmp_path: Path, loaded: Loaded) -> None:
     out, cache = tmp_path / "det", tmp_path / "cache"
     words = [

@@ -26,8 +26,6 @@ def run(words: list[str]) -> int:
     check_local(args.data, "sppcls reads folders of images with boxes")
     if args.out is not None:
         check_new_file(args.out, args.overwrite)
-    if args.pictures is not None:
-        make_folder(args.pictures, "--pictures")
     if not 0 < args.iou <= 1:
         raise ConfigError(f"--iou {args.iou}: must be above 0, and 1 at most")
     from sppcls.detection.ap import judge
@@ -41,6 +39,8 @@ def run(words: list[str]) -> int:
         detector.classes
     )
     detector.proposer.check()
+    if args.pictures is not None:
+        make_folder(args.pictures, "--pictures")
     proposer = (
         detector.proposer
         if args.proposals is None

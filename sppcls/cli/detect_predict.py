@@ -40,17 +40,17 @@ def run(words: list[str]) -> int:
     if args.format == "voc":
         if args.out is None:
             raise ConfigError("--format voc: writes a file for each class; name a folder with --out")
-        make_folder(args.out, "--out")
     elif args.out is not None:
         check_new_file(args.out, args.overwrite)
-    if args.draw is not None:
-        make_folder(args.draw, "--draw")
     from sppcls.data import image_files
     from sppcls.detection.output import as_coco, as_csv, as_json, as_table, write_voc
     from sppcls.detection.predict import detect
 
     files = image_files(args.places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
     detector = load_on(args.detector, args.device, args.threads)
+    for folder, option in ((args.draw, "--draw"), (args.out if args.format == "voc" else None, "--out")):
+        if folder is not None:
+            make_folder(folder, option)
     bad = 0
 
     def watched() -> Iterator[Found]:

@@ -18,7 +18,7 @@ from sppcls.data.cache import amount
 from sppcls.detection.pooled import Regions
 from sppcls.detection.store import Store
 from sppcls.detection.truth import DetectionSet
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, ImageError
 
 
 class KeptMaps:
@@ -82,7 +82,10 @@ class KeptMaps:
             kept = self.store.get(name)
             if kept is None:
                 image = self.images.image(index) if image is None else image
-                found.append(self.regions.map_at(image, scale))
+                try:
+                    found.append(self.regions.map_at(image, scale))
+                except ImageError as error:
+                    raise ImageError(f"{self.images.names[index]}: {error}") from None
                 self.store.put(name, map=found[-1].numpy())
             else:
                 found.append(torch.from_numpy(kept["map"]))

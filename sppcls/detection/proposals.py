@@ -61,10 +61,13 @@ class Proposer:
 
     @property
     def name(self) -> str:
-        """What the windows are kept under."""
-        return (
-            f"search1-k{self.k}-{self.limit}" if self.method == "selective_search" else f"grid2-{self.limit}"
-        )
+        """What the windows are kept under: another OpenCV may find others."""
+        if self.method == "grid":
+            return f"grid-{self.limit}"
+        _ximgproc()
+        from cv2 import __version__
+
+        return f"search-{__version__}-k{self.k}-{self.limit}"
 
     def __call__(self, image: torch.Tensor) -> np.ndarray:
         """Windows of uint8 (3, H, W): float64 (N, 4), N from 1 to ``limit``."""

@@ -32,6 +32,7 @@ from sppcls.detection.store import Store, default_cache
 from sppcls.detection.svm import Scorer, SVMRules, train_svms
 from sppcls.detection.truth import DetectionSet
 from sppcls.detection.tuning import TuningRules, tune, with_background
+from sppcls.detection.window_files import read_windows
 from sppcls.detection.window_set import WindowSet, norm_factor
 from sppcls.errors import ConfigError, DataError
 from sppcls.inference.transfer.tasks import svm_module
@@ -141,7 +142,7 @@ def train_detector(
         svm_module("detect")
     images = read_set(data, split) if isinstance(data, str) else data
     _check_objects(images)
-    folder = _claim(Path(out), _key(net, images, settings), overwrite)
+    folder = _claim(Path(out), _key(net, images, settings, proposer), overwrite)
     store = Store(folder / "stages")
     cache = default_cache() if cache is None else Path(cache)
     with one_at_a_time(folder / ".lock", lambda: say(f"waiting for another process in {folder}")):
@@ -265,9 +266,13 @@ def _check_objects(images: DetectionSet) -> None:
             )
 
 
-def _key(net: SPPClassifier, images: DetectionSet, settings: Settings) -> str:
-    """What tells a detector from all others: network, images and settings."""
+def _key(net: SPPClassifier, images: DetectionSet, settings: Settings, proposer: Proposer | Path) -> str:
+    """What tells a detector from all others: network, images, settings, and a file of windows."""
     digest = hashlib.blake2b(digest_size=16)
+    if isinstance(proposer, Path):
+        for name, boxes in read_windows(proposer).items():
+            digest.update(name.encode("utf-8", "surrogateescape"))
+            digest.update(boxes.tobytes())
     for name, value in net.state_dict().items():
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())

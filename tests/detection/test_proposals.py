@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -179,3 +180,15 @@ def test_photos_without_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert "photos: 2 images" in printed
     assert "recall" not in printed
+
+
+def test_all_of_detection_is_imported_without_opencv_and_scikit_learn() -> None:
+    code = (
+        "import sys, pkgutil, importlib; sys.modules['cv2'] = sys.modules['sklearn'] = None\n"
+        "import sppcls.detection as d\n"
+        "for m in pkgutil.iter_modules(d.__path__): importlib.import_module(f'sppcls.detection.{m.name}')\n"
+        "from sppcls.cli.detect import VERBS\n"
+        "for v in VERBS: importlib.import_module(f'sppcls.cli.detect_{v}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

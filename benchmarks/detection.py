@@ -22,6 +22,7 @@ from common import Row, finish, parser, ratio_row, take_turns
 from sppcls._util.allocator import keep_freed_memory
 from sppcls.data.geometry import resize
 from sppcls.data.transforms import prepare_batch
+from sppcls.detection.compress import compress_fc
 from sppcls.detection.pooled import RegionRules, Regions, unique_cells
 from sppcls.detection.proposals import grid
 from sppcls.detection.range_max import pool_max
@@ -141,14 +142,36 @@ def pooling(args: argparse.Namespace) -> Row:
     return ratio_row(what, "torchvision's roi_pool, 4 levels", seconds["peer"], seconds["ours"], 2.0)
 
 
+def thin_layers(args: argparse.Namespace) -> Row:
+    """fc6 and fc7 of all windows, as they are and at a rank; what it costs in precision depends on the detector."""
+    whole, thin = zf5(args.width), zf5(args.width)
+    rank = round(args.rank * args.width)
+    compress_fc(thin, rank)
+    x = torch.rand(args.windows, whole.head.hidden[0][0].in_features)
+
+    def side(net: SPPClassifier) -> Callable[[], float]:
+        @torch.inference_mode()
+        def run() -> float:
+            begin = time.perf_counter()
+            net.head.hidden(x)
+            return time.perf_counter() - begin
+
+        return run
+
+    seconds = take_turns({"thin": side(thin), "whole": side(whole)}, args.rounds)
+    what = f"ZF-5 x{args.width:g}, fc6 and fc7 of {args.windows:,} windows at rank {rank}"
+    return ratio_row(what, "as they are", seconds["whole"], seconds["thin"], 2.0)
+
+
 def main() -> None:
     arguments = parser(__doc__, 3)
     arguments.add_argument("--windows", type=int, default=2000, help="windows (2000)")
     arguments.add_argument("--crops", type=int, default=50, help="windows that are cropped (50)")
     arguments.add_argument("--width", type=float, default=1.0, help="of ZF-5 (1)")
+    arguments.add_argument("--rank", type=int, default=1024, help="of compressed layers, at width 1 (1024)")
     args = arguments.parse_args()
     keep_freed_memory()
-    finish([pooling(args), *whole_way(args)], args)
+    finish([pooling(args), thin_layers(args), *whole_way(args)], args)
 
 
 if __name__ == "__main__":

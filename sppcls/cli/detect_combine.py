@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sppcls._util.console import table
 from sppcls._util.files import check_local
-from sppcls.cli.common import Parser, check_checkpoint, positive
-from sppcls.cli.detect_common import add_cache, add_set, bar, load_on
+from sppcls.cli.common import Parser, check_checkpoint
+from sppcls.cli.detect_common import add_cache, add_detector_options, add_set, bar, load_on
 from sppcls.cli.detect_evaluate import result_table
 from sppcls.errors import ConfigError
 
@@ -24,7 +24,7 @@ def run(words: list[str]) -> int:
     from sppcls.detection.sets import read_set
     from sppcls.detection.store import default_cache
 
-    detectors = [load_on(path, args.device, args.threads) for path in args.detectors]
+    detectors = [load_on(path, args) for path in args.detectors]
     check_alike(detectors)
     classes = detectors[0].classes
     images = read_set(args.data, args.split, purpose="test", count=args.scenes or 0).as_classes(classes)
@@ -62,8 +62,5 @@ def _parser() -> Parser:
     parser.add_argument("detectors", nargs="+", metavar="DET", help="files of `sppcls detect train`")
     add_set(parser, "test, or else val")
     add_cache(parser)
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
+    add_detector_options(parser)
     return parser

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sppcls._util.console import table
 from sppcls._util.files import check_local, check_new_file, replacing
-from sppcls.cli.common import Parser, check_checkpoint, positive
-from sppcls.cli.detect_common import add_cache, add_set, bar, load_on, make_folder
+from sppcls.cli.common import Parser, check_checkpoint
+from sppcls.cli.detect_common import add_cache, add_detector_options, add_set, bar, load_on, make_folder
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(words: list[str]) -> int:
     from sppcls.detection.sets import read_set
     from sppcls.detection.store import default_cache
 
-    detector = load_on(args.detector, args.device, args.threads)
+    detector = load_on(args.detector, args)
     images = read_set(args.data, args.split, purpose="test", count=args.scenes or 0).as_classes(
         detector.classes
     )
@@ -128,8 +128,5 @@ def _parser() -> Parser:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     add_cache(parser)
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
+    add_detector_options(parser)
     return parser

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local, check_new_file
-from sppcls.cli.common import Parser, check_checkpoint, not_negative, positive
-from sppcls.cli.detect_common import load_on, make_folder
+from sppcls.cli.common import Parser, check_checkpoint, not_negative
+from sppcls.cli.detect_common import add_detector_options, load_on, make_folder
 from sppcls.cli.predict import results, write
 from sppcls.errors import ConfigError
 
@@ -47,7 +47,7 @@ def run(words: list[str]) -> int:
     from sppcls.detection.predict import detect
 
     files = image_files(args.places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
-    detector = load_on(args.detector, args.device, args.threads)
+    detector = load_on(args.detector, args)
     for folder, option in ((args.draw, "--draw"), (args.out if args.format == "voc" else None, "--out")):
         if folder is not None:
             make_folder(folder, option)
@@ -113,8 +113,5 @@ def _parser() -> Parser:
     parser.add_argument("--out", metavar="FILE", help="where the results go (stdout); for voc a folder")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     parser.add_argument("--workers", type=not_negative, default=2, help="processes that read and search (2)")
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
+    add_detector_options(parser)
     return parser

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sppcls._util.files import replacing
 from sppcls._util.reason import reason_of
@@ -22,6 +22,7 @@ from sppcls.data.pixel_range import PixelRange, trained_pixel_range
 from sppcls.data.sizes import Size
 from sppcls.detection.ap import Detections
 from sppcls.detection.boxes import nms
+from sppcls.detection.compress import compress_fc
 from sppcls.detection.pooled import RegionRules, Regions, unique_cells
 from sppcls.detection.proposals import Proposer
 from sppcls.detection.regression import BoxRegression
@@ -151,9 +152,13 @@ class Detector:
         The file is also a checkpoint of the network: :func:`sppcls.load_classifier` gives that.
 
         Raises:
-            ConfigError: the file cannot be written.
+            ConfigError: the file cannot be written, or the layers were compressed.
         """
         net = self.regions.net
+        if any(isinstance(block[0], nn.Sequential) for block in net.head.hidden.children()):  # type: ignore[index]
+            raise ConfigError(
+                f"{path}: a detector whose layers are compressed is not saved; save it without svd"
+            )
         parts: dict[str, Any] = {
             "format": FORMAT,
             "classes": list(self.classes),
@@ -198,11 +203,20 @@ def _tensors(linear: Scorer | BoxRegression | None) -> dict[str, Tensor] | None:
     return {"weight": torch.from_numpy(linear.weight), "bias": torch.from_numpy(linear.bias)}
 
 
-def load_detector(path: str | os.PathLike[str], map_location: Any = "cpu") -> Detector:
+def load_detector(
+    path: str | os.PathLike[str], map_location: Any = "cpu", svd: int | None = None
+) -> Detector:
     """A detector from its file.
+
+    Args:
+        path: the file.
+        map_location: device of the network.
+        svd: rank that fully-connected layers are reduced to; None: as they are. See
+            :func:`~sppcls.detection.compress.compress_fc`.
 
     Raises:
         CheckpointError: the file is missing, damaged or no detector.
+        ConfigError: no such rank.
     """
     checkpoint = read_checkpoint(Path(path))
     parts = checkpoint.get("detector")
@@ -212,11 +226,14 @@ def load_detector(path: str | os.PathLike[str], map_location: Any = "cpu") -> De
         )
     net = load_classifier(Path(path), map_location)
     try:
-        return _detector(net, parts)
+        detector = _detector(net, parts)
     except ConfigError:
         raise
     except Exception as error:  # a file may hold anything
         raise CheckpointError(f"{path}: damaged: its detector cannot be used ({reason_of(error)})") from None
+    if svd is not None:
+        compress_fc(net, svd)
+    return detector
 
 
 def _detector(net: SPPClassifier, parts: Mapping[str, Any]) -> Detector:

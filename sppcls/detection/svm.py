@@ -24,6 +24,10 @@ _HARD, _EASY = (
     -1.2,
 )  # scores above which a negative is taken in, and below which it is left out again
 _RETRAIN = 2000  # negatives
+_COARSE, _FINE = (
+    0.1,
+    1e-3,
+)  # tolerances of the solver: LIBLINEAR's own while negatives come in, and at the end
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,10 @@ class _OneClass:
     def __init__(self, positives: np.ndarray, rules: SVMRules) -> None:
         self.positives, self.rules = positives, rules
         self.weight, self.bias = np.zeros(positives.shape[1], np.float32), 0.0
-        self.rows = np.empty((0, positives.shape[1]), np.float32)
+        self.rows: list[np.ndarray] = []  # of each image; joined to be learned from only, as they are large
         self.ids = np.empty((0, 2), np.int64)  # image, cell
         self.boxes = np.empty((0, 4))
-        self.new, self.trained, self.converged = 0, False, True
+        self.new, self.trained, self.converged, self.tolerance = 0, False, True, _COARSE
 
     def add(
         self, index: int, features: np.ndarray, scores: np.ndarray, candidates: np.ndarray, boxes: np.ndarray
@@ -101,11 +105,11 @@ class _OneClass:
         if self.rules.duplicates == "iou":
             hard = self._apart(index, hard, scores, boxes)
         if len(hard):
-            self.rows = np.concatenate([self.rows, features[hard]])
+            self.rows.append(features[hard])
             self.ids = np.concatenate([self.ids, np.stack([np.full(len(hard), index), hard], 1)])
             self.boxes = np.concatenate([self.boxes, boxes[hard]])
             self.new += len(hard)
-        if self.new > _RETRAIN or (not self.trained and len(self.rows)):
+        if self.new > _RETRAIN or (not self.trained and len(self.ids)):
             self.fit()
         return len(hard)
 
@@ -124,15 +128,21 @@ class _OneClass:
 
     def fit(self) -> None:
         rules = self.rules
-        rows = np.concatenate([self.positives, self.rows])
-        targets = np.r_[np.ones(len(self.positives), np.int64), np.full(len(self.rows), -1)]
+        count = len(self.positives)
+        rows = np.concatenate([self.positives, *self.rows])
+        targets = np.r_[np.ones(count, np.int64), np.full(len(self.ids), -1)]
         svm, self.converged = fit_svm(
-            rows, targets, rules.c, positive_weight=rules.positive_weight, bias=rules.bias
+            rows,
+            targets,
+            rules.c,
+            positive_weight=rules.positive_weight,
+            bias=rules.bias,
+            tolerance=self.tolerance,
         )
         self.weight, self.bias = svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
         self.trained, self.new = True, 0
-        kept = self.rows @ self.weight + self.bias >= _EASY
-        self.rows, self.ids, self.boxes = self.rows[kept], self.ids[kept], self.boxes[kept]
+        kept = rows[count:] @ self.weight + self.bias >= _EASY
+        self.rows, self.ids, self.boxes = [rows[count:][kept]], self.ids[kept], self.boxes[kept]
 
 
 def train_svms(
@@ -165,11 +175,19 @@ def train_svms(
             if machine.new:
                 machine.fit()
         if not added:
-            break
+            if machines[0].tolerance == _FINE:
+                break
+            for machine in machines:
+                machine.tolerance = _FINE
+                machine.fit()
+    for machine in machines:
+        if machine.tolerance != _FINE:  # there were no more passes
+            machine.tolerance = _FINE
+            machine.fit()
     weight = np.stack([machine.weight for machine in machines]) * np.float32(factor)
     scorer = Scorer(weight, np.array([machine.bias for machine in machines], np.float32))
     unfinished = sum(not machine.converged for machine in machines)
-    return scorer, Mined(tuple(len(machine.rows) for machine in machines), done, unfinished)
+    return scorer, Mined(tuple(len(machine.ids) for machine in machines), done, unfinished)
 
 
 def positives(windows: WindowSet, layer: str) -> list[np.ndarray]:

@@ -383,3 +383,12 @@ def test_without_scikit_learn_one_line(place: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "sklearn.svm", None)
     with pytest.raises(ConfigError, match=r'detect needs scikit-learn: pip install "sppcls\[detect\]"'):
         train_detector(place / "net.ckpt", scenes("train", 4), tmp_path / "det", SETTINGS, cache=tmp_path)
+
+
+def test_a_compressed_detector_is_used_and_not_saved(place: Path, tmp_path: Path) -> None:
+    path = place / "det/detector.ckpt"
+    compressed = sppcls.load_detector(path, svd=11)  # fc6 has 16 rows
+    assert len(compressed.detect(scenes("val", 1).image(0)).boxes)
+    with pytest.raises(ConfigError, match="compressed is not saved"):
+        compressed.save(tmp_path / "det.ckpt")
+    assert main(["detect", "evaluate", str(path), "--data", "shapes", "--scenes", "2", "--svd", "0"]) == 1

@@ -32,13 +32,10 @@ def test_the_scale_of_a_window_by_hand() -> None:
     # A 500 x 375 photo; at 688 everything is 1.835 times as large.
     boxes = np.array([[0, 0, 175, 175], [0, 0, 122, 122], [0, 0, 70, 70], [0, 0, 300, 300]])
     assert choose_scale(boxes, (375, 500), SCALES["five"]).tolist() == [0, 2, 4, 0]
-    # 224 x 224 exactly at 480 of a 480 image, and as far from it at two scales: the smaller one.
-    assert choose_scale(np.array([[0, 0, 224, 224]]), (480, 480), (480, 960)).tolist() == [0]
-    between = 224 * np.sqrt(2 / (1 + 4))  # its areas at x1 and x2 are as far from 224 squared
-    for side in (between, between - 0.01):
-        assert choose_scale(np.array([[0, 0, side, side]]), (480, 480), (480, 960)).tolist() == [
-            int(side < between)
-        ]
+    # 100 and 4,900 square pixels are as far from 2,500: the smaller scale.
+    ten = np.array([[0, 0, 10, 10]])
+    assert choose_scale(ten, (480, 480), (480, 3360), region=50).tolist() == [0]
+    assert choose_scale(ten, (480, 480), (480, 3350), region=50).tolist() == [1]
 
 
 def test_both_rules_are_their_definitions() -> None:

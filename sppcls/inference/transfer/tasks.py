@@ -195,7 +195,13 @@ class VOCTask:
 
 
 def fit_svm(
-    rows: np.ndarray, targets: np.ndarray, c: float, *, positive_weight: float = 1.0, bias: float = 1.0
+    rows: np.ndarray,
+    targets: np.ndarray,
+    c: float,
+    *,
+    positive_weight: float = 1.0,
+    bias: float = 1.0,
+    tolerance: float = 1e-3,
 ) -> tuple[Any, bool]:
     """A linear SVM on float rows (N, D), and whether it converged. More than two classes: one against the rest.
 
@@ -207,11 +213,12 @@ def fit_svm(
         c: the SVM's C.
         positive_weight: of errors on the class 1, of two classes.
         bias: as LIBLINEAR's ``-B``.
+        tolerance: at which the solver stops; LIBLINEAR's own is 0.1.
     """
     svm = svm_module().LinearSVC(
         C=c,
         loss="hinge",
-        tol=1e-3,
+        tol=tolerance,
         random_state=0,
         max_iter=_MAX_ITER,
         intercept_scaling=bias,

@@ -147,6 +147,14 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
         torch.set_num_threads(threads)
     # Small images are part of the job here, and the warning is about training.
     warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
+    place = choose_device(device)
+    return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)
+
+
+def choose_device(device: str) -> Any:
+    """The torch device of ``--device``; raises ConfigError if there is no such."""
+    import torch
+
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
         place = torch.device(name)
@@ -154,4 +162,4 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
     except (RuntimeError, AssertionError):
         found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ConfigError(f"--device {device}: choose from auto, {', '.join(['cpu', *found])}") from None
-    return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)
+    return place

@@ -24,6 +24,7 @@ COMMANDS = {
     "features": "write the outputs of a layer for many images to a file",
     "transfer": "judge the features of a layer by a linear SVM on other data",
     "export": "write a network of any image size for ONNX Runtime or torch.export",
+    "detect": "find objects: windows, training on boxes, evaluation, boxes on photos",
     "explain": "draw what the pyramid saw in a photo",
 }
 

@@ -146,9 +146,8 @@ class EpochReport(Callback):
         else:
             for name, seconds in self._seconds.items():
                 writer.add_scalar(f"speed/images_per_s_{name}", self._images[name] / seconds, epoch)
-        if (
-            epoch + 1 == module.config.trainer.max_epochs
-        ):  # the first columns of HParams, which go by the alphabet
+        # The first columns of HParams, which go by the alphabet.
+        if epoch + 1 == module.config.trainer.max_epochs or module.trainer.should_stop:
             for name, figures in module.val_results.items():
                 size = module.val_prefix(name).removeprefix("val")
                 writer.add_scalar(f"final/top1_error{size}", figures["top1_error"], epoch)

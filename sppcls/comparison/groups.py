@@ -12,7 +12,7 @@ from typing import Any
 
 from sppcls.comparison.answers import TEST, TEST_BEST, Measure
 from sppcls.comparison.find import find_runs
-from sppcls.comparison.labels import ABSENT, level_labels, sweep_label
+from sppcls.comparison.labels import ABSENT, factors_of, group_labels, level_labels, swept, taken_for_one
 from sppcls.comparison.runs import Run
 from sppcls.config.same_run import flatten, is_factor
 from sppcls.errors import ConfigError
@@ -172,7 +172,7 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
         raise ConfigError(f"no run is finished yet; {problems[-1]}")
     settings = [_settings(run) for run in finished]
     problems += _unify_roots(finished, settings)
-    factors, lines = _factors(settings)
+    factors, lines = factors_of(settings)
     problems += lines
     keys = [key for members in factors.values() for key in members]
     members: dict[str, list[Run]] = {}
@@ -182,11 +182,11 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
         members.setdefault(repr(value), []).append(run)
         values[repr(value)] = value
     groups = []
-    levels = level_labels(list(values.values()), factors, [_swept(found) for found in members.values()])
-    named = zip(_labels(members, levels), levels, members.items(), strict=True)
+    levels = level_labels(list(values.values()), factors, [swept(found) for found in members.values()])
+    named = zip(group_labels(members, levels), levels, members.items(), strict=True)
     for label, level, (name, found) in named:
         kept, lines = _one_per_seed(found)
-        problems += _taken_for_one(found) + lines
+        problems += taken_for_one(found, _NAMES) + lines
         groups.append(Group(label, values[name], kept, level))
     comparison = Comparison(factors, groups, [], [], problems, unfinished)
     first = None if baseline is None else comparison.group(baseline)
@@ -254,52 +254,6 @@ def _unify_roots(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> lis
     for setting in settings:
         setting.pop("data.root", None)
     return [f"taken for one data set, as name and tested images are the same: {', '.join(roots)}"]
-
-
-def _factors(settings: Sequence[dict[str, Any]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Keys that differ by config group, and a line on keys that some versions did not have."""
-    keys = list(dict.fromkeys(key for setting in settings for key in setting))
-    factors: dict[str, list[str]] = {}
-    unknown = []
-    for key in keys:
-        found = {repr(setting[key]) for setting in settings if key in setting}
-        if len(found) > 1:
-            factors.setdefault(key.partition(".")[0], []).append(key)
-        elif any(key not in setting for setting in settings):
-            unknown.append(f"{key}={found.pop()}")
-    line = f"not in the config of every run, and taken to be the same in all: {', '.join(unknown)}"
-    return factors, [line] if unknown else []
-
-
-def _swept(runs: Sequence[Run]) -> dict[str, str]:
-    """What a sweep gave for all of these runs; empty if they do not agree."""
-    return runs[0].values if all(run.values == runs[0].values for run in runs) else {}
-
-
-def _labels(members: dict[str, list[Run]], levels: Sequence[dict[str, str]]) -> list[str]:
-    """Words of the sweep, or names of the experiments, where they tell all groups apart; else the levels."""
-    sweep = [sweep_label(_swept(runs)) for runs in members.values()]
-    if all(sweep) and len(set(sweep)) == len(sweep):
-        return sweep
-    if len(members) == 1:
-        return [next(iter(members.values()))[0].folder.resolve().parent.name]
-    names = [{str(run.config.get("name")) for run in runs} for runs in members.values()]
-    if all(len(name) == 1 for name in names) and len(set.union(*names)) == len(names):
-        return [name.pop() for name in names]
-    return ["-".join(level.values()) for level in levels]
-
-
-def _taken_for_one(runs: Sequence[Run]) -> list[str]:
-    """A line if a sweep told runs of one group apart, such as two cells that differ in the number of threads."""
-    names = list(dict.fromkeys(sweep_label(run.values) for run in runs if run.values))
-    if len(names) < 2:
-        return []
-    flat = [flatten(run.config) for run in runs]
-    keys = [key for key in flat[0] if len({repr(setting.get(key)) for setting in flat}) > 1]
-    differ = ", ".join(key for key in keys if key not in _NAMES)
-    return [
-        f"{', '.join(names)}: taken for one group, as nothing differs{f' but {differ}' if differ else ''}"
-    ]
 
 
 def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:

@@ -210,7 +210,7 @@ def _class_lines(classes: list[ClassError], size: str) -> list[str]:
     if not classes:
         return []
     worst = sorted(classes, key=lambda found: -found.error)[:3]
-    shown = ", ".join(f"{one_line(e.name)} {e.error:.1f} % of {e.images:,}" for e in worst if e.error)
+    shown = ", ".join(f"{one_line(e.name)} {e.error:.1f} % of {e.images:,} images" for e in worst if e.error)
     lines = [
         f"Class-mean top-1 error of the last epoch at {size}: {class_mean(classes):.2f} %; highest: {shown or 'none'}"
     ]

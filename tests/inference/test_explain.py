@@ -207,6 +207,16 @@ def test_bins_and_dots_are_drawn_where_they_are(bin_rule: str) -> None:
         np.testing.assert_allclose(areas / areas.max(), counts / counts.max(), rtol=1e-5)
 
 
+def test_the_levels_of_a_wide_photo_stand_below_each_other_and_its_bins_cover_all_of_it() -> None:
+    seen = explain(plain_net([2, 1]), random_image(20, 1300), shorter_side=20)
+    axes = [panel for panel in seen.figure().axes if panel.get_title().startswith(("level", "adds"))]
+    places = [panel.get_subplotspec().get_geometry()[2] for panel in axes]
+    assert places == [2, 3, 4, 5], "two columns, after the row of the photo and the bars"
+    for panel in axes:
+        assert panel.get_xlim() == (0, 1300), "more than the picture has pixels"
+        assert max(p.get_bbox().x1 for p in panel.patches) == pytest.approx(1300)
+
+
 def test_cells_divide_the_photo_evenly_in_the_picture() -> None:
     net = plain_net([3])
     net.backbone = Backbone("halves", nn.MaxPool2d(2, ceil_mode=True), 3, 2, nn.AdaptiveMaxPool2d(1))

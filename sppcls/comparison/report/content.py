@@ -172,7 +172,8 @@ def conclusion_table(conclusion: Conclusion) -> Table:
         for groups in (seconds, firsts):
             row.append(f"{fmean(e for g in groups for e in g.errors(measure, top).values()):.2f}")
         low, high = f.seeds.low, f.seeds.high
-        row += [signed(f.seeds.mean), None if low is None or high is None else span(low, high)]
+        unknown = "one seed" if len(f.seeds.by_seed) == 1 else "no spread"
+        row += [signed(f.seeds.mean), unknown if low is None or high is None else span(low, high)]
         row.append(str(len(f.seeds.by_seed)) if len(counts) > 1 else None)
         several = f.p is not None and f.p <= LEVEL < (f.corrected or 0)
         row.append(f"{f.verdict}{f' (one of {f.among} comparisons)' if several else ''}")

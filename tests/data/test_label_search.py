@@ -249,3 +249,10 @@ def test_whole_paths_hold_through_a_link_to_the_root(tmp_path: Path) -> None:
     (tmp_path / "real" / "labels.csv").write_text("\n".join(["path,label", *rows]))
     (tmp_path / "link").symlink_to("real")
     assert labels(build_sources("folder", tmp_path / "link")) == EXPECTED
+
+
+def test_a_folder_that_is_named_must_hold_class_folders(tmp_path: Path) -> None:
+    (put(tmp_path) / "labels.csv").write_text(table(","))
+    with pytest.raises(DataError, match="has no class folders") as caught:
+        build_sources("folder", tmp_path, train_dir="photos")
+    assert "labels.csv" not in str(caught.value)

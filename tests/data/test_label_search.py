@@ -251,8 +251,10 @@ def test_whole_paths_hold_through_a_link_to_the_root(tmp_path: Path) -> None:
     assert labels(build_sources("folder", tmp_path / "link")) == EXPECTED
 
 
-def test_a_folder_that_is_named_must_hold_class_folders(tmp_path: Path) -> None:
-    (put(tmp_path) / "labels.csv").write_text(table(","))
-    with pytest.raises(DataError, match="has no class folders") as caught:
-        build_sources("folder", tmp_path, train_dir="photos")
+def test_labels_do_not_stand_in_where_folders_are_named(tmp_path: Path) -> None:
+    put(tmp_path, *(f"train/{n}.png" for n in range(10)), *(f"val/{name}" for name in CLASSES))
+    rows = [f"{n},{'cat' if n % 2 else 'dog'}" for n in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    with pytest.raises(DataError, match=r"train/ holds images and no class folders") as caught:
+        build_sources("folder", tmp_path, val_dir="val")
     assert "labels.csv" not in str(caught.value)

@@ -7,6 +7,8 @@ import random
 import pytest
 
 from sppcls.data.geometry import Size, box_in_reduced, random_resized_box
+from sppcls.data.transforms import TrainTransform
+from sppcls.errors import ConfigError
 
 
 def boxes(
@@ -79,3 +81,24 @@ def test_a_box_in_the_reduced_image(
     box: tuple[int, int, int, int], size: Size, reduced: Size, expected: tuple[int, int, int, int]
 ) -> None:
     assert box_in_reduced(box, size, reduced) == expected
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio"), [((0.5, 0.5), (1.0, 1.0)), ((1.0, 1.0), (2.0, 2.0)), ((0.001, 1.0), (0.5, 3.0))]
+)
+def test_limits_may_be_equal(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    TrainTransform((8, 8), crop="resized", scale=scale, ratio=ratio)
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (0.5, 0.4), (0.5, 1.01), (-0.1, 0.5), (0.5,)])
+def test_a_share_of_the_area_is_one(scale: tuple[float, ...]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^augment\.scale=.*: give \[low, high\] with 0 < low <= high <= 1$"
+    ):
+        TrainTransform((8, 8), crop="resized", scale=scale)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ratio", [(0.0, 1.0), (2.0, 1.0), (1.0,)])
+def test_a_range_of_aspects_is_one(ratio: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^augment\.ratio=.*: give \[low, high\] with 0 < low <= high$"):
+        TrainTransform((8, 8), crop="resized", ratio=ratio)  # type: ignore[arg-type]

@@ -9,8 +9,10 @@ from scipy.stats import ttest_rel
 from written_runs import write_run
 
 from sppcls.comparison import compare
-from sppcls.comparison.findings import Verdict, informative_top5, p_text
+from sppcls.comparison.answers import Measure
+from sppcls.comparison.findings import Finding, Verdict, informative_top5, p_text
 from sppcls.comparison.report.content import elsewhere, headline
+from sppcls.comparison.statistics import paired_over_seeds
 
 
 def test_other_sizes_are_corrected_for_all_of_them_and_the_main_one_is_not(tmp_path: Path) -> None:
@@ -54,3 +56,33 @@ def test_top5_says_something_where_a_network_misses_at_all(
     for number, error in enumerate(errors):  # write_run gives a top-5 error of a quarter
         write_run(tmp_path / str(number), error=error, optimizer__lr=0.01 * (number + 1))
     assert informative_top5(compare([tmp_path])) is informative
+
+
+@pytest.mark.parametrize(
+    ("interval", "corrected", "verdict"),
+    [
+        (None, 0.01, Verdict.SHOWN),
+        ((0.01, 0.9), 0.05, Verdict.SHOWN),
+        ((-0.9, -0.01), 0.05, Verdict.SHOWN),
+        ((0.0, 0.9), 0.01, Verdict.NOT_SHOWN),  # zero itself is not excluded
+        ((-0.9, 0.0), 0.01, Verdict.NOT_SHOWN),
+        ((-0.5, 0.5), 0.01, Verdict.NOT_SHOWN),
+        ((0.01, 0.9), 0.0501, Verdict.NOT_SHOWN),
+        ((0.01, 0.9), None, Verdict.NOT_SHOWN),
+    ],
+)
+def test_seeds_and_images_must_agree(
+    interval: tuple[float, float] | None, corrected: float | None, verdict: Verdict, tmp_path: Path
+) -> None:
+    for number in range(4):
+        write_run(
+            tmp_path / str(number),
+            seed=number // 2,
+            error=10.0 + number,
+            optimizer__lr=0.01 * (1 + number % 2),
+        )
+    (pair,) = compare([tmp_path]).pairs
+    seeds = paired_over_seeds({0: 10.0, 1: 12.0}, {0: 11.0, 1: 14.0})
+    assert seeds is not None
+    finding = Finding(pair, Measure("center", "96"), 1, seeds, interval=interval, corrected=corrected)
+    assert finding.verdict == verdict

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from sppcls.data.files import FileSource, Splits
 from sppcls.data.sources import build_sources
@@ -18,9 +17,10 @@ EXPECTED = {name: Path(name).name[:3] for name in IMAGES}
 
 
 def put(root: Path, *names: str) -> Path:
+    """Empty files: nobody looks into the images here."""
     for name in names or IMAGES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (6, 4)).save(root / name, "PNG")
+        (root / name).touch()
     return root
 
 
@@ -249,3 +249,12 @@ def test_whole_paths_hold_through_a_link_to_the_root(tmp_path: Path) -> None:
     (tmp_path / "real" / "labels.csv").write_text("\n".join(["path,label", *rows]))
     (tmp_path / "link").symlink_to("real")
     assert labels(build_sources("folder", tmp_path / "link")) == EXPECTED
+
+
+def test_labels_do_not_stand_in_where_folders_are_named(tmp_path: Path) -> None:
+    put(tmp_path, *(f"train/{n}.png" for n in range(10)), *(f"val/{name}" for name in CLASSES))
+    rows = [f"{n},{'cat' if n % 2 else 'dog'}" for n in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    with pytest.raises(DataError, match=r"train/ holds images and no class folders") as caught:
+        build_sources("folder", tmp_path, val_dir="val")
+    assert "labels.csv" not in str(caught.value)

@@ -54,6 +54,7 @@ FILES = {
     "dots": ("labels.csv", "img,class_name", [f"./images/../{n},{label(n)}" for n in IMAGES]),
     "more columns": ("labels.csv", "width,image_id,note,label", [f"6,{n},,{label(n)}" for n in IMAGES]),
     "beside the images": ("images/metadata.csv", "file_name,label", [f"{Path(n).name},{label(n)}" for n in IMAGES]),
+    "blanks at the end": ("labels.csv", "path,label", [f"{row},, " for row in ROWS]),
     "blank lines and repeats": ("labels.csv", "path,label", ["", *ROWS, "", ROWS[0], " , "]),
     "JSON lines": ("images/metadata.jsonl", json.dumps({"file_name": "cat0.png", "label": "cat"}),
                    [json.dumps({"file_name": Path(n).name, "label": label(n), "box": [1, 2]}) for n in IMAGES[1:]]),

@@ -114,8 +114,12 @@ def check_checkpoint(checkpoint: str) -> None:
     for ends, what in _NO_CHECKPOINT.items():
         if path.suffix.lower() in ends:
             raise CheckpointError(f"{checkpoint}: {what}; CKPT comes first: best.ckpt or last.ckpt of a run")
-    if not os.path.exists(path):
-        raise CheckpointError(f"{checkpoint}: no such checkpoint")
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{checkpoint}: no such checkpoint") from None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        raise CheckpointError(f"{checkpoint}: cannot be read ({getattr(error, 'strerror', error)})") from None
 
 
 def check_there(place: str, wants: str) -> None:

@@ -64,6 +64,8 @@ def train_help(everything: bool = False) -> str:
         if group == "experiment":
             lines += ["", *_wrap("  experiment=  ", ", ".join(choices))]
             continue
+        if len(choices) < 2:  # there is nothing to choose
+            continue
         lines += ["", f"  {group}="]
         for choice in choices:
             name = f"{choice}*" if choice == chosen.get(group) else choice

@@ -96,7 +96,7 @@ def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
     return checked
 
 
-@functools.cache
+@functools.lru_cache(32)  # each part of one's own makes a schema
 def _structured(schema: Any) -> Any:
     """The dataclass as OmegaConf's; takes a tenth of a composition, and merging leaves it as it is."""
     return OmegaConf.structured(schema)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sppcls._util.console import table
 from sppcls._util.files import check_local
 from sppcls.cli.common import Parser, check_checkpoint
-from sppcls.cli.detect_common import add_cache, add_detector_options, add_set, bar, load_on
+from sppcls.cli.detect_common import add_cache, add_detector_options, add_set, bar, load_on, scenes_of
 from sppcls.cli.detect_evaluate import result_table
 from sppcls.errors import ConfigError
 
@@ -27,7 +27,9 @@ def run(words: list[str]) -> int:
     detectors = [load_on(path, args) for path in args.detectors]
     check_alike(detectors)
     classes = detectors[0].classes
-    images = read_set(args.data, args.split, purpose="test", count=args.scenes or 0).as_classes(classes)
+    images = read_set(
+        args.data, args.split, purpose="test", count=scenes_of(args.data, args.scenes)
+    ).as_classes(classes)
     for detector in detectors:
         detector.proposer.check()
     found = []

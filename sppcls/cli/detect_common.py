@@ -54,6 +54,15 @@ def add_set(parser: argparse.ArgumentParser, split: str) -> None:
     )
 
 
+def scenes_of(place: str, scenes: int | None) -> int:
+    """``--scenes``, 0 for the usual number; raises ConfigError where nothing is generated."""
+    if scenes is not None and place != "shapes":
+        raise ConfigError(
+            f"--scenes {scenes}: {place} has its own images; scenes are generated for shapes only"
+        )
+    return scenes or 0
+
+
 def add_detector_options(parser: argparse.ArgumentParser) -> None:
     """``--svd``, ``--device`` and ``--threads``."""
     parser.add_argument(

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from sppcls._util.console import table
 from sppcls._util.files import check_local, check_new_file, replacing
 from sppcls.cli.common import Parser, check_checkpoint
-from sppcls.cli.detect_common import add_cache, add_detector_options, add_set, bar, load_on, make_folder
+from sppcls.cli.detect_common import (
+    add_cache,
+    add_detector_options,
+    add_set,
+    bar,
+    load_on,
+    make_folder,
+    scenes_of,
+)
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,9 +43,9 @@ def run(words: list[str]) -> int:
     from sppcls.detection.store import default_cache
 
     detector = load_on(args.detector, args)
-    images = read_set(args.data, args.split, purpose="test", count=args.scenes or 0).as_classes(
-        detector.classes
-    )
+    images = read_set(
+        args.data, args.split, purpose="test", count=scenes_of(args.data, args.scenes)
+    ).as_classes(detector.classes)
     detector.proposer.check()
     if args.pictures is not None:
         make_folder(args.pictures, "--pictures")

@@ -9,7 +9,7 @@ from typing import Any
 
 from sppcls._util.files import check_local
 from sppcls.cli.common import Parser, check_checkpoint, load, not_negative, positive
-from sppcls.cli.detect_common import add_cache, add_set, add_windows, bar
+from sppcls.cli.detect_common import add_cache, add_set, add_windows, bar, scenes_of
 
 _DESCRIPTION = """\
 Train a detector from a checkpoint with a pyramid: windows and feature maps of the images, fine-tuning of the
@@ -49,7 +49,7 @@ def run(words: list[str]) -> int:
         seed=args.seed,
     )
     net = load(args.checkpoint, args.device, args.threads)
-    images = read_set(args.data, args.split, count=args.scenes or 0)
+    images = read_set(args.data, args.split, count=scenes_of(args.data, args.scenes))
     objects = int(images.counts().sum())
     print(
         f"{images.name}, {images.split}: {len(images):,} images, {objects:,} objects of {len(images.classes)} classes"

@@ -8,7 +8,7 @@ from pathlib import Path
 from sppcls._util.console import table
 from sppcls._util.files import check_local, check_new_file
 from sppcls.cli.common import Parser, positive
-from sppcls.cli.detect_common import add_cache, add_windows, bar
+from sppcls.cli.detect_common import add_cache, add_windows, bar, scenes_of
 from sppcls.errors import ConfigError
 
 _COUNTS = (500, 1000, 2000)
@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
     from sppcls.detection.store import default_cache
     from sppcls.detection.window_files import write_windows
 
-    images = read_photos_or_set(args.place, args.split, count=args.scenes or 0)
+    images = read_photos_or_set(args.place, args.split, count=scenes_of(args.place, args.scenes))
     proposer = make_proposer(args.proposals, args.limit, args.k)
     cache = args.cache or default_cache()
     started = time.monotonic()

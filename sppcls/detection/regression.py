@@ -56,8 +56,8 @@ def apply_offsets(boxes: np.ndarray, moves: np.ndarray) -> np.ndarray:
 def ridge(rows: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
     """Ridge regression whose bias is the weight of one more feature, 1, and penalised like the others.
 
-    Targets are centred and whitened first, as R-CNN does. Of fewer rows than features, the dual problem is solved,
-    which has the same answer.
+    Targets are centred first. R-CNN whitens them, too, and takes that back afterwards: as the solution is linear in the targets,
+    it is the same. Of fewer rows than features, the dual problem is solved, which has the same answer.
 
     Args:
         rows: (n, D).
@@ -70,18 +70,14 @@ def ridge(rows: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.nd
     x = np.hstack([rows, np.ones((len(rows), 1), rows.dtype)])
     mean = targets.mean(0)
     centred = targets - mean
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(targets))
-    spread = np.sqrt(np.maximum(values, 0) + 0.001)
-    white = centred @ (vectors / spread) @ vectors.T
     if x.shape[0] <= x.shape[1]:
         gram = (x @ x.T).astype(np.float64)
         gram[np.diag_indices_from(gram)] += strength
-        solution = x.T.astype(np.float64) @ np.linalg.solve(gram, white)
+        solution = x.T.astype(np.float64) @ np.linalg.solve(gram, centred)
     else:
         gram = (x.T @ x).astype(np.float64)
         gram[np.diag_indices_from(gram)] += strength
-        solution = np.linalg.solve(gram, x.T.astype(np.float64) @ white)
-    solution = solution @ (vectors * spread) @ vectors.T
+        solution = np.linalg.solve(gram, x.T.astype(np.float64) @ centred)
     return solution[:-1].T.astype(np.float32), (solution[-1] + mean).astype(np.float32)
 
 

@@ -47,9 +47,9 @@ def test_the_score_of_the_best_f1() -> None:
     # Right, wrong, right, wrong, wrong; of two objects: F1 2/3, 1/2, 4/5, 2/3, 4/7.
     detections = found([A, FAR, B, FAR, FAR], [0] * 5, [5, 4, 3, 2, 1])
     assert rank([truth([A, B], [0, 0])], [detections], 0).best_score() == 3
-    # Two of one score stand or fall together.
-    tied = found([A, B, FAR], [0] * 3, [5, 3, 3])
-    assert rank([truth([A, B], [0, 0])], [tied], 0).best_score() == 3
+    # Those of one score stand or fall together.
+    tied = found([A, B, FAR, FAR, FAR], [0] * 5, [5, 3, 3, 3, 3])  # 2/3, and 4/7 for all five
+    assert rank([truth([A, B], [0, 0])], [tied], 0).best_score() == 5
     assert rank([truth([A, B], [0, 0])], [found([FAR], [0], [1])], 0).best_score() == np.inf
 
 

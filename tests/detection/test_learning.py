@@ -17,7 +17,7 @@ from sppcls.detection.pooled import RegionRules, Regions
 from sppcls.detection.proposals import Proposer, propose
 from sppcls.detection.regression import BoxRegression, apply_offsets, offsets, ridge, train_regression
 from sppcls.detection.scenes import scenes
-from sppcls.detection.svm import SVMRules, positives, train_svms
+from sppcls.detection.svm import SVMRules, _OneClass, positives, train_svms
 from sppcls.detection.truth import DetectionSet, Truth
 from sppcls.detection.tuning import TuningRules, tune, with_background
 from sppcls.detection.window_set import WindowSet, norm_factor
@@ -71,6 +71,20 @@ def test_near_duplicates_are_left_out(learning: WindowSet) -> None:
     _, all_cells = train_svms(learning, "spp", 1.0, SVMRules(duplicates="cells", passes=1))
     _, apart = train_svms(learning, "spp", 1.0, SVMRules(duplicates="iou", passes=1))
     assert max(apart.negatives) < max(all_cells.negatives)
+
+
+def test_a_negative_near_one_of_an_earlier_pass_is_left_out() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(4, 3)).astype(np.float32)
+    boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 10, 30], [50, 50, 60, 60]])
+    machine = _OneClass(np.full((1, 3), 5, np.float32), SVMRules())
+    # By score 1 comes before 0, which it overlaps by 10/11; 2 and 3 are apart.
+    assert machine.add(7, features, np.array([1.0, 2, 0, 0]), np.array([0, 1, 2]), boxes) == 2
+    machine.ids, machine.boxes = np.array([[7, 1]]), boxes[[1]]
+    machine.rows, machine.trained = [features[[1]]], True
+    assert machine.add(7, features, np.array([1.0, 2, -2, 0]), np.arange(4), boxes) == 1
+    assert machine.ids.tolist() == [[7, 1], [7, 3]]
+    assert machine.add(8, features, np.zeros(4), np.array([0]), boxes) == 1  # another image
 
 
 def test_the_mean_norm_becomes_twenty(learning: WindowSet) -> None:

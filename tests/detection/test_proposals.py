@@ -170,6 +170,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "exists already" in capsys.readouterr().err
     assert main(["detect", "windows", str(tmp_path / "none")]) == 1
     assert "no such file or folder" in capsys.readouterr().err
+    assert main(["detect", "windows", str(tmp_path), "--scenes", "3"]) == 1
+    assert "scenes are generated for shapes only" in capsys.readouterr().err
     assert main(["detect", "boxes"]) == 1
     assert "choose from windows" in capsys.readouterr().err
 

@@ -91,8 +91,13 @@ def test_the_usual_splits(tmp_path: Path) -> None:
         read_set(str(tmp_path / "b"), "dev")
 
 
-def change(path: Path, text: str) -> None:
-    path.write_text(text)
+def test_the_class_numbers_of_a_detector(tmp_path: Path) -> None:
+    found = read_set(str(write_voc(tmp_path, {"train": IMAGES})))
+    renumbered = found.as_classes(("dog", "bird", "cat"))
+    assert [truth.labels.tolist() for truth in renumbered.truths] == [[2, 0], [], [0]]
+    assert renumbered.counts().tolist() == [2, 0, 1]
+    with pytest.raises(DataError, match="has class 'dog', which the detector does not know; it has cat"):
+        found.as_classes(("cat",))
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY b "cccc"><!ENTITY d "&b;&b;">]><annotation><object><name>&d;</name></object></annotation>'

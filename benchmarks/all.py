@@ -39,6 +39,7 @@ def benchmarks(photos: str, checkpoint: Path) -> dict[str, list[str]]:
         "startup": [],
         "views": [str(checkpoint), "--data", f"data.root={photos}", "--what", "96"],
         "predict": [str(checkpoint), f"{photos}/val"],
+        "detection": [],
         "memory": [],
         "sweep": [],
     }

@@ -9,6 +9,7 @@ ROWS = [
     [("cli", "train, sizes, doctor, predict, ...")],
     [("sweeps", "sweeps and search: many runs")],
     [("engine", "one run: Lightning, callbacks, resume")],
+    [("detection", "boxes, proposals, SVMs on regions, mAP")],
     [
         ("comparison", "groups, statistics, report"),
         ("evaluation", "protocols, predictions"),

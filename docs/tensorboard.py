@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 OUT = Path(__file__).resolve().parent / "tensorboard"
-WIDTH, HEIGHT = 1500, 940
+WIDTH, HEIGHT = 1440, 900
 
 
 def main(sweep: str) -> None:
@@ -54,11 +54,8 @@ def _arrange(page: Page, name: str) -> None:
     """What a person would click to see more."""
     if name == "Time Series":
         page.get_by_role("button", name="Settings").first.click()  # closes the pane
-        page.set_viewport_size({"width": 1160, "height": 860})
     elif name == "Images":
         page.get_by_text("Show actual image size").click()
-    elif name == "HParams":
-        page.set_viewport_size({"width": 1760, "height": 620})
     page.wait_for_timeout(2500)
 
 

@@ -9,6 +9,9 @@ from sppcls._version import __version__
 if TYPE_CHECKING:
     from sppcls.comparison import compare
     from sppcls.config.compose import compose
+    from sppcls.detection.detector import load_detector
+    from sppcls.detection.predict import detect
+    from sppcls.detection.train import train_detector
     from sppcls.engine.train import train
     from sppcls.evaluation.evaluate import evaluate
     from sppcls.inference.explain.explanation import explain
@@ -21,13 +24,16 @@ if TYPE_CHECKING:
 _WHERE = {
     "compare": "sppcls.comparison",
     "compose": "sppcls.config.compose",
+    "detect": "sppcls.detection.predict",
     "evaluate": "sppcls.evaluation.evaluate",
     "explain": "sppcls.inference.explain.explanation",
     "export": "sppcls.inference.export.export",
     "extract_features": "sppcls.inference.features",
     "load_classifier": "sppcls.runs.checkpoint",
+    "load_detector": "sppcls.detection.detector",
     "predict": "sppcls.inference.predict",
     "train": "sppcls.engine.train",
+    "train_detector": "sppcls.detection.train",
     "transfer": "sppcls.inference.transfer.transfer",
 }
 
@@ -35,13 +41,16 @@ __all__ = [
     "__version__",
     "compare",
     "compose",
+    "detect",
     "evaluate",
     "explain",
     "export",
     "extract_features",
     "load_classifier",
+    "load_detector",
     "predict",
     "train",
+    "train_detector",
     "transfer",
 ]
 
@@ -56,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

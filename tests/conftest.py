@@ -13,7 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from forked import Loaded, Program
-from tiers import TIERS, default_tier, give_tier
+from tiers import TIERS, give_tier, tier_of
 from tiny_runs import TINY
 
 TESTS = Path(__file__).resolve().parent
@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         give_tier(item, TESTS)
     slow_first = TIERS[::-1]
-    items.sort(key=lambda item: slow_first.index(default_tier(item.path.relative_to(TESTS))))
+    items.sort(key=lambda item: slow_first.index(tier_of(item.path, TESTS)))
 
 
 @pytest.hookimpl(optionalhook=True)

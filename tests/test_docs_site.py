@@ -21,6 +21,7 @@ import torch
 
 import sppcls
 import sppcls.nn
+from sppcls.cli.detect import VERBS
 from sppcls.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -127,8 +128,14 @@ def test_every_public_name_is_in_the_reference(module: str, site: Path, pages: d
 
 def test_every_config_key_is_in_the_reference(site: Path, pages: dict[Path, Parsed]) -> None:
     config = dataclasses.asdict(sppcls.compose([]))
-    nested = {f"{group}.{key}" for group, keys in config.items() if isinstance(keys, dict) for key in keys}
-    keys = nested | {key for key, value in config.items() if not isinstance(value, dict)}
+    bare = {"callbacks", "logger"}  # hold parts by any name
+    nested = {
+        f"{group}.{key}"
+        for group, keys in config.items()
+        if isinstance(keys, dict) and group not in bare
+        for key in keys
+    }
+    keys = nested | {key for key, value in config.items() if not isinstance(value, dict)} | bare
     page = pages[site / "reference" / "config.html"]
     assert {"data.root", "optimizer.lr", "seed"} <= keys
     assert keys <= page.ids, keys - page.ids
@@ -141,12 +148,13 @@ def test_every_config_key_is_in_the_reference(site: Path, pages: dict[Path, Pars
 def test_every_command_and_option_is_in_the_reference(site: Path, pages: dict[Path, Parsed]) -> None:
     path = site / "reference" / "commands.html"
     text = path.read_text(encoding="utf-8")
-    for name in COMMANDS:
-        assert name in pages[path].ids
-        section = text.partition(f'<h2 id="{name}"')[2].partition("<h2 ")[0]
+    for name in [*COMMANDS, *(f"detect {verb}" for verb in VERBS)]:
+        anchor = name.replace(" ", "-")
+        assert anchor in pages[path].ids
+        section = text.partition(f'<h2 id="{anchor}"')[2].partition("<h2 ")[0]
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            main([name, "--help"])
+            main([*name.split(), "--help"])
         options = set(re.findall(r"^ +(?:-\w+.*, )?(--[a-z][a-z-]+)", printed.getvalue(), re.MULTILINE))
         # Commands without a parser show their help as it is.
         row = r"<td><code>[^<]*(?<![\w-]){}(?![\w-])" if "<table" in section else "{}"

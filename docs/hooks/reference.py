@@ -19,6 +19,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import sppcls
+from sppcls.cli.detect import VERBS
 from sppcls.cli.main import COMMANDS, main
 from sppcls.errors import SppclsError
 
@@ -224,8 +225,9 @@ def commands_page() -> str:
         *(f"| [`sppcls {name}`](#{name}) | {cell(text)} |" for name, text in COMMANDS.items()),
         "",
     ]
-    for name in COMMANDS:
-        lines += [f"## sppcls {name} {{ #{name} }}", ""]
+    verbs = [f"detect {verb}" for verb in VERBS]
+    for name in [one for command in COMMANDS for one in (command, *(verbs if command == "detect" else []))]:
+        lines += [f"## sppcls {name} {{ #{name.replace(' ', '-')} }}", ""]
         printed, parser = help_of(name)
         if parser is None:
             # The groups and keys that the help of `train` goes on with have a page of their own.
@@ -262,7 +264,7 @@ def help_of(command: str) -> tuple[str, argparse.ArgumentParser | None]:
         contextlib.redirect_stdout(text),
         contextlib.suppress(SystemExit, SppclsError),
     ):
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     return text.getvalue(), parsers[0] if parsers else None
 
 

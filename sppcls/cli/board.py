@@ -33,7 +33,7 @@ def run(words: list[str]) -> int:
     port = _port(args.host, args.port)
     from sppcls.comparison import compare
     from sppcls.comparison.board.layout import links
-    from sppcls.comparison.board.logdir import write_board
+    from sppcls.comparison.board.logdir import answer_tag, write_board
     from sppcls.comparison.report import content
 
     comparison = compare(args.paths, args.baseline)
@@ -50,7 +50,7 @@ def run(words: list[str]) -> int:
                     args.host,
                     port,
                     args.port is not None,
-                    links(comparison),
+                    links(comparison, answer_tag(comparison)),
                 )
                 break
             except _PortTakenError:  # by somebody who was faster

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local
-from sppcls.errors import CheckpointError, ConfigError
+from sppcls.errors import CheckpointError, ConfigError, DataError
+from sppcls.registry import allow_plugins
 from sppcls.runs.names import BEST, LAST
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ class Parser(argparse.ArgumentParser):
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """The positional argument ``checkpoint``."""
     parser.add_argument("checkpoint", metavar="CKPT", help="best.ckpt or last.ckpt of a run")
+    add_plugins(parser)
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """``--plugins``, obeyed while the words are read: whatever comes after may name parts of the packages."""
+    parser.add_argument(
+        "--plugins",
+        metavar="PACKAGE[,...]",
+        type=lambda text: allow_plugins(*filter(None, text.split(","))),
+        help="packages with parts of your own that the checkpoint may name",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +114,24 @@ def check_checkpoint(checkpoint: str) -> None:
     for ends, what in _NO_CHECKPOINT.items():
         if path.suffix.lower() in ends:
             raise CheckpointError(f"{checkpoint}: {what}; CKPT comes first: best.ckpt or last.ckpt of a run")
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{checkpoint}: no such checkpoint") from None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        raise CheckpointError(f"{checkpoint}: cannot be read ({getattr(error, 'strerror', error)})") from None
+
+
+def check_there(place: str, wants: str) -> None:
+    """Refuse a path that leads nowhere, or is an address, before anything that takes seconds is loaded.
+
+    Raises:
+        ConfigError: an address; ``wants`` says what is taken.
+        DataError: there is nothing.
+    """
+    check_local(place, wants)
+    if not os.path.exists(place):
+        raise DataError(f"{place}: no such file or folder")
 
 
 def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> SPPClassifier:
@@ -121,6 +151,14 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
         torch.set_num_threads(threads)
     # Small images are part of the job here, and the warning is about training.
     warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
+    place = choose_device(device)
+    return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)
+
+
+def choose_device(device: str) -> Any:
+    """The torch device of ``--device``; raises ConfigError if there is no such."""
+    import torch
+
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
         place = torch.device(name)
@@ -128,4 +166,4 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
     except (RuntimeError, AssertionError):
         found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ConfigError(f"--device {device}: choose from auto, {', '.join(['cpu', *found])}") from None
-    return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)
+    return place

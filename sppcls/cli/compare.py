@@ -19,6 +19,7 @@ def run(words: list[str]) -> int:
     if any(path.suffix == ".npz" for path in paths):
         return _compare_files(paths, args.format, args)
     from sppcls.comparison import compare
+    from sppcls.comparison.conclusions import conclusions
     from sppcls.comparison.report import content
     from sppcls.comparison.report.write import check_out, write_report
 
@@ -38,6 +39,8 @@ def run(words: list[str]) -> int:
     if args.format != "text":
         print(visible("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables)))
     else:
+        for found in conclusions([finding for finding in headline if finding.top == 1]):
+            print(visible(f"{found.question} {found.answer.upper()}\n  {found.detail}\n  {found.outlook}\n"))
         print(visible(content.introduction(comparison)))
         print(visible(f"\n{tables[0].text()}"))
         if measures is not None:

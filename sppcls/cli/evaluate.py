@@ -79,9 +79,10 @@ def run(words: list[str]) -> int:
         set_pixel_range(trained_pixel_range(model_info), source)
     else:
         try:
-            train, val, test, found, _ = load_sources(config, model_info["classes"])
+            loaded = load_sources(config, model_info["classes"])
         except DataError as error:
             raise DataError(f"{error}; --split all tests all images" if bare else str(error)) from None
+        train, val, test, held_out = loaded.train, loaded.val, loaded.test, loaded.held_out
         check_known(model_info["classes"], train.classes, args.checkpoint)
         splits = {"val": val, "train": train, **({} if test is None else {"test": test})}
         if args.split not in (*splits, "all"):
@@ -118,7 +119,7 @@ def run(words: list[str]) -> int:
         if not any(folder.iterdir()):
             folder.rmdir()  # stopped before there was a result
     print(results_table(results))
-    if args.split == "val" and "held out" in found:
+    if args.split == "val" and held_out:
         print(
             f"\n{config.data.root} has no validation split: these are the {len(val)} images that a training would hold out; "
             f"--split all tests all {sum(map(len, splits.values()))}."

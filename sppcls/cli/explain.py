@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local, check_new_file
@@ -17,6 +18,9 @@ from sppcls.cli.common import (
     report_bad,
 )
 from sppcls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sppcls.inference.explain.explanation import Explanation
 
 
 def run(words: list[str]) -> int:
@@ -59,13 +63,28 @@ def run(words: list[str]) -> int:
     if out is not None:
         explanation = explain(net, args.photo, args.class_name, args.shorter_side)
         save_figure(explanation.figure(), out)
-        print(f"{explanation}\n\nPicture: {out}\n")
+        print(
+            f"{explanation}\n\n{_MEANING}\n{_truth(args.photo, explanation, model_info['classes'])}\nPicture: {out}\n"
+        )
     print(norms_table(net))
     if args.set is None:
         return 0
     errors = level_errors(net, args.set, args.batch_size, args.workers)
     print(f"\nTop-1 error over the {errors.images} images of {args.set}, seen as in validation:\n\n{errors}")
     return report_bad("not counted", errors.bad)
+
+
+_MEANING = """\
+contribution: what the level adds to the score; drop if zeroed: how much lower the score is without the level."""
+
+
+def _truth(photo: str, explanation: Explanation, classes: list[str]) -> str:
+    """Whether the answer is right, where the photo lies in a folder that is named as a class."""
+    true = Path(photo).resolve().parent.name
+    if true not in classes:
+        return ""
+    said = explanation.top[0][0]
+    return f"The answer is {'right' if said == true else 'wrong'}: the photo lies in the folder of {one_line(true)}.\n"
 
 
 def _parser() -> Parser:

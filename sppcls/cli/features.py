@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from sppcls._util.files import check_local
 from sppcls.cli.common import (
     Parser,
     add_checkpoint,
     add_device,
     check_checkpoint,
+    check_there,
     load,
     positive,
     report_bad,
@@ -20,7 +20,7 @@ def run(words: list[str]) -> int:
     """Write features; 1 if an image could not be read and is left out."""
     args = _parser().parse_args(words)
     check_checkpoint(args.checkpoint)
-    check_local(args.folder, "sppcls reads folders of images")
+    check_there(args.folder, "sppcls reads folders of images")
     from sppcls.inference.features import check_out, list_images, write_features
     from sppcls.inference.layers import repeated_levels
 

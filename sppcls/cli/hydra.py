@@ -24,6 +24,7 @@ from sppcls.config.compose import (
     compose_unchecked,
     conf_dir,
     group_choices,
+    name_plugins,
     read_command_line,
     restore,
 )
@@ -34,7 +35,7 @@ from sppcls.config.schema import Config
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 
 # Hydra's own flags that print something instead of running.
-_NOT_A_RUN = ("--info", "--hydra-help", "--version", "--shell-completion", "--cfg")
+_NOT_A_RUN = ("--info", "--hydra-help", "--shell-completion", "--cfg")
 
 
 def run(words: list[str]) -> int:
@@ -45,6 +46,7 @@ def run(words: list[str]) -> int:
     """
     line = read_command_line(words)
     overrides, config_dir = line.overrides, line.config_dir
+    name_plugins(overrides)
     if "--multirun" in line.options:
         return _sweep(line)
     for word in overrides:

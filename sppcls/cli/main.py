@@ -24,6 +24,7 @@ COMMANDS = {
     "features": "write the outputs of a layer for many images to a file",
     "transfer": "judge the features of a layer by a linear SVM on other data",
     "export": "write a network of any image size for ONNX Runtime or torch.export",
+    "detect": "find objects: windows, training on boxes, evaluation, boxes on photos",
     "explain": "draw what the pyramid saw in a photo",
 }
 
@@ -47,15 +48,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage(), end="")
         return 0 if words else 2
     if words[0] == "--version":
-        print(f"sppcls {__version__}")
-        return 0
+        return _print_version()
     if words[0] not in COMMANDS:
         print(
             f"sppcls: error: {one_line(words[0])}: unknown command; choose from {', '.join(COMMANDS)}",
             file=sys.stderr,
         )
         return 2
-    return run_safely(lambda: _command(words[0])(words[1:]))
+    return _run_command(words[0], words[1:])
+
+
+def _run_command(name: str, words: list[str]) -> int:
+    # For every command, and before Hydra, which would print its own.
+    if "--version" in words[: words.index("--") if "--" in words else None]:
+        return _print_version()
+    return run_safely(lambda: _command(name)(words))
+
+
+def _print_version() -> int:
+    print(f"sppcls {__version__}")
+    return 0
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
@@ -65,7 +77,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
 def train_main() -> int:
     """Entry point of ``python train.py``."""
-    return run_safely(lambda: _command("train")(sys.argv[1:]))
+    return _run_command("train", sys.argv[1:])
 
 
 def run_safely(job: Callable[[], int]) -> int:

@@ -11,8 +11,16 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from sppcls._util.console import one_line
-from sppcls._util.files import check_local, check_new_file
-from sppcls.cli.common import Parser, add_checkpoint, add_device, check_checkpoint, load, positive
+from sppcls._util.files import check_new_file
+from sppcls.cli.common import (
+    Parser,
+    add_checkpoint,
+    add_device,
+    check_checkpoint,
+    check_there,
+    load,
+    positive,
+)
 from sppcls.errors import DataError
 
 if TYPE_CHECKING:
@@ -66,7 +74,7 @@ def run(words: list[str]) -> int:
 
     check_checkpoint(args.checkpoint)
     for place in args.places:
-        check_local(place, "sppcls predicts image files")
+        check_there(place, "sppcls predicts image files")
     from sppcls.data import image_files
     from sppcls.inference.predict import predict_files
     from sppcls.inference.predict_text import as_csv, as_json, as_table
@@ -80,7 +88,7 @@ def run(words: list[str]) -> int:
         net, files, top=top, shorter_side=args.shorter_side, batch_size=args.batch_size, workers=args.workers
     )
     bad = 0
-    with _results(args.out) as out:
+    with results(args.out) as out:
 
         def watched() -> Iterator[Prediction]:
             nonlocal bad
@@ -98,7 +106,7 @@ def run(words: list[str]) -> int:
             columns = shutil.get_terminal_size().columns if out.isatty() else None
             texts = as_table(watched(), files, classes, top, columns)
         for text in texts:
-            _write(out, text)
+            write(out, text)
     if bad:
         print(f"sppcls: {bad:,} of {len(files):,} images could not be classified", file=sys.stderr)
     return 1 if bad else 0
@@ -114,7 +122,7 @@ def _shorter_side(text: str) -> int | Literal["native"]:
 
 
 @contextlib.contextmanager
-def _results(path: str | None) -> Iterator[TextIO]:
+def results(path: str | None) -> Iterator[TextIO]:
     """Where the results go: stdout, or a new file."""
     if path is not None:
         with open(path, "w", encoding="utf-8", newline="") as file:
@@ -127,7 +135,7 @@ def _results(path: str | None) -> Iterator[TextIO]:
     yield sys.stdout
 
 
-def _write(out: TextIO, text: str) -> None:
+def write(out: TextIO, text: str) -> None:
     """Write so that whoever reads gets every result at once."""
     try:
         out.write(text)

@@ -19,7 +19,7 @@ examples:
 searches: {searches}
 
 words:
-  key=value               of `sppcls train --help`; fixes a key, and wins over the file
+  key=value               of `sppcls train --help all`; fixes a key, and wins over the file
   key=a,b,c               one of these values
   key=interval(low,high)  a number between; tag(log,interval(low,high)): uniform in its logarithm
   n_trials=N              trials done in total: finished, pruned or diverged; failed ones do not count

@@ -8,7 +8,7 @@ def run(words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         from sppcls.cli.train_help import train_help
 
-        print(train_help(), end="")
+        print(train_help(everything="all" in words), end="")
         return 0
     from sppcls._util.allocator import let_idle_threads_sleep
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import textwrap
+from itertools import takewhile
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from sppcls.config.compose import compose_unchecked, group_choices
+from sppcls.config.compose import CONFIG_NAME, compose_unchecked, conf_dir, group_choices
 from sppcls.config.schema import Config
 from sppcls.sweeps.overrides import named_files
 
@@ -37,26 +39,62 @@ _TAIL = """
 """
 
 
-def train_help() -> str:
-    """Groups with their choices, then every key with default, meaning and allowed values."""
-    defaults = compose_unchecked([])
-    lines = [_HEAD, "groups (the default choice is marked *):"]
+# Keys that nearly every training sets; the groups are the others.
+_MOST_USED = (
+    "data.root", "data.batch_size", "data.workers", "sizes.sizes", "pyramid.levels", "backbone.weights", "optimizer.lr",
+    "trainer.max_epochs", "seed", "ckpt_path",
+)  # fmt: skip
+
+
+def train_help(everything: bool = False) -> str:
+    """The keys that are used most, then each group's choices with a line of meaning.
+
+    Args:
+        everything: every key with default, meaning and allowed values, too.
+    """
+    keys = _keys(Config, OmegaConf.to_container(compose_unchecked([]), resolve=True), "")
+    lines = [_HEAD, "the keys used most, with the value of the default run:"]
+    for name in _MOST_USED:
+        start = next(i for i, line in enumerate(keys) if line.startswith(f"    {name}="))
+        length = next(i for i, line in enumerate(keys[start + 1 :], 1) if not line.startswith(" " * 6))
+        lines += keys[start : start + length]
+    lines.append("\ngroups (the default choice is marked *):")
     chosen = _default_choices()
     for group, choices in group_choices().items():
-        marked = ", ".join(f"{c}*" if c == chosen.get(group) else c for c in choices)
-        lines += _wrap(f"  {group:<11}", marked)
+        if group == "experiment":
+            lines += ["", *_wrap("  experiment=  ", ", ".join(choices))]
+            continue
+        if len(choices) < 2:  # there is nothing to choose
+            continue
+        lines += ["", f"  {group}="]
+        for choice in choices:
+            name = f"{choice}*" if choice == chosen.get(group) else choice
+            lines += _wrap(f"    {name:<24} ", _purpose(group, choice))
     lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")))]
-    lines.append("\nkeys, with the value of the default run:")
-    lines += _keys(Config, OmegaConf.to_container(defaults, resolve=True), "")
+    if everything:
+        lines += ["\nall keys, with the value of the default run:", *keys]
+    else:
+        lines.append("\n`--help all` shows every key with its meaning.")
     return "\n".join(lines) + "\n" + _TAIL
 
 
-def _default_choices() -> dict[str, str]:
-    from sppcls.config.compose import CONFIG_NAME, conf_dir
+def _purpose(group: str, choice: str) -> str:
+    """The first sentence of a config's comment."""
+    file = conf_dir() / group / f"{choice}.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    comment = list(takewhile(lambda line: line.startswith("#"), lines))
+    text = " ".join(line.removeprefix("#").strip() for line in comment if "@package" not in line)
+    sentence = re.split(r"(?<!sec)(?<!al)(?<!Fig)\. ", text, maxsplit=1)[0].rstrip(".")
+    return textwrap.shorten(sentence, _WIDTH - 29, placeholder=" ...")
 
+
+def _default_choices() -> dict[str, str]:
     defaults = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml").defaults
     pairs = (next(iter(entry.items())) for entry in defaults if not isinstance(entry, str))
-    return {str(group): str(choice) for group, choice in pairs}
+    # A list of choices has one or none.
+    return {
+        str(group): choice if isinstance(choice, str) else "".join(choice or []) for group, choice in pairs
+    }
 
 
 def _keys(schema: type, values: Any, prefix: str) -> list[str]:

@@ -6,12 +6,13 @@ import argparse
 import math
 import sys
 
-from sppcls._util.files import check_local, check_new_file
+from sppcls._util.files import check_new_file
 from sppcls.cli.common import (
     Parser,
     add_checkpoint,
     add_device,
     check_checkpoint,
+    check_there,
     load,
     not_negative,
     positive,
@@ -23,7 +24,7 @@ def run(words: list[str]) -> int:
     """Measure features; 1 if an image could not be read and is left out."""
     args = _parser().parse_args(words)
     check_checkpoint(args.checkpoint)
-    check_local(args.data, "sppcls reads folders of images")
+    check_there(args.data, "sppcls reads folders of images")
     from sppcls.inference.layers import repeated_levels
     from sppcls.inference.transfer.tasks import svm_module
     from sppcls.inference.transfer.transfer import transfer
@@ -61,7 +62,7 @@ def _parser() -> Parser:
     parser = Parser(
         "transfer",
         "Judge the features of a network's layers on other images: l2-normalised, a linear SVM on each layer.\n"
-        "Prints accuracy in per cent, over all images and as the mean of the classes, or mean average precision;\n"
+        "Prints the top-1 error in per cent, over all images and as the mean of the classes, or mean average precision;\n"
         "mean ± standard deviation if there are several splits. Needs sppcls[transfer].",
     )
     add_checkpoint(parser)

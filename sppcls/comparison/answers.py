@@ -36,6 +36,12 @@ class Measure(NamedTuple):
         """The protocol, after the name of the images where these are not those of the validation."""
         return f"{'test' if self.images == TEST_BEST else self.images} {self.protocol}".strip()
 
+    def in_words(self, top: int = 1) -> str:
+        """What the error is, such as ``top-1 error at 224, centre view``."""
+        view = "centre view" if self.protocol == "center" else f"protocol {self.protocol}"
+        best = ", best epoch" if self.images == TEST_BEST else ""
+        return f"top-{top} error{' on the test images' if self.images else ''} at {self.size}, {view}{best}"
+
     @property
     def side(self) -> int:
         """Shorter side in pixels; 0 where the size is not known."""

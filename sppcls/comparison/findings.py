@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from statistics import fmean
 
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.groups import Comparison, Pair
@@ -29,19 +30,22 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A pair of groups under one measure.
+    """A pair of groups under one measure, or one contrast pooled over several pairs.
 
     Attributes:
-        pair, measure, top: what is compared; ``top`` is 1 or 5.
-        seeds: the difference over the seeds that both groups have.
-        tests: McNemar's test for each of these seeds, where both kept their answers.
+        pairs: what is compared. Several of one contrast, such as one size against two with each pyramid, are pooled:
+            for each seed the difference is the mean over the pairs.
+        measure, top: where; ``top`` is 1 or 5.
+        seeds: the difference, second minus first, over the seeds that all groups have.
+        tests: of a single pair, McNemar's test for each of these seeds where both kept their answers.
         images: number of images of these answers; 0 without.
-        interval: 95 % bootstrap interval over the images, errors averaged over the seeds; None without answers.
+        interval: 95 % bootstrap interval over the images, errors averaged over seeds and pairs; None without answers.
         p: of the test that decides: paired t over seeds, or McNemar's where there is one seed; None without a test.
         corrected: ``p`` corrected for the number of findings that it stands among (Holm).
+        among: that number.
     """
 
-    pair: Pair
+    pairs: tuple[Pair, ...]
     measure: Measure
     top: int
     seeds: SeedDifference
@@ -50,6 +54,37 @@ class Finding:
     interval: tuple[float, float] | None = None
     p: float | None = None
     corrected: float | None = None
+    among: int = 1
+
+    @property
+    def factor(self) -> str:
+        """The config group that was varied."""
+        return self.pairs[0].factor
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """First and second: labels of the groups, or what is common to those that are pooled."""
+        pair = self.pairs[0]
+        if len(self.pairs) > 1:
+            return pair.first.levels[self.factor], pair.second.levels[self.factor]
+        return pair.first.label, pair.second.label
+
+    @property
+    def context(self) -> str:
+        """What was the same on both sides, in a word: ``l6321``, ``pooled over l6321, l1`` or ``pooled over all 5``."""
+        contexts = [pair.context for pair in self.pairs]
+        if len(contexts) == 1:
+            return contexts[0]
+        return f"pooled over {', '.join(contexts) if len(contexts) < 3 else f'all {len(contexts)}'}"
+
+    @property
+    def label(self) -> str:
+        """What is subtracted from what, in short: ``multi_224_180 - single_224, l6321``."""
+        pair, (first, second) = self.pairs[0], self.names
+        if pair.context and pair.context in pair.first.label:  # not the name of a sweep's cell
+            first, second = pair.first.levels[self.factor], pair.second.levels[self.factor]
+            return f"{second} - {first}, {self.context}"
+        return f"{second} - {first}"
 
     @property
     def verdict(self) -> Verdict:
@@ -66,14 +101,14 @@ class Finding:
     @property
     def subject(self) -> str:
         """Who is compared with whom, and on what."""
-        names = f"{self.pair.second.label} against {self.pair.first.label} ({self.pair.factor})"
-        return f"{names}, top-{self.top} error, {self.measure}"
+        first, second = self.names
+        what = self.factor if len(self.pairs) == 1 else f"{self.factor}, {self.context}"
+        return f"{second} against {first} ({what}), top-{self.top} error, {self.measure}"
 
     @property
-    def _change(self) -> str:
-        mean = self.seeds.mean
-        better = f" (lower for {(self.pair.first if mean > 0 else self.pair.second).label})" if mean else ""
-        return f"{signed(mean)} points{better}"
+    def change(self) -> str:
+        """The difference in words."""
+        return in_words(*self.names, self.seeds.mean)
 
     @property
     def grounds(self) -> str:
@@ -81,7 +116,7 @@ class Finding:
         seeds = list(self.seeds.by_seed)
         if len(seeds) == 1:
             return self._one_seed(seeds[0])
-        text = f"{self._change} over {len(seeds)} seeds"
+        text = f"{self.change} over {len(seeds)} seeds"
         if self.seeds.low is None or self.seeds.high is None:
             return f"{text}, the same for each, so there is no spread to judge it by"
         text += f", 95 % interval {span(self.seeds.low, self.seeds.high)}"
@@ -96,13 +131,15 @@ class Finding:
         return text
 
     def _one_seed(self, seed: int) -> str:
-        text = f"{self._change} with one seed ({seed}), so there is no interval over seeds"
+        text = f"{self.change} with one seed ({seed}), so there is no interval over seeds"
         test = self.tests.get(seed)
         if test is None:
-            return f"{text}, and no answers were kept for both: nothing can be said of this difference"
+            missing = "and no answers were kept for both: nothing" if len(self.pairs) == 1 else "nothing"
+            return f"{text}, {missing} can be said of this difference"
+        first, second = self.names
         text += (
-            f"; of {self.images} images only the first got {test.only_first} right and only the second "
-            f"{test.only_second} (McNemar: {p_text(test.p)})"
+            f"; of {self.images} images {test.only_first} were right only with {first}, {test.only_second} only with "
+            f"{second} (McNemar: {p_text(test.p)})"
         )
         if self.corrected is not None and test.p <= LEVEL < self.corrected:
             text += f", {p_text(self.corrected)} as one of several comparisons"
@@ -110,41 +147,69 @@ class Finding:
 
 
 def findings(comparison: Comparison, measure: Measure | None = None, top: int = 1) -> list[Finding]:
-    """What each pair shows under a measure, corrected for the number of pairs.
+    """What each pair shows under a measure, and each contrast of several pairs pooled, corrected for their number.
 
     Args:
         comparison: from :func:`sppcls.compare`.
         measure: protocol and size; None: the main one.
         top: 1 or 5.
     """
-    found = [_find(pair, measure or comparison.main, top) for pair in comparison.pairs]
+    found: list[Finding | None] = []
+    for pairs in contrasts(comparison.pairs):
+        single = [_find((pair,), measure or comparison.main, top) for pair in pairs]
+        known = [finding for finding in single if finding is not None]
+        found += known
+        if len(known) > 1:
+            found.append(_find(tuple(f.pairs[0] for f in known), measure or comparison.main, top))
     return correct([finding for finding in found if finding is not None])
+
+
+def contrasts(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """Pairs of the same change, such as one size against two with each pyramid."""
+    found: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        change = [[group.values[key] for key in pair.keys] for group in (pair.first, pair.second)]
+        found.setdefault(repr((pair.keys, change)), []).append(pair)
+    return list(found.values())
 
 
 def correct(found: list[Finding]) -> list[Finding]:
     """The same findings, corrected for being so many; what they were corrected for before does not count."""
-    corrected = iter(holm([finding.p for finding in found if finding.p is not None]))
+    tested = [finding.p for finding in found if finding.p is not None]
+    corrected = iter(holm(tested))
     return [
-        finding if finding.p is None else replace(finding, corrected=next(corrected)) for finding in found
+        replace(f, among=max(1, len(tested)), corrected=None if f.p is None else next(corrected))
+        for f in found
     ]
 
 
-def _find(pair: Pair, measure: Measure, top: int) -> Finding | None:
-    seeds = paired_over_seeds(pair.first.errors(measure, top), pair.second.errors(measure, top))
+def _find(pairs: tuple[Pair, ...], measure: Measure, top: int) -> Finding | None:
+    firsts, seconds = (
+        [getattr(pair, end).errors(measure, top) for pair in pairs] for end in ("first", "second")
+    )
+    seeds = paired_over_seeds(_mean_by_seed(firsts), _mean_by_seed(seconds))
     if seeds is None:
         return None
     both = [
         (seed, pair.first.run(seed).answers.get(measure), pair.second.run(seed).answers.get(measure))
+        for pair in pairs
         for seed in seeds.by_seed
     ]
     kept = [(seed, a, b) for seed, a, b in both if a is not None and b is not None]
     kept = [(seed, a, b) for seed, a, b in kept if a.images == b.images == kept[0][1].images]
     hits = [(a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5) for _, a, b in kept]
-    tests = {seed: mcnemar(*pair) for (seed, _, _), pair in zip(kept, hits, strict=True)}
-    complete = len(kept) == len(seeds.by_seed)
+    tests = {}
+    if len(pairs) == 1:
+        tests = {seed: mcnemar(*pair) for (seed, _, _), pair in zip(kept, hits, strict=True)}
+    complete = len(kept) == len(both)
     interval = bootstrap_over_images(*zip(*hits, strict=True)) if complete else None
     p = next(iter(tests.values())).p if len(seeds.by_seed) == 1 and tests else seeds.p
-    return Finding(pair, measure, top, seeds, tests, len(kept[0][1].labels) if complete else 0, interval, p)
+    return Finding(pairs, measure, top, seeds, tests, len(kept[0][1].labels) if complete else 0, interval, p)
+
+
+def _mean_by_seed(errors: Sequence[dict[int, float]]) -> dict[int, float]:
+    """Mean over several groups, of the seeds that all of them have."""
+    return {seed: fmean(e[seed] for e in errors) for seed in errors[0] if all(seed in e for e in errors)}
 
 
 def informative_top5(comparison: Comparison) -> bool:
@@ -155,6 +220,13 @@ def informative_top5(comparison: Comparison) -> bool:
 
 def _excludes_zero(interval: Sequence[float] | None) -> bool:
     return interval is None or interval[0] > 0 or interval[1] < 0
+
+
+def in_words(first: str, second: str, difference: float) -> str:
+    """``B is 1.25 percentage points lower than A``; ``difference`` is second minus first."""
+    if not round(abs(difference), 2):
+        return f"{second} and {first} are equal"
+    return f"{second} is {abs(difference):.2f} percentage points {'lower' if difference < 0 else 'higher'} than {first}"
 
 
 def signed(value: float) -> str:

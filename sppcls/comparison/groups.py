@@ -12,7 +12,7 @@ from typing import Any
 
 from sppcls.comparison.answers import TEST, TEST_BEST, Measure
 from sppcls.comparison.find import find_runs
-from sppcls.comparison.labels import ABSENT, group_labels, sweep_label
+from sppcls.comparison.labels import ABSENT, factors_of, group_labels, level_labels, swept, taken_for_one
 from sppcls.comparison.runs import Run
 from sppcls.config.same_run import flatten, is_factor
 from sppcls.errors import ConfigError
@@ -35,11 +35,13 @@ class Group:
         label: short name, one of its own.
         values: of the keys that differ between groups.
         runs: one for each seed, by seed.
+        levels: what it is in each factor, in a word: ``{"sizes": "single_224", "pyramid": "l6321"}``.
     """
 
     label: str
     values: dict[str, Any]
     runs: list[Run]
+    levels: dict[str, str]
 
     @property
     def seeds(self) -> list[int]:
@@ -56,14 +58,22 @@ class Group:
         return {seed: error for seed, error in found.items() if error == error}
 
 
-@dataclass
+@dataclass(eq=False)
 class Pair:
-    """Two groups that differ in one thing, ``second`` judged against ``first``."""
+    """Two groups that differ in one thing, ``second`` judged against ``first``.
+
+    Without a baseline, first comes the one of fewer sizes or bins, and else that of the earlier runs.
+    """
 
     first: Group
     second: Group
     factor: str
     keys: list[str]
+
+    @property
+    def context(self) -> str:
+        """What both groups are in the other factors; empty if there are none."""
+        return "-".join(level for factor, level in self.first.levels.items() if factor != self.factor)
 
 
 @dataclass
@@ -162,7 +172,7 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
         raise ConfigError(f"no run is finished yet; {problems[-1]}")
     settings = [_settings(run) for run in finished]
     problems += _unify_roots(finished, settings)
-    factors, lines = _factors(settings)
+    factors, lines = factors_of(settings)
     problems += lines
     keys = [key for members in factors.values() for key in members]
     members: dict[str, list[Run]] = {}
@@ -172,16 +182,36 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
         members.setdefault(repr(value), []).append(run)
         values[repr(value)] = value
     groups = []
-    for label, (name, found) in zip(_labels(members, values, factors), members.items(), strict=True):
+    levels = level_labels(list(values.values()), factors, [swept(found) for found in members.values()])
+    named = zip(group_labels(members, levels), levels, members.items(), strict=True)
+    for label, level, (name, found) in named:
         kept, lines = _one_per_seed(found)
-        problems += _taken_for_one(found) + lines
-        groups.append(Group(label, values[name], kept))
+        problems += taken_for_one(found, _NAMES) + lines
+        groups.append(Group(label, values[name], kept, level))
     comparison = Comparison(factors, groups, [], [], problems, unfinished)
     first = None if baseline is None else comparison.group(baseline)
     for one, other in combinations(groups, 2):
-        if first is None or first in (one, other):
+        if first is None:
+            _judge(comparison, *sorted((one, other), key=_extent))
+        elif first in (one, other):
             _judge(comparison, *((other, one) if other is first else (one, other)))
+    # One factor after the other, the sizes first.
+    order = sorted(factors, key=lambda factor: factor != "sizes")
+    comparison.pairs.sort(key=lambda pair: order.index(pair.factor))
     return comparison
+
+
+def _extent(group: Group) -> tuple[int, int]:
+    """Number of training sizes and of bins, where these were varied."""
+    sizes, levels = group.values.get("sizes.sizes"), group.values.get("pyramid.levels")
+    return len(sizes) if isinstance(sizes, list) else 0, bins(levels) or 0
+
+
+def bins(levels: object) -> int | None:
+    """Number of bins of ``pyramid.levels``; None without a pyramid."""
+    if not isinstance(levels, list):
+        return None
+    return sum(n * n if isinstance(n, int) else n[0] * n[1] for n in levels)
 
 
 def compare(
@@ -224,50 +254,6 @@ def _unify_roots(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> lis
     for setting in settings:
         setting.pop("data.root", None)
     return [f"taken for one data set, as name and tested images are the same: {', '.join(roots)}"]
-
-
-def _factors(settings: Sequence[dict[str, Any]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Keys that differ by config group, and a line on keys that some versions did not have."""
-    keys = list(dict.fromkeys(key for setting in settings for key in setting))
-    factors: dict[str, list[str]] = {}
-    unknown = []
-    for key in keys:
-        found = {repr(setting[key]) for setting in settings if key in setting}
-        if len(found) > 1:
-            factors.setdefault(key.partition(".")[0], []).append(key)
-        elif any(key not in setting for setting in settings):
-            unknown.append(f"{key}={found.pop()}")
-    line = f"not in the config of every run, and taken to be the same in all: {', '.join(unknown)}"
-    return factors, [line] if unknown else []
-
-
-def _labels(
-    members: dict[str, list[Run]], values: dict[str, dict[str, Any]], factors: dict[str, list[str]]
-) -> list[str]:
-    """Words of the sweep, or names of the experiments, where they tell all groups apart; else the values, in short."""
-    sweep = [sweep_label(runs[0].values) for runs in members.values()]
-    same = all(run.values == runs[0].values for runs in members.values() for run in runs)
-    if same and all(sweep) and len(set(sweep)) == len(sweep):
-        return sweep
-    if len(members) == 1:
-        return [next(iter(members.values()))[0].folder.resolve().parent.name]
-    names = [{str(run.config.get("name")) for run in runs} for runs in members.values()]
-    if all(len(name) == 1 for name in names) and len(set.union(*names)) == len(names):
-        return [name.pop() for name in names]
-    return group_labels([values[name] for name in members], factors)
-
-
-def _taken_for_one(runs: Sequence[Run]) -> list[str]:
-    """A line if a sweep told runs of one group apart, such as two cells that differ in the number of threads."""
-    names = list(dict.fromkeys(sweep_label(run.values) for run in runs if run.values))
-    if len(names) < 2:
-        return []
-    flat = [flatten(run.config) for run in runs]
-    keys = [key for key in flat[0] if len({repr(setting.get(key)) for setting in flat}) > 1]
-    differ = ", ".join(key for key in keys if key not in _NAMES)
-    return [
-        f"{', '.join(names)}: taken for one group, as nothing differs{f' but {differ}' if differ else ''}"
-    ]
 
 
 def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:

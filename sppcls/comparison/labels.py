@@ -1,32 +1,44 @@
-"""Short names for what was varied, in the words of run folders: ``single_224``, ``l6_3_2_1``, ``lr=0.1``."""
+"""Short names for what was varied, in the words that are typed: ``single_224``, ``l6321``, ``lr=0.1``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+from sppcls.comparison.runs import Run
+from sppcls.config.same_run import flatten
+from sppcls.runs.names import pyramid_word
 
 _SIZES = {"single": "single", "alternate": "multi", "random_epoch": "random", "random_batch": "randombatch"}
 ABSENT = "(absent)"
 
 
-def group_labels(values: Sequence[Mapping[str, Any]], factors: Mapping[str, Sequence[str]]) -> list[str]:
-    """A name for each group, different for all.
+def level_labels(
+    values: Sequence[Mapping[str, Any]],
+    factors: Mapping[str, Sequence[str]],
+    typed: Sequence[Mapping[str, str]],
+) -> list[dict[str, str]]:
+    """What each group is in each factor, such as ``{"sizes": "single_224", "pyramid": "l6321"}``.
 
     Args:
         values: of each group, by config key.
         factors: keys that differ, by the config group they belong to.
+        typed: words that a sweep gave for each group, by config group or key; empty outside a sweep.
     """
-    parts = []
+    parts: dict[str, list[str]] = {}
     for factor, keys in factors.items():
         distinct = {repr([group[key] for key in keys]) for group in values}
-        for short in (_pyramid, _sizes, _name):
-            names = [short(group, keys) for group in values]
+        choices = [words.get(factor) for words in typed]
+        for names in (
+            choices,
+            *([short(group, keys) for group in values] for short in (_pyramid, _sizes, _name)),
+        ):
             if None not in names and len(set(names)) == len(distinct):
                 break
         else:
             names = [_assignments(group, keys, factor) for group in values]
-        parts.append(names)
-    return ["-".join(str(part) for part in column) for column in zip(*parts, strict=True)]
+        parts[factor] = [str(name) for name in names]
+    return [{factor: names[i] for factor, names in parts.items()} for i in range(len(values))]
 
 
 def sweep_label(values: Mapping[str, str]) -> str:
@@ -40,11 +52,61 @@ def sweep_label(values: Mapping[str, str]) -> str:
     return "-".join(parts)
 
 
+def factors_of(settings: Sequence[dict[str, Any]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Keys that differ by config group, and a line on keys that some versions did not have."""
+    keys = list(dict.fromkeys(key for setting in settings for key in setting))
+    factors: dict[str, list[str]] = {}
+    unknown = []
+    for key in keys:
+        found = {repr(setting[key]) for setting in settings if key in setting}
+        if len(found) > 1:
+            factors.setdefault(key.partition(".")[0], []).append(key)
+        elif any(key not in setting for setting in settings):
+            unknown.append(f"{key}={found.pop()}")
+    line = f"not in the config of every run, and taken to be the same in all: {', '.join(unknown)}"
+    return factors, [line] if unknown else []
+
+
+def swept(runs: Sequence[Run]) -> dict[str, str]:
+    """What a sweep gave for all of these runs; empty if they do not agree."""
+    return runs[0].values if all(run.values == runs[0].values for run in runs) else {}
+
+
+def group_labels(members: dict[str, list[Run]], levels: Sequence[dict[str, str]]) -> list[str]:
+    """Words of the sweep, or names of the experiments, where they tell all groups apart; else the levels."""
+    sweep = [sweep_label(swept(runs)) for runs in members.values()]
+    if all(sweep) and len(set(sweep)) == len(sweep):
+        return sweep
+    if len(members) == 1:
+        return [next(iter(members.values()))[0].folder.resolve().parent.name]
+    names = [{str(run.config.get("name")) for run in runs} for runs in members.values()]
+    if all(len(name) == 1 for name in names) and len(set.union(*names)) == len(names):
+        return [name.pop() for name in names]
+    return ["-".join(level.values()) for level in levels]
+
+
+def taken_for_one(runs: Sequence[Run], ignored: Collection[str]) -> list[str]:
+    """A line if a sweep told runs of one group apart, such as two cells that differ in the number of threads.
+
+    Args:
+        runs: of one group.
+        ignored: keys that tell nothing.
+    """
+    names = list(dict.fromkeys(sweep_label(run.values) for run in runs if run.values))
+    if len(names) < 2:
+        return []
+    flat = [flatten(run.config) for run in runs]
+    keys = [key for key in flat[0] if len({repr(setting.get(key)) for setting in flat}) > 1]
+    differ = ", ".join(key for key in keys if key not in ignored)
+    return [
+        f"{', '.join(names)}: taken for one group, as nothing differs{f' but {differ}' if differ else ''}"
+    ]
+
+
 def _pyramid(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     if list(keys) != ["pyramid.levels"]:
         return None
-    levels = group["pyramid.levels"]
-    return "nospp" if levels is None else "l" + "_".join(map(_side, levels))
+    return pyramid_word(group["pyramid.levels"])
 
 
 def _sizes(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:

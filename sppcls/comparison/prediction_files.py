@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from sppcls.comparison.answers import Answers, read_answers
-from sppcls.comparison.findings import Verdict, p_text, signed, span
+from sppcls.comparison.findings import Verdict, in_words, p_text, signed, span
 from sppcls.comparison.report.tables import Cell, Table
 from sppcls.comparison.statistics import LEVEL, bootstrap_over_images, holm, mcnemar
 from sppcls.errors import ConfigError
@@ -36,11 +36,11 @@ def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
     tests = [mcnemar(first.hit1, second.hit1) for first, second in pairs]
     corrected = holm([test.p for test in tests])
     header = [
-        "files",
-        "difference",
+        "A - B",
+        "A - B, points",
         "95 % over images",
-        "only first right",
-        "only second right",
+        "right only in A",
+        "right only in B",
         "p",
         "p, corrected",
     ]
@@ -54,15 +54,15 @@ def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
                 f"{second.path} - {first.path}",
                 signed(difference),
                 span(*interval),
-                str(test.only_first),
                 str(test.only_second),
+                str(test.only_first),
                 f"{test.p:.4f}",
                 f"{p:.4f}",
             ]
         )
         verdict = Verdict.NETWORKS if p <= LEVEL else Verdict.NOT_SHOWN
         sentences.append(
-            f"{second.path} against {first.path}: {verdict}. {signed(difference)} points, over the {len(first.labels)} "
+            f"{verdict}: {in_words(str(first.path), str(second.path), difference)}, over the {len(first.labels)} "
             f"images {span(*interval)} (95 %); McNemar: {p_text(test.p)}"
         )
     sentences.append(

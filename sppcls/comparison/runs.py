@@ -13,6 +13,7 @@ from sppcls._util.files import read_json
 from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure, read_answers
 from sppcls.config.old_versions import upgraded
 from sppcls.errors import DataError
+from sppcls.registry import TARGET
 from sppcls.runs.metrics import read_metrics
 from sppcls.runs.names import CONFIG, METRICS, PREDICTIONS, PROTOCOLS, RESULT
 
@@ -106,7 +107,7 @@ def read_run(folder: Path) -> Run:
     result = read_json(folder / RESULT) or {}
     if result and result.get("epochs") != done:
         result = {}  # of the same run before it went on to more epochs
-    finished = done == planned
+    finished = done == planned or result.get("stopped") is True
     run = Run(folder, config, int(config["seed"]), rows, result, finished, Measure("", ""), notes=notes)
     main = _main_size(config)
     run.main = Measure(run.training_view, str(result.get("main_size") or main))
@@ -134,11 +135,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise DataError(f"{CONFIG} cannot be read ({error.strerror})") from None
     if not config:
         raise DataError(f"{CONFIG} is empty")
-    kinds = {"seed": int, "trainer.max_epochs": int, "sizes.sizes": list, "sizes.kind": str, "pyramid": dict}
+    kinds = {"seed": int, "trainer.max_epochs": int, "sizes.kind": str, "sizes.sizes": list, "pyramid": dict}
     for key, kind in kinds.items():
         value = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
+        if key == "sizes.sizes" and TARGET in config["sizes"]:
+            continue  # a schedule of somebody's own: metrics.csv says which sizes there were
         if not isinstance(value, kind):
             raise DataError(f"{CONFIG} has no {key}: half-written, or of another version of sppcls")
     return upgraded(config)
@@ -165,8 +168,20 @@ def _read_rows(folder: Path, config: dict[str, Any]) -> tuple[list[dict[str, flo
             notes.append(f"the last line of {METRICS} is half-written and left out")
     if not rows:
         raise DataError("no metrics yet")
-    _fill_in(rows, [str(texts["size"]) for texts in found])
+    sizes = [str(texts["size"]) for texts in found]
+    _fill_in(rows, sizes)
+    if "sizes" not in config["sizes"]:
+        config["sizes"]["sizes"] = _sizes_seen(sizes)
     return rows, notes
+
+
+def _sizes_seen(labels: list[str]) -> list[Any]:
+    """Distinct sizes, such as 224 and [180, 240], of the labels that epochs have; the largest first."""
+    sides = [
+        [int(side) for side in label.split("x")] for label in dict.fromkeys(labels) if label[:1].isdigit()
+    ]
+    found = sorted(sides, key=lambda size: size[0] * size[-1], reverse=True)
+    return [size[0] if len(size) == 1 else size for size in found] or [0]
 
 
 def _number(key: str, text: str | None) -> float | None:

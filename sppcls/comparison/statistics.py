@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr, stdtr, stdtrit
+from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
 RESAMPLES = 10_000
 LEVEL = 0.05
+POWER = 0.8  # how often a true difference is to be shown, where the size of an experiment is asked
 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
@@ -44,6 +45,39 @@ class SeedDifference:
 def interval_half_width(count: int) -> float:
     """Half the 95 % t interval of a mean of ``count`` values, in standard deviations of these values."""
     return float(stdtrit(count - 1, 1 - LEVEL / 2)) / math.sqrt(count)
+
+
+def smallest_shown(std: float, count: int, level: float = LEVEL) -> float:
+    """The true difference, in points, that a paired t test of ``count`` seeds shows four times in five.
+
+    Args:
+        std: of the difference from seed to seed, in points.
+        count: number of seeds, at least 2.
+        level: of the test, two-sided.
+    """
+    quantiles = stdtrit(count - 1, 1 - level / 2) + stdtrit(count - 1, POWER)
+    return float(quantiles) * std / math.sqrt(count)
+
+
+def seeds_needed(std: float, points: float, level: float = LEVEL) -> int:
+    """The fewest seeds with :func:`smallest_shown` at most ``points``."""
+    high = 2
+    while smallest_shown(std, high, level) > points:
+        high *= 2
+    return next(n for n in range(max(2, high // 2), high + 1) if smallest_shown(std, n, level) <= points)
+
+
+def images_needed(interval: tuple[float, float], count: int, points: float) -> int:
+    """Images whose 95 % interval would exclude 0 four times in five, were the true difference ``points``.
+
+    Args:
+        interval: 95 % interval of the difference over ``count`` images.
+        count: at least 1.
+        points: in points.
+    """
+    z = float(ndtri(1 - LEVEL / 2))
+    standard_error = (interval[1] - interval[0]) / 2 / z
+    return math.ceil(count * ((z + float(ndtri(POWER))) * standard_error / points) ** 2)
 
 
 def paired_over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -> SeedDifference | None:

@@ -9,6 +9,7 @@ import torch
 
 from sppcls._util.console import say
 from sppcls._util.reason import reason_of
+from sppcls.config.parts import values_of
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import (
@@ -28,9 +29,11 @@ from sppcls.data import (
 from sppcls.data.cache import ImageCache, cache_folders, open_cache
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.files import keep_class_order
+from sppcls.data.own import OwnTransform, own_splits
 from sppcls.data.sizes import area
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import SPPClassifier, build_classifier
+from sppcls.registry import build
 
 
 def val_sizes(config: Config, schedule: SizeSchedule) -> list[Size]:
@@ -41,19 +44,17 @@ def val_sizes(config: Config, schedule: SizeSchedule) -> list[Size]:
     return [main, *(size for size in dict.fromkeys(sizes) if size != main)]
 
 
-def load_sources(config: Config, classes: Sequence[str] | None = None) -> Splits:
-    """The images of a run, those of a test split included; file headers are checked if ``data.check`` says so.
-
-    Args:
-        config: of the run.
-        classes: of a checkpoint, whose numbers are kept if they are the same classes.
+def find_sources(config: Config) -> Splits:
+    """The images that a config names, not looked at; ``data.download`` may fetch them.
 
     Raises:
-        DataError: what is missing or inconsistent, or the files that are no readable images.
+        DataError: what is missing or inconsistent.
     """
     data = config.data
+    if (own := values_of(data)) is not None:
+        return own_splits(own)
     # No seed of the run: runs that differ in their seed only are judged by the same images.
-    splits = build_sources(
+    return build_sources(
         data.name,
         data.root,
         download=data.download,
@@ -66,6 +67,21 @@ def load_sources(config: Config, classes: Sequence[str] | None = None) -> Splits
         num_train=data.num_train,
         num_val=data.num_val,
     )
+
+
+def load_sources(config: Config, classes: Sequence[str] | None = None, given: Splits | None = None) -> Splits:
+    """The images of a run, those of a test split included; file headers are checked if ``data.check`` says so.
+
+    Args:
+        config: of the run.
+        classes: of a checkpoint, whose numbers are kept if they are the same classes.
+        given: from Python, in place of those that the config names.
+
+    Raises:
+        DataError: what is missing or inconsistent, or the files that are no readable images.
+    """
+    data = config.data
+    splits = given if given is not None else find_sources(config)
     for source in splits[:3]:
         if source is not None and classes is not None:
             keep_class_order(source, classes)
@@ -105,6 +121,12 @@ def build_network(config: Config, num_classes: int, resumed: bool = False) -> SP
 def make_transforms(config: Config, schedule: SizeSchedule) -> tuple[TrainTransform, EvalTransform]:
     """What becomes of a training and of a validation image."""
     augment, region = config.augment, schedule.largest
+    # The largest of all sizes: a validation size above the training sizes must not be an enlarged image.
+    largest = max([region, *val_sizes(config, schedule)], key=area)
+    evaluation = EvalTransform(largest, augment.shorter_side)
+    if (own := values_of(augment)) is not None:
+        part = build("augment", own, region=region)
+        return OwnTransform(region, part, str(own["crop"]), augment.shorter_side), evaluation
     train = TrainTransform(
         region,
         crop=augment.crop,
@@ -117,9 +139,7 @@ def make_transforms(config: Config, schedule: SizeSchedule) -> tuple[TrainTransf
         erasing=augment.erasing,
         cache_side=config.data.cache_shorter_side,
     )
-    # The largest of all sizes: a validation size above the training sizes must not be an enlarged image.
-    largest = max([region, *val_sizes(config, schedule)], key=area)
-    return train, EvalTransform(largest, augment.shorter_side)
+    return train, evaluation
 
 
 def make_caches(
@@ -135,7 +155,7 @@ def make_caches(
         return None
     folders = cache_folders(data.cache_dir, str(data.root))
 
-    def build(split: str, source: Source, transform: TrainTransform | EvalTransform) -> ImageCache:
+    def cache_of(split: str, source: Source, transform: TrainTransform | EvalTransform) -> ImageCache:
         chosen = "".join(
             f"/{path}" for path in (data.labels, data.train_dir, data.val_dir) if path is not None
         )
@@ -145,7 +165,7 @@ def make_caches(
         return open_cache(source, transform, folders, name, workers=data.workers, say=say)
 
     train_transform, eval_transform = make_transforms(config, schedule)
-    return build("train", train_source, train_transform), build("val", val_source, eval_transform)
+    return cache_of("train", train_source, train_transform), cache_of("val", val_source, eval_transform)
 
 
 def make_datamodule(

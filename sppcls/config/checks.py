@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,10 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.files import check_local
 from sppcls._util.reason import reason_of
+from sppcls.config.parts import part_schema, values_of, with_own_parts
 from sppcls.config.schedule import size_schedule
-from sppcls.config.schema import Config, literal
+from sppcls.config.schema import Config, default_values, literal
 from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
+from sppcls.registry import TARGET, find, is_own, target_of
 
 _T = TypeVar("_T")
 
@@ -26,10 +29,42 @@ def check_config(config: DictConfig | Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: one line naming the key, its value and what is allowed.
     """
-    plain = resolved(config) if isinstance(config, DictConfig) else dict(config)
-    checked = check_values(Config, cast(dict[str, Any], plain))
+    plain = resolved(config) if isinstance(config, DictConfig) else cast(dict[str, Any], dict(config))
+    schema, values = with_own_parts(plain)
+    checked = check_values(schema, values)
+    for group in ("callbacks", "logger"):
+        setattr(checked, group, _check_parts(group, getattr(checked, group)))
     _check_together(checked)
     return checked
+
+
+def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of callbacks or loggers by name, each checked by the signature of its own."""
+    checked: dict[str, Any] = {}
+    for name, values in parts.items():
+        if values is None:
+            continue  # taken out again: callbacks.NAME=null
+        if (group, name, values) == ("logger", "tensorboard", {}):
+            checked[name] = {}
+            continue
+        if not isinstance(values, Mapping) or not is_own(group, values):
+            raise ConfigError(
+                f"{group}.{name}: must have a _target_, such as {_EXAMPLES[group]}, and its parameters"
+            )
+        part = find(group, values)
+        kind = part_schema(group, part)
+        with_defaults = {**default_values(kind), **values, TARGET: target_of(part)}
+        try:
+            checked[name] = dataclasses.asdict(check_values(kind, with_defaults))
+        except ConfigError as error:
+            raise ConfigError(f"{group}.{name}.{error}") from None
+    return checked
+
+
+_EXAMPLES = {
+    "callbacks": "pytorch_lightning.callbacks.EarlyStopping",
+    "logger": "pytorch_lightning.loggers.CSVLogger",
+}
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -53,12 +88,18 @@ def check_values(schema: type[_T], values: Mapping[str, Any]) -> _T:
     """
     _check_keys(schema, dict(values), "")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), all_literal(dict(values)))
+        merged = OmegaConf.merge(_structured(cast(Hashable, schema)), all_literal(dict(values)))
         checked = cast(_T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(_wrong_type(schema, values, error)) from None
     _check_ranges(checked, "")
     return checked
+
+
+@functools.lru_cache(32)  # each part of one's own makes a schema
+def _structured(schema: Any) -> Any:
+    """The dataclass as OmegaConf's; takes a tenth of a composition, and merging leaves it as it is."""
+    return OmegaConf.structured(schema)
 
 
 def all_literal(values: Any) -> Any:
@@ -209,6 +250,10 @@ def _check_together(config: Config) -> None:
         values = getattr(config.data, name)
         if len(values) != 3 or not all(0 <= v <= 1 for v in values) or (name == "std" and 0 in values):
             raise ConfigError(f"data.{name}={values}: must be three numbers in 0..1, for R, G and B")
+    for name in ("mixup", "cutmix"):
+        alpha = getattr(config.mix, name)
+        if 0 < alpha < 1e-6:  # nothing in float32, of which the shares are drawn
+            raise ConfigError(f"mix.{name}={alpha}: must be 0, for none, or >= 1e-06")
     if len(config.optimizer.betas) != 2 or not all(0 <= b < 1 for b in config.optimizer.betas):
         raise ConfigError(f"optimizer.betas={config.optimizer.betas}: must be two numbers in [0, 1)")
     if config.optimizer.nesterov and config.optimizer.momentum == 0:
@@ -234,11 +279,13 @@ def _check_together(config: Config) -> None:
     ):
         if place is not None:
             check_local(place, f"{name} takes a path")
-    if config.data.name == "shapes" and config.data.root:
+    if values_of(config.data) is not None:
+        pass  # it has the keys that its own signature says
+    elif config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
         )
-    if config.data.name != "shapes" and not config.data.root:
+    elif config.data.name != "shapes" and not config.data.root:
         raise ConfigError(
             f"data.root: missing; data={config.data.name} needs the folder of its images: data.root=FOLDER"
         )

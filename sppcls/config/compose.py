@@ -21,10 +21,13 @@ from sppcls._util.reason import reason_of
 from sppcls.config.checks import all_literal, check_config, resolved
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar
+from sppcls.config.hydra_words import check_hydra_words
 from sppcls.config.mistakes import config_error_line, no_key, unknown_option
 from sppcls.config.own_files import use_own_reader
+from sppcls.config.parts import check_plugins
 from sppcls.config.schema import Config, as_dict, in_quotes, literal
 from sppcls.errors import CheckpointError, ConfigError
+from sppcls.registry import GIVEN, TARGET, allow_plugins
 
 CONFIG_NAME = "train"
 
@@ -34,7 +37,7 @@ NO_GROUPS = ("protocol", "sweep", "search")
 # Hydra's command line: options that show or do something else than one run, of which there may be one; and its others.
 _ONE_OF = {"--run": "-r", "--multirun": "-m", "--cfg": "-c", "--info": "-i", "--shell-completion": "-sc"}
 _OTHERS = {"--config-path": "-cp", "--config-name": "-cn", "--config-dir": "-cd", "--package": "-p",
-           "--experimental-rerun": "", "--hydra-help": "", "--version": "", "--resolve": ""}  # fmt: skip
+           "--experimental-rerun": "", "--hydra-help": "", "--resolve": ""}  # fmt: skip
 _LONG = {short: long for long, short in {**_ONE_OF, **_OTHERS}.items() if short}
 _WITH_VALUE = ("--config-path", "--config-name", "--config-dir", "--cfg", "--package", "--experimental-rerun")
 _INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -83,14 +86,40 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         raise ConfigError(
             f"overrides={overrides!r}: give a list of words, such as ['data=folder', 'data.root=PHOTOS']"
         )
+    check_hydra_words(overrides)
+    typed = name_plugins(overrides)
     words = [*in_grammar(overrides), *searchpath_words(config_dir)]
     try:
         with hydra_session():
-            return hydra_compose(CONFIG_NAME, overrides=words)
+            composed = hydra_compose(CONFIG_NAME, overrides=words)
+        check_plugins(composed.get("plugins"), typed)
+        return composed
     except ConfigError:
         raise
     except Exception as error:  # Hydra raises nearly any type on odd words, and nothing but Hydra runs here
         raise ConfigError(config_error_line(error, overrides, group_choices(config_dir))) from None
+
+
+def name_plugins(overrides: Sequence[str]) -> list[str]:
+    """Import the packages that are typed as ``plugins=[...]``; configs may name their parts from then on.
+
+    Raises:
+        ConfigError: one cannot be imported.
+    """
+    typed = [
+        package
+        for word in overrides
+        if key_of(word) == "plugins"
+        for package in re.split(r"[\s,\[\]'\"]+", word.partition("=")[2])
+        if package and package != "null"
+    ]
+    allow_plugins(*typed)
+    return typed
+
+
+def key_of(word: str) -> str:
+    """``data`` of ``+data=folder``, ``data.root`` of ``data.root=X``."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 def _listed(words: object) -> Sequence[object]:
@@ -142,13 +171,26 @@ def restore(
         ConfigError: a value is impossible, or the saved config asks for a variable of this machine.
         CheckpointError: the saved config is none.
     """
-    names = [override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides]
+    names = [key_of(override) for override in overrides]
     if any(name.startswith("experiment") for name in names):
         return check_config(given)  # an experiment says everything
     # It was saved resolved, so somebody else put it there, to read what is here.
     if re.search(r"\$\{[^{}']*\}", str(saved)):
         raise ConfigError("the config in the checkpoint holds ${...}, which a saved config never does")
+    saved = {name: value for name, value in saved.items() if name != "plugins"}  # a file names none
+    for group, argument in (("backbone", "net"), ("data", "sources")):
+        if (
+            isinstance(saved.get(group), dict)
+            and saved[group].get("name") == GIVEN
+            and group not in map(_group, names)
+        ):
+            raise ConfigError(
+                f"{path}: this run was given its {argument} from Python; go on there, with sppcls.train(config, {argument}=...)"
+            )
     values = resolved(given)
+    for group, kept in saved.items():
+        if isinstance(kept, dict) and TARGET in kept:
+            values[group] = {}  # its keys are its own
     # Keys that the program has learnt since have no value there.
     try:
         merged = OmegaConf.merge(OmegaConf.create(all_literal(values)), all_literal(dict(saved)))
@@ -162,6 +204,10 @@ def restore(
             plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             OmegaConf.update(config, name, all_literal(plain), merge=False)
     return check_config(config)
+
+
+def _group(key: str) -> str:
+    return key.partition(".")[0]
 
 
 def to_yaml(config: Config) -> str:

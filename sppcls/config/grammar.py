@@ -12,9 +12,11 @@ import functools
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from sppcls.config.schema import Config, in_quotes, literal
 from sppcls.errors import ConfigError
+from sppcls.registry import DOORS, TARGET, has_plugins, is_own
 
 # A whole value in quotes, as Hydra's grammar has them: such a value is Hydra's to read.
 _IN_QUOTES = r'"(?:[^"\\]|\\.)*"|' r"'(?:[^'\\]|\\.)*'"
@@ -30,17 +32,26 @@ _FUNCTION = re.compile(r"(choice|shuffle|sort|glob)\(.*\)", re.DOTALL)
 @functools.cache
 def text_keys() -> frozenset[str]:
     """The keys whose values are paths and names, such as ``data.root`` and ``run_name``."""
-    return frozenset(_text_keys(Config, ""))
+    return frozenset(
+        name
+        for name, spec in _keys(Config, "").items()
+        if spec.type in ("str", "str | None") and not spec.metadata["choices"]
+    )
 
 
-def _text_keys(schema: type, prefix: str) -> list[str]:
-    found: list[str] = []
+@functools.cache
+def _all_keys() -> frozenset[str]:
+    return frozenset(_keys(Config, ""))
+
+
+def _keys(schema: Any, prefix: str) -> dict[str, dataclasses.Field[Any]]:
+    found: dict[str, dataclasses.Field[Any]] = {}
     for spec in dataclasses.fields(schema):
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:
-            found += _text_keys(nested, f"{prefix}{spec.name}.")  # type: ignore[arg-type]
-        elif spec.type in ("str", "str | None") and not spec.metadata["choices"]:
-            found.append(f"{prefix}{spec.name}")
+            found |= _keys(nested, f"{prefix}{spec.name}.")
+        else:
+            found[f"{prefix}{spec.name}"] = spec
     return found
 
 
@@ -55,16 +66,39 @@ def in_grammar(words: Sequence[str], several: bool = False) -> list[str]:
     Raises:
         ConfigError: a value is ``???``, by which OmegaConf means that there is none.
     """
-    return [_word(word, several) for word in words]
+    bare = [] if several else [group for group in DOORS if _names_own(group, words)]
+    added = [f"++{w}" if w.partition(".")[0] in bare and "=" in w else w for w in words]
+    return [*(f"~{group}" for group in bare), *(_word(word, several) for word in added)]
+
+
+def _names_own(group: str, words: Sequence[str]) -> bool:
+    """Whether words put a part of one's own where the group's default would leave its keys."""
+    given = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
+    if group in given or f"~{group}" in words:
+        return False
+    target, name = given.get(f"{group}.{TARGET}"), given.get(f"{group}.{DOORS[group].name_key}")
+    return target is not None or (
+        name is not None and has_plugins() and is_own(group, {DOORS[group].name_key: name})
+    )
 
 
 def _word(word: str, several: bool) -> str:
     key, equals, value = word.partition("=")
+    if key.lstrip("+") == "plugins" and value and value != "null" and not value.startswith(("[", "'", '"')):
+        return f"{key}=[{value}]"
     if not equals or key.lstrip("+") not in text_keys():
-        return word
+        # A parameter of a part of one's own is in no file until it is set.
+        return f"++{word}" if equals and _is_parameter(key) else word
     if "???" in (part.strip(" \"'") for part in (value.split(",") if several else [value])):
         raise ConfigError(f"{word}: ??? stands for a missing value; a file or folder of that name is ./???")
     return f"{key}={_values(value) if several else _text(value)}"
+
+
+def _is_parameter(key: str) -> bool:
+    group, _, name = key.partition(".")
+    if group in ("callbacks", "logger"):
+        return bool(name)
+    return group in DOORS and bool(name) and key not in _all_keys() and has_plugins()
 
 
 def _values(value: str) -> str:

@@ -16,4 +16,6 @@ def upgraded(saved: Mapping[str, Any]) -> dict[str, Any]:
         values = groups.get(group)
         if isinstance(values, dict) and old in values and new not in values:
             groups[group] = {new if name == old else name: value for name, value in values.items()}
+    if "optimizer" in groups and "loss" not in groups:  # a config, not an architecture
+        groups["loss"] = {"name": "cross_entropy"}
     return groups

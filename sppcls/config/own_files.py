@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.reason import reason_of
 from sppcls.errors import ConfigError
+from sppcls.registry import NOT_IN_FILES
 
 _WHOLE_CONFIG = "# @package _global_"
 
@@ -116,11 +117,32 @@ class FileConfigSource(HydrasReader):
         except ValueError as error:
             raise ConfigError(f"{path}: {error}") from None
         content = _load(path, text)
+        package = str(header.get("package") or "")
+        hydras = name.startswith("hydra/") or package.startswith("hydra")
+        if (key := _chooses_code(content if hydras else content.get("hydra"))) is not None:
+            raise ConfigError(
+                f"{path}: hydra: {key}: {NOT_IN_FILES}; Hydra's own choices are made by typing hydra/..."
+            )
         if name.startswith("experiment/") and header.get("package") is None:
             raise ConfigError(f"{path}: an experiment begins with the line {_WHOLE_CONFIG}")
         return ConfigResult(
             config=content, path=f"{self.scheme()}://{self.path}", provider=self.provider, header=header
         )
+
+
+def _chooses_code(section: Any) -> str | None:
+    """The key by which a part of Hydra's own section would have Hydra or Python's logging call anything; or None."""
+    waiting = [section]
+    while waiting:
+        part = OmegaConf.to_container(found) if OmegaConf.is_config(found := waiting.pop()) else found
+        if isinstance(part, dict):
+            for key in part:
+                if key in ("_target_", "()", "class", "ext", "callbacks", "job_logging", "hydra_logging"):
+                    return str(key)
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return None
 
 
 def use_own_reader() -> None:

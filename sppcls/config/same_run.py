@@ -58,7 +58,8 @@ def known_changes() -> dict[str, Change]:
 
 def change(key: str) -> Change:
     """What another value of a key changes. One that the schema does not have may change anything."""
-    unknown: Change = "state" if key.partition(".")[0] in _NETWORK else "weights"
+    group = key.partition(".")[0]
+    unknown: Change = "state" if group in _NETWORK else "log" if group == "logger" else "weights"
     return known_changes().get(key, unknown)
 
 

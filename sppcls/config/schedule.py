@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sppcls.config.parts import values_of
 from sppcls.config.schema import Config
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ def size_schedule(config: Config) -> SizeSchedule:
     """The size schedule that the config asks for."""
     from sppcls.data import make_schedule
 
+    if (own := values_of(config.sizes)) is not None:
+        from sppcls.data.own import own_schedule
+
+        return own_schedule(own, seed=config.seed, epochs=config.trainer.max_epochs)
     return make_schedule(
         config.sizes.kind,
         config.sizes.sizes,

@@ -20,8 +20,11 @@ from sppcls.registry import (
     CROPS,
     HEADS,
     INITS,
+    LOSSES,
     NORMS,
+    OPTIMIZERS,
     POOL_MODES,
+    SCHEDULERS,
     SCHEDULES,
     SOURCES,
 )
@@ -239,10 +242,17 @@ class HeadConfig:
 
 
 @dataclass
+class LossConfig:
+    """From class scores and targets to the loss of each image."""
+
+    name: str = key("loss", choices=LOSSES)
+
+
+@dataclass
 class OptimizerConfig:
     """Weight update."""
 
-    name: str = key("update rule", choices=("sgd", "adamw"), changes="state")
+    name: str = key("update rule", choices=OPTIMIZERS, changes="state")
     lr: float = key("base learning rate", above=0)
     weight_decay: float = key("L2 penalty (sgd) or decoupled decay (adamw)", default=0.0, low=0)
     momentum: float = key("momentum (sgd)", default=0.0, low=0, high=0.9999)
@@ -256,7 +266,7 @@ class OptimizerConfig:
 class SchedulerConfig:
     """Learning rate over time."""
 
-    name: str = key("rule", choices=("paper", "step", "cosine", "constant"))
+    name: str = key("rule", choices=SCHEDULERS)
     factor: float = key(
         "what the rate is multiplied by at each drop (paper, step)", default=0.1, above=0, high=1
     )
@@ -357,6 +367,11 @@ class Config:
         changes="place",
     )
     init: str = key("initialisation of new layers", default="modern", choices=INITS)
+    plugins: list[str] = key(
+        "packages with parts of one's own, which configs may then name; only typed, never in a file",
+        default=[],
+        changes="place",
+    )
     data: DataConfig = field(default_factory=DataConfig)
     sizes: SizesConfig = field(default_factory=SizesConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -364,12 +379,17 @@ class Config:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    callbacks: dict[str, Any] = key("Lightning's callbacks, and one's own, by any name", default={})
+    logger: dict[str, Any] = key(
+        "where figures are logged besides metrics.csv, by any name", default={}, changes="log"
+    )
 
 
 def default_values(schema: Any = Config) -> dict[str, Any]:

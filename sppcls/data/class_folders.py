@@ -52,12 +52,51 @@ def images_of(part: Part) -> ClassImages:
     return found._replace(others=others)
 
 
+def check_links(parts: Mapping[str, Part]) -> list[str]:
+    """Refuse folders that links bring into two classes, into two splits, or twice into one class.
+
+    Args:
+        parts: by split.
+
+    Returns:
+        A line on each link, below a class, that leads round in a circle.
+
+    Raises:
+        DataError: names both places.
+    """
+    seen: dict[str, tuple[str, str, Path]] = {}
+    notes = []
+    for role, part in parts.items():
+        for name, top in part.folder.folders.items():
+            if name in part.leave_out:
+                continue
+            if top.is_circle:
+                raise DataError(f"{top.path}: is a link to a folder that it lies in, and no class; remove it")
+            for _, folder in top.walk():
+                if folder.is_circle:
+                    notes.append(f"{folder.path} is a link to a folder that it lies in, and is not followed")
+                    continue
+                at = (role, class_name(name), folder.path)
+                before = seen.setdefault(folder.real, at)
+                if before[2] == folder.path:
+                    continue
+                twice = "as two splits" if before[0] != role else "as two classes"
+                if before[:2] == at[:2]:
+                    twice = "twice"
+                raise DataError(
+                    f"{before[2]} and {folder.path} are the same folder, by a link; its images would count {twice}: "
+                    "remove one of them"
+                )
+    return notes
+
+
 def sources_of(parts: Mapping[str, Part], max_pixels: int) -> tuple[dict[str, FileSource], list[str]]:
     """A source for each split, with the classes of ``train``, and lines on what may be a mistake.
 
     Raises:
         DataError: less than two classes, a class without a training image, or one that training lacks.
     """
+    notes = check_links(parts)
     files = {role: images_of(part) for role, part in parts.items()}
     place, train = parts["train"].folder.path, files["train"]
     if not train.by_class:
@@ -70,7 +109,7 @@ def sources_of(parts: Mapping[str, Part], max_pixels: int) -> tuple[dict[str, Fi
         (only,) = train.by_class
         raise DataError(f"{place}: holds a single class folder ({only!r}); two classes are needed at least")
     classes = list(train.by_class)
-    sources, notes = {}, []
+    sources = {}
     for role, part in parts.items():
         found = files[role]
         held = {name: members for name, members in found.by_class.items() if members}

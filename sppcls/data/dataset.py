@@ -89,7 +89,10 @@ class ImageDataset(Dataset[Sample]):
         except DataError as error:  # the cache is at fault, and so will be every other image of it
             return Sample(None, target, index, lighting, epoch, step, fault=str(error))
         if isinstance(self.transform, TrainTransform):
-            image, lighting = self.transform(image, derive(self.seed, "augment", number, index), size)
+            try:
+                image, lighting = self.transform(image, derive(self.seed, "augment", number, index), size)
+            except DataError as error:  # an augmentation of somebody's own
+                return Sample(None, target, index, lighting, epoch, step, fault=str(error))
         elif size is None:  # what a cache holds for validation are the regions
             image = self.transform(image)
         return Sample(image, target, index, lighting, epoch, step)

@@ -33,6 +33,9 @@ _FOLDERS = {
 
 
 # (address, MD5) of the one set whose address torchvision has in the middle of a function.
+WITHOUT_VALIDATION = ("caltech101",)
+"""Sets without an official split to validate on."""
+
 _CALTECH101 = (
     "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
     "3138e1922a9193bfa496528edbbc45d0",

@@ -42,6 +42,7 @@ class Splits(NamedTuple):
         test: images kept for one evaluation after training; None without such a split.
         found: what was recognised and what it is used as, in one line; empty where there was nothing to recognise.
         warnings: what may be a mistake, a line each.
+        held_out: whether the validation images are held out of training ones, as there was no validation split.
     """
 
     train: Source
@@ -49,6 +50,7 @@ class Splits(NamedTuple):
     test: Source | None = None
     found: str = ""
     warnings: tuple[str, ...] = ()
+    held_out: bool = False
 
 
 class FileSource:

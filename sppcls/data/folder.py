@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sppcls.data.class_folders import (
     alike_lines,
+    check_links,
     hold_out,
     images_of,
     no_image,
@@ -19,7 +19,8 @@ from sppcls.data.class_folders import (
 from sppcls.data.classes import check_known
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import FileSource, Splits, with_classes
-from sppcls.data.label_files import LabelFile, find_files, labels_in, named_file
+from sppcls.data.label_files import LabelFile, named_file
+from sppcls.data.label_search import find_files, labels_beside, name_below
 from sppcls.data.labels import read_labels
 from sppcls.data.layout import Layout, NoClassFoldersError, Part, check_depth, recognise
 from sppcls.data.names import class_name, roles_among, some
@@ -60,13 +61,19 @@ def folder_sources(
         layout = recognise(folder, dirs)
         if len(layout.parts) == 1 and "train" not in layout.named:
             _check_bare(layout.parts["train"])
-    except NoClassFoldersError:
-        files = [] if dirs else find_files(folder)
-        if not files:
+    except NoClassFoldersError as error:
+        if dirs:
             raise
-        return _labelled(folder, files, val_fraction, max_pixels)
-    if len(layout.parts) == 1 and not dirs:
-        _check_labels_agree(folder, layout.parts["train"])
+        found = find_files(folder)
+        unused = [f"{name_below(folder, file)} is not used: {reason}" for file, reason in found.unused]
+        if found.files:
+            unused = [line.partition(";")[0] for line in unused]
+            return _labelled(folder, found.files, val_fraction, max_pixels, unused)
+        if not unused:
+            raise
+        raise DataError("; ".join([str(error), *unused])) from None
+    if not dirs:
+        layout.notes.extend(labels_beside(folder, layout))
     return _from_layout(layout, val_fraction, max_pixels)
 
 
@@ -183,6 +190,7 @@ def labelled_images(folder: str | os.PathLike[str], classes: Sequence[str]) -> F
             f"{root}: {'a file, a folder is needed' if os.path.exists(root) else 'no such folder'}"
         )
     part = _to_test_on(Folder(root), classes)
+    check_links({"val": part})
     files = images_of(part)
     check_known(classes, sorted(files.by_class), part.folder.path)
     found = {name: members for name, members in files.by_class.items() if members}
@@ -243,25 +251,6 @@ def _check_bare(part: Part) -> None:
     check_depth(part)
 
 
-def _check_labels_agree(root: Folder, part: Part) -> None:
-    """Refuse class folders beside a file of other labels."""
-    try:
-        files = find_files(part.folder, below=False)
-        labels = {label.casefold() for label in labels_in(files)}
-    except DataError:
-        return  # nobody has asked for it
-    if labels and labels.isdisjoint(class_name(name).casefold() for name in part.folder.folders):
-        file = os.path.relpath(files[0].path, root.path)
-        words = [
-            shlex.quote(word)
-            for word in (f"data.labels={file}", f"data.train_dir={part.path.rstrip('/') or '.'}")
-        ]
-        raise DataError(
-            f"{part.folder.path}: which are the labels? {file} has others than the names of the folders; "
-            f"{words[0]} takes the file, {words[1]} the folders"
-        )
-
-
 def _usable(layout: Layout) -> tuple[dict[str, Part], list[str]]:
     """The parts of a layout without a test folder that has other classes altogether, and what is not used."""
     parts, unused = dict(layout.parts), list(layout.notes)
@@ -279,13 +268,19 @@ def _from_layout(layout: Layout, val_fraction: float, max_pixels: int) -> Splits
     return _splits(sources, shown, val_fraction, unused, notes)
 
 
-def _labelled(root: Folder, files: Sequence[LabelFile], val_fraction: float, max_pixels: int) -> Splits:
+def _labelled(
+    root: Folder,
+    files: Sequence[LabelFile],
+    val_fraction: float,
+    max_pixels: int,
+    unused: Sequence[str] = (),
+) -> Splits:
     found = read_labels(root, files)
     classes = list(found.splits["train"])
     sources = {
         role: source_of(root.path, members, classes, max_pixels) for role, members in found.splits.items()
     }
-    names = [Path(os.path.relpath(file.path, root.path)).as_posix() for file in files]
+    names = [name_below(root, file) for file in files]
     shown = dict.fromkeys(sources, "") | {"train": names[0]}
     if len(files) > 1:
         shown = {str(file.role): name for file, name in zip(files, names, strict=True)}
@@ -293,7 +288,7 @@ def _labelled(root: Folder, files: Sequence[LabelFile], val_fraction: float, max
     missing = [name for name in classes if name not in found.splits.get("val", classes)]
     if missing:
         notes.append(f"no validation image of class {some(missing)}")
-    return _splits(sources, shown, val_fraction, [], notes)
+    return _splits(sources, shown, val_fraction, unused, notes)
 
 
 def _splits(
@@ -306,7 +301,8 @@ def _splits(
     """What a run gets: held out of the training images what there is no validation split for, and the line on it all."""
     train, test = sources["train"], sources.get("test")
     words = [f"{shown['train']} {len(train):,}"]
-    if "val" in sources:
+    held_out = "val" not in sources
+    if not held_out:
         val = sources["val"]
         words.append(f"{shown['val']} {len(val):,} as validation".strip())
     else:
@@ -314,4 +310,4 @@ def _splits(
         words.append(f"of which {len(val):,} held out for validation (data.val_fraction={val_fraction:g})")
     if test is not None:
         words.append(f"{shown['test']} {len(test):,} kept for the end".strip())
-    return Splits(train, val, test, "; ".join([", ".join(words), *unused]), tuple(notes))
+    return Splits(train, val, test, "; ".join([", ".join(words), *unused]), tuple(notes), held_out)

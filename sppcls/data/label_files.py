@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
+from sppcls.data.kinds import image_kinds
 from sppcls.data.names import class_name, role_of, some
-from sppcls.data.tree import Folder
 from sppcls.errors import DataError
 
 # Usual names of the columns, the most telling first; case, signs and a plural "s" do not matter.
@@ -26,7 +26,10 @@ _COLUMNS = {
 }  # fmt: skip
 
 _DELIMITED, _JSON_LINES = (".csv", ".tsv", ".txt"), (".jsonl", ".ndjson", ".json")
-_RECOGNISED = (".csv", ".tsv", ".jsonl", ".ndjson")  # without being named
+KINDS = _DELIMITED + _JSON_LINES
+"""Endings of files that can be read."""
+
+_LONGEST = 10_000_000  # letters of a line; a longer one is a whole file of JSON without a line end
 
 
 class LabelFile(NamedTuple):
@@ -73,54 +76,21 @@ def named_file(root: Path, value: str) -> LabelFile:
     if not value.strip() or not os.path.isfile(path):
         what = "not a file" if os.path.exists(path) else "no such file"
         raise DataError(f"data.labels={value}: {what}; name a CSV or JSON-lines file in {root}, or null")
-    if path.suffix.lower() not in _DELIMITED + _JSON_LINES:
-        raise DataError(f"data.labels={value}: must be one of {', '.join(_DELIMITED + _JSON_LINES)}")
+    if path.suffix.lower() not in KINDS:
+        raise DataError(f"data.labels={value}: must be one of {', '.join(KINDS)}")
     return LabelFile(path)
 
 
-def find_files(root: Folder, *, below: bool = True) -> list[LabelFile]:
-    """Files whose columns are those of labels: in ``root`` or, if there is none and ``below``, in the folders in it.
-
-    Several are the splits that their names, or those of their folders, stand for.
+def check_columns(path: Path) -> None:
+    """Read a file as far as its columns, which must be those of labels.
 
     Raises:
-        DataError: several, and not one for each split.
+        DataError: it cannot be read, has no such columns, or no line below their names.
     """
-    found = _files_in(root)
-    if not found and below:
-        found = [
-            LabelFile(file.path, role_of(name))
-            for name, folder in root.folders.items()
-            for file in _files_in(folder)
-        ]
-    if len(found) < 2:
-        return [LabelFile(file.path) for file in found]
-    roles = [file.role for file in found]
-    if None in roles or len(set(roles)) < len(roles) or "train" not in roles:
-        found.sort(key=lambda file: file.role != "train")
-        names = [os.path.relpath(file.path, root.path) for file in found]
-        word = shlex.quote(f"data.labels={names[0]}")
-        raise DataError(f"{root.path}: {some(names)} could each hold the labels; name one, such as {word}")
-    return found
-
-
-def _files_in(folder: Folder) -> list[LabelFile]:
-    names = sorted(name for name in folder.others if name.lower().endswith(_RECOGNISED))
-    return [
-        LabelFile(folder.path / name, role_of(Path(name).stem))
-        for name in names
-        if "submission" not in name.lower() and _looks_right(folder.path / name)
-    ]
-
-
-def _looks_right(path: Path) -> bool:
-    """Whether the first line of a file names a path and a label."""
-    try:
-        _, first = next(_records(path))
-        names = _columns(path, first)
-    except (DataError, StopIteration):
-        return False
-    return "path" in names and "label" in names
+    for line, record in _records(path):
+        _usable_columns(path, line, record)
+        return
+    raise DataError(f"{path}: no line of labels in it")
 
 
 def labels_in(files: Iterable[LabelFile]) -> set[str]:
@@ -139,13 +109,7 @@ def rows(file: LabelFile) -> Iterator[Row]:
     is_json = path.suffix.lower() in _JSON_LINES
     for line, record in _records(path):
         if not columns or is_json:
-            columns = _columns(path, record)
-            for what in ("path", "label"):
-                if what not in columns:
-                    raise DataError(
-                        f"{path}: line {line if is_json else 1}: no column for the {what}; there are {some(list(record))}, "
-                        f"and one must be called {', '.join(_COLUMNS[what][:4])} or the like"
-                    )
+            columns = _usable_columns(path, line, record)
         place = f"{path}: line {line}"
         name = _text(place, "path", record[columns["path"]])
         label = class_name(_text(place, "label", record[columns["label"]]))
@@ -173,8 +137,26 @@ def _text(place: str, what: str, value: Any) -> str:
     return text
 
 
-def _columns(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """What the columns of a file are called that hold path, label and split."""
+def _usable_columns(path: Path, line: int, record: Mapping[str, Any]) -> dict[str, str]:
+    """What the columns of a record are called that hold path, label and perhaps split."""
+    columns, names = _columns(record), list(record)
+    for what in ("path", "label"):
+        if what in columns:
+            continue
+        advice = (
+            f"there are {some(names)}, and one must be called {', '.join(_COLUMNS[what][:4])} or the like"
+        )
+        if path.suffix.lower() in _DELIMITED:
+            line = 1
+            image = next((name for name in names if os.path.splitext(name)[1].lower() in image_kinds()), None)
+            if image is not None:
+                advice = f"{image!r} is an image: the first line must name the columns, such as path,label"
+        raise DataError(f"{path}: line {line}: no column for the {what}; {advice}")
+    return columns
+
+
+def _columns(names: Iterable[str]) -> dict[str, str]:
+    """What the columns are called that hold path, label and split."""
     plain: dict[str, str] = {}
     for name in names:
         word = "_".join(re.findall(r"[^\W_]+", str(name).casefold()))
@@ -197,23 +179,34 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         DataError: the file cannot be read, is no text, or a line is broken.
     """
     try:
-        # utf-8-sig: spreadsheets put a byte order mark before the text.
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding=_encoding(path), newline="") as file:
             yield from (
                 _json_records(path, file)
                 if path.suffix.lower() in _JSON_LINES
                 else _delimited_records(path, file)
             )
-    except UnicodeDecodeError:
+    except UnicodeError:  # the codec of UTF-16 raises its parent at times
         raise DataError(f"{path}: not UTF-8 text; save it as CSV in UTF-8") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _encoding(path: Path) -> str:
+    """The encoding that a byte order mark tells, as spreadsheets put it before their text; else UTF-8."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    # The mark of UTF-32 begins with that of UTF-16.
+    if head in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "utf-32"
+    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def _delimited_records(path: Path, file: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     lines = iter(file)
     head = next(lines, "")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+    if told := re.fullmatch(r"sep=(.)", head.strip("\r\n")):  # Excel's own first line
+        delimiter, head = told[1], "\n"
     reader = csv.reader(chain([head], lines), delimiter=delimiter, strict=True)
     names: list[str] = []
     try:
@@ -239,15 +232,19 @@ def _delimited_records(path: Path, file: Iterable[str]) -> Iterator[tuple[int, M
         raise DataError(f"{path}: empty")
 
 
-def _json_records(path: Path, file: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, text in enumerate(file, 1):
+def _json_records(path: Path, file: TextIO) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for line, text in enumerate(iter(lambda: file.readline(_LONGEST), ""), 1):
         if not text.strip():
             continue
+        if len(text) >= _LONGEST:
+            raise DataError(f"{path}: line {line}: too long; each line must be an object, such as {_EXAMPLE}")
         try:
             record = json.loads(text)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "nested too deeply")
-            raise DataError(f"{path}: line {line}: not a line of JSON ({reason})") from None
+            raise DataError(
+                f"{path}: line {line}: not a line of JSON ({reason}); each must be an object, such as {_EXAMPLE}"
+            ) from None
         if not isinstance(record, dict):
             raise DataError(f"{path}: line {line}: an object is needed, such as {_EXAMPLE}")
         yield line, record

@@ -31,8 +31,8 @@ class Labelled(NamedTuple):
 def read_labels(root: Folder, files: Sequence[LabelFile]) -> Labelled:
     """The images below ``root`` that files of labels name.
 
-    A path counts from ``root`` or from the folder of its file; any end of it will do that is an image's alone, with or
-    without its extension.
+    A path counts from the folder of its file or from ``root``; any end of it will do that is an image's alone, in all or
+    in the folder of the file, with or without its extension.
 
     Raises:
         DataError: naming file and line: what is missing, ambiguous, contradictory or outside ``root``.
@@ -89,6 +89,10 @@ def _check_agree(name: str, before: Row, row: Row) -> None:
             raise DataError(f"{row.place}: {name!r} has {what} {other!r}, and {one!r} in line {before.line}")
 
 
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or re.match(r"[A-Za-z]:[/\\]", path) is not None
+
+
 class _Images:
     """The images below a root, to be found by what people write of their paths."""
 
@@ -110,20 +114,25 @@ class _Images:
             DataError: there are several, or the path leaves the root.
         """
         path = self._below(row)
-        if path in self._names:
-            return self._names[path]
-        base = os.path.relpath(row.file.parent, self._root)
-        if base not in (".", "..") and (beside := f"{class_name(base)}/{path}") in self._names:
-            return self._names[beside]
+        own = os.path.relpath(row.file.parent, self._root)
+        own = "" if own == "." or own.startswith("..") or _is_absolute(row.path) else f"{class_name(own)}/"
+        for place in (own, ""):
+            if place + path in self._names:
+                return self._names[place + path]
         ends = self._ending_in(path)
-        if len(ends) > 1:  # the folder of the split, such as train/ for a file train.csv
-            role = row.split or role_of(row.file.stem)
-            ends = [name for name in ends if role and role in map(role_of, name.split("/")[:-1])] or ends
+        role = row.split or role_of(row.file.stem)
+        for fits in (
+            lambda name: name.startswith(own),
+            lambda name: os.path.splitext(name)[0] == own + path,
+            lambda name: os.path.splitext(name)[0] == path,
+            # The folder of the split, such as train/ for a file train.csv.
+            lambda name: role is not None and role in map(role_of, name.split("/")[:-1]),
+        ):
+            ends = [name for name in ends if fits(name)] or ends
         if len(ends) > 1:
-            raise DataError(
-                f"{row.place}: {row.path!r} could be {some(sorted(ends), 3)}; write their folders too"
-            )
-        return ends[0] if ends else None
+            could_be = some(sorted(self._names[name] for name in ends), 3)
+            raise DataError(f"{row.place}: {row.path!r} could be {could_be}; write their folders too")
+        return self._names[ends[0]] if ends else None
 
     def why_not(self, path: str) -> str:
         """What to say of a path that is no image's."""
@@ -143,7 +152,7 @@ class _Images:
             path = path.replace("\\", "/")
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
             raise DataError(f"{row.place}: {row.path!r} is an address; download the images")
-        if path.startswith("/") or re.match(r"[A-Za-z]:/", path):
+        if _is_absolute(path):
             below = os.path.relpath(path, self._root)
             if below.startswith(".."):
                 below = os.path.relpath(path, self._real)
@@ -163,7 +172,7 @@ class _Images:
                     by_end[end].append(composed)
             self._by_end = by_end
         return [
-            self._names[name]
+            name
             for name in self._by_end.get(path.rpartition("/")[2], ())
             if f"/{name}".endswith(f"/{path}") or f"/{os.path.splitext(name)[0]}".endswith(f"/{path}")
         ]

@@ -68,12 +68,23 @@ def _draw(shape: str, texture: str, rng: random.Random) -> np.ndarray:
     short = rng.randint(200, 300)
     aspect = math.exp(rng.uniform(math.log(0.6), math.log(1.7)))
     width, height = (round(short * aspect), short) if aspect > 1 else (short, round(short / aspect))
+    canvas = draw_background(height, width, rng)
+    _object(canvas, shape, texture, rng)
+    return add_noise(canvas, rng)
+
+
+def draw_background(height: int, width: int, rng: random.Random) -> np.ndarray:
+    """A gradient with some clutter: int16 (H, W, 3), to draw objects into."""
     image = Image.fromarray(_background(height, width, rng))
     pen = ImageDraw.Draw(image)
     for _ in range(rng.randint(2, 6)):
         _clutter(pen, height, width, rng)
-    canvas = np.asarray(image).astype(np.int16)
-    _object(canvas, shape, texture, rng)
+    return np.asarray(image).astype(np.int16)
+
+
+def add_noise(canvas: np.ndarray, rng: random.Random) -> np.ndarray:
+    """A drawing, of at most 520 pixels a side, as uint8 (H, W, 3) with noise on it."""
+    height, width = canvas.shape[:2]
     top, left = rng.randint(0, 200), rng.randint(0, 200)
     canvas += _noise()[top : top + height, left : left + width] * rng.randint(4, 12) >> 4
     return np.clip(canvas, 0, 255).astype(np.uint8)
@@ -135,6 +146,15 @@ def _object(canvas: np.ndarray, shape: str, texture: str, rng: random.Random) ->
     # Near enough to the middle that a corner region of the paper's geometry still shows half of the object.
     x = width / 2 + rng.uniform(-0.2, 0.2) * short
     y = height / 2 + rng.uniform(-0.2, 0.2) * short
+    draw_object(canvas, shape, texture, x, y, radius, rng)
+
+
+def draw_object(
+    canvas: np.ndarray, shape: str, texture: str, x: float, y: float, radius: float, rng: random.Random
+) -> tuple[int, int, int, int]:
+    """Draw a shape around (x, y) into int16 (H, W, 3); the box of its pixels: left, top, right, bottom, the latter two
+    one past the last."""
+    height, width = canvas.shape[:2]
     reach = 1.25 * radius
     x0, x1 = max(0, int(x - reach)), min(width, int(x + reach) + 1)
     y0, y1 = max(0, int(y - reach)), min(height, int(y + reach) + 1)
@@ -145,12 +165,20 @@ def _object(canvas: np.ndarray, shape: str, texture: str, rng: random.Random) ->
 
     bright, dark = _two_colours(rng)
     part = canvas[y0:y1, x0:x1]
+    box = _box_of(mask, x0, y0)
     if texture == "plain":
         _fill(part, mask, bright)
-        return
+        return box
     pattern = _pattern(texture, y1 - y0, x1 - x0, rng)
     _fill(part, mask & pattern, bright)
     _fill(part, mask & ~pattern, dark)
+    return box
+
+
+def _box_of(mask: np.ndarray, left: int, top: int) -> tuple[int, int, int, int]:
+    """Where a mask, whose corner is at (left, top), is true."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
 
 
 def _fill(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sppcls.data.decode import MAX_PIXELS
-from sppcls.data.downloads import download_sources
+from sppcls.data.downloads import WITHOUT_VALIDATION, download_sources
 from sppcls.data.files import Source, Splits, check_headers
 from sppcls.data.folder import folder_sources, imagenet_sources
 from sppcls.data.shapes import ShapesSource
@@ -73,6 +73,7 @@ def build_sources(
         )
     if name == "imagenet":
         return imagenet_sources(root, max_pixels=max_pixels)
-    return Splits(
-        *download_sources(name, root, download=download, val_fraction=val_fraction, max_pixels=max_pixels)
+    train, val = download_sources(
+        name, root, download=download, val_fraction=val_fraction, max_pixels=max_pixels
     )
+    return Splits(train, val, held_out=name in WITHOUT_VALIDATION)

@@ -37,10 +37,20 @@ class Folder:
         self.path, self._above = path, above
 
     @cached_property
+    def real(self) -> str:
+        """Its path without links: that of the same folder, however it is reached."""
+        return os.path.realpath(self.path)
+
+    @property
+    def is_circle(self) -> bool:
+        """Whether it is a link to a folder that it lies in; it seems empty then."""
+        return self.real in self._above
+
+    @cached_property
     def _listing(self) -> _Listing:
         found = _Listing({}, [], [], [])
-        here = os.path.realpath(self.path)
-        if here in self._above:
+        here = self.real
+        if self.is_circle:
             return found
         if len(self._above) >= _DEEPEST:
             raise DataError(f"{self._above[0]}: folders within folders, {_DEEPEST} deep and more")
@@ -119,7 +129,7 @@ class Folder:
 
     def is_same(self, other: Folder) -> bool:
         """Whether it is the same folder on disk."""
-        return os.path.realpath(self.path) == os.path.realpath(other.path)
+        return self.real == other.real
 
 
 class Files(NamedTuple):

@@ -100,14 +100,17 @@ def check_voc(images: VOCImages, kept: np.ndarray) -> None:
                     )
 
 
-def average_precision(scores: np.ndarray, present: np.ndarray) -> tuple[float, float]:
+def average_precision(
+    scores: np.ndarray, present: np.ndarray, total: int | None = None
+) -> tuple[float, float]:
     """Average precision of a ranking, as VOC's development kits compute it.
 
     Equal scores are ranked in the order given.
 
     Args:
         scores: (N,), the higher the surer.
-        present: bool (N,), with one true value at least.
+        present: bool (N,), with one true value at least, unless ``total`` is given.
+        total: how many there are to find, if some of them may not be ranked at all, as objects that a detector misses.
 
     Returns:
         (11-point, all-point), 0 to 1. The first, of VOC2007, is the mean over the recalls 0, 0.1, ..., 1 of the highest
@@ -117,7 +120,7 @@ def average_precision(scores: np.ndarray, present: np.ndarray) -> tuple[float, f
         ValueError: nothing is present.
     """
     ranked = np.asarray(present, bool)[np.argsort(-np.asarray(scores), kind="stable")]
-    total = int(ranked.sum())
+    total = int(ranked.sum()) if total is None else total
     if not total:
         raise ValueError("average precision needs an image that holds the class")
     hits = np.cumsum(ranked)
@@ -125,7 +128,8 @@ def average_precision(scores: np.ndarray, present: np.ndarray) -> tuple[float, f
     # At each place the highest precision from there on, that is at this recall or a higher one.
     highest = np.maximum.accumulate(precision[::-1])[::-1]
     # In whole numbers: 3 / 10 is below the 0.3 that 3 * 0.1 gives.
-    eleven = [highest[np.argmax(10 * hits >= step * total)] for step in range(11)]
+    reached = [10 * hits >= step * total for step in range(11)]
+    eleven = [highest[np.argmax(there)] if there.any() else 0.0 for there in reached]
     return float(np.mean(eleven)), float(highest[ranked].sum() / total)
 
 

@@ -7,12 +7,41 @@ uninterrupted one. The one rule that looks at the error, :class:`Plateau`, has a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+from sppcls.config.parts import values_of
 from sppcls.config.schema import SchedulerConfig
+from sppcls.errors import ConfigError
+from sppcls.registry import build
+
+Rule = Callable[..., float]
 
 
-def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, epochs: int, drops: int = 0) -> float:
+def own_rule(config: SchedulerConfig) -> Rule | None:
+    """A learning-rate schedule that does not come with sppcls; None for one of ours.
+
+    It is called as ``rule(step=, steps_per_epoch=, epochs=)`` with optimiser steps from 0 and gives the factor of the
+    base rate.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    own = values_of(config)
+    if own is None:
+        return None
+    rule: Rule = build("scheduler", own)
+    return rule
+
+
+def lr_factor(
+    config: SchedulerConfig,
+    step: int,
+    steps_per_epoch: int,
+    epochs: int,
+    drops: int = 0,
+    rule: Rule | None = None,
+) -> float:
     """What the base learning rate is multiplied by at an optimiser step.
 
     Args:
@@ -21,11 +50,22 @@ def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, epochs: 
         steps_per_epoch: optimiser steps in one epoch.
         epochs: epochs of the whole training.
         drops: drops that the plateau rule has made so far (``name="paper"`` only).
+        rule: of :func:`own_rule`.
+
+    Raises:
+        ConfigError: an own rule gives something else than a number of at least 0.
     """
     total = steps_per_epoch * epochs
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return (step + 1) / warmup
+    if rule is not None:
+        factor = rule(step=step, steps_per_epoch=steps_per_epoch, epochs=epochs)
+        if not isinstance(factor, int | float) or not 0 <= factor < math.inf:
+            raise ConfigError(
+                f"scheduler: {config.name} gives {factor!r} at step {step}; a number of at least 0 is needed"
+            )
+        return float(factor)
     if config.name == "paper":
         return config.factor**drops
     if config.name == "step":

@@ -1,21 +1,69 @@
-"""TensorBoard events in the run folder itself, with an HParams row from the first minute on."""
+"""Where figures go: TensorBoard events in the run folder itself, and whatever loggers of Lightning's a config names."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from sppcls.config.schema import Config
+from sppcls.errors import ConfigError
+from sppcls.registry import TARGET, build
+
 
 def writer_of(trainer: pl.Trainer) -> SummaryWriter:
-    """The TensorBoard writer of a run; on the first process only."""
-    assert isinstance(trainer.logger, RunLogger)
-    return trainer.logger.experiment
+    """The TensorBoard writer of a run, on the first process only; without ``logger.tensorboard`` it writes nothing."""
+    own = next((logger for logger in trainer.loggers if isinstance(logger, RunLogger)), None)
+    return cast(SummaryWriter, _NoWriter()) if own is None else own.experiment
+
+
+class _NoWriter:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def log_figures(trainer: pl.Trainer, figures: Mapping[str, float], epoch: int) -> None:
+    """Log the figures of an epoch: to TensorBoard against the epoch, elsewhere at the step with the epoch beside them."""
+    writer = writer_of(trainer)
+    for name, value in figures.items():
+        writer.add_scalar(name, value, epoch)
+    log_elsewhere(trainer, figures, epoch)
+
+
+def log_elsewhere(trainer: pl.Trainer, figures: Mapping[str, float], epoch: int) -> None:
+    """Log the figures of an epoch to all loggers but TensorBoard's."""
+    for logger in trainer.loggers:
+        if not isinstance(logger, RunLogger):
+            logger.log_metrics({**figures, "epoch": epoch}, step=trainer.global_step)
+
+
+def make_loggers(config: Config, folder: Path) -> list[Logger]:
+    """The loggers of a run, TensorBoard's first. ``{folder}`` in a parameter stands for the run's folder.
+
+    Raises:
+        ConfigError: a logger cannot be made, such as one whose package is missing.
+    """
+    loggers: list[Logger] = []
+    for name, values in config.logger.items():
+        if not values:
+            loggers.insert(0, RunLogger(folder))
+            continue
+        placed = {
+            k: v.replace("{folder}", str(folder)) if isinstance(v, str) else v for k, v in values.items()
+        }
+        logger = build("logger", placed, folder=folder)
+        if not isinstance(logger, Logger):
+            raise ConfigError(
+                f"logger.{name}: {values[TARGET]} gives a {type(logger).__name__}, not a Lightning logger"
+            )
+        loggers.append(logger)
+    return loggers
 
 
 class RunLogger(TensorBoardLogger):

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -16,7 +15,8 @@ from sppcls.data import Batch
 from sppcls.data.seeding import derive
 from sppcls.data.sizes import Size, SizeSchedule, size_label
 from sppcls.data.transforms import prepare_batch
-from sppcls.engine.learning_rate import Plateau, lr_factor
+from sppcls.engine.learning_rate import Plateau, lr_factor, own_rule
+from sppcls.engine.losses import make_loss
 from sppcls.engine.metrics import ErrorCounter
 from sppcls.engine.mistakes import Mistakes
 from sppcls.engine.optimizer import make_optimizer
@@ -69,6 +69,7 @@ class ClassificationModule(pl.LightningModule):
         self.pixels_seen = 0
         self.train_seconds = 0.0
         self.started = False  # stays so when a finished run is resumed
+        self.stopped = False
         self._resumed_length: list[int] | None = None
         self.best: dict[str, Any] | None = None
         self.size: Size = schedule.largest
@@ -80,6 +81,9 @@ class ClassificationModule(pl.LightningModule):
         self.val_errors = nn.ModuleDict({size_label(size): ErrorCounter() for size in val_sizes})
         self.mistakes = Mistakes(len(classes))
         self._mixers = _make_mixers(config, len(classes))
+        self._losses = make_loss(config, len(classes))
+        self._val_losses = make_loss(config, len(classes), training=False)
+        self._rule = own_rule(config.scheduler)
 
     def _errors_at(self, size: Size) -> ErrorCounter:
         return cast(ErrorCounter, self.val_errors[size_label(size)])
@@ -99,6 +103,7 @@ class ClassificationModule(pl.LightningModule):
             steps_per_epoch,
             self.config.trainer.max_epochs,
             self.plateau.drops,
+            self._rule,
         )
         return self.config.optimizer.lr * factor
 
@@ -146,9 +151,7 @@ class ClassificationModule(pl.LightningModule):
             x, target = mixer(x, batch.target)
             x = x.contiguous(memory_format=torch.channels_last)
         logits = self.net(x)
-        losses = F.cross_entropy(
-            logits, target, label_smoothing=self.config.mix.label_smoothing, reduction="none"
-        )
+        losses = self._losses(logits, target)
         loss = losses.mean()
         # With mixed images the error is counted against the larger share.
         labels = target if target.ndim == 1 else target.argmax(1)
@@ -185,7 +188,7 @@ class ClassificationModule(pl.LightningModule):
         for size in self.val_sizes:
             x = prepare_batch(batch.image, size, self.config.data.mean, self.config.data.std)
             logits = self.net(x)
-            losses = F.cross_entropy(logits.float(), batch.target, reduction="none")
+            losses = self._val_losses(logits.float(), batch.target)
             self._errors_at(size).update(logits, batch.target, losses)
             if size == self.val_sizes[0]:
                 self.mistakes.update(logits, batch.target, losses, batch.index)
@@ -211,8 +214,15 @@ class ClassificationModule(pl.LightningModule):
                 f"the validation loss is {main['loss']} after epoch {self.current_epoch + 1}: "
                 f"{DivergedError.SIGN} a lower optimizer.lr (now {self.config.optimizer.lr:g})"
             )
+        for name, figures in results.items():
+            for figure in ("loss", "top1_error", "top5_error"):  # for callbacks that watch a figure
+                self.log(f"{self.val_prefix(name)}/{figure}", figures[figure], logger=False)
         if self.config.scheduler.name == "paper":
             self.plateau.update(main["top1_error"])
+
+    def val_prefix(self, name: str) -> str:
+        """What the figures of a validation size are logged under: ``val`` for the main one, else ``val_<size>``."""
+        return "val" if name == size_label(self.val_sizes[0]) else f"val_{name}"
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -231,6 +241,7 @@ class ClassificationModule(pl.LightningModule):
             "train_counts": counts.tolist(),
             "epoch_length": self._epoch_length(),
             "processes": self.trainer.world_size,
+            "stopped": self.trainer.should_stop,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -246,6 +257,16 @@ class ClassificationModule(pl.LightningModule):
         if self.global_rank == 0:
             self.train_errors.set_counts(progress["train_counts"])
         self._resumed_length = progress["epoch_length"]
+        # By a callback such as EarlyStopping; with other callbacks or more epochs it goes on.
+        saved = checkpoint["sppcls"]["config"]
+        self.stopped = self.trainer.should_stop = (
+            bool(progress.get("stopped"))
+            and saved.get("callbacks") == self.config.callbacks
+            and saved["trainer"]["max_epochs"] == self.config.trainer.max_epochs
+        )
+        if self.stopped:  # as Lightning does where all epochs are done
+            epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+            epochs["completed"] = epochs["processed"]
 
     def _epoch_length(self) -> list[int]:
         return [int(self.trainer.num_training_batches), self.config.trainer.accumulate_grad_batches]

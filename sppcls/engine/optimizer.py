@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from sppcls.config.parts import values_of
 from sppcls.config.schema import OptimizerConfig
+from sppcls.errors import ConfigError
+from sppcls.registry import build
 
 
 def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Build SGD or AdamW over at most two groups: weights, and biases with normalisation parameters.
+    """Build SGD, AdamW or one's own over at most two groups: weights, and biases with normalisation parameters.
 
-    On the CPU it is torch's fused form, which goes through memory once: the same weights, several times as fast.
+    On the CPU ours are torch's fused form, which goes through memory once: the same weights, several times as fast.
     Every group carries ``lr_scale``, its rate over the base rate (``optimizer.bias_lr_factor`` for the second).
 
     A saved state that is loaded brings its running averages only; decay, momentum and the like stay those of
@@ -34,7 +37,13 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
     # Elsewhere torch chooses; with 16-mixed precision a fused step would leave no place for gradient clipping.
     fused = True if all(p.device.type == "cpu" for p in [*weights, *others]) else None
     optimizer: torch.optim.Optimizer
-    if config.name == "sgd":
+    if (own := values_of(config)) is not None:
+        optimizer = build("optimizer", own, params=groups)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ConfigError(
+                f"optimizer: {own['name']} gives a {type(optimizer).__name__}, not a torch Optimizer"
+            )
+    elif config.name == "sgd":
         optimizer = torch.optim.SGD(
             groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
         )

@@ -6,13 +6,15 @@ import math
 
 from sppcls._util.console import one_line, table
 from sppcls.config.build import build_network, check_batch, check_size, load_sources
+from sppcls.config.parts import values_of
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
 from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
-from sppcls.engine.learning_rate import lr_factor
+from sppcls.engine.learning_rate import lr_factor, own_rule
 from sppcls.engine.summary import untested_classes_line, unused_sizes_line
 from sppcls.nn import Pyramid
+from sppcls.runs.folder import pyramid_label
 
 
 def plan(config: Config) -> str:
@@ -38,6 +40,7 @@ def plan(config: Config) -> str:
     batches = min(len(sampler), config.trainer.limit_train_batches or len(sampler))
     steps = math.ceil(batches / config.trainer.accumulate_grad_batches)
     epochs = config.trainer.max_epochs
+    rule = own_rule(config.scheduler)
     rows = []
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
@@ -45,7 +48,7 @@ def plan(config: Config) -> str:
         sizes = sorted({schedule.at(epoch, step) for step in range(batches)})
         size = size_label(sizes[0]) if len(sizes) == 1 else f"{size_label(sizes[0])}..{size_label(sizes[-1])}"
         low, high = min(counts), max(counts)
-        rate = config.optimizer.lr * lr_factor(config.scheduler, epoch * steps, steps, epochs)
+        rate = config.optimizer.lr * lr_factor(config.scheduler, epoch * steps, steps, epochs, rule=rule)
         rows.append(
             (epoch + 1, size, low if low == high else f"{low}..{high}", batches, sum(counts), f"{rate:.3g}")
         )
@@ -75,6 +78,9 @@ def _bins(config: Config, num_classes: int) -> str:
     for size in schedule.training_sizes:
         check_size(net, size)
         height, width = net.backbone.feature_size(*size)
+        if values_of(config.pyramid) is not None:
+            rows.append([size_label(size), f"{height} x {width}", pyramid_label(config), "", "", ""])
+            continue
         if config.pyramid.levels is None:
             if config.head.name == "conv":
                 rows.append([size_label(size), f"{height} x {width}", "none", "", "", ""])

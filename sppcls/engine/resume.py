@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.connectors import checkpoint_connector
+from torch import Tensor
 
 from sppcls._util.files import link_or_copy, replacing
 from sppcls._util.out_of_memory import is_out_of_memory
@@ -22,6 +23,7 @@ from sppcls.engine.module import ClassificationModule
 from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier
+from sppcls.registry import TARGET
 from sppcls.runs.checkpoint import DamagedError, read_checkpoint
 from sppcls.runs.folder import checkpoints_in, own_checkpoints
 from sppcls.runs.model_info import resume_problem
@@ -231,7 +233,7 @@ def check_resume(
         raise CheckpointError(f"{path}: {problem}")
     old = checkpoint["sppcls"]
     # A pyramid takes any size, so the sizes of a run may change; without one they may not.
-    any_size = model_info["architecture"]["pyramid"]["levels"] is not None
+    any_size = net.fixed_size is None
     for part, new_value in model_info["architecture"].items():
         old_value = old["architecture"].get(part)
         if part == "num_classes" or old_value == new_value or (part == "input_size" and any_size):
@@ -262,6 +264,7 @@ def check_resume(
                 f"{path}: {key} is {_show(before.get(key))} there, {_show(now[key])} in this config; it cannot change in a "
                 f"run (a new run begins with these convolutions by backbone.weights={path})"
             )
+    own_optimizer = TARGET in old["config"]["optimizer"]
     (optimizer,) = checkpoint["optimizer_states"]
     saved = [len(group["params"]) for group in optimizer["param_groups"]]
     own = [len(group) for group in parameter_groups(net)]
@@ -272,7 +275,12 @@ def check_resume(
     parameters = [parameter for group in parameter_groups(net) for parameter in group]
     for number, kept in optimizer["state"].items():
         for slot, value in kept.items():
-            if value.shape != (() if slot == "step" else parameters[number].shape):
+            fits = (
+                ((), parameters[number].shape)
+                if own_optimizer
+                else (() if slot == "step" else parameters[number].shape,)
+            )
+            if isinstance(value, Tensor) and value.shape not in fits:
                 raise CheckpointError(f"{path}: damaged: optimizer_states is not as sppcls writes it")
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sppcls._util.console import one_line, table
+from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
+from sppcls.config.parts import PARTS, values_of
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
+from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
+from sppcls.registry import DOORS, TARGET
 from sppcls.runs.folder import pyramid_label
-from sppcls.runs.names import BEST, LAST
+from sppcls.runs.names import BEST, LAST, pyramid_word
 
 
 def start_table(
@@ -40,6 +45,7 @@ def start_table(
             f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
         ),
         ("classes", _shorten(splits.train.classes)),
+        ("guessing", _guessing(splits.val)),
         (
             "sizes",
             f"{schedule.label} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
@@ -58,7 +64,7 @@ def start_table(
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
     rows += [
-        ("head", f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()),
+        ("head", _head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
         (
             "training",
@@ -133,32 +139,48 @@ def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
 
 
 def closing_lines(
-    module: ClassificationModule, folder: Path, seconds: float, test: dict[str, dict[str, Any]]
+    module: ClassificationModule,
+    folder: Path,
+    seconds: float,
+    test: dict[str, dict[str, Any]],
+    classes: list[ClassError],
 ) -> str:
-    """Best errors, those on the test images, images left out, and where to look.
+    """Errors of the last and of the best epoch, those on the test images, images left out, and where to look.
 
     Args:
         module: trained.
         folder: the run's.
         seconds: that it took this time.
         test: what :class:`~sppcls.engine.callbacks.final_test.FinalTest` has found; may be empty.
+        classes: errors of the classes at the main validation size; may be empty.
     """
     epochs = module.config.trainer.max_epochs
     if module.started:
-        lines = [
-            f"\nTrained to epoch {module.trainer.current_epoch} of {epochs}; {seconds / 60:.1f} minutes this time."
-        ]
+        early = ", where a callback stopped it" if module.trainer.should_stop else ""
+        done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
+        lines = [f"\nTrained to {done}; {seconds / 60:.1f} minutes this time."]
     else:
-        lines = [
-            f"\nNothing left to train: all {epochs} epochs were done. A higher trainer.max_epochs goes on."
-        ]
-    if module.best:
-        lines.append(f"Best at epoch {module.best['epoch'] + 1}:")
-        for name, figures in module.best["val_results"].items():
-            lines.append(
-                f"  {name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
-            )
+        done = (
+            f"a callback stopped it after epoch {module.trainer.current_epoch}"
+            if module.stopped
+            else (f"all {epochs} epochs were done")
+        )
+        lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs goes on."]
+    if module.val_results:
+        images = next(iter(module.val_results.values()))["images"]
+        lines.append(
+            f"After the last epoch ({module.trainer.current_epoch}), on {images:,} validation images:"
+        )
+        lines += _error_lines(module.val_results)
+    if module.best and module.best["epoch"] + 1 == module.trainer.current_epoch:
+        lines.append("No earlier epoch was better on these images.")
+    elif module.best:
+        lines.append(
+            f"Best epoch: {module.best['epoch'] + 1}, chosen on these same images, so its errors are too low:"
+        )
+        lines += _error_lines(module.best["val_results"])
     lines += _test_lines(test)
+    lines += _class_lines(classes, size_label(module.val_sizes[0]))
     lines += _guessing_line(module)
     if module.bad_images:
         names = list(module.bad_images)
@@ -169,14 +191,40 @@ def closing_lines(
             everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
             lines.append(f"  ... all of them: {everything}")
     lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
-    lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
+    if "tensorboard" in module.config.logger:
+        lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
+        address = time_series(["val/top1_error", "train/top1_error", "val_by_images/top1_error"])
+        lines.append(f"and open    http://localhost:6006/{address}")
     return "\n".join(lines)
+
+
+def _error_lines(results: dict[str, dict[str, float]]) -> list[str]:
+    return [
+        f"  {name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
+        for name, figures in results.items()
+    ]
+
+
+def _class_lines(classes: list[ClassError], size: str) -> list[str]:
+    """The class-mean error, the classes with the highest errors, and a warning for those never predicted."""
+    if not classes:
+        return []
+    worst = sorted(classes, key=lambda found: -found.error)[:3]
+    shown = ", ".join(f"{one_line(e.name)} {e.error:.1f} % of {e.images:,} images" for e in worst if e.error)
+    lines = [
+        f"Class-mean top-1 error of the last epoch at {size}: {class_mean(classes):.2f} %; highest: {shown or 'none'}"
+    ]
+    never = [f"{one_line(e.name)} ({e.images:,} images)" for e in classes if not e.predicted]
+    if never:
+        more = f" and {len(never) - 8} more" if len(never) > 8 else ""
+        lines.append(f"warning: never predicted: {', '.join(never[:8])}{more}: all of their images are wrong")
+    return lines
 
 
 def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     words: dict[int, list[str]] = {}
-    for weights, what in (("best", "the best on the validation images"), ("last", "the last")):
+    for weights, what in (("last", "the last"), ("best", "the best on the validation images")):
         if weights in test:
             words.setdefault(test[weights]["epoch"], []).append(what)
     figures_of = {figures["epoch"]: figures for figures in test.values()}
@@ -194,21 +242,13 @@ def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _guessing_line(module: ClassificationModule) -> list[str]:
-    """A warning if the last error is not below that of guessing by two standard errors; else nothing.
-
-    The best guess is the most frequent class of the validation images.
-    """
+    """A warning if the last error is not below that of guessing by two standard errors; else nothing."""
     last = module.val_results.get(size_label(module.val_sizes[0]))
     if not last or not last.get("images") or len(module.classes) < 2:
         return []
-    # Empty with many classes, and zero if nothing was validated this time.
-    confusion = module.mistakes.confusion
-    share = 1 / len(module.classes)
-    if confusion.numel() and (total := int(confusion.sum())):
-        share = max(share, float(confusion.sum(1).max()) / total)
-    margin = 2 * math.sqrt(share * (1 - share) / last["images"])
-    guessing = 100 * (1 - share)
-    if last["top1_error"] < guessing - 100 * margin:
+    guessing = guessing_error(module)
+    margin = 2 * math.sqrt(guessing * (100 - guessing) / last["images"])
+    if last["top1_error"] < guessing - margin:
         return []
     return [
         f"warning: the last top-1 error, {last['top1_error']:.2f} %, is not clearly better than that of guessing, "
@@ -216,24 +256,42 @@ def _guessing_line(module: ClassificationModule) -> list[str]:
     ]
 
 
+def guessing_error(module: ClassificationModule) -> float:
+    """Top-1 error in per cent of always saying the most frequent class of the validation images."""
+    # Empty with many classes, and zero if nothing was validated this time.
+    confusion = module.mistakes.confusion
+    share = 1 / len(module.classes)
+    if confusion.numel() and (total := int(confusion.sum())):
+        share = max(share, float(confusion.sum(1).max()) / total)
+    return 100 * (1 - share)
+
+
 def hyperparameters(
     config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
 ) -> dict[str, Any]:
     """The HParams row: what people vary, as numbers and short text."""
-    levels = config.pyramid.levels
+    own = {group: values for group in PARTS if (values := values_of(getattr(config, group))) is not None}
+    levels, width, norm = config.pyramid.levels, config.backbone.width, config.backbone.norm
+    parameters = {
+        f"{group}.{name}": value
+        for group, values in own.items()
+        for name, value in values.items()
+        if name not in (*DOORS[group].shared, DOORS[group].name_key, TARGET)
+        and isinstance(value, int | float | str)
+    }
     return {
         "data": config.data.name,
         "sizes": schedule.label,
-        "levels": pyramid_label(config),
-        "bins": Pyramid(levels).bins if levels else 0,
+        "pyramid": pyramid_label(config) if "pyramid" in own else pyramid_word(levels),
+        "bins": Pyramid(levels).bins if levels and "pyramid" not in own else 0,
         "bin_rule": config.pyramid.bin_rule,
-        "pool": config.pyramid.mode,
+        "pool": pyramid_label(config) if "pyramid" in own else config.pyramid.mode,
         "backbone": _backbone_label(config),
-        "width": config.backbone.width if config.backbone.width is not None else 1.0,
-        "norm": config.backbone.norm or "own",
+        "width": 1.0 if width is None or "backbone" in own else width,
+        "norm": norm if norm is not None and "backbone" not in own else "own",
         "pretrained": config.backbone.weights is not None,
-        "head": f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip(),
-        "dropout": config.head.dropout,
+        "head": _head_label(config),
+        "dropout": 0.0 if "head" in own else config.head.dropout,
         "augment": config.augment.crop,
         "optimizer": config.optimizer.name,
         "lr": config.optimizer.lr,
@@ -249,6 +307,7 @@ def hyperparameters(
         "precision": config.trainer.precision,
         "seed": config.seed,
         "parameters": parameter_count(net),
+        **parameters,
     }
 
 
@@ -258,7 +317,9 @@ def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) ->
     for size in schedule.training_sizes:
         height, width = net.backbone.feature_size(*size)
         text = f"{size_label(size)}: map {height} x {width}"
-        if config.pyramid.levels is not None:
+        if values_of(config.pyramid) is not None:
+            text += f" -> {pyramid_label(config)}"
+        elif config.pyramid.levels is not None:
             pyramid = Pyramid(config.pyramid.levels)
             length = pyramid.output_length(net.backbone.out_channels)
             text += f" -> {pyramid.bins} bins ({pyramid.label}), vector {length:,}"
@@ -280,7 +341,15 @@ def device_label(accelerator: str) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def _head_label(config: Config) -> str:
+    if values_of(config.head) is not None:
+        return config.head.name
+    return f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()
+
+
 def _backbone_label(config: Config) -> str:
+    if values_of(config.backbone) is not None:
+        return config.backbone.name
     name = str(config.backbone.model if config.backbone.name == "timm" else config.backbone.name)
     width = "" if config.backbone.width in (None, 1) else f" x{config.backbone.width:g}"
     return name + width
@@ -300,6 +369,12 @@ def _ignored(splits: Splits) -> str:
     """How many files beside the images are none, where there are files."""
     count = sum(getattr(source, "ignored", 0) for source in splits[:3])
     return f"; {count} other files ignored" if count else ""
+
+
+def _guessing(val: Source) -> str:
+    """The error of whoever always says the most frequent class."""
+    most = max(Counter(val.targets).values(), default=0)
+    return f"top-1 error {100 * (1 - most / max(1, len(val))):.1f} %, the most frequent validation class"
 
 
 def _shorten(classes: list[str], most: int = 8) -> str:

@@ -6,13 +6,15 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
 
 from sppcls._util.console import say, say_to_log, start_console
 from sppcls._version import __version__
@@ -28,22 +30,17 @@ from sppcls.config.build import (
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
-from sppcls.engine.callbacks.ema import ema_with_warmup
-from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
 from sppcls.engine.callbacks.final_test import FinalTest
-from sppcls.engine.callbacks.high_loss import HighLoss
+from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
-from sppcls.engine.callbacks.pictures import Pictures
-from sppcls.engine.callbacks.predictions import SavePredictions
 from sppcls.engine.callbacks.progress import make_progress
-from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
-from sppcls.engine.callbacks.report import EpochReport
+from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd
 from sppcls.engine.callbacks.saving import Saving
-from sppcls.engine.logger import RunLogger
+from sppcls.engine.given import Given
+from sppcls.engine.logger import make_loggers
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
 from sppcls.engine.resume import (
-    ConfirmResume,
     Resume,
     check_processes,
     check_resume,
@@ -65,7 +62,8 @@ from sppcls.engine.summary import (
 )
 from sppcls.engine.user_errors import as_user_error, hidden_error, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
-from sppcls.nn import LevelLargerThanMapWarning
+from sppcls.evaluation.class_errors import ClassError, class_mean, read_class_errors, write_class_errors
+from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
 from sppcls.runs.folder import (
     base_folder,
@@ -75,7 +73,7 @@ from sppcls.runs.folder import (
     lock_folder,
     write_result,
 )
-from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
+from sppcls.runs.names import BEST, CLASSES, CONFIG, LAST, PREDICTIONS, PREVIOUS
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
@@ -84,11 +82,25 @@ _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
 _ENDING = 5
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(
+    config: Config,
+    *,
+    net: SPPClassifier | None = None,
+    sources: Any = None,
+    callbacks: Sequence[Callback] = (),
+    logger: Logger | Sequence[Logger] = (),
+) -> dict[str, Any]:
     """Train as ``config`` says and return what came out.
 
     Args:
         config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint goes on in its folder.
+        net: a network built by hand, which takes the place of ``backbone``, ``pyramid`` and ``head``. Who resumes the
+            run, or loads its checkpoint, gives such a network again.
+        sources: (train, val) or (train, val, test) in place of what ``data`` names: map-style Datasets of
+            (image, class number), or sources (:class:`sppcls.data.Source`). Images are PIL images or uint8 arrays.
+        callbacks: Lightning's callbacks, besides those of ``config``. They may watch ``val/top1_error`` and the other
+            columns of ``metrics.csv`` with a slash.
+        logger: one of Lightning's loggers or several, besides those of ``config``.
 
     Returns:
         ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols", "test"}``; ``best``
@@ -107,22 +119,24 @@ def train(config: Config) -> dict[str, Any]:
         raise ConfigError(
             f"config: a {type(config).__name__}, a config is needed; make it with sppcls.compose(['data=folder', ...])"
         )
+    given = Given(net, sources, callbacks, logger)
+    config = given.in_config(config)
     _quiet_lightning()
     start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     with ExitStack() as held:
-        return _train(config, held)
+        return _train(config, given, held)
 
 
-def _train(config: Config, held: ExitStack) -> dict[str, Any]:
+def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
     """As :func:`train`. ``held``: takes the lock of the run folder; a run that goes on is read under it."""
     begun = resumed_folder(config)
     if begun is not None and _rank() == 0:
         check_writable(begun)
         held.enter_context(lock_folder(begun, _ENDING))
     resume = find_resume(config, begun)
-    run = _Run(config, resume.checkpoint["sppcls"]["classes"] if resume else None)
+    run = _Run(config, given, resume.checkpoint["sppcls"]["classes"] if resume else None)
     if resume is not None:
         run.check(resume)
     folder = _run_folder(config, begun)
@@ -152,14 +166,15 @@ def _train(config: Config, held: ExitStack) -> dict[str, Any]:
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
-    def __init__(self, config: Config, classes: list[str] | None) -> None:
+    def __init__(self, config: Config, given: Given, classes: list[str] | None) -> None:
         self.config = config
+        self.callbacks, self.loggers = [*own_callbacks(config), *given.callbacks], given.loggers
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)
         check_loaders(config, self.schedule)
         self.val_sizes = val_sizes(config, self.schedule)
-        self.splits = load_sources(config, classes)
+        self.splits = load_sources(config, classes, given.splits)
         self.train_source, self.val_source = self.splits.train, self.splits.val
         self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)
@@ -174,7 +189,9 @@ class _Run:
             "init": config.init,
         }
         pl.seed_everything(config.seed, verbose=False)
-        self.net = build_network(config, len(self.train_source.classes), resumed=classes is not None)
+        self.net = given.checked_net(len(self.train_source.classes), self.schedule.largest) or build_network(
+            config, len(self.train_source.classes), resumed=classes is not None
+        )
         self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
         self.model_info = make_model_info(
             architecture=self.architecture,
@@ -273,13 +290,19 @@ class _Run:
             if isinstance(callback, FinalTest) and callback.figures:
                 result["test"] = callback.figures
         if first:
+            classes = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
             if module.started or lacks_result(folder, trainer.current_epoch):
-                write_result(folder, self._summary(module, result, trainer.current_epoch))
+                if classes:
+                    write_class_errors(folder / CLASSES, classes)
+                write_result(folder, self._summary(module, result, classes, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
-            say(closing_lines(module, folder, time.perf_counter() - started, result.get("test", {})))
+            seconds = time.perf_counter() - started
+            say(closing_lines(module, folder, seconds, result.get("test", {}), classes))
         return result
 
-    def _summary(self, module: ClassificationModule, result: dict[str, Any], epochs: int) -> dict[str, Any]:
+    def _summary(
+        self, module: ClassificationModule, result: dict[str, Any], classes: list[ClassError], epochs: int
+    ) -> dict[str, Any]:
         """What ``result.json`` says."""
         best = {"epoch": module.best["epoch"], **module.best["val_results"]} if module.best else {}
         return {
@@ -288,6 +311,7 @@ class _Run:
             "lightning": pl.__version__,
             "device": device_label(self.accelerator),
             "epochs": epochs,
+            "stopped": module.trainer.should_stop,
             "images_seen": module.images_seen,
             "pixels_seen": module.pixels_seen,
             "train_seconds": round(module.train_seconds, 3),
@@ -295,6 +319,8 @@ class _Run:
             "main_size": size_label(self.val_sizes[0]),
             "best": best,
             "last": module.val_results,
+            "class_mean_top1_error": class_mean(classes) if classes else None,
+            "class_top1_error": {found.name: round(found.error, 4) for found in classes},
             "protocols": result.get("protocols", {}),
             **({"test": result["test"]} if "test" in result else {}),
             "validation_images": {
@@ -309,23 +335,16 @@ class _Run:
         repeatable = _repeatable(self.config, folder)
         self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
         progress = make_progress(self.config.log.progress)
-        callbacks: list[Callback] = [
-            self.memory,
-            ConfirmResume(folder),
-            EpochReport(folder, hyperparameters(self.config, self.net, self.schedule, self.devices)),
-            SavePredictions(folder),
-            HighLoss(),
-            self.saving,
-            progress,
-        ]
-        if self.config.log.images:
-            callbacks += [Pictures(), ExplainPyramid()]
-        if self.config.ema.enabled:
-            callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(self.config.ema.decay)))
-        if self.protocols:
-            errors = ProtocolErrors(self.protocols, self.config.evaluation.every)
-            callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]
-        callbacks.append(FinalTest(folder, self.protocols))
+        callbacks = make_callbacks(
+            self.config,
+            folder,
+            hyperparameters(self.config, self.net, self.schedule, self.devices),
+            self.protocols,
+            memory=self.memory,
+            saving=self.saving,
+            progress=progress,
+            own=self.callbacks,
+        )
         return pl.Trainer(
             default_root_dir=folder,
             max_epochs=options.max_epochs,
@@ -342,7 +361,7 @@ class _Run:
             check_val_every_n_epoch=options.val_every,
             num_sanity_val_steps=1,
             log_every_n_steps=self.config.log.every_n_steps,
-            logger=RunLogger(folder),
+            logger=[*make_loggers(self.config, folder), *self.loggers],
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO(), *([self.slurm] if self.slurm else [])],
             use_distributed_sampler=False,
@@ -391,4 +410,8 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")
     # Ours is: the sampler finds its place from the checkpoint's counters.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+    # Another command may go on with other callbacks.
+    warnings.filterwarnings(
+        "ignore", message=".*callbacks used to create the checkpoint need to be provided.*"
+    )
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -21,8 +21,7 @@ A window without a cell gets the one in the middle, and windows are clipped to t
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 from torch import nn
 
 from sppcls.nn import Backbone
@@ -78,14 +77,36 @@ def window_cells(
     Returns:
         (first, one past the last), at least one cell, inside the map.
     """
-    left, right = start - center, start + length - 1 - center
+    begin, end = cells_between(np.float64(start), np.float64(start + length - 1), cells, stride, center, rule)
+    return int(begin), int(end)
+
+
+def cells_between(
+    first_pixel: np.ndarray | np.float64,
+    last_pixel: np.ndarray | np.float64,
+    cells: int,
+    stride: int,
+    center: float,
+    rule: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`window_cells` of many windows at once, which may begin and end between pixels.
+
+    Args:
+        first_pixel, last_pixel: of each window (0-based, the last one inside it).
+        cells, stride, center, rule: as of :func:`window_cells`.
+
+    Returns:
+        int64 (first, one past the last), at least one cell, inside the map.
+    """
+    left, right = first_pixel - center, last_pixel - center
     if rule == "appendix":
-        first, last = math.floor(left / stride) + 1, math.ceil(right / stride) - 1
+        first, last = np.floor(left / stride) + 1, np.ceil(right / stride) - 1
     else:
         inset_left, inset_right = _MARGINS[rule]
-        first = math.floor((left + inset_left) / stride + 0.5)
-        last = math.ceil((right - inset_right) / stride - 0.5)
-    if first > last:
-        first = last = (first + last) // 2
-    first, last = (min(max(cell, 0), cells - 1) for cell in (first, last))
+        first = np.floor((left + inset_left) / stride + 0.5)
+        last = np.ceil((right - inset_right) / stride - 0.5)
+    middle = np.floor((first + last) / 2)
+    empty = first > last
+    first, last = (np.where(empty, middle, edge) for edge in (first, last))
+    first, last = (np.clip(edge, 0, cells - 1).astype(np.int64) for edge in (first, last))
     return first, last + 1

@@ -16,7 +16,7 @@ from sppcls.data import Size, size_label
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError
 from sppcls.evaluation.mapping import WINDOW_RULES
-from sppcls.nn import ConvHead, SpatialPyramidPooling2d, SPPClassifier
+from sppcls.nn import SPPClassifier
 
 KINDS = ("crop", "window", "full")
 AVERAGES = ("softmax", "logits")
@@ -110,11 +110,7 @@ class Protocol:
                     f"protocol {self.name}: has {group.kind} views, which need a network of any image size; "
                     f"this one takes {size_label(net.fixed_size)} only, as it has no pyramid"
                 )
-            if (
-                group.kind == "window"
-                and not isinstance(net.pool, SpatialPyramidPooling2d)
-                and not isinstance(net.head, ConvHead)
-            ):
+            if group.kind == "window" and not net.takes_windows:
                 raise ConfigError(
                     f"protocol {self.name}: has window views, which need a pyramid or a fully-convolutional head"
                 )

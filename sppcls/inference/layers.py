@@ -26,8 +26,7 @@ from torch import Tensor, nn
 
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
-from sppcls.nn import ConvHead, SpatialPyramidPooling2d, SPPClassifier
-from sppcls.registry import PAPER_BACKBONES
+from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
 
 
 def layer_names(net: SPPClassifier) -> list[str]:
@@ -38,7 +37,7 @@ def layer_names(net: SPPClassifier) -> list[str]:
 def map_layers(net: SPPClassifier) -> list[str]:
     """The layers among :func:`layer_names` that are maps: their length follows the size of the image."""
     # A fully-convolutional head has hidden layers, but no vectors before the logits.
-    hidden = _hidden(net) if isinstance(net.head, ConvHead) else []
+    hidden = _hidden(net) if net.head.takes_maps else []
     return [*_convolutions(net), "map", *hidden]
 
 
@@ -142,7 +141,7 @@ def _after_map(net: SPPClassifier) -> list[str]:
     if isinstance(net.pool, SpatialPyramidPooling2d):
         # A level that the pyramid has twice is one layer: both are equal.
         return [*dict.fromkeys(map(_level_name, net.pool.pyramid.levels)), "spp", *_head(net)]
-    return _head(net) if isinstance(net.head, ConvHead) else ["pool", *_head(net)]
+    return _head(net) if net.head.takes_maps else ["pool", *_head(net)]
 
 
 def _head(net: SPPClassifier) -> list[str]:
@@ -154,8 +153,5 @@ def _hidden(net: SPPClassifier) -> list[str]:
 
 
 def _convolutions(net: SPPClassifier) -> list[str]:
-    """``conv1``, ... of the paper's networks, whose layers are numbered."""
-    if net.backbone.name not in PAPER_BACKBONES:
-        return []
-    children = (name for name, _ in net.backbone.layers.named_children())
-    return [name for name in children if name.startswith("conv")]
+    """``conv1``, ... of a trunk whose layers are numbered, as those of the paper's networks are."""
+    return list(net.backbone.convolutions)

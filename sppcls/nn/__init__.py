@@ -2,6 +2,7 @@
 
 from sppcls.nn.backbones import (
     Backbone,
+    as_backbone,
     convnet_star5,
     overfeat5,
     overfeat7,
@@ -10,7 +11,7 @@ from sppcls.nn.backbones import (
 )
 from sppcls.nn.build import build_classifier
 from sppcls.nn.classifier import SPPClassifier
-from sppcls.nn.heads import ConvHead, FCHead, Head
+from sppcls.nn.heads import ConvHead, FCHead, Head, OwnHead
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
 from sppcls.nn.pool.windows import pool_windows
 from sppcls.nn.pretrained import timm_trunk, torchvision_trunk
@@ -47,9 +48,11 @@ __all__ = [
     "LRNAcrossChannels",
     "LRNWithinChannel",
     "LevelLargerThanMapWarning",
+    "OwnHead",
     "Pyramid",
     "SPPClassifier",
     "SpatialPyramidPooling2d",
+    "as_backbone",
     "build_classifier",
     "convnet_star5",
     "overfeat5",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import chain
 from numbers import Real
 from typing import NamedTuple
@@ -11,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sppcls._util.reason import reason_of
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
-from sppcls.registry import NORMS, PAPER_BACKBONES
+from sppcls.registry import INITS, NORMS, PAPER_BACKBONES
 
 
 class Backbone(nn.Module):
@@ -25,6 +27,8 @@ class Backbone(nn.Module):
         stride: image pixels per cell of the map.
         last_pool: the pooling that follows the map in the original network; not part of ``forward``.
         weights: one line on what was taken from a file of weights and what was left; empty without one.
+        restarts: values of ``init`` for which sppcls initialises the layers; for others they keep their own start.
+        convolutions: names of numbered convolutions, such as ``conv5``; a layer ``relu5`` follows each.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class Backbone(nn.Module):
         self.stride = stride
         self.last_pool = last_pool
         self.weights = ""
+        self.restarts: tuple[str, ...] = ()
+        self.convolutions: tuple[str, ...] = ()
         self._feature_sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,6 +99,57 @@ def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
     if not isinstance(output, Tensor):
         raise TypeError(f"gives a {type(output).__name__} instead of one tensor")
     return output.shape
+
+
+STRIDE_SIZES = ((256, 256), (1024, 1024))
+
+
+def measured(trunk: Backbone, what: str, sizes: Sequence[tuple[int, int]] = STRIDE_SIZES) -> Backbone:
+    """Set ``out_channels`` and ``stride`` of a trunk from the maps that it gives of images of these sizes.
+
+    The second size must be larger than the first. ``what`` begins the messages.
+
+    Raises:
+        ValueError: it gives no map, or takes only some sizes of images.
+    """
+    shapes: list[torch.Size] = []
+    for height, width in sizes:
+        try:
+            shape = output_shape(trunk, (height, width))
+        except TypeError as error:
+            raise ValueError(f"{what}: {reason_of(error, first_line=True)}") from error
+        except Exception as error:  # networks have many ways to refuse a size
+            raise ValueError(
+                f"{what}: takes only some sizes of images, not {height}x{width} "
+                f"({reason_of(error, first_line=True)})"
+            ) from error
+        shapes.append(shape)
+        if len(shape) != 4 or shape[1] != shapes[0][1]:
+            raise ValueError(
+                f"{what}: gives {tuple(shape)} for two images of {height}x{width}, not a map (N, C, h, w)"
+            )
+    small, large = shapes[:2]
+    if small[2] >= large[2]:
+        raise ValueError(
+            f"{what}: gives a map of {large[2]}x{large[3]} for every image, not one that grows with it"
+        )
+    trunk.out_channels = small[1]
+    trunk.stride = round((sizes[1][0] - sizes[0][0]) / (large[2] - small[2]))
+    return trunk
+
+
+def as_backbone(module: nn.Module) -> Backbone:
+    """Any module that maps images (N, 3, H, W) of any size to feature maps (N, C, h, w) as a backbone.
+
+    Its name is that of its class, its ``last_pool`` a global average.
+
+    Raises:
+        ValueError: it gives no such map, or takes only some sizes of images.
+    """
+    if isinstance(module, Backbone):
+        return module
+    name = type(module).__name__
+    return measured(Backbone(name, module, 0, 0, nn.AdaptiveAvgPool2d(1)), f"backbone {name}")
 
 
 class _Conv(NamedTuple):
@@ -214,7 +271,10 @@ def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Ba
         elif layer.lrn and norm == "lrn_across":
             layers[f"norm{number}"] = LRNAcrossChannels()
         stride *= layer.stride
-    return Backbone(name, nn.Sequential(layers), channels, stride, _max_pool(plan.last_pool))
+    backbone = Backbone(name, nn.Sequential(layers), channels, stride, _max_pool(plan.last_pool))
+    backbone.restarts = INITS
+    backbone.convolutions = tuple(name for name in layers if name.startswith("conv"))
+    return backbone
 
 
 def _max_pool(pool: _Pool) -> nn.MaxPool2d:

@@ -11,6 +11,7 @@ from sppcls.nn.backbones import Backbone, paper_backbone
 from sppcls.nn.classifier import SPPClassifier
 from sppcls.nn.heads import ConvHead, FCHead, Head
 from sppcls.nn.init import init_backbone, init_head
+from sppcls.nn.own import own_backbone, own_head, own_pooling
 from sppcls.nn.pretrained import timm_trunk, torchvision_trunk
 from sppcls.nn.pyramid import Pyramid
 from sppcls.nn.spp import SpatialPyramidPooling2d
@@ -22,6 +23,7 @@ from sppcls.registry import (
     INITS,
     PAPER_BACKBONES,
     POOL_MODES,
+    is_own,
 )
 
 T = TypeVar("T")
@@ -50,6 +52,7 @@ def build_classifier(
             ``adaptive``). Without levels there is nothing that another mode or rule could apply to.
         head: ``name`` (one of :data:`HEADS`), ``hidden`` (widths, default none; always none for ``linear``),
             ``dropout`` (default 0).
+            Each of the three may instead name a part of one's own; see :mod:`sppcls.nn.own`.
         num_classes: number of logits, at least 1.
         input_size: (height, width) of the images. Must give a map that can be pooled. Without a pyramid it
             fixes the size of the images for good, unless the last pooling is a global one or the head is
@@ -72,9 +75,6 @@ def build_classifier(
         >>> tuple(net(torch.randn(1, 3, 97, 160)).shape)
         (1, 10)
     """
-    _check_keys("backbone", backbone, ("name", "width", "norm", "weights", "model"))
-    _check_keys("pyramid", pyramid, ("levels", "mode", "bin_rule"))
-    _check_keys("head", head, ("name", "hidden", "dropout"))
     _choice("init", init, INITS)
     if not _is_int(num_classes) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r}: must be a whole number of at least 1")
@@ -85,44 +85,48 @@ def build_classifier(
     ):
         raise ValueError(f"input_size={input_size!r}: must be (height, width) in pixels")
     size = (input_size[0], input_size[1])
-    spp = _spp(pyramid)
-    head_name, hidden, dropout = _head_settings(head)
-    if head_name == "conv" and spp is not None:
+    spp = None if is_own("pyramid", pyramid) else _spp(pyramid)
+    head_name, hidden, dropout = ("", [], 0.0) if is_own("head", head) else _head_settings(head)
+    if head_name == "conv" and (spp is not None or is_own("pyramid", pyramid)):
         raise ValueError("head.name='conv': pools nothing, so it needs pyramid.levels=null")
 
-    trunk = _backbone(backbone)
-    # torchvision leaves AlexNet at torch's start of a layer, which without normalisation lets the signal fade.
-    restarted = trunk.name in PAPER_BACKBONES or (trunk.name == "alexnet" and init == "modern")
-    if restarted and backbone.get("weights") is None:
+    trunk = own_backbone(backbone) if is_own("backbone", backbone) else _backbone(backbone)
+    if init in trunk.restarts and backbone.get("weights") is None:
         init_backbone(trunk.layers, init)
-    fixed_size = None
-    pool: nn.Module
+    pool: nn.Module = nn.Identity()
+    length, any_size = 0, True
     classifier_head: Head
     if head_name == "conv":
-        pool = nn.Identity()
         classifier_head = ConvHead(trunk.out_channels, hidden, num_classes, dropout)
     else:
-        if spp is not None:
-            pool = spp
-            length = spp.output_length(trunk.out_channels)
+        if is_own("pyramid", pyramid):
+            pool, length, any_size = own_pooling(pyramid, trunk, size)
+        elif spp is not None:
+            pool, length = spp, spp.output_length(trunk.out_channels)
         else:
-            rows, columns = trunk.pooled_size(*size)
-            if min(rows, columns) < 1:
-                raise ValueError(
-                    f"input_size={size[0]}x{size[1]}: too small for {trunk.name} and its last pooling"
-                )
-            if not isinstance(trunk.last_pool, nn.AdaptiveAvgPool2d):
-                fixed_size = size
-            pool = nn.Sequential(trunk.last_pool, nn.Flatten(1))
-            length = trunk.out_channels * rows * columns
-        classifier_head = FCHead(length, hidden, num_classes, dropout)
-    init_head(classifier_head, init, trunk.name)
-    classifier = SPPClassifier(trunk, pool, classifier_head, fixed_size)
+            pool, length, any_size = _last_pooling(trunk, size)
+        if head_name:
+            classifier_head = FCHead(length, hidden, num_classes, dropout)
+        else:
+            classifier_head = own_head(head, length, num_classes, init)
+    if head_name:
+        init_head(classifier_head, init, trunk.name)
+    classifier = SPPClassifier(trunk, pool, classifier_head, None if any_size else size)
     classifier.check_input_size(*size)
     return classifier
 
 
+def _last_pooling(trunk: Backbone, size: tuple[int, int]) -> tuple[nn.Module, int, bool]:
+    """A trunk's own last pooling, the length of its vector, and whether images of every size have that length."""
+    rows, columns = trunk.pooled_size(*size)
+    if min(rows, columns) < 1:
+        raise ValueError(f"input_size={size[0]}x{size[1]}: too small for {trunk.name} and its last pooling")
+    any_size = isinstance(trunk.last_pool, nn.AdaptiveAvgPool2d)
+    return nn.Sequential(trunk.last_pool, nn.Flatten(1)), trunk.out_channels * rows * columns, any_size
+
+
 def _backbone(settings: Mapping[str, Any]) -> Backbone:
+    _check_keys("backbone", settings, ("name", "width", "norm", "weights", "model"))
     name = _choice("backbone.name", settings.get("name"), BACKBONES)
     width, norm, weights, model = (settings.get(key) for key in ("width", "norm", "weights", "model"))
     if weights is not None and not isinstance(weights, str):
@@ -152,6 +156,7 @@ def _backbone(settings: Mapping[str, Any]) -> Backbone:
 
 
 def _spp(settings: Mapping[str, Any]) -> SpatialPyramidPooling2d | None:
+    _check_keys("pyramid", settings, ("levels", "mode", "bin_rule"))
     chosen = {}
     for key, default, choices in (("mode", "max", POOL_MODES), ("bin_rule", "adaptive", BIN_RULES)):
         value = settings.get(key)
@@ -170,6 +175,7 @@ def _spp(settings: Mapping[str, Any]) -> SpatialPyramidPooling2d | None:
 
 
 def _head_settings(settings: Mapping[str, Any]) -> tuple[str, list[int], float]:
+    _check_keys("head", settings, ("name", "hidden", "dropout"))
     name = _choice("head.name", settings.get("name"), HEADS)
     hidden = settings.get("hidden")
     hidden = [] if hidden is None else hidden

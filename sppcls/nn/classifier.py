@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
-from sppcls.nn.backbones import Backbone
-from sppcls.nn.heads import ConvHead, Head
+from sppcls.nn.backbones import as_backbone
+from sppcls.nn.heads import ConvHead, Head, OwnHead
 from sppcls.nn.pool.windows import pool_windows
 from sppcls.nn.spp import SpatialPyramidPooling2d
 
@@ -18,10 +18,11 @@ class SPPClassifier(nn.Module):
     """Images to logits: ``forward_head(forward_pool(forward_features(x)))``.
 
     Args:
-        backbone: images to feature maps.
+        backbone: images to feature maps; a module that is no :class:`Backbone` is made one by
+            :func:`~sppcls.nn.backbones.as_backbone`.
         pool: maps to what the head takes: a :class:`SpatialPyramidPooling2d`, or another pooling that ends in
             vectors, or ``nn.Identity()`` before a :class:`ConvHead`.
-        head: vectors (or maps) to logits.
+        head: vectors (or maps) to logits; a module that is no :class:`Head` becomes an :class:`OwnHead`.
         fixed_size: the only (height, width) of images that the head can take, for a network without a pyramid
             whose pooling gives vectors of varying length; None if any size will do.
 
@@ -37,12 +38,16 @@ class SPPClassifier(nn.Module):
     """What a checkpoint says of the network it holds; set by whoever loads one."""
 
     def __init__(
-        self, backbone: Backbone, pool: nn.Module, head: Head, fixed_size: tuple[int, int] | None = None
+        self,
+        backbone: nn.Module,
+        pool: nn.Module,
+        head: nn.Module,
+        fixed_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone = as_backbone(backbone)
         self.pool = pool
-        self.head = head
+        self.head = head if isinstance(head, Head) else OwnHead(head)
         self.fixed_size = fixed_size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +88,7 @@ class SPPClassifier(nn.Module):
         """
         feature_map = self.forward_features(x)
         pooled = self.forward_pool(feature_map)
-        vector = {} if isinstance(self.head, ConvHead) else {"spp": pooled}
+        vector = {} if self.head.takes_maps else {"spp": pooled}
         return {"map": feature_map, **vector, **self.head.activations(pooled)}
 
     def forward_windows(self, feature_map: Tensor, windows: Tensor) -> Tensor:
@@ -97,13 +102,19 @@ class SPPClassifier(nn.Module):
         Raises:
             ValueError: bad windows, or a network that has neither a pyramid nor a fully-convolutional head.
         """
-        if isinstance(self.head, ConvHead):
-            return pool_windows(self.head.logits_map(feature_map), windows, [1], "avg")
+        if self.head.takes_maps:
+            logits_map = cast(ConvHead, self.head).logits_map(feature_map)
+            return pool_windows(logits_map, windows, [1], "avg")
         if not isinstance(self.pool, SpatialPyramidPooling2d):
             raise ValueError("windows of any size need a pyramid; this network pools whole maps only")
         return self.forward_head(
             pool_windows(feature_map, windows, self.pool.pyramid, self.pool.mode, self.pool.bin_rule)
         )
+
+    @property
+    def takes_windows(self) -> bool:
+        """Whether :meth:`forward_windows` can be asked: with a pyramid, or a fully-convolutional head."""
+        return self.head.takes_maps or isinstance(self.pool, SpatialPyramidPooling2d)
 
     @property
     def min_input_size(self) -> int:

@@ -18,9 +18,11 @@ class Head(nn.Module):
         last: the layer that gives the logits.
         input_scale: a fixed number () that the input is multiplied by; 1 unless :func:`~sppcls.nn.init.init_head`
             sets another. It is saved with the weights, and 1 where a file has none.
+        takes_maps: whether the input is a feature map (N, C, h, w), with ``logits_map``, instead of a vector.
     """
 
     input_scale: Tensor
+    takes_maps = False
 
     def __init__(self, hidden: Sequence[nn.Module], last: nn.Module) -> None:
         super().__init__()
@@ -73,11 +75,24 @@ class FCHead(Head):
         super().__init__(blocks, nn.Linear(widths[-1], num_classes))
 
 
+class OwnHead(Head):
+    """Any module as a head: pooled vectors (N, length) to logits (N, classes), without hidden layers to look into.
+
+    Args:
+        module: the layers, with a start of their own.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__([], module)
+
+
 class ConvHead(Head):
     """The same layers as 1x1 convolutions on the map (N, C, h, w); logits are averaged over its positions.
 
     Takes a map of any size without pooling it first: the fully-convolutional alternative to a pyramid.
     """
+
+    takes_maps = True
 
     def __init__(
         self, in_channels: int, hidden: Sequence[int], num_classes: int, dropout: float = 0.5

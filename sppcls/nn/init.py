@@ -56,17 +56,23 @@ def init_head(head: Head, init: str, name: str) -> None:
     assert last.bias is not None
     nn.init.normal_(last.weight, std=_LAST_STD)
     nn.init.constant_(last.bias, 1.0 if init == "paper" and name == "zf5" else 0.0)
-    head.input_scale.fill_(1.0 if init == "paper" else input_scale(layers, last))
+    inputs = [layer.weight[0].numel() for layer in layers]
+    scale = input_scale(inputs, last.weight[0].numel(), last.weight.shape[0])
+    head.input_scale.fill_(1.0 if init == "paper" else scale)
 
 
-def input_scale(hidden: Sequence[nn.Linear | nn.Conv2d], last: nn.Linear | nn.Conv2d) -> float:
+def input_scale(hidden: Sequence[int], last: int, num_classes: int) -> float:
     """What a head's input is multiplied by, at most 1: sqrt(50 classes / n), n being the inputs of a linear head.
 
     Then neither the logits nor their change by a step grow with the number of bins (Jacot et al. 2018, "NTK
     parametrization"; Karras et al. 2018, "equalized learning rate"). He initialisation hands the mean square of
     the values on, so the last of several layers has ``n`` inputs of the same size. What a step in a hidden layer
     does to a logit comes through the last one's weights: there its inputs count times their squared norm.
+
+    Args:
+        hidden: number of inputs of each hidden layer.
+        last: number of inputs of the last layer.
+        num_classes: number of logits.
     """
-    width = last.weight[0].numel()
-    through = [layer.weight[0].numel() * width * _LAST_STD**2 for layer in hidden]
-    return min(1.0, math.sqrt(_INPUTS_PER_CLASS * last.weight.shape[0] / max(width, *through, 1)))
+    through = [inputs * last * _LAST_STD**2 for inputs in hidden]
+    return min(1.0, math.sqrt(_INPUTS_PER_CLASS * num_classes / max(last, *through, 1)))

@@ -8,14 +8,13 @@ average pooling is not used). Layers that a network has after its pooling are le
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 
 from sppcls._util.reason import reason_of
-from sppcls.nn.backbones import Backbone, on_meta, output_shape
+from sppcls.nn.backbones import STRIDE_SIZES, Backbone, measured, on_meta
 from sppcls.nn.weights import load_into, load_weights
 from sppcls.registry import TORCHVISION_TRUNKS
 
@@ -50,9 +49,13 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
         load_into(model, state, "weights='DEFAULT'")
     layers, last_pool = _cut(model)
     trunk = Backbone(name, layers, 0, 0, last_pool)
+    if (
+        name == "alexnet"
+    ):  # torchvision leaves it at torch's start, which without normalisation lets the signal fade
+        trunk.restarts = ("modern",)
     if weights is not None and weights != "DEFAULT":
         trunk.weights = load_weights(layers, weights, f"weights={weights!r}", ignore=set(model.state_dict()))
-    return _measured(trunk, _STRIDE_SIZES)
+    return measured(trunk, f"model={name!r}")
 
 
 def timm_trunk(model: str, weights: str | None = None) -> Backbone:
@@ -100,7 +103,8 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
         raise ValueError(
             f"model={model!r}: timm cannot build it ({reason_of(error, first_line=True)})"
         ) from error
-    trunk = _measured(_TimmBackbone(model, layers, 0, 0, nn.AdaptiveAvgPool2d(1)), _STRIDE_SIZES + _ODD_SIZES)
+    trunk = _TimmBackbone(model, layers, 0, 0, nn.AdaptiveAvgPool2d(1))
+    measured(trunk, f"model={model!r}", STRIDE_SIZES + _ODD_SIZES)
     _drop_unused(trunk)
     if weights is not None and weights != "DEFAULT":
         with torch.device("meta"):
@@ -153,41 +157,4 @@ def _cut(model: nn.Module) -> tuple[nn.Sequential, nn.Module]:
     return nn.Sequential(kept), children["avgpool"]
 
 
-_STRIDE_SIZES = ((256, 256), (1024, 1024))
 _ODD_SIZES = ((225, 301), (180, 180))  # no multiples of a stride, which some networks cannot take
-
-
-def _measured(trunk: Backbone, sizes: Sequence[tuple[int, int]]) -> Backbone:
-    """Set ``out_channels`` and ``stride`` of a trunk from the maps that it gives of images of these sizes.
-
-    The second size must be larger than the first.
-
-    Raises:
-        ValueError: it gives no map, or takes only some sizes of images.
-    """
-    shapes: list[torch.Size] = []
-    for height, width in sizes:
-        try:
-            shape = output_shape(trunk, (height, width))
-        except TypeError as error:
-            raise ValueError(f"model={trunk.name!r}: {reason_of(error, first_line=True)}") from error
-        except Exception as error:  # networks have many ways to refuse a size
-            raise ValueError(
-                f"model={trunk.name!r}: takes only some sizes of images, not {height}x{width} "
-                f"({reason_of(error, first_line=True)})"
-            ) from error
-        shapes.append(shape)
-        if len(shape) != 4 or shape[1] != shapes[0][1]:
-            raise ValueError(
-                f"model={trunk.name!r}: gives {tuple(shape)} for two images of {height}x{width}, not a map "
-                "(N, C, h, w)"
-            )
-    small, large = shapes[:2]
-    if small[2] >= large[2]:
-        raise ValueError(
-            f"model={trunk.name!r}: gives a map of {large[2]}x{large[3]} for every image, not one that grows "
-            "with it"
-        )
-    trunk.out_channels = small[1]
-    trunk.stride = round((sizes[1][0] - sizes[0][0]) / (large[2] - small[2]))
-    return trunk

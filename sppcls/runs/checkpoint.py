@@ -12,6 +12,7 @@ import os
 import pickle
 import stat
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sppcls.data.stream import LOADER_DIED
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier, build_classifier
 from sppcls.nn.weights import is_archive, load_data_only
+from sppcls.registry import GIVEN, allow_plugins
 from sppcls.runs.model_info import model_info_problem
 from sppcls.runs.names import LAST, PREVIOUS
 
@@ -157,14 +159,27 @@ def _checksums_agree(path: Path) -> bool:
     return True
 
 
-def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifier:
+def load_classifier(
+    path: str | Path,
+    map_location: Any = "cpu",
+    *,
+    net: SPPClassifier | None = None,
+    plugins: Sequence[str] = (),
+) -> SPPClassifier:
     """The trained network of a checkpoint, in evaluation mode.
+
+    Args:
+        path: ``best.ckpt`` or ``last.ckpt`` of a run.
+        map_location: the device that it is put on.
+        net: of a run that was given a network from Python, one that is built in the same way; it takes the weights.
+        plugins: packages that hold parts of the network; a checkpoint itself never chooses which code runs.
 
     With ``ema.enabled`` these are the averaged weights. What it says of itself is the attribute ``model_info``: among others
     ``model_info["classes"]``, ``model_info["mean"]``, ``model_info["std"]`` (RGB, 0..1) and ``model_info["train_sizes"]``.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or its weights do not fit its own description.
+        CheckpointError: the file is missing, damaged, its weights do not fit its own description, or it needs a package
+            or a network that nobody has named.
 
     Examples:
         >>> net = sppcls.load_classifier("RUN/best.ckpt")
@@ -176,8 +191,14 @@ def load_classifier(path: str | Path, map_location: Any = "cpu") -> SPPClassifie
     # The weights come from the checkpoint; a file of pretrained ones may not even exist any more.
     architecture["backbone"] = {**architecture["backbone"], "weights": None}
     architecture["input_size"] = tuple(architecture["input_size"])
+    allow_plugins(*plugins)
+    if architecture["backbone"].get("name") == GIVEN and net is None:
+        raise CheckpointError(
+            f"{path}: this run was given its network from Python; build it in the same way and give it again: "
+            "sppcls.load_classifier(path, net=...)"
+        )
     try:
-        net = build_classifier(**architecture)
+        net = net if net is not None else build_classifier(**architecture)
     except Exception as error:  # torch raises many types, for example where the memory does not suffice
         raise CheckpointError(f"{path}: its network cannot be built: {reason_of(error)}") from None
     weights = {
@@ -206,6 +227,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)  # of a ModelCheckpoint of somebody's own
             with open(temporary, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()

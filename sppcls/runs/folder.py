@@ -19,6 +19,7 @@ import yaml
 
 from sppcls._util.files import read_json, replacing
 from sppcls.config.old_versions import upgraded
+from sppcls.config.parts import values_of
 from sppcls.config.same_run import run_identity
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
@@ -28,7 +29,10 @@ from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, RESULT
 
 
 def pyramid_label(config: Config) -> str:
-    """``"6-3-2-1"``, or ``"none"`` without SPP."""
+    """``"6-3-2-1"``, or ``"none"`` without SPP; a pooling of one's own by its name."""
+    own = values_of(config.pyramid)
+    if own is not None:
+        return str(own["name"])
     levels = config.pyramid.levels
     return "none" if levels is None else Pyramid(levels).label
 
@@ -38,8 +42,11 @@ def run_name(config: Config) -> str:
     if config.run_name:
         return _safe(config.run_name)
     backbone = config.backbone.model if config.backbone.name == "timm" else config.backbone.name
-    width = "" if config.backbone.width in (None, 1) else f"w{config.backbone.width:g}"
-    pyramid = "nospp" if config.pyramid.levels is None else "l" + pyramid_label(config).replace("-", "_")
+    own = values_of(config.backbone) is not None
+    width = "" if own or config.backbone.width in (None, 1) else f"w{config.backbone.width:g}"
+    pyramid = pyramid_label(config).replace("-", "_")
+    if values_of(config.pyramid) is None:
+        pyramid = "nospp" if config.pyramid.levels is None else f"l{pyramid}"
     return _safe(f"{size_schedule(config).label}-{pyramid}-{backbone}{width}-seed{config.seed}")
 
 
@@ -182,9 +189,11 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def has_finished(folder: Path, epochs: int) -> bool:
-    """Whether the run in ``folder`` has been trained for all its epochs, and nothing of it is missing."""
-    done = (read_result(folder) or {}).get("epochs")
-    return type(done) is int and done >= epochs
+    """Whether the run in ``folder`` has been trained for all its epochs, or a callback has stopped it, and nothing of it
+    is missing."""
+    result = read_result(folder) or {}
+    done = result.get("epochs")
+    return type(done) is int and (done >= epochs or result.get("stopped") is True)
 
 
 def lacks_result(folder: Path, epochs: int) -> bool:

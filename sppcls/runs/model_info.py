@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sppcls.config.schema import Config
+from sppcls.registry import TARGET
 
 _GROUPS = [spec.name for spec in dataclasses.fields(Config) if spec.default is dataclasses.MISSING]
 
@@ -80,7 +81,8 @@ def resume_problem(checkpoint: dict[str, Any]) -> str | None:
             "as another version of sppcls, or another program, wrote it"
         )
     config = checkpoint["sppcls"]["config"]
-    optimizer = config.get("optimizer", {}).get("name")
+    chosen = config.get("optimizer", {})
+    optimizer, own = chosen.get("name"), TARGET in chosen
     loops = checkpoint["loops"]
     fits = {
         "sppcls_progress": _is_progress(progress),
@@ -88,9 +90,9 @@ def resume_problem(checkpoint: dict[str, Any]) -> str | None:
         "global_step": _is_whole(checkpoint["global_step"]),
         "pytorch-lightning_version": isinstance(checkpoint["pytorch-lightning_version"], str),
         "config.ema": isinstance(config.get("ema", {}).get("enabled"), bool),
-        "config.optimizer": isinstance(optimizer, str) and optimizer in _SLOTS,
+        "config.optimizer": isinstance(optimizer, str) and (own or optimizer in _SLOTS),
         "optimizer_states": _are_optimizer_states(
-            checkpoint["optimizer_states"], _SLOTS.get(str(optimizer), set())
+            checkpoint["optimizer_states"], None if own else _SLOTS.get(str(optimizer), set())
         ),
         "lr_schedulers": checkpoint["lr_schedulers"] == [],
         "loops": _is_plain(loops) and _are_loops(loops),
@@ -140,7 +142,8 @@ def _are_results(value: Any) -> bool:
     )
 
 
-def _are_optimizer_states(value: Any, slots: set[str]) -> bool:
+def _are_optimizer_states(value: Any, slots: set[str] | None) -> bool:
+    """Whether a value is the state of one optimiser that keeps ``slots`` of a parameter; None: whatever it keeps."""
     if not (isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict)):
         return False
     groups, state = value[0].get("param_groups"), value[0].get("state")
@@ -153,8 +156,12 @@ def _are_optimizer_states(value: Any, slots: set[str]) -> bool:
     return numbers == list(range(len(numbers))) and all(
         number in range(len(numbers))
         and isinstance(kept, dict)
-        and (not kept or kept.keys() == slots)
-        and all(isinstance(slot, Tensor) and slot.is_floating_point() for slot in kept.values())
+        and (not kept or slots is None or kept.keys() == slots)
+        and all(
+            (isinstance(slot, Tensor) and slot.is_floating_point())
+            or (slots is None and isinstance(slot, int | float | None))
+            for slot in kept.values()
+        )
         for number, kept in state.items()
     )
 

@@ -13,12 +13,14 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from sppcls.config.checks import resolved, suggest
-from sppcls.config.compose import compose_unchecked, conf_dir, group_choices, hydra_session
+from sppcls.config.compose import compose_unchecked, conf_dir, group_choices, hydra_session, key_of
 from sppcls.config.grammar import in_grammar, text_keys
+from sppcls.config.hydra_words import is_hydras
 from sppcls.config.mistakes import unreadable
 from sppcls.config.own_files import read_yaml
 from sppcls.config.same_run import sweep_identity
 from sppcls.errors import ConfigError
+from sppcls.registry import NOT_IN_FILES
 
 T = TypeVar("T")
 
@@ -38,7 +40,7 @@ def split_words(words: Sequence[str], group: str) -> tuple[str | None, list[str]
     Raises:
         ConfigError: two names.
     """
-    hydra_words = [w for w in words if w.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    hydra_words = [w for w in words if is_hydras(w)]
     own = [w for w in words if w not in hydra_words]
     names = [w.partition("=")[2] for w in own if key_of(w) == group]
     own = [w for w in own if key_of(w) != group]
@@ -88,6 +90,10 @@ def read_named(
         for word in words:
             if not isinstance(word, str) or "=" not in word:
                 raise ConfigError(f"{path}: {key}: {word!r}: is no word such as pyramid=l421")
+            if key_of(word) == "plugins":
+                raise ConfigError(f"{path}: {key}: {word}: {NOT_IN_FILES}; type {word}")
+    if "plugins" in content["params"]:
+        raise ConfigError(f"{path}: params: plugins: {NOT_IN_FILES}; type plugins=[PACKAGE]")
     if not content["cells"] and not content["params"]:
         raise ConfigError(f"{path}: {shape}; it has nothing to vary")
     return content
@@ -121,11 +127,6 @@ def value_text(value: Any, inside: bool = False) -> str:
     if value is None or isinstance(value, bool):
         return str(yaml.safe_dump(value)).split()[0]
     return str(value)
-
-
-def key_of(word: str) -> str:
-    """The key that a ``key=value`` word sets."""
-    return word.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 def short_key(key: str) -> str:

@@ -13,14 +13,14 @@ import yaml
 from hydra.core.override_parser.types import Override
 
 from sppcls.config.checks import check_config
-from sppcls.config.compose import compose_unchecked, group_choices, searchpath_words
+from sppcls.config.compose import compose_unchecked, group_choices, key_of, name_plugins, searchpath_words
 from sppcls.config.grammar import in_grammar
+from sppcls.config.hydra_words import check_hydra_words
 from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
     composed,
     identity,
-    key_of,
     param_word,
     read_named,
     refuse_cell_keys,
@@ -95,6 +95,8 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
     """
     searchpath_words(config_dir)  # is there such a folder?
     name, own, hydra_words = split_words(words, "sweep")
+    check_hydra_words(hydra_words, sweep=True)
+    name_plugins(own)
     file = (
         read_named("sweep", name, config_dir, _KEYS, _SHAPE)
         if name is not None

@@ -10,9 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from forked import Loaded
 
 from sppcls import compose
+from sppcls._version import __version__
 from sppcls.cli.main import main
+from sppcls.cli.train_help import train_help
 from sppcls.config.compose import conf_dir, group_choices
 from sppcls.config.schema import as_dict
 from sppcls.engine.plan import plan
@@ -32,15 +35,29 @@ def sppcls(*words: str, cwd: Path, path: Path = ROOT) -> subprocess.CompletedPro
     )
 
 
-def test_help_lists_every_group_choice_and_key(tmp_path: Path) -> None:
-    done = sppcls("train", "--help", cwd=tmp_path)
+def test_help_begins_with_what_is_used_most_and_fits_two_screens() -> None:
+    text = train_help()
+    keys, groups = text.index("the keys used most"), text.index("groups (the default")
+    assert text[keys:groups].count("=") >= 10
+    assert "    optimizer.lr=" in text[keys:groups]
+    assert len(text.splitlines()) <= 130
+    for group, choices in group_choices().items():
+        for choice in choices if group != "experiment" and len(choices) > 1 else []:
+            (line,) = re.findall(
+                rf"^    {re.escape(choice)}\*? +(.+)$", text[text.index(f"\n  {group}=") :], re.M
+            )[:1]
+            assert re.match(r"\S.{2}", line), f"{group}={choice} has a line of meaning"
+
+
+def test_help_all_lists_every_group_choice_and_key(tmp_path: Path) -> None:
+    done = sppcls("train", "--help", "all", cwd=tmp_path)
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 120
     for group, choices in group_choices().items():
         for choice in choices:
             assert re.search(rf"\b{re.escape(choice)}\b", done.stdout), f"{group}={choice}"
     for group, keys in as_dict(compose([])).items():
-        for key in keys if isinstance(keys, dict) else []:
+        for key in keys if isinstance(keys, dict) and group not in ("callbacks", "logger") else []:
             assert f"{group}.{key}=" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -50,6 +67,31 @@ def test_without_a_command(words: list[str], tmp_path: Path) -> None:
     done = sppcls(*words, cwd=tmp_path)
     assert done.returncode == (0 if words else 2)
     assert "sppcls" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"],
+        ["train", "--version"],
+        ["train", "seed=1", "--version", "-m"],
+        ["sizes", "--version"],
+        ["predict", "--version"],
+    ],
+)
+def test_every_command_has_the_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert capsys.readouterr() == (f"sppcls {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["train.py"], ["-m", "sppcls"], ["-m", "sppcls", "train"]])
+def test_the_programs_have_the_same_version(loaded: Loaded, words: list[str], tmp_path: Path) -> None:
+    process = loaded.start([*words, "--version"])
+    try:
+        output, _ = process.communicate()
+    finally:
+        process.close()
+    assert (process.returncode, output) == (0, f"sppcls {__version__}\n")
 
 
 def assert_one_line(status: int, errors: str, message: str, folder: Path) -> None:
@@ -159,3 +201,34 @@ def test_help_and_wrong_words_are_answered_without_loading_torch(words: list[str
     )
     assert done.returncode == (0 if words == ["--help"] else 1)
     assert done.stderr.splitlines()[-1] == "False", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["predict", "nothing.ckpt", "photo.jpg"], "nothing.ckpt: no such checkpoint"),
+        (["evaluate", "runs"], "runs: a folder; name a checkpoint file"),
+        (["predict", "some.ckpt", "nothing.jpg"], "nothing.jpg: no such file or folder"),
+        (["features", "some.ckpt", "nowhere", "--out", "x.npz"], "nowhere: no such file or folder"),
+        (["transfer", "some.ckpt", "--data", "nowhere"], "nowhere: no such file or folder"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused_before_torch_is_loaded(
+    tmp_path: Path, words: list[str], line: str
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "some.ckpt").touch()
+    program = (
+        "import sys; from sppcls.cli.main import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert line in done.stderr
+    assert done.stdout == "False\n"

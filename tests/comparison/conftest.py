@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pages import BROWSER, FLAGS
 from tiny_runs import TINY
 
 import sppcls
@@ -24,3 +27,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             config = sppcls.compose([*words, *sizes, "sizes.val_sizes=[96,72]", f"seed={seed}", *more])
             sppcls.train(config)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield started
+        started.close()

@@ -54,7 +54,7 @@ def test_the_mean_and_its_band_are_those_of_the_seeds_at_each_size(
     board: Path, trained: Path, group: str, sizes: str
 ) -> None:
     first, second = (rows(trained / f"{sizes}-seed{seed}") for seed in (0, 1))
-    for tag, column in (("at_96/top1_error", "val/top1_error"), ("at_72/loss", "val_72/loss")):
+    for tag, column in (("val_96/top1_error", "val/top1_error"), ("val_72/loss", "val_72/loss")):
         pairs = [(float(a[column]), float(b[column])) for a, b in zip(first, second, strict=True)]
         mean = dict(enumerate(map(statistics.fmean, pairs)))
         std = dict(enumerate(map(statistics.stdev, pairs)))
@@ -68,13 +68,15 @@ def test_the_mean_and_its_band_are_those_of_the_seeds_at_each_size(
 def test_a_run_has_its_own_events_and_its_errors_by_size_against_epochs_pixels_and_seconds(
     board: Path, trained: Path
 ) -> None:
-    run, written = board / "runs" / "multi_96_72-seed1", rows(trained / "multi-seed1")
+    run, written = board / "seed1" / "multi_96_72", rows(trained / "multi-seed1")
     errors = [float(row["val_72/top1_error"]) for row in written]
-    assert scalars(run, "at_72/top1_error") == pytest.approx(dict(enumerate(errors)))
+    assert scalars(run, "val_72/top1_error") == pytest.approx(dict(enumerate(errors)))
     pixels = [48 * 96 * 96, 48 * 96 * 96 + 48 * 72 * 72]  # one epoch at each size
-    assert scalars(run, "at_72_by_pixels/top1_error") == pytest.approx(dict(zip(pixels, errors, strict=True)))
+    assert scalars(run, "val_72_by_pixels/top1_error") == pytest.approx(
+        dict(zip(pixels, errors, strict=True))
+    )
     assert (
-        scalars(run, "at_72_by_seconds/top1_error")[round(float(written[-1]["train_seconds"]))] == errors[-1]
+        scalars(run, "val_72_by_seconds/top1_error")[round(float(written[-1]["train_seconds"]))] == errors[-1]
     )
     assert scalars(run, "final/top1_error_center_72") == pytest.approx({1: errors[-1]})
     assert scalars(run, "step/loss")  # of the training itself
@@ -96,11 +98,11 @@ def test_any_label_becomes_a_folder_of_its_own(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run(tmp_path / "runs" / name, error=30.0, data__root=f"photos/{'x' * 300}/{name}")
     board = write_board(sppcls.compare([tmp_path / "runs"]), tmp_path / "board")
-    for place in ("mean", "runs"):
+    for place in ("mean", "seed0"):
         found = list((board / place).iterdir())
         assert len(found) == 2
         for folder in found:
-            assert scalars(folder, "at_96/top1_error") == pytest.approx({0: 40.0, 1: 30.0})
+            assert scalars(folder, "val_96/top1_error") == pytest.approx({0: 40.0, 1: 30.0})
 
 
 def test_a_folder_with_something_else_is_left_alone(trained: Path, tmp_path: Path) -> None:

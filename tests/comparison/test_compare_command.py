@@ -31,7 +31,7 @@ def test_trained_runs_are_compared(trained: Path, tmp_path: Path, capsys: pytest
     assert main(["compare", str(trained), "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert "4 finished runs in 2 groups; varied: pyramid.levels." in out
-    assert "l3_2_1 against l1 (pyramid), top-1 error, center 96: " in out
+    assert "l321 against l1 (pyramid), top-1 error, center 96: " in out
     assert "over 2 seeds" in out
     assert f"Report: {tmp_path / 'out' / 'comparison.html'}" in out
     assert err == ""
@@ -48,7 +48,7 @@ def test_trained_runs_are_compared(trained: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("form", "start"), [("markdown", "| group |"), ("csv", "group,seeds"), ("latex", "% Groups")]
+    ("form", "start"), [("markdown", "| group |"), ("csv", "group,seed numbers"), ("latex", "% Groups")]
 )
 def test_tables_in_other_formats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, start: str
@@ -79,7 +79,7 @@ def test_two_single_runs(
     assert main(["compare", str(a), str(b)]) == 0
     out, _ = capsys.readouterr()
     assert (
-        "no difference shown. -2.00 points (lower for nospp) with one seed (0), so there is no interval over seeds"
+        "no difference shown. l321 is 2.00 percentage points higher than none with one seed (0), so there is no interval"
         in out
     )
     assert "McNemar: p = 0.500); this says nothing about another training run" in out
@@ -94,7 +94,8 @@ def test_two_files_of_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["compare", str(a), str(b)]) == 0
     out, _ = capsys.readouterr()
     assert (
-        f"{b} against {a}: these two networks differ. -20.00 points, over the 100 images -28.00 to -12" in out
+        f"these two networks differ: {b} is 20.00 percentage points lower than {a}, over the 100 images -28.00 to -12"
+        in out
     )
     assert "McNemar: p < 0.001" in out
     assert main(["compare", str(a), str(other)]) == 1

@@ -16,8 +16,9 @@ from PIL import Image
 from written_runs import misses, save_answers, write_run
 
 from sppcls.comparison import Comparison, compare
+from sppcls.comparison.findings import findings
 from sppcls.comparison.report.content import groups_table, reading_notes
-from sppcls.comparison.report.pictures import bars, pictures
+from sppcls.comparison.report.pictures import by_group, pictures
 from sppcls.comparison.report.tables import Spread, Table, latex_escape
 from sppcls.comparison.report.write import FILES, write_report
 from sppcls.errors import ConfigError
@@ -70,7 +71,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 def test_the_groups_table_has_what_a_reader_asks_for(comparison: Comparison) -> None:
     table = groups_table(comparison)
     assert table.header == [
-        "group", "seeds", "top-1 error %, center 96", "top-5 error %, center 96", "epochs", "images seen",
+        "group", "seed numbers", "top-1 error %, center 96", "top-5 error %, center 96", "epochs", "images seen",
         "gigapixels seen", "training minutes", "images/s", "million parameters",
     ]  # fmt: skip
     row = next(row for row in table.rows if row[0] == "coarse_1")
@@ -83,17 +84,19 @@ def test_the_groups_table_has_what_a_reader_asks_for(comparison: Comparison) -> 
     assert "top-1 error %, center 64" in every.header
 
 
-def test_an_ablation_is_drawn_from_few_bins_to_many(comparison: Comparison) -> None:
-    axes = bars(comparison).axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == [
-        "none & nothing\nno pyramid", "coarse_1\n1 bin", "<i>fine</i>\n21 bins",
-    ]  # fmt: skip
-    means = [np.mean(list(g.errors(comparison.main).values())) for g in comparison.groups]
-    assert sorted(patch.get_width() for patch in axes.patches) == pytest.approx(sorted(means))
+def test_an_ablation_is_drawn_in_the_order_of_its_table_with_the_number_of_bins(
+    comparison: Comparison,
+) -> None:
+    axes = by_group(comparison).axes[0]
+    bins = {"none & nothing": "no pyramid", "coarse_1": "1 bin", "<i>fine</i>": "21 bins"}
+    order = [str(row[0]) for row in groups_table(comparison).rows]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [f"{name}\n{bins[name]}" for name in order]
+    means = [np.mean(list(comparison.group(name).errors(comparison.main).values())) for name in order]
+    assert [text.get_text().split(" ")[0] for text in axes.texts] == [f"{mean:.2f}" for mean in means]
 
 
 def test_curves_show_the_measured_means(comparison: Comparison) -> None:
-    found = pictures(comparison)
+    found = pictures(comparison, findings(comparison))
     by_size = found["error_by_size"][1].axes[0]
     group = comparison.groups[0]
     line = next(line for line in by_size.lines if line.get_label() == group.label)
@@ -134,14 +137,14 @@ def test_the_page_needs_no_other_file_and_takes_names_for_text(
     assert {path.name for path in page.parent.iterdir()} == {*FILES}
     text = page.read_text(encoding="utf-8")
     parsed = Page(text)
-    assert len(parsed.sources) == 3
+    assert len(parsed.sources) == 4
     assert all(source.startswith("data:image/png;base64,") for source in parsed.sources)
     assert "i" not in parsed.tags
     assert "<i>fine</i>" in parsed.words
     assert not re.search(r"https?://|@import|<script|<link", text)
     for note in reading_notes(comparison):
         assert note in "".join(parsed.words)
-    for name in ("error_by_group", "error_by_size", "error_by_cost"):
+    for name in ("differences", "error_by_group", "error_by_size", "error_by_cost"):
         with Image.open(page.parent / f"{name}.png") as image:
             assert image.width > 800
     assert "no difference shown" in (page.parent / "comparison.md").read_text(encoding="utf-8")
@@ -155,7 +158,11 @@ def test_an_older_report_is_replaced_and_nothing_else(page: Path, tmp_path: Path
     again = write_report(alone, tmp_path / "out")
     assert "1 finished run in 1 group" in again.read_text(encoding="utf-8")
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {*FILES} - {"error_by_size.png", "differences.csv"}  # which one run gives no cause for
+    assert left == {*FILES} - {
+        "error_by_size.png",
+        "differences.csv",
+        "differences.png",
+    }  # which one run gives no cause for
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match=r"--out .*out: holds thesis.txt, which is of no report"):
         write_report(alone, tmp_path / "out")
@@ -172,7 +179,7 @@ def test_notes_say_what_is_not_comparable(tmp_path: Path) -> None:
     text = "\n".join(reading_notes(compare([tmp_path])))
     assert "different devices (CPU, 1 thread; one GPU): times do not compare" in text
     assert "different trainer.threads or data.workers" in text
-    assert "One seed only, so no spread and no interval over seeds: l3_2_1, nospp, l7." in text
+    assert "One seed only, so no spread and no interval over seeds: l321, none, l7." in text
     assert "1 of 3 runs are of a version without result.json" in text
 
 

@@ -9,8 +9,10 @@ from scipy.stats import ttest_rel
 from written_runs import write_run
 
 from sppcls.comparison import compare
-from sppcls.comparison.findings import Verdict
+from sppcls.comparison.answers import Measure
+from sppcls.comparison.findings import Finding, Verdict, informative_top5, p_text
 from sppcls.comparison.report.content import elsewhere, headline
+from sppcls.comparison.statistics import paired_over_seeds
 
 
 def test_other_sizes_are_corrected_for_all_of_them_and_the_main_one_is_not(tmp_path: Path) -> None:
@@ -36,3 +38,51 @@ def test_other_sizes_are_corrected_for_all_of_them_and_the_main_one_is_not(tmp_p
         assert finding.p == pytest.approx(plain)
         assert finding.corrected == pytest.approx(3 * plain)
         assert finding.verdict == Verdict.NOT_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.00099, "p < 0.001"), (0.001, "p = 0.001"), (0.0314, "p = 0.031"), (1.0, "p = 1.000")]
+)
+def test_a_small_p_is_not_said_to_be_zero(p: float, text: str) -> None:
+    assert p_text(p) == text
+
+
+@pytest.mark.parametrize(
+    ("errors", "informative"), [((0.0, 0.0), False), ((0.0, 2.0), True), ((2.0, 0.0), True)]
+)
+def test_top5_says_something_where_a_network_misses_at_all(
+    errors: tuple[float, float], informative: bool, tmp_path: Path
+) -> None:
+    for number, error in enumerate(errors):  # write_run gives a top-5 error of a quarter
+        write_run(tmp_path / str(number), error=error, optimizer__lr=0.01 * (number + 1))
+    assert informative_top5(compare([tmp_path])) is informative
+
+
+@pytest.mark.parametrize(
+    ("interval", "corrected", "verdict"),
+    [
+        (None, 0.01, Verdict.SHOWN),
+        ((0.01, 0.9), 0.05, Verdict.SHOWN),
+        ((-0.9, -0.01), 0.05, Verdict.SHOWN),
+        ((0.0, 0.9), 0.01, Verdict.NOT_SHOWN),  # zero itself is not excluded
+        ((-0.9, 0.0), 0.01, Verdict.NOT_SHOWN),
+        ((-0.5, 0.5), 0.01, Verdict.NOT_SHOWN),
+        ((0.01, 0.9), 0.0501, Verdict.NOT_SHOWN),
+        ((0.01, 0.9), None, Verdict.NOT_SHOWN),
+    ],
+)
+def test_seeds_and_images_must_agree(
+    interval: tuple[float, float] | None, corrected: float | None, verdict: Verdict, tmp_path: Path
+) -> None:
+    for number in range(4):
+        write_run(
+            tmp_path / str(number),
+            seed=number // 2,
+            error=10.0 + number,
+            optimizer__lr=0.01 * (1 + number % 2),
+        )
+    (pair,) = compare([tmp_path]).pairs
+    seeds = paired_over_seeds({0: 10.0, 1: 12.0}, {0: 11.0, 1: 14.0})
+    assert seeds is not None
+    finding = Finding(pair, Measure("center", "96"), 1, seeds, interval=interval, corrected=corrected)
+    assert finding.verdict == verdict

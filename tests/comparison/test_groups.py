@@ -61,10 +61,17 @@ def test_groups_are_named_after_what_was_varied(tmp_path: Path) -> None:
     write_run(tmp_path / "d", error=20, optimizer__lr=0.5)
     comparison = compare([tmp_path])
     assert labels(comparison) == [
-        "single_96-l3_2_1-lr=0.01", "single_96-nospp-lr=0.01", "multi_96_72-l3_2_1-lr=0.01", "single_96-l3_2_1-lr=0.5",
+        "single_96-l321-lr=0.01", "single_96-none-lr=0.01", "multi_96_72-l321-lr=0.01", "single_96-l321-lr=0.5",
     ]  # fmt: skip
-    assert [(p.first.label, p.factor) for p in comparison.pairs] == [
-        (labels(comparison)[0], factor) for factor in ("pyramid", "sizes", "optimizer")
+    a, b, c, d = labels(comparison)
+    # The sizes first; one size and fewer bins are what the others are judged against.
+    assert [(p.first.label, p.second.label, p.factor) for p in comparison.pairs] == [
+        (a, c, "sizes"), (b, a, "pyramid"), (a, d, "optimizer"),
+    ]  # fmt: skip
+    assert [pair.context for pair in comparison.pairs] == [
+        "l321-lr=0.01",
+        "single_96-lr=0.01",
+        "single_96-l321",
     ]
 
 
@@ -133,7 +140,7 @@ def test_no_seed_in_common_is_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "a", seed=0, error=20)
     write_run(tmp_path / "b", seed=1, error=20, pyramid__levels=None)
     (refusal,) = compare([tmp_path]).refused
-    assert refusal.reason == "have no seed in common (seed 0; seed 1)"
+    assert refusal.reason == "have no seed in common (seed 1; seed 0)"
 
 
 def test_groups_without_a_measure_in_common_are_named_and_not_passed_over(tmp_path: Path) -> None:
@@ -147,7 +154,7 @@ def test_groups_without_a_measure_in_common_are_named_and_not_passed_over(tmp_pa
     assert {refusal.first.label, refusal.second.label} == {"single_96", "single_72"}
     assert refusal.reason == "have no size and protocol in common (center 96; center 72)"
     (line,) = comparison.problems
-    assert line.startswith("multi_96_72 / single_72: not both tested at center 96, so")
+    assert line.startswith("single_72 / multi_96_72: not both tested at center 96, so")
     assert len(findings(comparison)) == 1  # multi_96_72 and single_96
     assert len(findings(comparison, Measure("center", "72"))) == 1
 
@@ -205,14 +212,15 @@ def test_a_clear_difference_is_shown(tmp_path: Path) -> None:
     assert found.images == 400
     expected = stats.ttest_rel([100 * (~r).mean() for r in b], [100 * (~r).mean() for r in a])
     assert found.p == pytest.approx(expected.pvalue)
-    assert "difference shown. -" in str(found)
+    assert "difference shown. lr=2.0 is " in str(found)
+    assert " percentage points lower than lr=1.0" in str(found)
     assert "over 3 seeds" in str(found)
 
 
 def test_a_difference_smaller_than_the_spread_is_not(tmp_path: Path) -> None:
     found = only(write_groups(tmp_path, 3, a=[20.0, 25.0, 22.0], b=[21.0, 22.0, 24.0]))
     assert found.verdict == Verdict.NOT_SHOWN
-    assert "no difference shown. +0.00 points over 3 seeds, 95 % interval -" in str(found)
+    assert "no difference shown. lr=2.0 and lr=1.0 are equal over 3 seeds, 95 % interval -" in str(found)
 
 
 def test_few_images_veto_what_the_seeds_show(tmp_path: Path) -> None:
@@ -257,7 +265,7 @@ def test_one_seed_speaks_of_two_networks_only(tmp_path: Path) -> None:
     assert found.tests[0].p == pytest.approx(stats.binomtest(0, 18).pvalue)
     text = str(found)
     assert "no interval over seeds" in text
-    assert "only the first got 0 right and only the second 18" in text
+    assert "of 100 images 0 were right only with lr=1.0, 18 only with lr=2.0" in text
     assert text.endswith("this says nothing about another training run")
     none = only(write_groups(tmp_path / "none", 1, a=[20.0], b=[10.0]))
     assert none.verdict == Verdict.NOT_SHOWN

@@ -81,6 +81,21 @@ def test_bootstrap_against_every_possible_resample() -> None:
     assert found == pytest.approx(tuple(expected), abs=1e-6)
 
 
+def test_bootstrap_has_the_quantiles_of_the_binomial_law() -> None:
+    """Where the second network alone fails, and always does, a resample holds Binomial(N, share) such images."""
+    count, failed = 400, 100
+    second = np.arange(count) >= failed
+    found = bootstrap_over_images([np.ones(count, bool)], [second], resamples=200_000)
+    law = stats.binom(count, failed / count)
+    assert found == pytest.approx((100 * law.ppf(0.025) / count, 100 * law.ppf(0.975) / count), abs=1e-6)
+
+
+def test_bootstrap_wants_both_networks_of_each_seed() -> None:
+    one = np.ones(3, bool)
+    with pytest.raises(ValueError, match="shorter"):
+        bootstrap_over_images([one, one], [one])
+
+
 def test_bootstrap_averages_over_seeds_and_is_reproducible() -> None:
     rng = np.random.default_rng(0)
     first = [rng.random(300) < 0.8 for _ in range(3)]
@@ -98,5 +113,6 @@ def test_bootstrap_averages_over_seeds_and_is_reproducible() -> None:
 def test_holm_by_hand_and_never_below_the_plain_value() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([0.9, 0.7]) == [1.0, 1.0]
     assert holm([0.02]) == [0.02]
     assert holm([]) == []

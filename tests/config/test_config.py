@@ -84,6 +84,7 @@ BAD = [
     ("sizes=[single_224,b]", "sizes=[single_224,b]: choose from multi_224_180, "),
     ("seed=" + 5000 * "7", "seed=77777777777777777777...: too long a number"),
     ("optimizer.betas=[0.9]", "optimizer.betas"),
+    ("mix.mixup=1e-320", "mix.mixup=1e-320: must be 0, for none, or >= 1e-06"),
     ("trainer.max_epochs=0", "trainer.max_epochs=0: must be >= 1"),
     ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: must be a whole number"),
     ("trainer.devices=many", "trainer.devices=many"),

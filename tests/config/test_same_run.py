@@ -30,7 +30,7 @@ AUTO, SWEEP, FACTOR, RESUMES = "auto", "sweep", "factor", "resumes"
 EXPECTED = {
     (FACTOR,): """backbone.name backbone.width backbone.norm backbone.model pyramid.levels pyramid.mode
         pyramid.bin_rule head.name head.hidden optimizer.name ema.enabled""",
-    (FACTOR, RESUMES): """init data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
+    (FACTOR, RESUMES): """init loss.name callbacks data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
         data.test_dir data.num_train data.num_val data.batch_size data.drop_last data.on_error data.max_pixels
         data.pixel_range data.cache data.cache_shorter_side data.mean data.std sizes.kind sizes.sizes sizes.period
         sizes.step sizes.pixel_budget augment.crop augment.shorter_side augment.flip augment.lighting augment.scale
@@ -45,7 +45,7 @@ EXPECTED = {
     (AUTO, FACTOR, RESUMES): "trainer.max_epochs",
     (AUTO, RESUMES): "evaluation.protocols evaluation.every",
     (SWEEP, RESUMES): "name run_name",
-    (AUTO, SWEEP, RESUMES): """runs_dir ckpt_path data.download data.check data.cache_dir data.val_batch_size
+    (AUTO, SWEEP, RESUMES): """runs_dir ckpt_path plugins logger data.download data.check data.cache_dir data.val_batch_size
         data.workers trainer.accelerator trainer.strategy trainer.deterministic trainer.compile trainer.threads
         log.every_n_steps log.images log.progress log.save_every_minutes""",
 }  # fmt: skip

@@ -325,6 +325,7 @@ def test_what_a_command_cannot_take_is_said_before_it_loads(
 
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "best.ckpt").touch()
+    (tmp_path / "CKPT").touch()
     assert main(words.split()) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"sppcls: error: {message}")

@@ -82,7 +82,9 @@ def test_caltech101_is_split_and_has_no_background_class(tmp_path):
     assert train.classes == val.classes == ["Faces", "airplanes"]
     assert (train.targets, val.targets) == ([0] * 3 + [1] * 3, [0] * 2 + [1] * 2)
     assert not set(names(train)) & set(names(val))
-    assert names(build_sources("caltech101", tmp_path, val_fraction=0.4)[1]) == names(val)
+    again = build_sources("caltech101", tmp_path, val_fraction=0.4)
+    assert names(again.val) == names(val)
+    assert again.held_out
 
 
 def test_cifar10(tmp_path, monkeypatch):

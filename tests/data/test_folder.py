@@ -79,6 +79,14 @@ def test_odd_names_extensions_subfolders_and_other_files(tmp_path):
         train.image(index)
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_imagenets_test_images_are_used_where_they_have_labels(tmp_path, labelled):
+    root = two_splits(tmp_path)
+    put(root / "test" / ("cat" if labelled else "") / "0.png")
+    found = build_sources("imagenet", root).test
+    assert (None if found is None else names(found)) == (["cat/0.png"] if labelled else None)
+
+
 @pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="needs symbolic links")
 def test_links_are_followed_but_not_in_circles(tmp_path):
     root = two_splits(tmp_path / "data")

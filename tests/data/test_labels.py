@@ -54,6 +54,7 @@ FILES = {
     "dots": ("labels.csv", "img,class_name", [f"./images/../{n},{label(n)}" for n in IMAGES]),
     "more columns": ("labels.csv", "width,image_id,note,label", [f"6,{n},,{label(n)}" for n in IMAGES]),
     "beside the images": ("images/metadata.csv", "file_name,label", [f"{Path(n).name},{label(n)}" for n in IMAGES]),
+    "blanks at the end": ("labels.csv", "path,label", [f"{row},, " for row in ROWS]),
     "blank lines and repeats": ("labels.csv", "path,label", ["", *ROWS, "", ROWS[0], " , "]),
     "JSON lines": ("images/metadata.jsonl", json.dumps({"file_name": "cat0.png", "label": "cat"}),
                    [json.dumps({"file_name": Path(n).name, "label": label(n), "box": [1, 2]}) for n in IMAGES[1:]]),
@@ -104,7 +105,10 @@ def test_a_file_for_each_split(tmp_path: Path) -> None:
     splits = build_sources("folder", tmp_path)
     assert pairs(splits.test) == {f"test_images/{n}.png": "cat" if n % 2 else "dog" for n in range(10)}
     assert together(splits) == {f"train_images/{n}.png": "cat" if n % 2 else "dog" for n in range(10)}
-    assert splits.found.endswith("(data.val_fraction=0.2), test.csv 10 kept for the end")
+    assert (
+        "(data.val_fraction=0.2), test.csv 10 kept for the end; sample_submission.csv is not used"
+        in splits.found
+    )
 
 
 def test_whole_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
@@ -142,7 +146,7 @@ def test_class_folders_go_before_a_file_that_agrees(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "no such image": ("path,label", [*ROWS, "images/gone.png,cat"], r"labels\.csv: line 12: no image 'images/gone\.png'"),
+    "no such image": ("path,label", [*ROWS, "images/gone.png,cat"], r"labels\.csv: line 12: no image 'images/gone\.png' in \S+$"),
     "too long": ("path,label", [*ROWS, "A" * 5000 + ",cat"], r"labels\.csv: line 12: no image 'A{80}\.\.\.' in "),
     "several gone": ("path,label", ["a.png,cat", *ROWS, "b.png,dog"], r"line 2: no image 'a\.png' in \S+ \(2 such lines\)"),
     "no label": ("path,label", [*ROWS[:3], "images/cat3.png,", *ROWS[4:]], r"line 5: no label"),
@@ -212,13 +216,15 @@ def test_wrong_lines_of_json(line: str, said: str, tmp_path: Path) -> None:
         ("images", r"data\.labels=images: not a file"),
         ("", r"data\.labels=: not a file"),
         ("images/cat0.png", r"data\.labels=images/cat0\.png: must be one of \.csv"),
-        ("utf16.csv", r"utf16\.csv: not UTF-8 text"),
+        ("latin1.csv", r"latin1\.csv: not UTF-8 text"),
+        ("cut.csv", r"cut\.csv: not UTF-8 text"),
         ("empty.csv", r"empty\.csv: empty"),
     ],
 )
 def test_files_that_are_no_files_of_labels(value: str, said: str, tmp_path: Path) -> None:
     put(tmp_path)
-    (tmp_path / "utf16.csv").write_text("path,label\n", encoding="utf-16")
+    (tmp_path / "latin1.csv").write_text("path,label\nimages/cat0.png,Bär\n", encoding="latin-1")
+    (tmp_path / "cut.csv").write_bytes("path,label\nimages/cat0.png,cat".encode("utf-16")[:-1])
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataError, match=said):
         build_sources("folder", tmp_path, labels=value)

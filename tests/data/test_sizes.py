@@ -62,6 +62,12 @@ def test_random_epoch_is_uniform_over_the_papers_range_with_both_ends():
     assert schedule.training_sizes == ((180, 180), (224, 224))
 
 
+def test_an_epochs_size_is_that_of_its_first_step():
+    schedule = make_schedule("random_batch", [128, 224], seed=0, epochs=8, step=32)
+    assert [schedule.at(epoch) for epoch in range(8)] == [schedule.at(epoch, 0) for epoch in range(8)]
+    assert [schedule.at(epoch) for epoch in range(8)] != [schedule.at(epoch, 1) for epoch in range(8)]
+
+
 def test_random_batch_changes_with_the_step():
     schedule = make_schedule("random_batch", [128, 224], seed=0, epochs=2, step=32)
     counts = Counter(schedule.at(0, step)[0] for step in range(4000))

@@ -66,3 +66,13 @@ def test_plateau_goes_on_from_its_state() -> None:
     for error in errors[3:]:
         second.update(error)
     assert second.state_dict() == whole.state_dict()
+
+
+def test_cosine_begins_after_the_warmup_and_stays_at_its_end() -> None:
+    config = scheduler("cosine", warmup_epochs=1, final_factor=0.0)
+    rates = [lr_factor(config, step, 10, 3) for step in (9, 10, 15, 20, 30, 40)]
+    assert rates == pytest.approx([1.0, 1.0, 0.5 + 0.5 * math.sqrt(0.5), 0.5, 0.0, 0.0])
+
+
+def test_the_rule_of_the_paper_begins_at_the_base_rate() -> None:
+    assert lr_factor(scheduler("paper"), 39, 10, 4) == 1

@@ -229,7 +229,10 @@ def test_another_epoch_length_on_resuming_is_refused(tiny) -> None:
 def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resumed(tiny) -> None:
     first = train(compose(tiny("trainer.max_epochs=1")))
     checkpoint = torch.load(first["last_checkpoint"], weights_only=True)
-    assert set(checkpoint["sppcls_progress"]) == PROGRESS | {"processes"}  # which older versions did not keep
+    assert set(checkpoint["sppcls_progress"]) == PROGRESS | {
+        "processes",
+        "stopped",
+    }  # which older versions did not keep
     del checkpoint["sppcls_progress"]["train_counts"]
     torch.save(checkpoint, first["last_checkpoint"])
     load_classifier(first["last_checkpoint"])

@@ -75,6 +75,22 @@ def test_held_out_images_that_there_are_none_of_name_the_way_to_test_all(
     assert capsys.readouterr().err.endswith("; --split all tests all images\n")
 
 
+@pytest.mark.parametrize("place", ["photos", "held out"])
+@pytest.mark.parametrize("held_out", [True, False])
+def test_that_validation_images_were_held_out_is_told(
+    held_out: bool, place: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = {"ant": 4, "bee": 4, "cow": 4, "dog": 4}
+    for split in ("train",) if held_out else ("train", "val"):
+        put(tmp_path / "data" / place / split, counts)
+    words = ["evaluate", str(checkpoint), "--protocol", "center", "--out", str(tmp_path / "out"), "--data"]
+    assert main([*words, "data=folder", f"data.root={tmp_path / 'data'}", "data.val_fraction=0.5"]) == 0
+    shown = capsys.readouterr().out
+    assert ("has no validation split" in shown) == held_out
+    told = f"{tmp_path / 'data'} has no validation split: these are the 8 images that a training would hold out; "
+    assert (told + "--split all tests all 16." in shown) == held_out
+
+
 @pytest.mark.parametrize("split", ["all", "val"])
 def test_an_unknown_class_is_refused_with_the_closest_known_one(
     split: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

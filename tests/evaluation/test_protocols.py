@@ -172,3 +172,16 @@ def test_any_size_networks_take_windows_and_say_what_is_too_small() -> None:
         load_protocol("multi_scale_96_full2").at((96, 96)).check_fits(net)
         with pytest.raises(ConfigError, match="too small"):
             load_protocol("full").at((16, 16)).check_fits(net)
+
+
+def test_the_smallest_size_of_a_network_is_taken(tmp_path: Path) -> None:
+    net = network([6, 3, 1])
+    smallest = net.min_input_size
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"region: 8\nviews: [{{kind: full, scales: [{smallest}, 500]}}]\n")
+    load_protocol(str(file)).check_fits(net)
+    file.write_text(f"region: 8\nviews: [{{kind: full, scales: [500, {smallest - 1}]}}]\n")
+    with pytest.raises(
+        ConfigError, match=f"of {smallest - 1} is too small; this network needs {smallest} at least"
+    ):
+        load_protocol(str(file)).check_fits(net)

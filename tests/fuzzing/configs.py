@@ -168,6 +168,7 @@ ALONE: dict[str, st.SearchStrategy[Any]] = {
     "trainer.limit_val_batches": st.one_of(st.none(), st.integers(1, 3)),
     "trainer.val_every": st.integers(1, 3),
     "trainer.threads": st.integers(1, 2),
+    "logger": st.sampled_from([{}, {"tensorboard": {}}]),
     "log.every_n_steps": st.integers(1, 50),
     "log.save_every_minutes": st.one_of(st.none(), st.just(1e-4), SMALL),
     "name": ODD_TEXT,
@@ -181,7 +182,7 @@ LEFT = {
     "data.name", "data.root", "data.download", "data.num_train", "data.num_val", "data.workers", "data.cache_dir",
     "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.pixel_range",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.compile", "runs_dir",
-    "backbone.weights",
+    "backbone.weights", "plugins", "callbacks",
 }  # fmt: skip
 
 

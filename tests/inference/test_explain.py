@@ -207,6 +207,16 @@ def test_bins_and_dots_are_drawn_where_they_are(bin_rule: str) -> None:
         np.testing.assert_allclose(areas / areas.max(), counts / counts.max(), rtol=1e-5)
 
 
+def test_the_levels_of_a_wide_photo_stand_below_each_other_and_its_bins_cover_all_of_it() -> None:
+    seen = explain(plain_net([2, 1]), random_image(20, 1300), shorter_side=20)
+    axes = [panel for panel in seen.figure().axes if panel.get_title().startswith(("level", "adds"))]
+    places = [panel.get_subplotspec().get_geometry()[2] for panel in axes]
+    assert places == [2, 3, 4, 5], "two columns, after the row of the photo and the bars"
+    for panel in axes:
+        assert panel.get_xlim() == (0, 1300), "more than the picture has pixels"
+        assert max(p.get_bbox().x1 for p in panel.patches) == pytest.approx(1300)
+
+
 def test_cells_divide_the_photo_evenly_in_the_picture() -> None:
     net = plain_net([3])
     net.backbone = Backbone("halves", nn.MaxPool2d(2, ceil_mode=True), 3, 2, nn.AdaptiveMaxPool2d(1))
@@ -345,7 +355,7 @@ def trained(
     averaging = WeightAveraging(avg_fn=ema_with_warmup(0.9))
     module = train_here(
         folder, photos, "backbone.norm=batch", "ema.enabled=true",
-        callbacks=[averaging, before, ExplainPyramid(), after],
+        callbacks=[averaging, before, ExplainPyramid(folder), after],
     )  # fmt: skip
     return folder, [before.seen, after.seen], module
 
@@ -396,7 +406,6 @@ def test_the_end_of_a_training_is_explained(photos: Path, trained) -> None:
     net = load_classifier(folder / "net.ckpt")  # the averaged weights
     scalars, images = events_of(folder)
     truth = errors_by_hand(net, photos)
-    assert scalars["pyramid/images"] == len(labelled_images(photos, CLASSES))
     names = ["top1_error", *(f"top1_error_without_{n}x{n}" for n in (3, 2, 1))]
     assert [scalars[f"pyramid/{name}"] for name in names] == pytest.approx(truth)
     # The last validation used the averaged weights too.
@@ -424,20 +433,24 @@ def test_nothing_is_explained_without_a_pyramid_and_nothing_breaks_a_training(
         "sizes=single_224",
         "sizes.sizes=[96]",
         short,
-        callbacks=[ExplainPyramid()],
+        callbacks=[ExplainPyramid(tmp_path)],
     )
     scalars, images = events_of(tmp_path)
     assert not scalars
     assert "pyramid/explain" not in images
-    # No TensorBoard to write to: it says so, and the training is kept.
+    # No TensorBoard to write to: nothing is explained, and the training is kept.
     (tmp_path / "other").mkdir()
     from sppcls._util.console import start_console
 
     start_console(None)
     train_here(
-        tmp_path / "other", photos, short, callbacks=[ExplainPyramid()], logger=CSVLogger(tmp_path / "other")
+        tmp_path / "other",
+        photos,
+        short,
+        callbacks=[ExplainPyramid(tmp_path)],
+        logger=CSVLogger(tmp_path / "other"),
     )
-    assert "could not be explained" in capsys.readouterr().out
+    assert "explained" not in capsys.readouterr().out
     assert (tmp_path / "other" / "net.ckpt").exists()
     with pytest.raises(ConfigError, match="no pyramid to explain"):
         explain(load_classifier(tmp_path / "net.ckpt"), random_image(96, 96))
@@ -472,7 +485,10 @@ def test_the_command(
     assert main(words) == 1
     assert "exists already; name another file, or add --overwrite" in capsys.readouterr().err
     assert main([*words, "--overwrite", "--shorter-side", "60"]) == 0
-    assert capsys.readouterr().out.startswith(f"{photo.name}: ")
+    out = capsys.readouterr().out
+    assert out.startswith(f"{photo.name}: ")
+    said = "right" if out.splitlines()[1].startswith("discs ") else "wrong"
+    assert f"The answer is {said}: the photo lies in the folder of discs." in out
     (tmp_path / "set" / "discs" / "broken.jpg").unlink()
     assert main(["explain", checkpoint, "--set", "set", "--workers", "0"]) == 0
     assert "Picture" not in capsys.readouterr().out

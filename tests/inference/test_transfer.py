@@ -87,14 +87,14 @@ def test_the_given_split_is_what_an_svm_by_hand_gets(net: SPPClassifier, split: 
         rows = unit(found.features)
         val = np.array([path.startswith("val/") for path in found.paths])
         model = by_hand(rows[~val], found.labels[~val], c)
-        right = model.predict(rows[val]) == found.labels[val]  # type: ignore[attr-defined]
-        shares = [right[found.labels[val] == k].mean() for k in range(3)]
+        wrong = model.predict(rows[val]) != found.labels[val]  # type: ignore[attr-defined]
+        shares = [wrong[found.labels[val] == k].mean() for k in range(3)]
         measured = figures(table, layer)
-        assert measured["accuracy"] == [pytest.approx(100 * right.sum() / 13)]
-        assert measured["class mean"] == [pytest.approx(100 * np.mean(shares))]
-        assert 0 < right.sum() < 13
+        assert measured["top-1 error"] == [pytest.approx(100 * wrong.sum() / 13)]
+        assert measured["class-mean error"] == [pytest.approx(100 * np.mean(shares))]
+        assert 0 < wrong.sum() < 13
     score = table.scores[0]
-    assert set(score.measured.by_class["accuracy"]) == set(COLOURS)
+    assert set(score.measured.by_class["top-1 error"]) == set(COLOURS)
     assert (score.length, score.view.shorter_side) == (16 * 14, SIZE)
     assert "3 classes; the given split: 20 training, 13 test images" in str(table)
 
@@ -107,9 +107,9 @@ def test_features_that_tell_the_classes_are_told_from_those_that_do_not(
         write_photo(tmp_path / "right" / "rgb"[number % 3] / f"{number}.png", number, _pure(number % 3))
         write_photo(tmp_path / "wrong" / "rgb"[number // 3 % 3] / f"{number}.png", number, _pure(number % 3))
     right = transfer(net, tmp_path / "right", ["spp"], per_class=5, splits=3)
-    assert figures(right, "spp")["accuracy"] == [100.0] * 3
+    assert figures(right, "spp")["top-1 error"] == [0.0] * 3
     wrong = transfer(net, tmp_path / "wrong", ["spp"], per_class=5, splits=3)
-    assert np.mean(figures(wrong, "spp")["accuracy"]) < 70
+    assert np.mean(figures(wrong, "spp")["top-1 error"]) > 30
 
 
 def _pure(channel: int) -> tuple[int, int, int]:
@@ -284,14 +284,14 @@ def test_the_command_prints_and_writes_the_table(
     truth = transfer(net, photos, ["fc7", "spp"], per_class=4, test_per_class=3, splits=3, seed=5)
     assert str(truth) in printed
     assert "random split(s): 4 training and at most 3 test images per class, seed 5" in printed
-    values = figures(truth, "spp")["accuracy"]
+    values = figures(truth, "spp")["top-1 error"]
     assert len(set(values)) > 1
     assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" in printed
     with open(out, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["layer"] for row in rows} == {"fc7", "spp"}
     for row in rows:
-        if (row["layer"], row["measure"], row["class"]) == ("spp", "accuracy", ""):
+        if (row["layer"], row["measure"], row["class"]) == ("spp", "top-1 error", ""):
             assert float(row["mean"]) == pytest.approx(np.mean(values), abs=1e-4)
             assert float(row["std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-4)
             assert (row["view"], row["shorter_side"], row["length"], row["splits"]) == (

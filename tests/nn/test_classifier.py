@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sppcls.nn import SPPClassifier, build_classifier, pool_windows
+from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier, build_classifier, pool_windows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sppcls.nn.LevelLargerThanMapWarning")
 
@@ -163,6 +163,22 @@ def test_the_smallest_image_of_large_levels() -> None:
     net.check_input_size(side, side)
     with pytest.raises(ValueError, match=f"the smallest square is {side}x{side}$"):
         net.check_input_size(side - 1, side - 1)
+
+
+def test_the_smallest_image_may_be_one_pixel() -> None:
+    net = small([1], name="resnet18")
+    assert net.min_input_size == 1
+    net.check_input_size(1, 1)
+    assert net(torch.zeros(1, 3, 1, 1)).shape == (1, 7)
+
+
+def test_levels_that_no_image_has_enough_cells_for() -> None:
+    pool = SpatialPyramidPooling2d([1 << 18], bin_rule="sliding")
+    net = SPPClassifier(small().backbone, pool, nn.Identity())
+    with pytest.raises(ValueError, match=r"^no square image can be classified; no square will do$"):
+        _ = net.min_input_size
+    with pytest.raises(ValueError, match=r"^input_size=500x500: level .*; no square will do$"):
+        net.check_input_size(500, 500)
 
 
 def test_a_fixed_size_that_is_not_square_has_no_smallest_square() -> None:

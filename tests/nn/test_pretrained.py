@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -193,6 +194,21 @@ def test_default_weights_are_torchvisions(monkeypatch: pytest.MonkeyPatch, tmp_p
     trunk = torchvision_trunk(name, "DEFAULT")
     state = model.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in trunk.layers.state_dict().items())
+
+
+def test_default_weights_that_arrive_damaged_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = "mobilenet_v3_small"
+    weights = models.get_model_weights(name).DEFAULT
+    # The name has the beginning of the right checksum.
+    arrives = tmp_path / weights.url.rpartition("/")[2]
+    torch.save(models.get_model(name).state_dict(), arrives)
+    monkeypatch.setattr(weights, "_value_", dataclasses.replace(weights.value, url=arrives.as_uri()))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    with pytest.raises(ValueError, match=rf"the download for {name} failed \(invalid hash value"):
+        torchvision_trunk(name, "DEFAULT")
+    assert "%" not in "".join(capfd.readouterr())  # no bar
 
 
 def test_vgg_is_filled_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_joblib_runs_two_at_once_and_goes_on_after_ctrl_c(
     assert not any(map(in_use, runs))
     assert [row["status"] for row in summary(sweep).values()] == ["stopped", "stopped"]
 
-    run_sweep(words[1:])
+    run_sweep([*words[1:], "log.save_every_minutes=10"])
     get_reusable_executor().shutdown()
     output = capfd.readouterr().out
     assert "seed0: [1/2] seed0 goes on\n" in output

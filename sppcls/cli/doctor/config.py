@@ -12,7 +12,7 @@ from pathlib import Path
 from sppcls.cli.doctor.diagnosis import Diagnosis
 from sppcls.cli.doctor.machine import cores, runs_folder, shared_memory
 from sppcls.cli.doctor.pixels import pixels
-from sppcls.config.build import batch_bytes
+from sppcls.config.build import batch_bytes, find_sources
 from sppcls.config.compose import compose
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
@@ -20,7 +20,6 @@ from sppcls.data import (
     Source,
     Splits,
     as_pixel_range,
-    build_sources,
     check_headers,
     set_pixel_range,
     size_label,
@@ -31,6 +30,7 @@ from sppcls.engine.summary import untested_classes_line
 from sppcls.errors import SppclsError
 
 _FEW = 10  # training images of a class, below which its error is a matter of luck
+_UNEVEN = 3  # times as many training images in the largest class as in the smallest
 _SHOWN = 3  # names in a line
 
 
@@ -39,7 +39,7 @@ def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Diagnosi
     try:
         config = compose(words, config_dir)
     except SppclsError as error:
-        yield Diagnosis("problem", "config", str(error), "python train.py --help has every key")
+        yield Diagnosis("problem", "config", str(error), "python train.py --help all has every key")
         return
     yield runs_folder(config.runs_dir)
     yield from _loaders(config)
@@ -68,18 +68,7 @@ def _images(config: Config) -> Iterator[Diagnosis]:
     data = config.data
     try:
         # As training does, but without its look at the files: here every fault of them is wanted.
-        sources = build_sources(
-            data.name,
-            data.root,
-            val_fraction=data.val_fraction,
-            labels=data.labels,
-            train_dir=data.train_dir,
-            val_dir=data.val_dir,
-            test_dir=data.test_dir,
-            max_pixels=data.max_pixels,
-            num_train=data.num_train,
-            num_val=data.num_val,
-        )
+        sources = find_sources(replace(config, data=replace(data, download=False)))
     except SppclsError as error:
         yield Diagnosis("problem", "images", str(error), "docs/faq.md#photos")
         return
@@ -120,12 +109,13 @@ def classes(train: Source, val: Source) -> Iterator[Diagnosis]:
             f"no validation image: {_some(untested)}",
             "errors say nothing about them; add some to val/",
         )
-    if min(numbers) * 10 < max(numbers):
+    smallest, largest = (pick(range(len(names)), key=lambda label: numbers[label]) for pick in (min, max))
+    if numbers[smallest] * _UNEVEN < numbers[largest]:
         yield Diagnosis(
             "note",
             "classes",
-            "the largest class has more than ten times the images of the smallest",
-            "read errors class by class",
+            f"uneven: {numbers[largest]:,} training images of {names[largest]}, {numbers[smallest]:,} of {names[smallest]}",
+            "read the class-mean error and classes.csv of the run, too",
         )
 
 

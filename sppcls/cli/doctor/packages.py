@@ -23,6 +23,7 @@ _EXTRAS = {
     "timm": "backbone=timm",
     "onnx": "sppcls export to ONNX",
     "transfer": "sppcls transfer",
+    "detect": "sppcls detect",
     "search": "sppcls search",
     "joblib": "hydra/launcher=joblib",
     "slurm": "hydra/launcher=submitit_slurm",

@@ -22,7 +22,7 @@ class Curves:
         end: time of the last epoch, in seconds since 1970.
         epochs, pixels, seconds: one for each epoch done, the latter two from the start; None where not known.
         values: by tag, one for each epoch, None where it was not validated. ``val/loss`` is as in the run's own events,
-            ``at_224/loss`` the same by the size of the images.
+            ``val_224/loss`` the same by the size of the images.
     """
 
     end: float
@@ -38,18 +38,18 @@ class Curves:
 
     def by_size(self) -> dict[str, list[float | None]]:
         """Only the tags that name a size."""
-        return {tag: values for tag, values in self.values.items() if tag.startswith("at_")}
+        return {tag: values for tag, values in self.values.items() if tag.startswith("val_")}
 
 
 def curve_names(comparison: Comparison) -> dict[Measure, str]:
-    """A first part of tags for everything that was validated during training: ``at_224``.
+    """A first part of tags for everything that was validated during training: ``val_224``, the main size first.
 
     A run's own ``val`` is its largest training size, which is another one for other runs.
     """
     runs = [run for group in comparison.groups for run in group.runs]
     validated = [measure for measure in comparison.measures if any(run.column(measure) for run in runs)]
     views = {measure.protocol for measure in validated}
-    return {m: f"at_{m.size}" if len(views) == 1 else f"at_{m.size}_{m.protocol}" for m in validated}
+    return {m: f"val_{m.size}" if len(views) == 1 else f"val_{m.size}_{m.protocol}" for m in validated}
 
 
 def shown_figures(comparison: Comparison) -> dict[str, str]:

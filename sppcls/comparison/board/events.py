@@ -25,8 +25,6 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 # file that has it. This one comes before those of a training, whose names begin with a time.
 NAME = "events.out.tfevents.0000000000.comparison"
 
-HParam = bool | float | str
-
 
 class EventFile:
     """The events of one TensorBoard run, as a context manager.
@@ -71,17 +69,11 @@ class EventFile:
         tag, metadata = custom_scalar.CONFIG_SUMMARY_TAG, custom_scalar.create_summary_metadata()
         self._add(_strings(tag, [layout.SerializeToString()], metadata))
 
-    def hparams(self, values: Mapping[str, HParam], name: str) -> None:
+    def hparams(self, values: Mapping[str, str], name: str) -> None:
         """The row of this TensorBoard run on the *HParams* page; rows of one name would be united."""
         start = plugin_data_pb2.SessionStartInfo(group_name=name, start_time_secs=self._now)
         for key, value in values.items():
-            # A bool is a number, too.
-            if isinstance(value, bool):
-                start.hparams[key].bool_value = value
-            elif isinstance(value, str):
-                start.hparams[key].string_value = value
-            else:
-                start.hparams[key].number_value = value
+            start.hparams[key].string_value = value
         self._hparams(
             hparams.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start)
         )

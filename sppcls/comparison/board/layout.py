@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 from urllib.parse import quote
 
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2
 
+from sppcls._util.tensorboard import time_series
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.board.curves import curve_names, shown_figures
-from sppcls.comparison.board.events import HParam
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
 
+MEAN = "mean"
 
-def categories(comparison: Comparison) -> list[layout_pb2.Category]:
-    """Charts that overlay all groups: each figure at each size, and the axes that it is drawn against.
+
+def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]:
+    """Charts that overlay all groups: first the error at the main size, then each figure at each size.
 
     Those of the top-1 error are open at first; all at once would take a browser long to draw.
+
+    Args:
+        comparison: what is drawn.
+        answer: heads the first charts.
     """
-    names = {str(measure): name for measure, name in curve_names(comparison).items()}
+    names = {measure.in_words(): name for measure, name in curve_names(comparison).items()}
     found = []
     for number, (figure, words) in enumerate(shown_figures(comparison).items()):
-        bands = [_band(measure, f"seeds_{name}/{figure}") for measure, name in names.items()]
-        lines = [
-            _lines(f"{measure}, against {axis}", f"{name}{ending}/{figure}")
+        bands = [
+            _band(f"{where.replace('top-1 error', words)}, by {axis}", f"seeds_{name}{ending}/{figure}")
+            for where, name in names.items()
             for ending, axis in _AXES.items()
-            for measure, name in names.items()
         ]
+        lines = [
+            _lines(f"{where.replace('top-1 error', words)}, by {axis}", f"{name}{ending}/{figure}")
+            for where, name in names.items()
+            for ending, axis in _AXES.items()
+        ]
+        what = f"{words}: means, bands of ± std over the seeds"
+        title = what[0].upper() + what[1:] if number else f"{answer}: {what}"
+        # TensorBoard 2.21 shows charts with bands, and only these, in the reverse of their order.
+        found.append(layout_pb2.Category(title=title, chart=bands[::-1], closed=number > 0))
         title = words[0].upper() + words[1:]
-        for what, charts in (
-            ("means, bands of ± std over the seeds", bands),
-            ("every run, and the means", lines),
-        ):
-            found.append(layout_pb2.Category(title=f"{title}: {what}", chart=charts, closed=number > 0))
+        found.append(
+            layout_pb2.Category(title=f"{title}: every run, and the means", chart=lines, closed=number > 0)
+        )
     return found
 
 
-_AXES = {"": "epochs", "_by_pixels": "training pixels seen", "_by_seconds": "seconds of training"}
+_AXES = {"": "epoch", "_by_pixels": "training pixels", "_by_seconds": "seconds of training"}
 
 
 def _band(title: str, tag: str) -> layout_pb2.Chart:
     series = layout_pb2.MarginChartContent.Series(
         value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper"
     )
-    return layout_pb2.Chart(
-        title=f"{title}, against epochs", margin=layout_pb2.MarginChartContent(series=[series])
-    )
+    return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
 
 
 def _lines(title: str, tag: str) -> layout_pb2.Chart:
@@ -58,23 +66,31 @@ def _lines(title: str, tag: str) -> layout_pb2.Chart:
     )
 
 
-def links(comparison: Comparison) -> dict[str, str]:
+def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
     """What to add to TensorBoard's address for each of its pages, so that it opens as meant for this comparison.
 
-    On Time Series: nothing smoothed, runs of a group and their mean in one colour, the errors at every size pinned.
+    Only the means are shown at first, nothing is smoothed, and the pages begin with the answer. On Time Series the
+    picture of the answer and the error at the main size by epoch and by pixels are pinned; runs of a group and their
+    mean have one colour.
+
+    Args:
+        comparison: what is shown.
+        answer: tag of the picture of the answer, if there is one.
     """
-    pinned = [{"plugin": "scalars", "tag": f"{name}/top1_error"} for name in curve_names(comparison).values()]
-    query = {
-        "smoothing": "0",
-        "runColorGroup": r"regex:^[^/]+/(.+?)(?:-seed\d+)?$",
-        "pinnedCards": json.dumps(pinned, separators=(",", ":")),
-    }
+    main = next(iter(curve_names(comparison).values()))
+    curves = quote(f"^{re.escape(main)}(_by_pixels)?/top1_error$")
     return {
-        "Time Series": f"?{'&'.join(f'{key}={quote(value)}' for key, value in query.items())}#timeseries",
-        "Custom Scalars": "#custom_scalars&_smoothingWeight=0",
+        "Time Series": time_series(
+            [f"{main}/top1_error", f"{main}_by_pixels/top1_error"],
+            ("comparison", answer) if answer else None,
+            runColorGroup=r"regex:^[^/]+/(.+)$",
+            runFilter="^(mean|comparison)",
+        ),
+        "Scalars": f"#scalars&_smoothingWeight=0&regexInput=%5Emean&tagFilter={curves}",
+        "Custom Scalars": "#custom_scalars&_smoothingWeight=0&regexInput=%5Emean",
         "HParams": "#hparams",
-        "Images": "#images",
-        "Text": "#text",
+        "Images": "#images&regexInput=%5Ecomparison",
+        "Text": "#text&regexInput=%5Ecomparison",
     }
 
 
@@ -82,52 +98,38 @@ def links(comparison: Comparison) -> dict[str, str]:
 
 
 def columns(comparison: Comparison) -> list[api_pb2.HParamInfo]:
-    """The keys that differ between groups, and the seed; TensorBoard sorts them by name."""
-    rows = [hparam_values(comparison, group, seed) for group in comparison.groups for seed in _seeds(group)]
+    """The config groups that were varied, in the words that were typed, and the seed; TensorBoard sorts them by name."""
+    rows = [hparam_values(group, seed) for group in comparison.groups for seed in _seeds(group)]
     found = []
-    for key, first in rows[0].items():
-        info = api_pb2.HParamInfo(name=key, differs=True)
-        if isinstance(first, str):
-            info.type = api_pb2.DATA_TYPE_STRING
-            info.domain_discrete.extend(dict.fromkeys(row[key] for row in rows))
-        elif isinstance(first, bool):
-            info.type = api_pb2.DATA_TYPE_BOOL
-            info.domain_discrete.extend([False, True])
-        else:
-            info.type = api_pb2.DATA_TYPE_FLOAT64
-            info.domain_interval.min_value = min(float(row[key]) for row in rows)
-            info.domain_interval.max_value = max(float(row[key]) for row in rows)
+    for key in rows[0]:
+        info = api_pb2.HParamInfo(name=key, differs=True, type=api_pb2.DATA_TYPE_STRING)
+        info.domain_discrete.extend(dict.fromkeys(row[key] for row in rows))
         found.append(info)
     return found
 
 
 def _seeds(group: Group) -> list[str]:
-    return [*map(str, group.seeds), f"mean of {len(group.runs)}"]
+    return [*map(str, group.seeds), MEAN]
 
 
-def hparam_values(comparison: Comparison, group: Group, seed: str) -> dict[str, HParam]:
-    """The row of a run of ``group``. A key is a number or a bool only where it is one in every group."""
-    values: dict[str, HParam] = {}
-    for key, value in group.values.items():
-        kinds = {type(other.values[key]) for other in comparison.groups}
-        values[key] = value if kinds <= {int, float} or kinds == {bool} else _text(value)
-    return {**values, "seed": seed}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return "none" if value is None else str(value)
+def hparam_values(group: Group, seed: str) -> dict[str, str]:
+    """The row of a run of ``group``, or of its mean."""
+    return {**group.levels, "seed": seed}
 
 
 def final_names(comparison: Comparison) -> dict[str, str]:
-    """Tags of the figures after the last epoch, with the words shown for each."""
-    figures = {figure: words for figure, words in shown_figures(comparison).items() if figure != "loss"}
-    found = {
-        _final_tag(measure, figure): f"{words}, {measure}"
-        for figure, words in figures.items()
-        for measure in comparison.measures
-    }
+    """Tags of the figures after the last epoch, with the words shown for each: the main ones first.
+
+    TensorBoard shows the first few at the start.
+    """
+    found: dict[str, str] = {}
+    for figure, words in shown_figures(comparison).items():
+        if figure != "loss":
+            for measure in comparison.measures:
+                where = measure.size if measure.protocol == "center" and not measure.images else str(measure)
+                found[_final_tag(measure, figure)] = f"{words}, {where}"
+                if measure == comparison.main and figure == "top1_error":
+                    found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
     return {**found, "final/train_minutes": "training minutes", "final/gigapixels": "gigapixels seen"}
 
 

@@ -8,30 +8,40 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from sppcls._util.console import printable
 from sppcls.comparison.board.curves import Curves, Mean, curves_of, mean_of
 from sppcls.comparison.board.events import NAME, EventFile
-from sppcls.comparison.board.layout import categories, columns, final_figures, final_names, hparam_values
+from sppcls.comparison.board.layout import (
+    MEAN,
+    categories,
+    columns,
+    final_figures,
+    final_names,
+    hparam_values,
+)
+from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report import content
 from sppcls.comparison.report.tables import Table
 from sppcls.comparison.runs import Run
+from sppcls.comparison.statistics import mean_and_std
 from sppcls.errors import ConfigError
 
 # Folders below the log folder, which are TensorBoard's names of runs; they stand in this order on every page.
-COMPARISON, MEAN, RUNS = "comparison", "mean", "runs"
+COMPARISON = "comparison"
+_OURS = re.compile(rf"{COMPARISON}|{MEAN}|seed\d+")
 
 
 def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     """Write what TensorBoard is to show of a comparison: ``tensorboard --logdir FOLDER --load_fast=false``.
 
     The TensorBoard run ``comparison`` has the layout, tables and pictures; ``mean/<group>`` the mean over the seeds of a
-    group; and ``runs/<group>-seed<seed>`` is a run: its own event files, linked to, and its errors under tags that name
-    the size, such as ``at_224/top1_error``.
+    group; and ``seed<seed>/<group>`` is a run: its own event files, linked to, and its errors under tags that name the
+    size, such as ``val_224/top1_error``.
 
     Args:
         comparison: from :func:`sppcls.compare`.
@@ -63,16 +73,19 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
 def _clear(folder: Path) -> None:
     """Remove what was written before; nothing else is touched."""
     if folder.is_dir() and any(folder.iterdir()):
-        strangers = {entry.name for entry in folder.iterdir()} - {COMPARISON, MEAN, RUNS}
-        if strangers or not (folder / COMPARISON / NAME).is_file():
+        inside = list(folder.iterdir())
+        if (
+            any(not _OURS.fullmatch(entry.name) for entry in inside)
+            or not (folder / COMPARISON / NAME).is_file()
+        ):
             raise ConfigError(f"{folder}: holds something else; name a new or an empty folder")
-        for name in (COMPARISON, MEAN, RUNS):
-            shutil.rmtree(folder / name, ignore_errors=True)  # links are removed, not what they lead to
+        for entry in inside:
+            shutil.rmtree(entry, ignore_errors=True)  # links are removed, not what they lead to
 
 
 def _write_comparison(comparison: Comparison, folder: Path) -> None:
     with EventFile(folder, 0) as events:
-        events.layout(categories(comparison))
+        events.layout(categories(comparison, answer_tag(comparison).rpartition("/")[2] or "Every group"))
         events.experiment(columns(comparison), final_names(comparison))
         for tag, markdown in _texts(comparison).items():
             events.text(tag, markdown)
@@ -80,24 +93,44 @@ def _write_comparison(comparison: Comparison, folder: Path) -> None:
             events.image(tag, png)
 
 
+def answer_tag(comparison: Comparison) -> str:
+    """Tag of the picture of the first question and its answer; empty if there is none."""
+    return next((_tag(found) for found in _conclusions(comparison)), "")
+
+
+def _tag(found: Conclusion) -> str:
+    return f"answer/{found.question.replace('/', ' ')} {found.answer.upper()}"
+
+
+def _conclusions(comparison: Comparison) -> list[Conclusion]:
+    return conclusions([finding for finding in content.headline(comparison) if finding.top == 1])
+
+
 def _texts(comparison: Comparison) -> dict[str, str]:
     """The tables and sentences in the order of reading, which is that of their tags."""
     headline, elsewhere = content.headline(comparison), content.elsewhere(comparison)
     on_test = content.on_test(comparison)
-    summary = [content.introduction(comparison), *(f"- {finding}" for finding in headline + on_test)]
+    summary = []
+    for found in _conclusions(comparison):
+        table = content.conclusion_table(found)
+        summary += [f"### {found.question} {found.answer.upper()}", found.outlook, table.markdown()]
+    summary.append(content.introduction(comparison))
     groups = content.groups_table(comparison)
     # In one table of many columns TensorBoard would break the words.
     errors = [i for i, name in enumerate(groups.header) if i < 2 or name.startswith("top-")]
     costs = [i for i in range(len(groups.header)) if i == 0 or i not in errors]
-    found = {
-        "summary": "\n\n".join(summary),
+    texts = {
+        "answer": "\n\n".join(summary),
         "errors": _columns(groups, errors),
         "costs": _columns(groups, costs),
     }
+    sentences = [f"- {finding}" for finding in headline + on_test if finding.top == 1]
+    if sentences:
+        texts["each_pair"] = "\n".join(sentences)
     if headline:
-        found["differences"] = content.differences_table("", headline).markdown()
+        texts["differences"] = content.differences_table("", headline).markdown()
     if on_test:
-        found["differences_on_test_images"] = content.differences_table("", on_test).markdown()
+        texts["differences_on_test_images"] = content.differences_table("", on_test).markdown()
     for name, more in (
         ("every_size_and_protocol", content.measures_table(comparison)),
         ("differences_elsewhere", content.differences_table("", elsewhere) if elsewhere else None),
@@ -105,11 +138,11 @@ def _texts(comparison: Comparison) -> dict[str, str]:
         ("runs", content.runs_table(comparison)),
     ):
         if more is not None:
-            found[name] = more.markdown()
-    found["how_to_read"] = "\n".join(f"- {note}" for note in content.reading_notes(comparison))
+            texts[name] = more.markdown()
+    texts["how_to_read"] = "\n".join(f"- {note}" for note in content.reading_notes(comparison))
     if comparison.problems:
-        found["left_out"] = "\n".join(f"- {line}" for line in comparison.problems)
-    return {f"{COMPARISON}/{i}_{name}": printable(found[name]) for i, name in enumerate(found, start=1)}
+        texts["left_out"] = "\n".join(f"- {line}" for line in comparison.problems)
+    return {f"{COMPARISON}/{i}_{name}": printable(texts[name]) for i, name in enumerate(texts, start=1)}
 
 
 def _columns(table: Table, kept: Sequence[int]) -> str:
@@ -119,54 +152,69 @@ def _columns(table: Table, kept: Sequence[int]) -> str:
 
 
 def _pictures(comparison: Comparison) -> dict[str, bytes]:
-    from sppcls.comparison.report.pictures import pictures
+    from sppcls.comparison.report.pictures import differences, pictures
 
-    found = {}
+    figures = {_tag(found): differences(found.findings) for found in _conclusions(comparison)}
+    figures |= {f"{COMPARISON}/{name}": figure for name, (_, figure) in pictures(comparison, []).items()}
+    images = {}
     with warnings.catch_warnings():
         # A label that is as long as a path leaves no room, or has characters that the font has not.
         warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
-        for name, (_, figure) in pictures(comparison).items():
+        for tag, figure in figures.items():
+            assert figure is not None
+            figure.set_size_inches(
+                0.75 * figure.get_figwidth(), 0.9 * figure.get_figheight()
+            )  # it is shown small
             file = io.BytesIO()
-            figure.savefig(file, format="png", dpi=100)
-            found[f"{COMPARISON}/{name}"] = file.getvalue()
-    return found
+            figure.savefig(file, format="png", dpi=150)
+            images[tag] = file.getvalue()
+    return images
 
 
 def _write_mean(comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int) -> None:
     name = f"{MEAN}/{_file_name(group.label)}"
     finals = [final_figures(run, comparison) for run in group.runs]
     common = [tag for tag in finals[0] if all(tag in found for found in finals)]
+    means = {tag: fmean(found[tag] for found in finals) for tag in common}
+    _, std = mean_and_std(list(group.errors(comparison.main).values()) or [0.0])
+    means |= {"final/seeds": float(len(group.runs)), **({} if std is None else {"final/std": std})}
     with EventFile(folder / name, number) as events:
-        events.hparams(hparam_values(comparison, group, f"mean of {len(group.runs)}"), name)
+        events.hparams(hparam_values(group, MEAN), name)
         _write_curves(events, mean.mean, mean.mean.values)
         for part, curves in (("mean", mean.mean), ("lower", mean.lower), ("upper", mean.upper)):
             band = {f"seeds_{tag}_{part}": values for tag, values in curves.by_size().items()}
             _write_curves(events, curves, band)
-        _write_final(events, mean.mean, {tag: fmean(found[tag] for found in finals) for tag in common})
+        _write_final(events, mean.mean, means)
 
 
 def _write_run(
     comparison: Comparison, group: Group, run: Run, curves: Curves, folder: Path, number: int
 ) -> None:
-    name = f"{RUNS}/{_file_name(group.label)}-seed{run.seed}"
+    name = f"seed{run.seed}/{_file_name(group.label)}"
     with EventFile(folder / name, number) as events:
-        events.hparams(hparam_values(comparison, group, str(run.seed)), name)
-        _write_curves(events, curves, curves.by_size())  # the rest is in the run's own events
+        events.hparams(hparam_values(group, str(run.seed)), name)
+        _write_curves(events, curves, curves.by_size(), {*run.rows[-1]})
         _write_final(events, curves, final_figures(run, comparison))
     for path in sorted(run.folder.glob("events.out.tfevents.*")):
         (folder / name / path.name).symlink_to(path.resolve())
 
 
-def _write_curves(events: EventFile, curves: Curves, values: Mapping[str, Sequence[float | None]]) -> None:
-    """Against epochs, and errors by size also against the pixels and the seconds that they cost."""
+def _write_curves(
+    events: EventFile,
+    curves: Curves,
+    values: Mapping[str, Sequence[float | None]],
+    known: Collection[str] = (),
+) -> None:
+    """By epoch, unless the run's own events have the tag (``known``); errors by size also by the pixels and seconds."""
     for tag, series in values.items():
         prefix, _, figure = tag.partition("/")
         for i, (value, time) in enumerate(zip(series, curves.times(), strict=True)):
             if value is None:
                 continue
-            events.scalar(tag, value, curves.epochs[i], time)
+            if tag not in known:
+                events.scalar(tag, value, curves.epochs[i], time)
             for axis, along in (("pixels", curves.pixels[i]), ("seconds", curves.seconds[i])):
-                if prefix.startswith("at_") and along is not None:
+                if prefix.startswith(("val_", "seeds_val_")) and along is not None:
                     events.scalar(f"{prefix}_by_{axis}/{figure}", value, round(along), time)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from sppcls.comparison.answers import TEST_BEST, Measure
+from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, informative_top5, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report.tables import Cell, Spread, Table
 from sppcls.comparison.runs import Run
-from sppcls.comparison.statistics import interval_half_width, mean_and_std
+from sppcls.comparison.statistics import LEVEL, interval_half_width, mean_and_std
 
 VERDICT_RULE = (
     "A difference is shown if the 95 % interval over seeds excludes 0 after correction for the number of pairs, and the "
@@ -57,7 +59,7 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
     """
     measures = comparison.measures if every_measure else _shown(comparison)
     tops = (1, 5) if informative_top5(comparison) else (1,)
-    header = ["group", "seeds"]
+    header = ["group", "seed numbers"]
     header += [f"top-{top} error %, {measure}" for measure in measures for top in tops]
     header += [name for name, _, _ in _COSTS]
     rows: list[list[Cell]] = []
@@ -132,17 +134,17 @@ def measures_table(comparison: Comparison) -> Table | None:
 def differences_table(title: str, found: list[Finding]) -> Table:
     """A row for each pair and measure."""
     header = [
-        "groups", "varied", "error", "verdict", "difference", "seeds", "95 % over seeds", "95 % over images",
-        "p", "p, corrected", "McNemar by seed",
+        "A - B", "varied", "error", "verdict", "A - B, points", "seeds", "95 % over seeds", "95 % over images",
+        "p", "p, corrected", "right only with A / only with B, by seed (McNemar)",
     ]  # fmt: skip
     rows: list[list[Cell]] = []
     for f in found:
-        seeds = f.seeds
-        tests = [f"{seed}: {t.only_first}/{t.only_second}, {p_text(t.p)}" for seed, t in f.tests.items()]
+        seeds, (first, second) = f.seeds, f.names
+        tests = [f"{seed}: {t.only_second}/{t.only_first}, {p_text(t.p)}" for seed, t in f.tests.items()]
         rows.append(
             [
-                f"{f.pair.second.label} - {f.pair.first.label}",
-                f.pair.factor,
+                f"{second} - {first}" + (f" ({f.context})" if len(f.pairs) > 1 else ""),
+                f.factor,
                 f"top-{f.top}, {f.measure}",
                 str(f.verdict),
                 signed(seeds.mean),
@@ -155,6 +157,42 @@ def differences_table(title: str, found: list[Finding]) -> Table:
             ]
         )
     return Table(title, header, rows).used()
+
+
+def conclusion_table(conclusion: Conclusion) -> Table:
+    """A row for each finding behind a conclusion: the two errors, their difference, its interval and the verdict."""
+    measure, top = conclusion.findings[0].measure, conclusion.findings[0].top
+    header = ["A - B", f"top-{top} error of A, %", f"top-{top} error of B, %", "A - B, points", "95 % interval", "seeds", "verdict",
+              "pixels, A to B", "time, A to B"]  # fmt: skip
+    rows: list[list[Cell]] = []
+    counts = {len(f.seeds.by_seed) for f in conclusion.findings}
+    for f in conclusion.findings:
+        firsts, seconds = ([getattr(pair, end) for pair in f.pairs] for end in ("first", "second"))
+        row: list[Cell] = [f.label]
+        for groups in (seconds, firsts):
+            row.append(f"{fmean(e for g in groups for e in g.errors(measure, top).values()):.2f}")
+        low, high = f.seeds.low, f.seeds.high
+        unknown = "one seed" if len(f.seeds.by_seed) == 1 else "no spread"
+        row += [signed(f.seeds.mean), unknown if low is None or high is None else span(low, high)]
+        row.append(str(len(f.seeds.by_seed)) if len(counts) > 1 else None)
+        several = f.p is not None and f.p <= LEVEL < (f.corrected or 0)
+        row.append(f"{f.verdict}{f' (one of {f.among} comparisons)' if several else ''}")
+        row += [_ratio(seconds, firsts, key) for key in ("pixels_seen", "train_seconds")]
+        rows.append(row)
+    return Table(conclusion.question, header, rows).used()
+
+
+def _ratio(groups: Sequence[Group], others: Sequence[Group], key: str) -> str | None:
+    """How much more or less the runs of ``groups`` cost in all: ``-18 %``."""
+    sums = []
+    for side in (groups, others):
+        values = [run.last(key) for group in side for run in group.runs]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values) or not any(known):
+            return None
+        sums.append(fmean(known))
+    more = round(100 * (sums[0] / sums[1] - 1))
+    return f"{more:+} %" if more else "same"
 
 
 def refusals(comparison: Comparison) -> list[tuple[str, str]]:
@@ -195,13 +233,14 @@ def runs_table(comparison: Comparison) -> Table:
 
 
 def introduction(comparison: Comparison) -> str:
-    """One sentence on what was found."""
-    runs = sum(len(group.runs) for group in comparison.groups)
+    """What was found and measured, in a few sentences."""
+    runs = [run for group in comparison.groups for run in group.runs]
     groups = len(comparison.groups)
-    text = f"{runs} finished run{'s' * (runs != 1)} in {groups} group{'s' * (groups != 1)}"
-    if comparison.factors:
-        return f"{text}; varied: {', '.join(k for keys in comparison.factors.values() for k in keys)}."
-    return f"{text}; nothing was varied but the seed."
+    text = f"{len(runs)} finished run{'s' * (len(runs) != 1)} in {groups} group{'s' * (groups != 1)}"
+    varied = ", ".join(k for keys in comparison.factors.values() for k in keys) or "nothing but the seed"
+    counts = {len(run.answers[run.main].labels) for run in runs if run.main in run.answers}
+    images = f", {counts.pop():,} validation images" if len(counts) == 1 else ""
+    return f"{text}; varied: {varied}. Main figure: {comparison.main.in_words()}{images}, last epoch."
 
 
 def reading_notes(comparison: Comparison) -> list[str]:
@@ -226,11 +265,11 @@ def reading_notes(comparison: Comparison) -> list[str]:
         notes.append("Every top-5 error is 0, as it is with at most five classes, and left out.")
     if comparison.pairs:
         notes.append(
-            "A difference is second minus first, paired by seed. It counts as shown if its t interval over the seeds "
-            "excludes 0 after Holm's correction for the number of pairs, and, where the answers "
+            "A difference is A minus B, paired by seed: below 0 A has the lower error. It counts as shown if its t interval over the seeds "
+            "excludes 0 after Holm's correction for the number of pairs and pooled lines, and, where the answers "
             "for every image were kept, the bootstrap interval over the images (errors averaged over the seeds, 10,000 "
             "resamples) excludes 0 too. 'No difference shown' does not mean that there is none. The intervals themselves "
-            "are not corrected. McNemar by seed: images that only the first / only the second group's network got right."
+            "are not corrected. The pooled lines average the difference over several pairs, seed by seed."
         )
     if comparison.pairs and len(comparison.measures) > 1:
         notes.append(

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: error against size, error against what it cost, and the groups side by side."""
+"""Pictures of a comparison: differences, errors of the groups, error against size and against what it cost."""
 
 from __future__ import annotations
 
@@ -9,93 +9,108 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sppcls.comparison.answers import TEST_BEST, Measure
-from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.findings import Finding, Verdict
+from sppcls.comparison.groups import Comparison, Group, bins
 from sppcls.comparison.statistics import mean_and_std
+from sppcls.comparison.style import style_of
 
-_COLOURS = ("#1f5fa8", "#c8501e", "#2e8540", "#7a3e9d", "#8c6d1f", "#444444", "#c2185b", "#00838f")
-_MARKERS = "os^Dv<>P"
 _BAND = "line: mean, band: ± std over the seeds"
+_SHOWN, _NOT_SHOWN = "#111111", "#777777"
 
 
-def pictures(comparison: Comparison) -> dict[str, tuple[str, Figure]]:
-    """Every picture that the runs give enough for: file name without ending, to caption and figure."""
-    found = {
-        "error_by_group": (_bars_caption(comparison), bars(comparison)),
+def pictures(comparison: Comparison, found: Sequence[Finding]) -> dict[str, tuple[str, Figure]]:
+    """Every picture that the runs give enough for: file name without ending, to caption and figure.
+
+    Args:
+        comparison: from :func:`sppcls.compare`.
+        found: what the pairs show under the main measure, top-1.
+    """
+    drawn = {
+        "differences": (
+            "Each difference with its 95 % interval over the seeds; small dots: seeds. Black: shown. Grey: not shown.",
+            differences(found),
+        ),
+        "error_by_group": (
+            "Dots: seeds. Line: mean ± standard deviation over the seeds.",
+            by_group(comparison),
+        ),
         "error_by_size": (
-            "Top-1 error after the last epoch against the size of the test images. Dashed: sizes trained at.",
+            "Error after the last epoch against the size of the tested images. Dashed: sizes trained at.",
             error_by_size(comparison),
         ),
         "error_by_cost": (
-            "Top-1 error during training, at the main size, against training pixels and against time spent in "
-            f"training steps.{_pixels_of_sizes(comparison)}",
+            "Error during training against training pixels and against time spent in training steps. Dotted: the cost "
+            f"that all groups have reached; there they have cost the same.{_pixels_of_sizes(comparison)}",
             error_by_cost(comparison),
         ),
     }
-    return {name: (caption, figure) for name, (caption, figure) in found.items() if figure is not None}
+    return {name: (caption, figure) for name, (caption, figure) in drawn.items() if figure is not None}
+
+
+# --- differences
+
+
+def differences(found: Sequence[Finding]) -> Figure | None:
+    """A dot and its interval for every finding, the zero line marked; None without findings."""
+    if not found:
+        return None
+    figure = Figure(figsize=(6.5, 1.2 + 0.42 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    for place, finding in enumerate(found):
+        colour = _NOT_SHOWN if finding.verdict == Verdict.NOT_SHOWN else _SHOWN
+        seeds, pooled = finding.seeds, len(finding.pairs) > 1
+        if seeds.low is not None and seeds.high is not None:
+            axes.plot([seeds.low, seeds.high], [place, place], color=colour, linewidth=3.2 if pooled else 1.8)
+        values = list(seeds.by_seed.values())
+        axes.plot(values, [place] * len(values), "o", ms=3.5, color="white", markeredgecolor=colour)
+        axes.plot([seeds.mean], [place], "D" if pooled else "o", ms=9 if pooled else 7, color=colour)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(range(len(found)), [f.label.replace(", ", "\n", 1) for f in found], parse_math=False)
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    figure.suptitle(f"Differences in {found[0].measure.in_words(found[0].top)}", fontsize="large")
+    axes.set(
+        xlabel="percentage points\nleft of 0: the first named has fewer errors",
+    )
+    _clean(axes, "x")
+    return figure
 
 
 # --- the groups side by side
 
 
-def bars(comparison: Comparison) -> Figure:
-    """Mean error under the main measure: a bar for each group, its std, and a dot for every seed."""
-    groups = _in_order(comparison)
-    names = [_bar_label(group, comparison) for group in groups]
-    height = 1.3 + 0.5 * len(groups)
-    figure = Figure(figsize=(7.5, height), layout="constrained")
+def by_group(comparison: Comparison) -> Figure:
+    """Error under the main measure: a dot for every seed, and mean ± std of every group, in the order of the tables."""
+    groups = comparison.groups
+    figure = Figure(figsize=(7.5, 1.2 + 0.42 * len(groups)), layout="constrained")
     axes = figure.subplots()
     for place, group in enumerate(groups):
         values = list(group.errors(comparison.main).values())
         if not values:
             continue
         mean, std = mean_and_std(values)
-        colour = _colour(comparison, group)
-        axes.barh(place, mean, 0.62, color=colour, alpha=0.35, linewidth=0)
-        axes.errorbar(mean, place, xerr=std or 0, color=colour, capsize=5, linewidth=1.6)
-        spread = [
-            place + 0.16 * (i - (len(values) - 1) / 2) / max(1, len(values) - 1) for i in range(len(values))
-        ]
-        axes.plot(values, spread, "o", ms=4, color=colour, markeredgecolor="white", markeredgewidth=0.5)
+        colour, marker, _ = style_of(comparison, group)
+        axes.plot(values, [place] * len(values), "o", ms=4, color=colour, alpha=0.45, linewidth=0)
+        axes.errorbar(mean, place, xerr=std or 0, fmt=marker, ms=8, color=colour, capsize=5, linewidth=2)
         text = f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}")
-        axes.annotate(
-            text, (max(*values, mean + (std or 0)), place), (7, 0), textcoords="offset points", va="center"
-        )
-    axes.set_yticks(range(len(groups)), names)
+        right = max(*values, mean + (std or 0))
+        axes.annotate(text, (right, place), (9, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(groups)), [_group_label(group) for group in groups], parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlim(0, axes.get_xlim()[1] * 1.12)
-    axes.set_xlabel(f"top-1 error, %, {comparison.main} (bar: mean, whisker: ± std, dots: seeds)")
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + 0.25 * (high - low))
+    axes.margins(y=0.15)
+    figure.suptitle(f"After the last epoch: {comparison.main.in_words()}", fontsize="large")
+    axes.set_xlabel("%")
     _clean(axes, "x")
     return figure
 
 
-def _bars_caption(comparison: Comparison) -> str:
-    text = f"Top-1 error after the last epoch, {comparison.main}"
-    return f"{text}, from few bins of the pyramid to many." if _is_ablation(comparison) else f"{text}."
-
-
-def _is_ablation(comparison: Comparison) -> bool:
-    return "pyramid.levels" in comparison.factors.get("pyramid", [])
-
-
-def _in_order(comparison: Comparison) -> list[Group]:
-    """A pyramid ablation by number of bins, the network without SPP first; anything else as it came."""
-    if not _is_ablation(comparison):
-        return comparison.groups
-    return sorted(comparison.groups, key=lambda group: _bins(group) or 0)
-
-
-def _bins(group: Group) -> int | None:
-    levels = group.values.get("pyramid.levels")
-    if not isinstance(levels, list):
-        return None
-    return sum(n * n if isinstance(n, int) else n[0] * n[1] for n in levels)
-
-
-def _bar_label(group: Group, comparison: Comparison) -> str:
-    if not _is_ablation(comparison):
+def _group_label(group: Group) -> str:
+    """With the number of bins, where pyramids were varied."""
+    if "pyramid.levels" not in group.values:
         return group.label
-    bins = _bins(group)
-    return f"{group.label}\n{'no pyramid' if bins is None else f'{bins} bin' + 's' * (bins != 1)}"
+    count = bins(group.values["pyramid.levels"])
+    return f"{group.label}\n{'no pyramid' if count is None else f'{count} bin' + 's' * (count != 1)}"
 
 
 # --- error against size
@@ -124,11 +139,15 @@ def error_by_size(comparison: Comparison) -> Figure | None:
             )
             errors = [list(group.errors(m).values()) for m in measures]
             _line(axes, comparison, group, [float(m.side) for m in measures], errors)
-        axes.set(title=view, xlabel="test size, pixels")
+        axes.set(title=_view_title(view), xlabel="test size, pixels")
         _clean(axes, "both")
     panels[0].set_ylabel("top-1 error, %")
     _legend(figure, panels[0], comparison)
     return figure
+
+
+def _view_title(view: str) -> str:
+    return f"Top-1 error, {'centre view' if view == 'center' else view}"
 
 
 def _trained_sizes(comparison: Comparison) -> list[int]:
@@ -166,10 +185,15 @@ def error_by_cost(comparison: Comparison) -> Figure | None:
         for group in comparison.groups:
             x, errors = _learning_curve(group, comparison.main, key, scale)
             _line(axes, comparison, group, x, errors, ms=3)
+        reached = [run.last(key) for run in runs]
+        least = min((value for value in reached if value is not None), default=None)
+        if least is not None:
+            axes.axvline(least / scale, color="0.6", linewidth=1, linestyle=":", zorder=0)
         axes.set(xlabel=label)
         axes.set_xlim(left=0)
         _clean(axes, "both")
-    panels[0].set_ylabel(f"top-1 error, %, {comparison.main}")
+    panels[0].set_ylabel("top-1 error, %")
+    figure.suptitle(comparison.main.in_words().capitalize(), fontsize="medium")
     _legend(figure, panels[0], comparison)
     return figure
 
@@ -209,25 +233,13 @@ def _line(
     if not x:
         return
     spread = [mean_and_std(values) for values in errors]
-    colour, number = _colour(comparison, group), comparison.groups.index(group)
+    colour, marker, line = style_of(comparison, group)
     mean = [m for m, _ in spread]
-    axes.plot(
-        x,
-        mean,
-        color=colour,
-        marker=_MARKERS[number % len(_MARKERS)],
-        ms=ms,
-        linewidth=1.5,
-        label=group.label,
-    )
+    axes.plot(x, mean, color=colour, marker=marker, ms=ms, linestyle=line, linewidth=1.5, label=group.label)
     low, high = [m - (s or 0) for m, s in spread], [m + (s or 0) for m, s in spread]
     if len(x) == 1:  # a band has no width there
         axes.vlines(x, low, high, color=colour, alpha=0.5, linewidth=2.5)
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
-
-
-def _colour(comparison: Comparison, group: Group) -> str:
-    return _COLOURS[comparison.groups.index(group) % len(_COLOURS)]
 
 
 def _legend(figure: Figure, axes: Axes, comparison: Comparison) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from sppcls._util.console import table as aligned
 
@@ -42,9 +43,17 @@ class Table:
 
     def used(self) -> Table:
         """The same without the columns in which nothing is known."""
-        kept = [i for i in range(len(self.header)) if any(row[i] not in (None, "") for row in self.rows)]
-        rows = [[row[i] for i in kept] for row in self.rows]
-        return Table(self.title, [self.header[i] for i in kept], rows, self.note)
+        return self._columns(
+            [any(row[i] not in (None, "") for row in self.rows) for i in range(len(self.header))]
+        )
+
+    def only(self, beginnings: tuple[str, ...]) -> Table:
+        """The columns whose names begin so."""
+        return self._columns([name.startswith(beginnings) for name in self.header])
+
+    def _columns(self, kept: list[bool]) -> Table:
+        rows = [list(compress(row, kept)) for row in self.rows]
+        return Table(self.title, list(compress(self.header, kept)), rows, self.note)
 
     def text(self) -> str:
         """Aligned columns."""

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sppcls._util.console import printable
 from sppcls._util.files import replacing
-from sppcls.comparison.findings import Verdict
+from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
 from sppcls.comparison.report.pictures import pictures
@@ -21,7 +21,7 @@ from sppcls.errors import ConfigError
 
 # All that a report may consist of: a folder with anything else in it is not ours to write to.
 FILES = ("comparison.html", "comparison.md", "comparison.csv", "comparison.tex", "differences.csv",
-         "error_by_group.png", "error_by_size.png", "error_by_cost.png")  # fmt: skip
+         "differences.png", "error_by_group.png", "error_by_size.png", "error_by_cost.png")  # fmt: skip
 
 
 _DPI = 150
@@ -32,6 +32,8 @@ class _Content:
 
     def __init__(self, comparison: Comparison) -> None:
         self.headline = content.headline(comparison)
+        self.main = [finding for finding in self.headline if finding.top == 1]
+        self.conclusions = conclusions(self.main)
         self.on_test = content.on_test(comparison)
         self.elsewhere = content.elsewhere(comparison)
         self.groups = content.groups_table(comparison)
@@ -95,7 +97,12 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be made ({error.strerror})") from None
     found = _Content(comparison)
-    images = {name: (caption, _png(figure)) for name, (caption, figure) in pictures(comparison).items()}
+    images = {
+        name: (caption, _png(figure))
+        for name, (caption, figure) in pictures(
+            comparison, [f for c in found.conclusions for f in c.findings]
+        ).items()
+    }
     files: dict[str, bytes] = {f"{name}.png": image for name, (_, image) in images.items()}
     texts = {
         "comparison.md": _markdown(comparison, found, images),
@@ -123,8 +130,12 @@ def _png(figure: Figure) -> bytes:
 
 
 def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
-    parts = ["# Comparison", content.introduction(comparison)]
-    parts.append("\n".join(f"- {finding}" for finding in found.headline + found.on_test if finding.top == 1))
+    parts = [
+        "# Comparison",
+        *(f"**{c.question}** {c.answer.upper()}: {c.detail} {c.outlook}" for c in found.conclusions),
+    ]
+    parts.append(content.introduction(comparison))
+    parts.append("\n".join(f"- {finding}" for finding in found.main + found.on_test if finding.top == 1))
     for table in found.tables:
         parts += [f"## {table.title}", table.markdown()]
     parts += [f"![{caption}]({name}.png)" for name, (caption, _) in images.items()]
@@ -134,61 +145,97 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+# Columns of the table of groups that every screen has room for; the rest is folded.
+_SHORT = ("group", "seed numbers", "top-1", "gigapixels", "training minutes", "million parameters")
+
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1280px; margin: 2rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-.lead { color: #555; margin-top: 0; }
-.scroll { overflow-x: auto; background: linear-gradient(to left, #fff 40%, #fff0) right / 40px 100% no-repeat local,
-  linear-gradient(to left, #0004, #0000) right / 12px 100% no-repeat scroll; }
+:root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --soft: #aaa; --paper: #17191c; --line: #3a3d42; --card: #22252a; --yes: #5fd08f; } }
+body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1400px;
+  margin: 1.2rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.4rem; margin: 0 0 .3rem; } h2 { font-size: 1.1rem; margin: 1.6rem 0 .5rem; }
+.answer { background: var(--soft); color: var(--paper); border-radius: 6px; padding: 0 .5rem; white-space: nowrap; }
+.answer.shown { background: var(--yes); }
+.lead, figcaption { color: var(--soft); } .lead { margin: .3rem 0 1rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); gap: 1rem 2rem; align-items: start; }
+.conclusion { background: var(--card); border-radius: 8px; padding: .8rem 1.2rem; margin: 0 0 .8rem; }
+.conclusion p { margin: .4rem 0; }
+.scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; vertical-align: top; }
-th { border-bottom: 2px solid #999; font-weight: 600; } td { white-space: nowrap; }
+th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { border-bottom: 2px solid var(--soft); font-weight: 600; } td { white-space: nowrap; }
 th:first-child, td:first-child, .words th, .words td { text-align: left; }
-th:first-child, td:first-child { position: sticky; left: 0; background: #fff; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
+.conclusion th:first-child, .conclusion td:first-child { background: var(--card); }
 .words td { white-space: normal; overflow-wrap: anywhere; }
-.wide { font-size: 12.5px; } .wide th, .wide td { padding: .25rem .45rem; }
+.wide { font-size: 12.5px; } .wide th, .wide td { padding: .25rem .4rem; }
 .wide td:first-child { white-space: normal; min-width: 9rem; }
 .wide td:last-child { white-space: normal; min-width: 13rem; }
 li { margin: .25rem 0; }
-.finding { border-left: 4px solid #bbb; padding: .35rem .8rem; margin: .5rem 0; background: #f7f7f7; }
-.finding.shown { border-color: #2e8540; background: #eef6ef; }
-figure { margin: 1.2rem 0; } figure img { max-width: 100%; } figcaption { color: #555; font-size: 13.5px; }
-.problems { color: #8a3b00; }
+details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
+figure { margin: 0; } figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; } figcaption { font-size: 13px; }
+.problems { color: #b0521a; }
+@media print { body { font-size: 11px; margin: 0; padding: 0; } figure, .conclusion, tr { break-inside: avoid; }
+  table, .wide { font-size: 9px; } th, td, .wide th, .wide td { padding: .15rem .25rem; } td { white-space: normal; }
+  details::details-content { content-visibility: visible; height: auto; } }
 """
 
 
 def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
-    def heading(text: str) -> str:
-        return f"<h2>{html.escape(text)}</h2>"
-
-    body = ["<h1>Comparison</h1>", f'<p class="lead">{html.escape(content.introduction(comparison))}</p>']
-    for finding in (finding for finding in found.headline + found.on_test if finding.top == 1):
-        kind = "finding shown" if finding.verdict == Verdict.SHOWN else "finding"
-        body.append(
-            f'<p class="{kind}">{html.escape(finding.subject)}: <b>{html.escape(str(finding.verdict))}</b>. '
-            f"{html.escape(finding.grounds)}</p>"
-        )
+    figures = {name: _figure(name, caption, image) for name, (caption, image) in images.items()}
+    body = [_conclusion(each) for each in found.conclusions]
     if not found.headline:
-        body.append('<p class="finding">No two groups can be compared; see below.</p>')
-    body += [heading(found.groups.title), _html_table(found.groups)]
-    for name, (caption, image) in images.items():
-        source = base64.b64encode(image).decode()
-        body.append(
-            f'<figure><img alt="{html.escape(name)}" width="{_width(image)}" src="data:image/png;base64,{source}">'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        )
-    for table in found.tables[1:]:
+        body.append("<h1>Comparison</h1><p>No two groups can be compared; see below.</p>")
+    body.append(f'<p class="lead">{html.escape(content.introduction(comparison))}</p>')
+    body.append(
+        f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
+    )
+    body.append(f"<h2>{html.escape(found.groups.title)}</h2>{_html_table(found.groups.only(_SHORT))}")
+    body.append(
+        f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>' if figures else ""
+    )
+    tests = [finding for finding in found.on_test if finding.top == 1]
+    if tests:
+        body += ["<h2>On the test images</h2>", _list([str(finding) for finding in tests])]
+    body.append("<h2>More</h2>")
+    if found.main:
+        body.append(_folded("Each pair in words", _list([str(finding) for finding in found.main])))
+    for table in found.tables:
         kind = (
             "words" if table in (found.refused, found.runs) else "wide" if table in found.differences else ""
         )
-        body += [heading(table.title), _html_table(table, kind)]
-    body += [heading("How to read this"), _list(content.reading_notes(comparison))]
+        title = "Groups, every figure" if table is found.groups else table.title
+        body.append(_folded(title, _html_table(table, kind)))
+    body.append(_folded("How to read this", _list(content.reading_notes(comparison))))
     if comparison.problems:
-        body += [heading("Left out, or only in part"), _list(comparison.problems, "problems")]
+        body += ["<h2>Left out, or only in part</h2>", _list(comparison.problems, "problems")]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Comparison</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
     )
+
+
+def _conclusion(found: Conclusion) -> str:
+    """Question and answer, and a row for each pair behind it."""
+    shown = " shown" if found.shown else ""
+    return (
+        f'<div class="conclusion"><h1>{html.escape(found.question)} '
+        f'<span class="answer{shown}">{html.escape(found.answer)}</span></h1>'
+        f"{_html_table(content.conclusion_table(found))}<p>{html.escape(found.outlook)}</p></div>"
+    )
+
+
+def _figure(name: str, caption: str, image: bytes) -> str:
+    source = base64.b64encode(image).decode()
+    return (
+        f'<figure><img alt="{html.escape(name)}" width="{_width(image)}" src="data:image/png;base64,{source}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _folded(title: str, inner: str) -> str:
+    return f"<details><summary>{html.escape(title)}</summary>{inner}</details>"
 
 
 def _width(png: bytes) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -13,6 +14,7 @@ from torch import nn
 from sppcls._util.console import say
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sampler import spread_over_classes
+from sppcls.engine.callbacks.pictures import save_picture
 from sppcls.engine.logger import writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ImageError, Interrupted
@@ -29,12 +31,18 @@ class ExplainPyramid(Callback):
 
     - ``weight_norm_6x6``, ``weight_norm_per_bin_6x6``: see :class:`~sppcls.inference.explain.levels.WeightNorm`;
     - ``top1_error_without_6x6``: error in per cent at the main validation size with that level set to zero, and
-      ``top1_error``, with none, over the same ``images`` validation images: all of them or, of more than
+      ``top1_error``, with none, over the same validation images: all of them or, of more than
       ``MOST_IMAGES``, as many as that, from every class in proportion and the same ones in every run;
     - ``explain``: the picture of the first of these images.
 
     Networks without a pyramid have nothing to explain. Must come after ``WeightAveraging`` in the list of callbacks.
+
+    Args:
+        folder: the run folder, for ``pictures/explain.png``.
     """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -74,7 +82,6 @@ class ExplainPyramid(Callback):
             indices=chosen,
             batch_size=datamodule.val_batch_size,
         )
-        writer.add_scalar("pyramid/images", errors.images, epoch)
         if errors.images:
             writer.add_scalar("pyramid/top1_error", errors.full, epoch)
             for label, error in errors.without.items():
@@ -85,7 +92,9 @@ class ExplainPyramid(Callback):
             except ImageError:
                 continue
             seen = explain_input(net, image, size, module.model_info, None, datamodule.val.name(index))
-            writer.add_figure("pyramid/explain", seen.figure(), epoch)
+            figure = seen.figure()
+            save_picture(self.folder, "explain", figure)
+            writer.add_figure("pyramid/explain", figure, epoch)
             break
         writer.flush()
 

@@ -17,7 +17,7 @@ from sppcls.data import prepare_batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
 from sppcls.engine.callbacks.predictions import Part, center_predictions, kept_part
-from sppcls.engine.logger import writer_of
+from sppcls.engine.logger import log_figures, writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ConfigError, DataError, SppclsError
 from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
@@ -153,7 +153,6 @@ class FinalTest(Callback):
             say(f"The predictions could not be written: {error}")
 
     def _write(self, trainer: pl.Trainer) -> None:
-        writer = writer_of(trainer)
         for weights, figures in self.figures.items():
             names = [name for name in figures if name != "epoch"]
             for place, name in enumerate(names):
@@ -161,9 +160,9 @@ class FinalTest(Callback):
                 if not self.protocols and place:  # the main size is the first
                     group += f"_{name}"
                 what = f"{name}_" if self.protocols else ""
-                for figure in ("top1_error", "top5_error"):
-                    writer.add_scalar(f"{group}/{what}{figure}", figures[name][figure], figures["epoch"])
-        writer.flush()
+                tested = {f"{group}/{what}{f}": figures[name][f] for f in ("top1_error", "top5_error")}
+                log_figures(trainer, tested, figures["epoch"])
+        writer_of(trainer).flush()
 
 
 def _prefix(weights: str) -> str:

@@ -198,7 +198,7 @@ def _step(trainer: pl.Trainer, module: ClassificationModule, size: Size, images:
     # Not backward(): it would fill .grad, and in a distributed run set off the exchange of gradients.
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     # What the optimiser allocates at its first step, beside the gradients.
-    slots = 0 if trainer.optimizers[0].state else (2 if config.optimizer.name == "adamw" else 1)
+    slots = 0 if trainer.optimizers[0].state else (1 if config.optimizer.name == "sgd" else 2)
     held = [torch.zeros_like(p) for p in parameters for _ in range(slots)]
     float(loss.detach())  # waits for a GPU, which reports late
     del gradients, held

@@ -1,20 +1,23 @@
-"""Pictures for TensorBoard: what goes in at each size, and what came out wrong."""
+"""Pictures for TensorBoard and the run folder: what goes in at each size, and what came out."""
 
 from __future__ import annotations
 
 import textwrap
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torchvision.utils import make_grid
 
 from sppcls._util.console import printable, say
+from sppcls._util.files import replacing
 from sppcls.data import Batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
@@ -22,14 +25,25 @@ from sppcls.data.transforms import prepare_batch
 from sppcls.engine.logger import writer_of
 from sppcls.engine.mistakes import Mistake
 from sppcls.engine.module import ClassificationModule
+from sppcls.engine.summary import guessing_error
 from sppcls.errors import ImageError
+from sppcls.evaluation.class_errors import read_class_errors
+from sppcls.runs.metrics import read_metrics
+from sppcls.runs.names import PICTURES, PREDICTIONS
 
 SAMPLES = 16
 
 
 class Pictures(Callback):
-    """The first training images as the network sees them, at each size; at the end the confusion matrix and the worst
-    mistakes of the last validation."""
+    """The first training images as the network sees them, at each size; at the end the learning curves, the confusion
+    matrix and the worst mistakes of the last validation, also as ``pictures/*.png``.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -45,7 +59,7 @@ class Pictures(Callback):
                 batch.image[:SAMPLES], size, data.mean, data.std, lighting=batch.lighting[:SAMPLES]
             )
             shown = (x * std + mean).clamp(0, 1)
-            writer.add_image(f"inputs/{size_label(size)}", make_grid(shown, nrow=8), 0)
+            writer.add_image(f"train_inputs/{size_label(size)}", make_grid(shown, nrow=8), 0)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -62,38 +76,86 @@ class Pictures(Callback):
     def _draw_results(
         self, trainer: pl.Trainer, pl_module: ClassificationModule, confusion: Tensor, worst: list[Mistake]
     ) -> None:
-        writer, epoch = writer_of(trainer), trainer.current_epoch - 1
+        figures = {"curves": curves_figure(read_metrics(self.folder).rows, pl_module)}
         if confusion.numel():
-            writer.add_figure("val/confusion", confusion_figure(confusion, pl_module.classes), epoch)
+            figures["confusion"] = confusion_figure(confusion, pl_module.classes)
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if worst and isinstance(datamodule, ImageDataModule):
-            figure = mistakes_figure(worst, pl_module.classes, datamodule.val_image)
-            writer.add_figure("val/worst_mistakes", figure, epoch)
-        writer.flush()
+            figures["worst_mistakes"] = mistakes_figure(worst, pl_module.classes, datamodule.val_image)
+        for name, figure in figures.items():
+            save_picture(self.folder, name, figure)
+            writer_of(trainer).add_figure(f"val/{name}", figure, trainer.current_epoch - 1)
+        size = size_label(pl_module.val_sizes[0])
+        classes = read_class_errors(self.folder / PREDICTIONS / f"val_{size}.npz")
+        rows = [
+            f"| {e.name} | {e.images} | {e.error:.2f} | {e.predicted} | {e.confused_with} |" for e in classes
+        ]
+        head = f"| class | images | top-1 error at {size}, % | predicted | most often taken for |\n|---|---|---|---|---|\n"
+        writer_of(trainer).add_text(
+            "val/classes", printable(head + "\n".join(rows)), trainer.current_epoch - 1
+        )
+        writer_of(trainer).flush()
+
+
+def save_picture(folder: Path, name: str, figure: Figure) -> None:
+    """Write ``pictures/<name>.png`` into a run folder."""
+    (folder / PICTURES).mkdir(exist_ok=True)
+    with replacing(folder / PICTURES / f"{name}.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def curves_figure(rows: list[dict[str, str]], module: ClassificationModule) -> Figure:
+    """Top-1 error of the training and at each validation size by epoch, with the level of guessing.
+
+    Args:
+        rows: of ``metrics.csv``.
+        module: what was trained.
+    """
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    main, *others = map(size_label, module.val_sizes)
+    columns = {"train": "training", "val": f"validation at {main}"}
+    columns |= {f"val_{size}": f"validation at {size}" for size in others}
+    for number, (prefix, label) in enumerate(columns.items()):
+        points = [(int(r["epoch"]) + 1, float(r[key])) for r in rows if r.get(key := f"{prefix}/top1_error")]
+        x, y = zip(*points, strict=True) if points else ((), ())
+        axes.plot(
+            x, y, "o-", ms=3.5, linewidth=1.4, color="0.6" if not number else f"C{number - 1}", label=label
+        )
+    axes.axhline(guessing_error(module), color="0.5", linewidth=1, linestyle=":", label="guessing")
+    axes.set(xlabel="epoch", ylabel="top-1 error, %", title="Top-1 error by epoch, centre view")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color="0.92")
+    axes.legend(frameon=False)
+    return figure
 
 
 def confusion_figure(confusion: Tensor, classes: list[str]) -> Figure:
-    """Confusion matrix as a picture: rows are true classes, in per cent of the row; counts where they can be read."""
+    """Confusion matrix as a picture: rows are true classes, cells per cent of the row, as numbers where they fit."""
     n = len(classes)
     share = 100 * confusion / confusion.sum(1, keepdim=True).clamp(min=1)
     side = min(14.0, max(5.0, 2.5 + 0.42 * n))
     figure = Figure(figsize=(side, side * 0.92), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(np.asarray(share), vmin=0, vmax=100, cmap="Blues")
-    axes.set(xlabel="predicted", ylabel="true", title="Confusion, per cent of the true class")
+    axes.set(
+        xlabel="predicted",
+        ylabel="true class (its images)",
+        title="Per cent of the images of each true class",
+    )
     if n <= 40:
         labels = [textwrap.shorten(printable(name), 18, placeholder="…") for name in classes]
+        counts = [f"{label} ({int(row.sum())})" for label, row in zip(labels, confusion, strict=True)]
         axes.set_xticks(range(n), labels, rotation=90, parse_math=False)
-        axes.set_yticks(range(n), labels, parse_math=False)
+        axes.set_yticks(range(n), counts, parse_math=False)
     if n <= 25:
         for i in range(n):
             for j in range(n):
                 if confusion[i, j]:
                     colour = "white" if share[i, j] > 55 else "black"
-                    axes.text(
-                        j, i, str(int(confusion[i, j])), ha="center", va="center", color=colour, fontsize=8
-                    )
-    figure.colorbar(image, ax=axes, shrink=0.7, label="%")
+                    text = f"{float(share[i, j]):.0f}"
+                    axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+    figure.colorbar(image, ax=axes, shrink=0.7, label="% of the row")
     return figure
 
 
@@ -108,7 +170,7 @@ def mistakes_figure(worst: list[Mistake], classes: list[str], load: Callable[[in
         except ImageError:
             continue
         predicted, target = printable(classes[mistake.predicted]), printable(classes[mistake.target])
-        text = f"{predicted}\nis {target} (loss {mistake.loss:.1f})"
+        text = f"said {predicted}\nis {target} (loss {mistake.loss:.1f})"
         axes.set_title(text, fontsize=9, parse_math=False)
     for axes in figure.axes:
         axes.set_axis_off()

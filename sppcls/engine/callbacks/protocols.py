@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.console import say
 from sppcls.data.datamodule import ImageDataModule
-from sppcls.engine.logger import writer_of
+from sppcls.engine.logger import log_figures, writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
@@ -49,17 +49,19 @@ class ProtocolErrors(Callback):
         with trainer.strategy.precision_plugin.val_step_context():
             found = [self._run(module, datamodule, protocol) for protocol in self.protocols]
         if trainer.is_global_zero:
-            writer = writer_of(trainer)
             for predictions in found:
                 name = predictions.protocol
-                writer.add_scalar(f"protocol/{name}_top1_error", predictions.top1_error, epoch)
-                writer.add_scalar(f"protocol/{name}_top5_error", predictions.top5_error, epoch)
+                figures = {
+                    f"protocol/{name}_top1_error": predictions.top1_error,
+                    f"protocol/{name}_top5_error": predictions.top5_error,
+                }
+                log_figures(trainer, figures, epoch)
                 say(
                     f"epoch {epoch + 1}, protocol {name}: top-1 error {predictions.top1_error:.2f} %, "
                     f"top-5 error {predictions.top5_error:.2f} % (views: {predictions.views}, "
                     f"{predictions.images_per_second:.0f} images/s)"
                 )
-            writer.flush()
+            writer_of(trainer).flush()
         return found
 
     def _run(

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from sppcls._util.console import say
 from sppcls.data import Batch
 from sppcls.data.sizes import size_label
-from sppcls.engine.logger import writer_of
+from sppcls.engine.logger import log_elsewhere, writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import DataError
 from sppcls.runs.metrics import append_row, drop_rows_from
@@ -44,10 +44,10 @@ class EpochReport(Callback):
         self._start_epoch(trainer)
         if not trainer.is_global_zero:
             return
-        assert trainer.logger is not None
-        trainer.logger.log_hyperparams(self.hyperparameters)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.hyperparameters)
         if len(pl_module.val_sizes) > 1:
-            _overlay_sizes(writer_of(trainer), [_prefix(pl_module, name) for name in pl_module.val_errors])
+            _overlay_sizes(writer_of(trainer), [*map(pl_module.val_prefix, pl_module.val_errors)])
         drop_rows_from(self.folder, trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -71,12 +71,12 @@ class EpochReport(Callback):
         self._clock, self._warm = now, True
         every = pl_module.config.log.every_n_steps
         if trainer.is_global_zero and batch_idx % every == 0:
-            assert trainer.logger is not None
             # Lightning hands {} on of a step that was left out, none of its images being readable.
             loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
             if loss is not None:
                 figures = {"step/loss": float(loss), "step/lr": pl_module.lr}
-                trainer.logger.log_metrics(figures, step=trainer.global_step)
+                for logger in trainer.loggers:
+                    logger.log_metrics(figures, step=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -87,6 +87,12 @@ class EpochReport(Callback):
         pl_module.pixels_seen += int(train["pixels"])
         validated = (trainer.current_epoch + 1) % pl_module.config.trainer.val_every == 0
         val = pl_module.val_results if validated else {}
+        for figure in (
+            "loss",
+            "top1_error",
+            "top5_error",
+        ):  # for callbacks that watch a figure, on every process
+            pl_module.log(f"train/{figure}", train[figure], logger=False)
         if not trainer.is_global_zero:
             return
         sizes = pl_module.schedule
@@ -105,11 +111,16 @@ class EpochReport(Callback):
         }
         for name in pl_module.val_errors:
             for figure in ("loss", "top1_error", "top5_error"):
-                row[f"{_prefix(pl_module, name)}/{figure}"] = val[name][figure] if name in val else ""
+                row[f"{pl_module.val_prefix(name)}/{figure}"] = val[name][figure] if name in val else ""
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
         append_row(self.folder, row)
         self._to_tensorboard(writer_of(trainer), pl_module, row)
+        log_elsewhere(
+            trainer,
+            {tag: v for tag, v in row.items() if tag not in ("epoch", "size") and v != ""},
+            row["epoch"],
+        )
         say(_line(row, pl_module, val, trainer.max_epochs or 0))
 
     def _to_tensorboard(
@@ -135,11 +146,12 @@ class EpochReport(Callback):
         else:
             for name, seconds in self._seconds.items():
                 writer.add_scalar(f"speed/images_per_s_{name}", self._images[name] / seconds, epoch)
+        # The first columns of HParams, which go by the alphabet.
+        if epoch + 1 == module.config.trainer.max_epochs or module.trainer.should_stop:
+            for name, figures in module.val_results.items():
+                size = module.val_prefix(name).removeprefix("val")
+                writer.add_scalar(f"final/top1_error{size}", figures["top1_error"], epoch)
         writer.flush()
-
-
-def _prefix(module: ClassificationModule, name: str) -> str:
-    return "val" if name == size_label(module.val_sizes[0]) else f"val_{name}"
 
 
 def _overlay_sizes(writer: SummaryWriter, prefixes: list[str]) -> None:

@@ -23,6 +23,7 @@ from sppcls.config.schema import hydra_word
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 from sppcls.errors import Interrupted
+from sppcls.registry import named_plugins
 from sppcls.runs.names import BEST, LAST
 
 
@@ -161,7 +162,8 @@ _NOT_REPEATABLE = "without ckpt_path=auto its command would begin a new run"
 
 def resume_word(path: Path) -> str:
     """``ckpt_path=...`` as it can be pasted into a shell, quoted for Hydra where the path needs it."""
-    return shlex.quote(hydra_word("ckpt_path", path))
+    plugins = [f"plugins=[{','.join(named)}]"] if (named := named_plugins()) else []
+    return " ".join(map(shlex.quote, [*plugins, hydra_word("ckpt_path", path)]))
 
 
 def _in_main_thread() -> bool:

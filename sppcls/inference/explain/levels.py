@@ -20,7 +20,7 @@ from sppcls.data.sizes import Size, area
 from sppcls.data.stream import Loaded, load_each
 from sppcls.data.transforms import EvalTransform, prepare_batch
 from sppcls.errors import ConfigError, DataError
-from sppcls.nn import ConvHead, Pyramid, SpatialPyramidPooling2d, SPPClassifier
+from sppcls.nn import Pyramid, SpatialPyramidPooling2d, SPPClassifier
 
 
 def pyramid_of(net: SPPClassifier, name: str = "this network") -> SpatialPyramidPooling2d:
@@ -31,7 +31,7 @@ def pyramid_of(net: SPPClassifier, name: str = "this network") -> SpatialPyramid
     """
     if isinstance(net.pool, SpatialPyramidPooling2d):
         return net.pool
-    kind = "a fully-convolutional head" if isinstance(net.head, ConvHead) else "its backbone's own pooling"
+    kind = "a fully-convolutional head" if net.head.takes_maps else "its backbone's own pooling"
     raise ConfigError(
         f"{name}: has {kind} and no pyramid to explain; a network trained with pyramid.levels is needed"
     )

@@ -33,6 +33,7 @@ from sppcls.nn.pyramid import CellRange
 _FOR, _AGAINST, _DROP, _DOTS = "#c4320a", "#1f5fa8", "#a6a6a6", "#ffd21f"
 _PANEL = 2.8  # inches
 _DPI = 150
+_WIDE = 3  # aspect from which the levels stand below each other
 _ELONGATED = 6  # aspect from which a photo is stretched to fill its panel
 _PIXELS = 1024  # of a panel on either side: more than twice what it has on paper, for .pdf and .svg
 
@@ -43,18 +44,24 @@ def explanation_figure(explanation: Attribution) -> Figure:
     Top: the photo with the bins of each level, true to the bin rule (bins that share cells overlap), and a dot on each
     cell, its area in proportion to ``LevelSeen.activity``: the number of maxima it supplies or, with average and sum
     pooling, its mean activation. Bottom: the contribution of each cell to the score, in one scale for all levels; the
-    bars on the left are their sums. A very long photo is stretched to fill its panels. See the head of this module for where a cell is drawn.
+    bars on the left are their sums. Of a wide photo the rows are columns. A very long photo is stretched to fill its panels. See the head of this module for where a cell is drawn.
     """
     levels = explanation.levels
     height, width = explanation.image.shape[1:]
     aspect = min(2.5, max(0.5, height / width))
     columns = len(levels) + 1
-    wide = _PANEL * columns + 0.8
-    figure = Figure(figsize=(wide, 2 * (_PANEL * aspect + 0.55) + 1.1), layout="constrained")
-    grid = figure.subplots(2, columns, squeeze=False)
+    if width >= _WIDE * height:  # below each other
+        wide = 4 * _PANEL + 0.8
+        tall = columns * (2 * _PANEL * max(height / width, 1 / _ELONGATED) + 0.75) + 1.6
+        figure = Figure(figsize=(wide, tall), layout="constrained")
+        grid = figure.subplots(columns, 2, squeeze=False).T
+    else:
+        wide = _PANEL * columns + 0.8
+        figure = Figure(figsize=(wide, 2 * (_PANEL * aspect + 0.55) + 1.1), layout="constrained")
+        grid = figure.subplots(2, columns, squeeze=False)
     figure.suptitle(_title(explanation, round(8 * wide)), fontsize=13, parse_math=False)
     photo = _for_display(explanation.image)
-    _bare(grid[0, 0], photo)
+    _bare(grid[0, 0], photo, explanation)
     grid[0, 0].set_title(
         f"the photo, {width} x {height}\nfeature map {explanation.map_size[1]} x {explanation.map_size[0]}",
         fontsize=10,
@@ -64,11 +71,11 @@ def explanation_figure(explanation: Attribution) -> Figure:
     largest = max(max(float(seen.cells.abs().max()) for seen in levels), 1e-12)
     norm, colours = Normalize(-largest, largest), _two_colours()
     for seen, top, bottom in zip(levels, grid[0, 1:], grid[1, 1:], strict=True):
-        _bare(top, photo * 0.75)
+        _bare(top, photo * 0.75, explanation)
         _outline(top, seen, explanation, "white", 1.1)
         _dots(top, seen, explanation)
         top.set_title(_top_title(seen, explanation), fontsize=10)
-        _bare(bottom, grey)
+        _bare(bottom, grey, explanation)
         extent = (0, width, height, 0)
         bottom.imshow(seen.cells.numpy(), cmap=colours, norm=norm, extent=extent, interpolation="nearest")
         _outline(bottom, seen, explanation, "black", 0.5)
@@ -148,8 +155,8 @@ def _for_display(image: Tensor) -> np.ndarray:
     return shown.permute(1, 2, 0).numpy()
 
 
-def _bare(axes: Axes, picture: np.ndarray) -> None:
-    height, width = picture.shape[:2]
+def _bare(axes: Axes, picture: np.ndarray, explanation: Attribution) -> None:
+    height, width = explanation.image.shape[1:]  # the picture of a large one is reduced
     axes.imshow(picture.clip(0, 1), extent=(0, width, height, 0))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()

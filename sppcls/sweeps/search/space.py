@@ -10,13 +10,13 @@ from typing import Any
 import yaml
 
 from sppcls.config.checks import check_values
+from sppcls.config.compose import key_of, name_plugins
 from sppcls.config.same_run import is_factor
 from sppcls.config.schema import default_values, hydra_word, key
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
     composed,
     identity,
-    key_of,
     read_named,
     refuse_cell_keys,
     short_key,
@@ -129,6 +129,7 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
         ConfigError: one line that names the word or key.
     """
     name, own, hydra_words = split_words(words, "search")
+    name_plugins(own)
     if hydra_words:
         raise ConfigError(f"{hydra_words[0]}: a search runs its trials itself, one after the other")
     file = read_named("search", name, config_dir, _KEYS, _SHAPE) if name is not None else {}

@@ -1,0 +1,41 @@
+"""``sppcls detect ...``: windows, training, evaluation and use of object detectors."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from sppcls._util.console import one_line
+from sppcls.errors import ConfigError
+
+# Each is a module sppcls.cli.detect_* with a function ``run``.
+VERBS = {
+    "windows": "propose windows for photos; with boxes at hand also their recall",
+    "train": "train a detector: windows, maps, fine-tuning, SVMs, box regression",
+    "evaluate": "average precision of a detector on images with boxes",
+    "combine": "two detectors or more as one, beside each of them",
+    "predict": "find objects in photos, and draw their boxes",
+}
+
+
+def run(words: list[str]) -> int:
+    """Hand the words to the verb's module."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage(), end="")
+        return 0 if words else 2
+    if words[0] not in VERBS:
+        raise ConfigError(
+            f"sppcls detect: {one_line(words[0])}: unknown; choose from {', '.join(VERBS)}; see sppcls detect --help"
+        )
+    done: int = import_module(f"sppcls.cli.detect_{words[0]}").run(words[1:])
+    return done
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    rows = "".join(f"  {name:<{width}}   {text}\n" for name, text in VERBS.items())
+    return (
+        "usage: sppcls detect <verb> ...        (`sppcls detect <verb> --help` for its arguments)\n\n"
+        "Detect objects with a trained classifier (He et al. 2015, sec. 4): windows of a photo are pooled from its feature\n"
+        "maps, scored by a linear SVM for each class, and moved by box regression.\n\n"
+        f"verbs:\n{rows}"
+    )

@@ -1,0 +1,174 @@
+"""The question that a comparison was made for, and its answer in a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from sppcls.comparison.findings import Finding, Verdict, contrasts, signed
+from sppcls.comparison.statistics import LEVEL, images_needed, seeds_needed, smallest_shown
+
+_POINTS = 1.0  # the difference that the outlook asks about
+_MOST = 8  # findings about one config group that are all shown
+_NOT_SHOWN = "Not shown"
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What was found about one config group.
+
+    Attributes:
+        question: in words.
+        answer: a few words: "Yes", "Not shown", ...
+        detail: the answer's grounds, in a sentence.
+        outlook: what these runs could have shown, and what it would take to show a point; may be empty.
+        findings: what a reader wants to see of it: every pair and pooled line, or of many those that decide.
+    """
+
+    question: str
+    answer: str
+    detail: str
+    outlook: str
+    findings: list[Finding]
+
+    @property
+    def shown(self) -> bool:
+        """Whether anything is claimed."""
+        return self.answer != _NOT_SHOWN
+
+    def __str__(self) -> str:
+        """All of it in one paragraph."""
+        return " ".join(filter(None, (self.question, f"{self.answer.upper()}: {self.detail}", self.outlook)))
+
+
+def conclusions(found: list[Finding]) -> list[Conclusion]:
+    """One for each config group that pairs differ in, in their order.
+
+    Args:
+        found: from :func:`~sppcls.comparison.findings.findings`, under one measure and one error.
+    """
+    result = []
+    for factor in dict.fromkeys(finding.factor for finding in found):
+        of_factor = [finding for finding in found if finding.factor == factor]
+        # Of each change the pooled line, or the only pair.
+        changes = contrasts([pair for f in of_factor if len(f.pairs) == 1 for pair in f.pairs])
+        deciding = [
+            max((f for f in of_factor if pairs[0] in f.pairs), key=lambda f: len(f.pairs))
+            for pairs in changes
+        ]
+        more = [f for f in deciding if _one_to_several(f)]
+        if more:
+            result.append(
+                _changes("Are several training sizes better than one?", "they are", more, of_factor)
+            )
+        elif len(deciding) == 1:
+            first, second = deciding[0].names
+            result.append(_changes(f"Is {second} better than {first}?", "it is", deciding, of_factor))
+        else:
+            result.append(_best(factor, deciding, of_factor))
+    return result
+
+
+def _one_to_several(finding: Finding) -> bool:
+    first, second = (
+        group.values.get("sizes.sizes") for group in (finding.pairs[0].first, finding.pairs[0].second)
+    )
+    return isinstance(first, list) and isinstance(second, list) and len(first) == 1 < len(second)
+
+
+def _changes(question: str, they_are: str, deciding: list[Finding], found: list[Finding]) -> Conclusion:
+    """A yes or no about changes in one direction: each of ``deciding`` is one of them."""
+    shown = [finding for finding in deciding if finding.verdict == Verdict.SHOWN]
+    better = [finding for finding in shown if finding.seeds.mean < 0]
+    if any(finding.verdict == Verdict.NETWORKS for finding in deciding):
+        answer = "Only these two networks differ"
+    elif not shown:
+        answer = _NOT_SHOWN
+    elif len(better) == len(deciding):
+        answer = "Yes"
+    elif better:
+        answer = "Some are" if len(better) == len(shown) else "Some are, some are worse"
+    else:
+        answer = f"No, {they_are} worse"
+    lines = found if len(found) <= _MOST else deciding
+    one = len(deciding) == 1
+    parts = [
+        f"{(f.context if len(lines) > 1 else '') if one else f.label} {_interval(f)}".strip() for f in lines
+    ]
+    counts = sorted({len(f.seeds.by_seed) for f in lines})
+    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    first, second = deciding[0].names
+    minus = f"{second} minus {first}, " if one else ""
+    detail = (
+        f"{', '.join(parts)} percentage points of top-{deciding[0].top} error ({minus}95 % interval), "
+        f"{seeds} seed{'s' * (counts[-1] > 1)} each."
+    )
+    return Conclusion(question, answer, detail, outlook(deciding), lines)
+
+
+def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclusion:
+    """Many levels of a factor: which has the lowest error, and which others are shown to be higher."""
+    words = {"sizes": "training sizes are", "pyramid": "pyramid is"}.get(factor, f"{factor} is")
+    measure, top = found[0].measure, found[0].top
+    means: dict[str, float] = {}
+    for f in deciding:
+        for name, end in zip(f.names, ("first", "second"), strict=True):
+            means[name] = fmean(
+                e for pair in f.pairs for e in getattr(pair, end).errors(measure, top).values()
+            )
+    best = min(means, key=lambda name: means[name])
+    shown = [f for f in deciding if f.verdict == Verdict.SHOWN]
+    of_best = {f.names[f.names[0] == best]: f in shown for f in deciding if best in f.names}
+    higher, open_ = ([name for name, known in of_best.items() if known is which] for which in (True, False))
+    answer = f"{best}, better than {'some' if open_ else 'all'} others" if higher else _NOT_SHOWN
+    detail = f"{best} has the lowest mean error, {means[best]:.2f} %"
+    detail += f"; shown to be higher: {', '.join(higher)}" if higher else ""
+    detail += f"; not shown: {', '.join(open_)}" if open_ else ""
+    detail += f" ({len(shown)} of {len(deciding)} differences shown)."
+    lines = found if len(found) <= _MOST else deciding
+    return Conclusion(f"Which {words} best?", answer, detail, outlook(deciding), lines)
+
+
+def _interval(finding: Finding) -> str:
+    """``-0.15 [-4.08, +3.48]``."""
+    text, seeds = signed(finding.seeds.mean), finding.seeds
+    return (
+        text
+        if seeds.low is None or seeds.high is None
+        else f"{text} [{signed(seeds.low)}, {signed(seeds.high)}]"
+    )
+
+
+def outlook(found: list[Finding]) -> str:
+    """What the runs behind findings could show, and what a point would take; empty where no spread is known.
+
+    Of several findings it is that of the largest spread.
+    """
+    finding = max(found, key=lambda f: f.seeds.std or 0)
+    seeds = finding.seeds
+    count, level = len(seeds.by_seed), LEVEL / finding.among
+    if not seeds.std or seeds.low is None:
+        if count == 1:
+            return "One seed shows nothing about another training."
+        return (
+            f"The difference is the same for each of the {count} seeds, so there is no spread to judge it by."
+        )
+    smallest = smallest_shown(seeds.std, count, level)
+    only = (
+        f"only true differences above about {_rough(smallest)} points are"
+        if smallest < 50
+        else "hardly any difference is"
+    )
+    needed = _rough(seeds_needed(seeds.std, _POINTS, level))
+    text = f"With {count} seeds {only} likely to show; 1 point would take about {needed} seeds"
+    if finding.interval is not None:
+        images = images_needed(finding.interval, finding.images, _POINTS)
+        if images > finding.images:
+            text += f" and {_rough(images)} validation images (these are {finding.images:,})"
+    return f"{text}."
+
+
+def _rough(value: float) -> str:
+    """Two digits of what is no more certain than that."""
+    digits = f"{float(f'{value:.1e}'):,.1f}"
+    return digits.removesuffix(".0")

@@ -1,0 +1,216 @@
+"""A linear SVM for each class, trained with hard negatives (He et al. 2015, sec. 4.1, and the authors' code).
+
+Positives are the objects of the class. Negatives are windows that overlap each of them by less than 0.3, objects of other
+classes among them. Training begins with the negatives of the first image; of the others, and in the passes that follow, only
+those count that the SVM does not keep outside of its margin, until a pass brings none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sppcls.detection.boxes import iou
+from sppcls.detection.window_set import WindowSet
+from sppcls.errors import ConfigError, DataError
+from sppcls.inference.transfer.tasks import fit_svm
+
+DUPLICATES = ("iou", "cells")
+_HARD, _EASY = (
+    -1.0001,
+    -1.2,
+)  # scores above which a negative is taken in, and below which it is left out again
+_RETRAIN = 2000  # negatives
+_COARSE, _FINE = (
+    0.1,
+    1e-3,
+)  # tolerances of the solver: LIBLINEAR's own while negatives come in, and at the end
+
+
+@dataclass(frozen=True)
+class SVMRules:
+    """How the SVMs are trained; the defaults are the authors'.
+
+    Attributes:
+        c: C of LIBLINEAR's hinge loss.
+        positive_weight: of errors on objects.
+        bias: value of the feature whose weight is the bias.
+        negative_iou: negatives overlap all objects of the class by less.
+        duplicates: ``iou``: a negative that overlaps another one of its image by more than 0.7 is left out (the
+            paper); ``cells``: only one of the same cells is (the authors' code).
+        passes: the most passes over all images.
+    """
+
+    c: float = 1e-3
+    positive_weight: float = 2.0
+    bias: float = 10.0
+    negative_iou: float = 0.3
+    duplicates: str = "iou"
+    passes: int = 10
+
+    def __post_init__(self) -> None:
+        if self.duplicates not in DUPLICATES:
+            raise ConfigError(f"duplicates {self.duplicates!r}: choose from {', '.join(DUPLICATES)}")
+        for name in ("c", "positive_weight", "bias", "negative_iou", "passes"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must be greater than 0")
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores of classes that are linear in a layer's output: ``rows @ weight.T + bias``.
+
+    Attributes:
+        weight: float32 (classes, D); the norm's factor is in it.
+        bias: float32 (classes,).
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return rows @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What mining came to: negatives of each class at the end, and passes over the images."""
+
+    negatives: tuple[int, ...]
+    passes: int
+    unfinished: int
+
+
+class _OneClass:
+    """The SVM of one class, and the negatives that it is trained on."""
+
+    def __init__(self, positives: np.ndarray, rules: SVMRules) -> None:
+        self.positives, self.rules = positives, rules
+        self.weight, self.bias = np.zeros(positives.shape[1], np.float32), 0.0
+        self.rows: list[np.ndarray] = []  # of each image; joined to be learned from only, as they are large
+        self.ids = np.empty((0, 2), np.int64)  # image, cell
+        self.boxes = np.empty((0, 4))
+        self.new, self.trained, self.converged, self.tolerance = 0, False, True, _COARSE
+
+    def add(
+        self, index: int, features: np.ndarray, scores: np.ndarray, candidates: np.ndarray, boxes: np.ndarray
+    ) -> int:
+        """Take in an image's hard negatives among ``candidates`` (rows); their number."""
+        known = self.ids[self.ids[:, 0] == index, 1]
+        hard = candidates[scores[candidates] > _HARD] if self.trained else candidates
+        hard = hard[~np.isin(hard, known)]
+        if self.rules.duplicates == "iou":
+            hard = self._apart(index, hard, scores, boxes)
+        if len(hard):
+            self.rows.append(features[hard])
+            self.ids = np.concatenate([self.ids, np.stack([np.full(len(hard), index), hard], 1)])
+            self.boxes = np.concatenate([self.boxes, boxes[hard]])
+            self.new += len(hard)
+        if self.new > _RETRAIN or (not self.trained and len(self.ids)):
+            self.fit()
+        return len(hard)
+
+    def _apart(self, index: int, hard: np.ndarray, scores: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Those that overlap none of a higher score, and none that is there already, by more than 0.7."""
+        hard = hard[np.argsort(-scores[hard], kind="stable")]
+        there = self.boxes[self.ids[:, 0] == index]
+        free = ~(iou(boxes[hard], there) > 0.7).any(1) if len(there) else np.ones(len(hard), bool)
+        hard = hard[free]
+        near = iou(boxes[hard], boxes[hard]) > 0.7
+        kept = np.ones(len(hard), bool)
+        for place in range(len(hard)):
+            if kept[place]:
+                kept[place + 1 :] &= ~near[place, place + 1 :]
+        return np.sort(hard[kept])
+
+    def fit(self) -> None:
+        rules = self.rules
+        count = len(self.positives)
+        rows = np.concatenate([self.positives, *self.rows])
+        targets = np.r_[np.ones(count, np.int64), np.full(len(self.ids), -1)]
+        svm, self.converged = fit_svm(
+            rows,
+            targets,
+            rules.c,
+            positive_weight=rules.positive_weight,
+            bias=rules.bias,
+            tolerance=self.tolerance,
+        )
+        self.weight, self.bias = svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
+        self.trained, self.new = True, 0
+        kept = rows[count:] @ self.weight + self.bias >= _EASY
+        self.rows, self.ids, self.boxes = [rows[count:][kept]], self.ids[kept], self.boxes[kept]
+
+
+def train_svms(
+    windows: WindowSet,
+    layer: str,
+    factor: float,
+    rules: SVMRules,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+) -> tuple[Scorer, Mined]:
+    """An SVM for each class on a layer's output times ``factor``.
+
+    Raises:
+        DataError: a class without an object, or without a window that is a negative.
+    """
+    classes = windows.images.classes
+    machines = [_OneClass(rows * factor, rules) for rows in positives(windows, layer)]
+    done = 0
+    for done in range(1, rules.passes + 1):  # noqa: B007
+        added = 0
+        for index in progress(range(len(windows)), len(windows)):
+            features = windows.features(index, layer) * np.float32(factor)
+            boxes = _first_boxes(windows, index)
+            for label, machine in enumerate(machines):
+                scores = features @ machine.weight + machine.bias
+                candidates = np.flatnonzero(windows.overlap_with(index, label) < rules.negative_iou)
+                added += machine.add(index, features, scores, candidates, boxes)
+        for machine, name in zip(machines, classes, strict=True):
+            if not machine.trained:
+                raise DataError(f"{windows.images.name}: no window is background to class {name!r}")
+            if machine.new:
+                machine.fit()
+        if not added:
+            if machines[0].tolerance == _FINE:
+                break
+            for machine in machines:
+                machine.tolerance = _FINE
+                machine.fit()
+    for machine in machines:
+        if machine.tolerance != _FINE:  # there were no more passes
+            machine.tolerance = _FINE
+            machine.fit()
+    weight = np.stack([machine.weight for machine in machines]) * np.float32(factor)
+    scorer = Scorer(weight, np.array([machine.bias for machine in machines], np.float32))
+    unfinished = sum(not machine.converged for machine in machines)
+    return scorer, Mined(tuple(len(machine.ids) for machine in machines), done, unfinished)
+
+
+def positives(windows: WindowSet, layer: str) -> list[np.ndarray]:
+    """The objects of each class that are not difficult: a layer's output (n, D)."""
+    found: list[list[np.ndarray]] = [[] for _ in windows.images.classes]
+    for index, truth in enumerate(windows.images.truths):
+        if truth.difficult.all():
+            continue
+        rows = windows.places[index][: len(truth.labels)]
+        features = windows.features(index, layer, rows)
+        for label, difficult, row in zip(truth.labels, truth.difficult, features, strict=True):
+            if not difficult:
+                found[label].append(row)
+    return [_stacked(rows, name, windows) for rows, name in zip(found, windows.images.classes, strict=True)]
+
+
+def _stacked(rows: Sequence[np.ndarray], name: str, windows: WindowSet) -> np.ndarray:
+    if not rows:
+        raise DataError(f"{windows.images.name}: class {name!r} has no object in {windows.images.split}")
+    return np.stack(rows)
+
+
+def _first_boxes(windows: WindowSet, index: int) -> np.ndarray:
+    """The first window of each cell: (U, 4)."""
+    _, first = np.unique(windows.places[index], return_index=True)
+    return windows.boxes[index][first]

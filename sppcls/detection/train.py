@@ -1,0 +1,317 @@
+"""From a classifier and images with boxes to a detector, stage by stage (He et al. 2015, sec. 4.1).
+
+Windows, maps, fine-tuning of the fc layers, SVMs, box regression. What a stage has made is kept, and the same call goes on
+after it: a run that was killed ends with the same detector.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sppcls._util.files import one_at_a_time, read_json, replacing
+from sppcls.detection.ap import rank
+from sppcls.detection.detector import Choice, Detector
+from sppcls.detection.maps import KeptMaps
+from sppcls.detection.pooled import POOLED, RegionRules, Regions
+from sppcls.detection.proposals import METHODS, Proposer, make_proposer, propose
+from sppcls.detection.regression import BoxRegression, train_regression
+from sppcls.detection.scales import parse_scales
+from sppcls.detection.sets import read_set
+from sppcls.detection.store import Store, default_cache
+from sppcls.detection.svm import Scorer, SVMRules, train_svms
+from sppcls.detection.truth import DetectionSet
+from sppcls.detection.tuning import TuningRules, tune, with_background
+from sppcls.detection.window_files import read_windows
+from sppcls.detection.window_set import WindowSet, norm_factor
+from sppcls.errors import ConfigError, DataError
+from sppcls.inference.transfer.tasks import svm_module
+from sppcls.nn import SPPClassifier
+from sppcls.nn.model_info import model_info_of
+from sppcls.runs.checkpoint import load_classifier
+
+SCORERS = ("svm", "softmax")
+DETECTOR = "detector.ckpt"
+_JUDGED = 100  # training images that the scores worth showing are chosen on
+Progress = Callable[[str], Callable[[Iterable[Any], int], Iterable[Any]]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a detector, besides the network and the images.
+
+    Attributes:
+        scales: a name of :data:`~sppcls.detection.scales.SCALES`, or shorter sides with commas between.
+        scale_rule, window_rule: see :class:`~sppcls.detection.pooled.RegionRules`.
+        proposals: one of :data:`~sppcls.detection.proposals.METHODS`, or a file of windows.
+        limit, k: see :class:`~sppcls.detection.proposals.Proposer`.
+        tuning: of the fc layers.
+        layer: whose output is scored; None: the last hidden one if it was fine-tuned, else ``spp``, the pooled vector.
+        scorer: ``svm``, or ``softmax`` of the fine-tuned network.
+        svm: how SVMs are trained.
+        regression: whether boxes are moved.
+        ridge: lambda of the regression; 1,000 in the paper, 4,000 in the authors' code.
+        nms, per_class: see :class:`~sppcls.detection.detector.Choice`.
+        seed: of all that is drawn.
+    """
+
+    scales: str = "one"
+    scale_rule: str = "area"
+    window_rule: str = "appendix"
+    proposals: str = METHODS[0]
+    limit: int = 2000
+    k: int = 50
+    tuning: TuningRules = field(default_factory=TuningRules)
+    layer: str | None = None
+    scorer: str = "svm"
+    svm: SVMRules = field(default_factory=SVMRules)
+    regression: bool = True
+    ridge: float = 1000.0
+    nms: float = 0.3
+    per_class: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.scorer not in SCORERS:
+            raise ConfigError(f"scorer {self.scorer!r}: choose from {', '.join(SCORERS)}")
+        if self.scorer == "softmax" and not self.tuning.steps:
+            raise ConfigError(
+                "scorer 'softmax': the network's own classes are not the set's; fine-tune it (--tune N)"
+            )
+        if not self.ridge > 0:
+            raise ConfigError(f"ridge {self.ridge}: must be greater than 0")
+        if not 0 < self.nms <= 1:
+            raise ConfigError(f"nms {self.nms}: must be above 0, and 1 at most")
+
+
+def train_detector(
+    net: SPPClassifier | str | os.PathLike[str],
+    data: str | DetectionSet,
+    out: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    split: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    workers: int = 0,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Progress = lambda what: lambda items, total: items,
+    log: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+) -> Detector:
+    """Train a detector, or go on where a run with the same arguments was stopped.
+
+    Args:
+        net: from :func:`sppcls.load_classifier`, or a checkpoint; it must have a pyramid.
+        data: as of :func:`~sppcls.detection.sets.read_set`, or what that gives.
+        out: folder for the detector and what the stages make.
+        settings: None: the defaults.
+        split: of the set; None: the one to train on.
+        cache: folder of windows and maps; None: ``~/.cache/sppcls/detect``.
+        workers: processes that propose windows.
+        overwrite: replace a detector of other settings in ``out``.
+        say: takes a line for each stage.
+        progress: gives a wrapper for the items of a stage.
+        log: takes the step and the figures of fine-tuning.
+
+    Raises:
+        ConfigError: settings that the network cannot work with, a package is missing, or ``out`` holds another
+            detector.
+        DataError: the set is unusable, or a class of it has no object that is not difficult.
+    """
+    settings = settings or Settings()
+    net = net if isinstance(net, SPPClassifier) else load_classifier(Path(net))
+    proposer = make_proposer(settings.proposals, settings.limit, settings.k)
+    info = model_info_of(net)
+    rules = RegionRules(
+        parse_scales(settings.scales), settings.scale_rule, settings.window_rule, min(info["val_sizes"][0])
+    )
+    regions = Regions(net, rules)
+    layer = settings.layer or (regions.layer_names()[-1] if settings.tuning.steps else POOLED)
+    regions.check_layer(layer)
+    if settings.scorer == "svm":
+        svm_module("detect")
+    images = read_set(data, split) if isinstance(data, str) else data
+    _check_objects(images)
+    folder = _claim(Path(out), _key(net, images, settings, proposer), overwrite)
+    store = Store(folder / "stages")
+    cache = default_cache() if cache is None else Path(cache)
+    with one_at_a_time(folder / ".lock", lambda: say(f"waiting for another process in {folder}")):
+        said = _Stages(say)
+        windows = propose(images, proposer, cache, workers=workers, progress=progress("windows"))
+        said(f"windows: {np.mean([len(boxes) for boxes in windows]):,.0f} per image")
+        maps = KeptMaps(regions, images, cache)
+        maps.make(say, progress("maps"))
+        said("maps: there")
+        if settings.tuning.steps:
+            net = with_background(net, images.classes, settings.tuning.seed)
+            regions = Regions(net, rules)
+        learning = WindowSet(images, windows, regions, maps)
+        saved = 1 - sum(map(len, learning.cells)) / sum(map(len, learning.boxes))
+        said(f"cells: {100 * saved:.0f} % of the windows share theirs with another one")
+        if settings.tuning.steps:
+            tune(
+                net,
+                learning,
+                settings.tuning,
+                folder / "stages" / "tuning.pt",
+                log=log,
+                progress=progress("fine-tuning"),
+            )
+            said(f"fine-tuning: {settings.tuning.steps:,} steps")
+        scorer = _svms(learning, layer, settings, store, said, progress) if settings.scorer == "svm" else None
+        regression = _regression(learning, settings, store, said, progress) if settings.regression else None
+        detector = Detector(
+            regions,
+            images.classes,
+            layer,
+            scorer,
+            regression,
+            proposer if isinstance(proposer, Proposer) else Proposer(limit=settings.limit, k=settings.k),
+            Choice(-1.5 if scorer else 0.01, settings.nms, settings.per_class),
+            _about(images, settings, proposer),
+        )
+        shown = _worth_showing(detector, learning, windows, store, said, progress)
+        detector.choice = dataclasses.replace(detector.choice, shown=shown)
+        detector.seconds.clear()
+        detector.save(folder / DETECTOR)
+    return detector
+
+
+class _Stages:
+    """Says what a stage came to, and how long it took."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._begun = say, time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        self._say(f"{text} ({now - self._begun:.1f} s)")
+        self._begun = now
+
+
+def _svms(
+    windows: WindowSet, layer: str, settings: Settings, store: Store, said: _Stages, progress: Progress
+) -> Scorer:
+    kept = store.get("svm")
+    if kept is None:
+        factor = norm_factor(windows, layer, settings.seed)
+        scorer, mined = train_svms(windows, layer, factor, settings.svm, progress("SVMs"))
+        store.put("svm", weight=scorer.weight, bias=scorer.bias)
+        note = f"; {mined.unfinished} did not converge" if mined.unfinished else ""
+        said(
+            f"SVMs on {layer}: {mined.passes} passes, {min(mined.negatives):,} to {max(mined.negatives):,} "
+            f"negatives{note}"
+        )
+        return scorer
+    said(f"SVMs on {layer}: there")
+    return Scorer(kept["weight"], kept["bias"])
+
+
+def _regression(
+    windows: WindowSet, settings: Settings, store: Store, said: _Stages, progress: Progress
+) -> BoxRegression:
+    kept = store.get("regression")
+    if kept is None:
+        factor = norm_factor(windows, POOLED, settings.seed)
+        found = train_regression(windows, factor, settings.ridge, progress("box regression"))
+        store.put("regression", weight=found.weight, bias=found.bias)
+        said("box regression")
+        return found
+    said("box regression: there")
+    return BoxRegression(kept["weight"], kept["bias"])
+
+
+def _worth_showing(
+    detector: Detector,
+    learning: WindowSet,
+    windows: list[np.ndarray],
+    store: Store,
+    said: _Stages,
+    progress: Progress,
+) -> tuple[float, ...]:
+    """The score of each class that gives the best F1 on training images, on 100 of them at most.
+
+    An SVM's own boundary, 0, is far too strict where objects are few among thousands of windows and C is small.
+    """
+    kept = store.get("shown")
+    if kept is None:
+        images = learning.images
+        count = min(len(images), _JUDGED)
+        found = [
+            detector.detect_on(learning.maps[index], windows[index], images.sizes[index])
+            for index in progress("scores worth showing")(range(count), count)
+        ]
+        ranked = [rank(images.truths[:count], found, label) for label in range(len(images.classes))]
+        kept = {"scores": np.array([one.best_score() for one in ranked])}
+        store.put("shown", **kept)
+        said(f"scores worth showing, of {count} images")
+    return tuple(map(float, kept["scores"]))
+
+
+def _check_objects(images: DetectionSet) -> None:
+    for name, count in zip(images.classes, images.counts(), strict=True):
+        if not count:
+            raise DataError(
+                f"{images.name}: class {name!r} has no object in {images.split} (difficult ones do not count)"
+            )
+
+
+def _key(net: SPPClassifier, images: DetectionSet, settings: Settings, proposer: Proposer | Path) -> str:
+    """What tells a detector from all others: network, images, settings, and a file of windows."""
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(proposer, Path):
+        for name, boxes in read_windows(proposer).items():
+            digest.update(name.encode("utf-8", "surrogateescape"))
+            digest.update(boxes.tobytes())
+    for name, value in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    digest.update(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode())
+    digest.update("\0".join(images.classes).encode("utf-8", "surrogateescape"))
+    for index, truth in enumerate(images.truths):
+        digest.update(images.digest(index).encode())
+        for array in (truth.boxes, truth.labels, truth.difficult):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _claim(folder: Path, key: str, overwrite: bool) -> Path:
+    """The folder of a detector; what lies there of another one is refused, or with ``overwrite`` removed."""
+    note = folder / "detector.json"
+    there = read_json(note)
+    if there is not None and there.get("key") != key:
+        if not overwrite:
+            raise ConfigError(
+                f"--out {folder}: holds a detector of another network, other images or settings; name another folder, or "
+                "add --overwrite"
+            )
+        for path in (*(folder / "stages").glob("*"), folder / DETECTOR):
+            path.unlink(missing_ok=True)
+    try:
+        (folder / "stages").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be made ({error.strerror})") from None
+    with replacing(note) as temporary:
+        temporary.write_text(json.dumps({"key": key}), encoding="utf-8")
+    return folder
+
+
+def _about(images: DetectionSet, settings: Settings, proposer: Proposer | Path) -> dict[str, Any]:
+    plain = dataclasses.asdict(settings)
+    return {
+        "images": len(images),
+        "split": images.split,
+        "objects": dict(zip(images.classes, map(int, images.counts()), strict=True)),
+        "settings": {**plain, "proposals": "file" if isinstance(proposer, Path) else plain["proposals"]},
+        "torch": str(torch.__version__),
+    }

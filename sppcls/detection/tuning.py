@@ -1,0 +1,237 @@
+"""Fine-tuning of the fully-connected layers on windows (He et al. 2015, sec. 4.1); the convolutions stay as they are.
+
+The last layer becomes one of the set's classes and the background. A mini-batch has 32 windows that overlap an object by 0.5
+or more, with its class, and 96 that overlap one by 0.1 to 0.5, which are background. They are drawn from some images
+at a time, whose windows are pooled once for a block of mini-batches.
+
+Which windows a step takes, and what dropout drops, follows from the seed and the step alone, so a run that was killed
+goes on at the last block and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sppcls._util.files import replacing
+from sppcls.detection.window_set import WindowSet
+from sppcls.errors import ConfigError, DataError
+from sppcls.nn import SPPClassifier
+from sppcls.nn.weights import load_data_only
+
+BACKGROUND = "(background)"
+"""The last class of a network whose fc layers were fine-tuned."""
+
+_FOREGROUND, _BATCH = 32, 128
+_BLOCK = 50  # steps
+_IMAGES, _OF_IMAGE = 64, (64, 192)  # of a block; windows of each image that are objects and background
+
+
+@dataclass(frozen=True)
+class TuningRules:
+    """How fc layers are fine-tuned.
+
+    Attributes:
+        steps: mini-batches; 0: no fine-tuning. The paper has 300,000.
+        lr: learning rate; a tenth of it in the last sixth of the steps. The paper has 1e-4, 1e-5 for so many more steps.
+        momentum, weight_decay: of SGD.
+        seed: of the windows drawn, the new layer and dropout.
+    """
+
+    steps: int = 0
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ConfigError(f"steps {self.steps}: must be at least 0")
+        if not self.lr > 0:
+            raise ConfigError(f"lr {self.lr}: must be greater than 0")
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, from 0."""
+        return self.lr / 10 if 6 * step >= 5 * self.steps else self.lr
+
+
+def with_background(net: SPPClassifier, classes: tuple[str, ...], seed: int = 0) -> SPPClassifier:
+    """A copy of a network whose last layer is new: the given classes, then the background; weights from N(0, 0.01)."""
+    tuned = copy.deepcopy(net)
+    last = tuned.head.last
+    assert isinstance(last, nn.Linear)
+    fresh = nn.Linear(last.in_features, len(classes) + 1, device=last.weight.device)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        fresh.weight.copy_(torch.randn(fresh.weight.shape, generator=generator) * 0.01)
+        fresh.bias.zero_()
+    tuned.head.last = fresh
+    info = copy.deepcopy(net.model_info)
+    info["architecture"]["num_classes"] = len(classes) + 1
+    info["classes"] = [*classes, BACKGROUND]
+    tuned.model_info = info
+    return tuned
+
+
+def tune(
+    net: SPPClassifier,
+    windows: WindowSet,
+    rules: TuningRules,
+    state: Path,
+    *,
+    log: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+) -> None:
+    """Train the head of a network from :func:`with_background`, in place.
+
+    Args:
+        net: the network; its backbone is not touched.
+        windows: of the training images.
+        rules: the recipe.
+        state: file that the run goes on from after a kill; it is written after every block.
+        log: takes the step and the figures of every block: loss, error on objects and on background, lr.
+        progress: wraps the blocks.
+
+    Raises:
+        DataError: no window is an object, or none background.
+    """
+    objects, background = _candidates(windows)
+    trained = [parameter for parameter in net.head.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(
+        trained, lr=rules.lr, momentum=rules.momentum, weight_decay=rules.weight_decay
+    )
+    begin = _load(state, net, optimizer)
+    blocks = range(-(-begin // _BLOCK), -(-rules.steps // _BLOCK))
+    net.head.train()
+    try:
+        for block in progress(blocks, len(blocks)):
+            pooled, labels, foreground = _block(windows, objects, background, rules.seed, block)
+            steps = range(block * _BLOCK, min((block + 1) * _BLOCK, rules.steps))
+            figures = [
+                _step(net, optimizer, rules, step, pooled, labels, foreground, windows.regions.device)
+                for step in steps
+            ]
+            means = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
+            log(steps[-1] + 1, {**means, "lr": rules.lr_at(steps[-1])})
+            _save(state, net, optimizer, steps[-1] + 1)
+    finally:
+        net.head.eval()
+
+
+def _step(
+    net: SPPClassifier,
+    optimizer: torch.optim.Optimizer,
+    rules: TuningRules,
+    step: int,
+    pooled: Tensor,
+    labels: Tensor,
+    foreground: int,
+    device: torch.device,
+) -> dict[str, float]:
+    rng = np.random.default_rng([rules.seed, 2, step])
+    # With replacement only where there are not enough.
+    places = np.concatenate(
+        [
+            rng.choice(count, wanted, replace=count < wanted) + start
+            for start, count, wanted in (
+                (0, foreground, _FOREGROUND),
+                (foreground, len(labels) - foreground, _BATCH - _FOREGROUND),
+            )
+        ]
+    )
+    where = torch.from_numpy(places)
+    x, y = pooled[where].to(device), labels[where].to(device)
+    # Dropout draws from torch's generator.
+    torch.manual_seed(int(rng.integers(1 << 62)))
+    for group in optimizer.param_groups:
+        group["lr"] = rules.lr_at(step)
+    logits = net.forward_head(x)
+    loss = nn.functional.cross_entropy(logits, y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    wrong = (logits.argmax(1) != y).float()
+    return {
+        "loss": float(loss.detach()),
+        "error on objects": 100 * float(wrong[:_FOREGROUND].mean()),
+        "error on background": 100 * float(wrong[_FOREGROUND:].mean()),
+    }
+
+
+def _candidates(windows: WindowSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Of each image the windows that are objects, and those that are background: rows of (place, label)."""
+    objects, background = [], []
+    nothing = len(windows.images.classes)
+    for index, truth in enumerate(windows.images.truths):
+        best, number = windows.best_object(index)
+        places = np.flatnonzero(best >= 0.5)
+        objects.append(np.stack([places, truth.labels[number[places]]], 1))
+        # Not on a difficult object either, which is no background.
+        most = windows.overlaps[index].max(1, initial=0)
+        places = np.flatnonzero((best >= 0.1) & (most < 0.5))
+        background.append(np.stack([places, np.full(len(places), nothing)], 1))
+    for rows, what in ((objects, "0.5 or more"), (background, "0.1 to 0.5")):
+        if not any(map(len, rows)):
+            raise DataError(f"{windows.images.name}: no window overlaps an object by {what}")
+    return objects, background
+
+
+def _block(
+    windows: WindowSet, objects: list[np.ndarray], background: list[np.ndarray], seed: int, block: int
+) -> tuple[Tensor, Tensor, int]:
+    """Pooled windows of some images, objects first; their labels; the number of objects."""
+    useful = np.flatnonzero([len(o) + len(b) > 0 for o, b in zip(objects, background, strict=True)])
+    with_objects = np.flatnonzero([len(rows) > 0 for rows in objects])
+    rng = np.random.default_rng([seed, 1, block])
+    chosen = rng.permutation(useful)[:_IMAGES]
+    # At least one image with an object, and one with background.
+    chosen = np.unique(
+        [*chosen, rng.choice(with_objects), rng.choice(np.flatnonzero([len(b) > 0 for b in background]))]
+    )
+    parts: tuple[list[Tensor], list[Tensor]] = ([], [])
+    labels: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for index in chosen:
+        drawn = [
+            rows[rng.permutation(len(rows))[:most]]
+            for rows, most in zip((objects[index], background[index]), _OF_IMAGE, strict=True)
+        ]
+        places = np.concatenate([rows[:, 0] for rows in drawn]).astype(np.int64)
+        cells, inverse = np.unique(windows.places[index][places], return_inverse=True)
+        pooled = windows.pooled(int(index), cells).cpu()[torch.from_numpy(inverse.reshape(-1))]
+        split = len(drawn[0])
+        for side, part in enumerate((pooled[:split], pooled[split:])):
+            parts[side].append(part)
+            labels[side].append(drawn[side][:, 1])
+    foreground = sum(map(len, labels[0]))
+    return (
+        torch.cat([*parts[0], *parts[1]]),
+        torch.from_numpy(np.concatenate([*labels[0], *labels[1]]).astype(np.int64)),
+        foreground,
+    )
+
+
+def _save(path: Path, net: SPPClassifier, optimizer: torch.optim.Optimizer, step: int) -> None:
+    with replacing(path) as temporary:
+        torch.save(
+            {"head": net.head.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary
+        )
+
+
+def _load(path: Path, net: SPPClassifier, optimizer: torch.optim.Optimizer) -> int:
+    """The step to go on from; 0 if there is no state, or a damaged one."""
+    try:
+        state = load_data_only(path)
+        net.head.load_state_dict(state["head"])
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+    except FileNotFoundError:
+        return 0
+    except Exception as error:  # what a damaged file raises depends on where the damage is
+        raise DataError(f"{path}: damaged; remove it, and fine-tuning begins anew") from error

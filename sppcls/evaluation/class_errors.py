@@ -1,0 +1,69 @@
+"""Errors class by class, from kept predictions."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from sppcls._util.files import replacing
+
+
+@dataclass(frozen=True)
+class ClassError:
+    """How often one class was recognised.
+
+    Attributes:
+        name: of the class.
+        images: tested images of it, at least 1.
+        error: top-1 error in per cent.
+        predicted: images of any class that were taken for it.
+        confused_with: the wrong class that its images were most often taken for; empty if all are right.
+    """
+
+    name: str
+    images: int
+    error: float
+    predicted: int
+    confused_with: str
+
+
+def read_class_errors(path: Path) -> list[ClassError]:
+    """One for each class that has images, in the order of the classes, from a file of ``Predictions.save``.
+
+    Empty if the file is not there or cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            classes, labels, predicted = file["classes"].tolist(), file["label"], file["top_class"][:, 0]
+    except Exception:  # numpy raises nearly any type on damaged files
+        return []
+    count = len(classes)
+    table = np.bincount(labels.astype(np.int64) * count + predicted, minlength=count**2).reshape(count, count)
+    found = []
+    for number, row in enumerate(table):
+        images, right = int(row.sum()), int(row[number])
+        if not images:
+            continue
+        wrong = row.copy()
+        wrong[number] = 0
+        other = classes[int(wrong.argmax())] if images > right else ""
+        predictions = int(table[:, number].sum())
+        found.append(ClassError(classes[number], images, 100 * (images - right) / images, predictions, other))
+    return found
+
+
+def class_mean(errors: list[ClassError]) -> float:
+    """Mean of the errors of the classes, in per cent, each class counting alike however many images it has."""
+    return fmean(found.error for found in errors)
+
+
+def write_class_errors(path: Path, errors: list[ClassError]) -> None:
+    """A row for each class; columns as in :class:`ClassError`, the error as ``top1_error``."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["class", "images", "top1_error", "predicted", "confused_with"])
+        writer.writerows([e.name, e.images, f"{e.error:.4f}", e.predicted, e.confused_with] for e in errors)

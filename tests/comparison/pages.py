@@ -1,0 +1,45 @@
+"""TensorBoard's pages of a comparison, for a browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+
+
+@contextmanager
+def board_of(runs: Path) -> Iterator[dict[str, str]]:
+    """Address of each page, as ``sppcls board`` prints it, while it runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sppcls.cli.main", "board", str(runs)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    found = {}
+    for line in process.stdout:
+        page, _, address = line.strip().partition("  ")
+        if "http://" in address:
+            found[page] = address.strip()
+        if "Ctrl-C ends it" in line:
+            break
+    try:
+        yield found
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)

@@ -1,0 +1,136 @@
+"""Each page is asked "is multi-size better?": the answer is on its first screen, whether there are 2, 12 or 60 runs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import BROWSER, board_of
+from PIL import Image
+from written_runs import write_run
+
+from sppcls.comparison import Comparison, compare
+from sppcls.comparison.report.write import write_report
+from sppcls.comparison.style import style_of
+
+api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+
+WIDTH, HEIGHT = 1440, 900
+QUESTION, ANSWER = "Are several training sizes better than one?", "Not shown"
+PYRAMIDS = ([1], [2, 1], [3, 2, 1], [4, 3, 2, 1], [6, 3, 2, 1])
+SIZES = ([224], [224, 180], [224, 160], [224, 128])
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((1, 2, 1), id="2 runs", marks=pytest.mark.long),
+        pytest.param((2, 2, 3), id="12 runs"),
+        pytest.param((5, 4, 3), id="60 runs", marks=pytest.mark.long),
+    ],
+)
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pyramids x sizes x seeds, where no difference can be shown."""
+    pyramids, sizes, seeds = request.param
+    folder = tmp_path_factory.mktemp("runs")
+    rng = np.random.default_rng(0)
+    for place, (levels, sides, seed) in enumerate(product(PYRAMIDS[:pyramids], SIZES[:sizes], range(seeds))):
+        write_run(
+            folder / f"{place:02}",
+            seed=seed,
+            right=rng.random(200) > 0.4,
+            pyramid__levels=levels,
+            sizes__sizes=sides,
+            sizes__kind="alternate" if len(sides) > 1 else "single",
+            trainer__max_epochs=4,
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def comparison(runs: Path) -> Comparison:
+    return compare([runs])
+
+
+@pytest.fixture(scope="module")
+def addresses(runs: Path) -> Iterator[dict[str, str]]:
+    with board_of(runs) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: api.Browser) -> Iterator[api.Page]:
+    opened = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+    opened.set_default_timeout(60_000)
+    yield opened
+    opened.close()
+
+
+def on_first_screen(page: api.Page, text: str) -> None:
+    """Wait for a text, and see that it can be read without scrolling."""
+    found = page.get_by_text(text).first
+    found.wait_for()
+    box = found.bounding_box()
+    assert box is not None, text
+    assert box["x"] >= 0, text
+    assert 0 <= box["y"] <= HEIGHT - box["height"], (text, box)
+
+
+def shows_colour(page: api.Page, colour: str) -> bool:
+    """Whether at least 20 pixels of what is on the screen are near a colour such as ``#0072B2``."""
+    with Image.open(io.BytesIO(page.screenshot())) as image:
+        pixels = np.asarray(image.convert("RGB"), dtype=int)
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.abs(pixels - wanted).max(2) < 12).sum()) >= 20
+
+
+def test_the_report(page: api.Page, comparison: Comparison, tmp_path: Path) -> None:
+    page.goto(write_report(comparison, tmp_path / "out").as_uri())
+    on_first_screen(page, QUESTION)
+    on_first_screen(page, ANSWER)
+    on_first_screen(page, "multi_224_180 - single_224")
+    assert page.evaluate("document.documentElement.scrollWidth") <= WIDTH
+    # The groups have one colour for each of the training sizes; a page of 60 runs begins with the answers alone.
+    if len(comparison.groups) <= 4:
+        for group in comparison.groups:
+            assert shows_colour(page, style_of(comparison, group).colour)
+
+
+@pytest.mark.parametrize("name", ["Time Series", "Scalars", "Custom Scalars", "Images", "Text"])
+def test_the_answer_and_the_means_come_first(
+    page: api.Page, addresses: dict[str, str], comparison: Comparison, name: str
+) -> None:
+    page.goto(addresses[name])
+    if name != "Scalars":  # which has no room for words
+        on_first_screen(page, f"{QUESTION} {ANSWER.upper()}")
+    if name in ("Images", "Text"):
+        return
+    # Time Series goes by the alphabet, the others by the order of the runs.
+    labels = [group.label for group in comparison.groups]
+    for label in (sorted(labels) if name == "Time Series" else labels)[:4]:
+        on_first_screen(page, f"mean/{label}")
+    assert page.get_by_text("seed0/").locator("visible=true").count() == 0
+    title = (
+        "top-1 error, % at 224, centre view, by epoch" if name == "Custom Scalars" else "val_224/top1_error"
+    )
+    on_first_screen(page, title)
+
+
+def test_hparams_begin_with_the_means_their_spread_and_their_seeds(
+    page: api.Page, addresses: dict[str, str], comparison: Comparison
+) -> None:
+    page.goto(addresses["HParams"])
+    for text in ("sizes", "top-1 error, %, 224", "std over seeds", "multi_224_180", "single_224"):
+        on_first_screen(page, text)
+    table = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
+    table.get_by_text("mean/").first.wait_for()
+    first = {
+        cell.inner_text().strip() for cell in table.all() if (box := cell.bounding_box()) and box["y"] < 260
+    }
+    assert any(text.startswith("mean/") for text in first)
+    assert not any(text.startswith("seed0/") for text in first) or len(comparison.groups) < 4

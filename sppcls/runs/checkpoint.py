@@ -191,7 +191,7 @@ def load_classifier(
     # The weights come from the checkpoint; a file of pretrained ones may not even exist any more.
     architecture["backbone"] = {**architecture["backbone"], "weights": None}
     architecture["input_size"] = tuple(architecture["input_size"])
-    allow_plugins(*plugins)
+    allow_plugins(*([plugins] if isinstance(plugins, str) else plugins))
     if architecture["backbone"].get("name") == GIVEN and net is None:
         raise CheckpointError(
             f"{path}: this run was given its network from Python; build it in the same way and give it again: "

@@ -223,11 +223,22 @@ def _import(module: str, key: str = "plugins") -> Any:
         raise ConfigError(f"{key}: {module} cannot be imported: {reason}") from error
 
 
+def short_name(group: str, values: Mapping[str, Any]) -> Any:
+    """The name that the values of a config group give its part: by the group's own key, or by ``name``."""
+    name = values.get(DOORS[group].name_key)
+    return values.get("name") if name is None else name
+
+
+def names(group: str) -> list[str]:
+    """The names that a config may choose a part by."""
+    return [*_built_in(group), *_registered[group]]
+
+
 def is_own(group: str, values: Any) -> bool:
     """Whether the values of a config group name a part that does not come with sppcls."""
     if not isinstance(values, Mapping):
         return False
-    name = values.get(DOORS[group].name_key)
+    name = short_name(group, values)
     if values.get(TARGET) is None and isinstance(name, str) and name not in _built_in(group):
         _load_allowed()
         return name in _registered[group]
@@ -248,7 +259,7 @@ def find(group: str, values: Mapping[str, Any]) -> Callable[..., Any]:
     """
     target = values.get(TARGET)
     if target is None:
-        return _registered[group][values[DOORS[group].name_key]]
+        return _registered[group][str(short_name(group, values))]
     if isinstance(target, str) and "." not in target:
         _load_allowed()
         if target in _registered[group]:

@@ -124,6 +124,8 @@ def _own_values(
     merged = {name: default for name, default in own.items() if default is not schema._MISSING}
     signature = parameters(part)
     for name, value in values.items():
+        if name == "name" and name not in own:
+            continue  # the short name, in a group whose key for it has another name
         is_foreign = name in foreign and value == foreign[name]
         # A default of ours that the part has a default of its own for was not chosen by anybody either.
         shared = name in DOORS[group].shared

@@ -197,6 +197,8 @@ def load_classifier(
             f"{path}: this run was given its network from Python; build it in the same way and give it again: "
             "sppcls.load_classifier(path, net=...)"
         )
+    if net is not None and not isinstance(net, SPPClassifier):
+        raise CheckpointError(f"net: a {type(net).__name__}; an SPPClassifier is needed, built as in the run")
     try:
         net = net if net is not None else build_classifier(**architecture)
     except Exception as error:  # torch raises many types, for example where the memory does not suffice

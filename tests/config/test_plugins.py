@@ -341,6 +341,32 @@ def test_a_checkpoint_alone_chooses_no_folder_and_no_address(tmp_path: Path) -> 
         assert restore(hostile, compose_unchecked([typed]), [typed], "x.ckpt")  # type: ignore[arg-type]
 
 
+def test_every_group_takes_name_and_target(package: str) -> None:
+    registry.allow_plugins(package)
+    module = sys.modules[package]
+
+    def shake(image: Any, region: Any, by: int = 2) -> Any:
+        return image
+
+    def blobs(count: int = 3) -> Any:
+        return count
+
+    for part in (shake, blobs):
+        part.__module__, part.__qualname__ = package, part.__name__
+        setattr(module, part.__name__, part)
+    registry.register("augment")(shake)
+    for key in ("name", "crop"):
+        found = as_dict(sppcls.compose([f"augment.{key}=shake", "augment.by=4"]))["augment"]
+        assert (found["crop"], found["by"], "name" in found) == ("shake", 4, False)
+    config = sppcls.compose([f"plugins=[{package}]", f"data._target_={package}.blobs", "data.count=5"])
+    assert (config.name, as_dict(config)["data"]["count"]) == ("blobs", 5)
+    with pytest.raises(
+        ConfigError,
+        match=r"backbone.name=stripd: choose from zf5, .*timm, striped \(did you mean 'striped'\?\)",
+    ):
+        backbone_of(f"plugins=[{package}]", "backbone.name=stripd")
+
+
 def test_a_function_is_called_by_names(package: str) -> None:
     registry.allow_plugins(package)
     module = sys.modules[package]

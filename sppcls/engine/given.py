@@ -81,6 +81,8 @@ class Given:
         """The config with the word ``given`` where a part is: a run of it is not taken for one of the config alone."""
         config = copy.deepcopy(config)
         if self.splits is not None:
+            if config.name == config.data.name:
+                config.name = GIVEN  # of the run's folder
             config.data.name = GIVEN
             if config.data.cache != "none":
                 raise ConfigError("data.cache=disk: is for image files that data names; type data.cache=none")

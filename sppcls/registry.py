@@ -12,7 +12,6 @@ Free of torch, so that help and mistyped words are answered at once.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 import os
@@ -176,7 +175,9 @@ def allow_plugins(*packages: str) -> None:
         ConfigError: a package cannot be imported; names it and the reason.
     """
     for package in packages:
-        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", package, re.ASCII):
+        if not isinstance(package, str) or not re.fullmatch(
+            r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", package, re.ASCII
+        ):
             raise ConfigError(f"plugins={package}: must be the name of a Python package, such as my_parts")
         _import(package)
         if package not in named_plugins():
@@ -185,8 +186,16 @@ def allow_plugins(*packages: str) -> None:
 
 def allowed() -> list[str]:
     """Packages that configs and checkpoints may name parts of."""
-    points = metadata.entry_points(group=ENTRY_POINTS)
-    return [*dict.fromkeys([*named_plugins(), *(point.module for point in points)])]
+    # What lies in the current folder is not installed, though Python may look for modules there.
+    here = Path.cwd()
+    paths = [path for path in sys.path if path and Path(path).resolve() != here]
+    points = [
+        point.module
+        for distribution in metadata.distributions(path=paths)
+        for point in distribution.entry_points
+        if point.group == ENTRY_POINTS
+    ]
+    return [*dict.fromkeys([*named_plugins(), *points])]
 
 
 def has_plugins() -> bool:
@@ -205,20 +214,31 @@ def _import(module: str, key: str = "plugins") -> Any:
         # A console script does not look in the current folder, where most people's packages are.
         here = Path.cwd()
         if (here / top).is_dir() or (here / f"{top}.py").is_file():
-            sys.path.insert(0, str(here))
+            sys.path.append(str(here))  # last: nothing there stands in for an installed package
     try:
         return importlib.import_module(module)
-    except Exception as error:  # a module may raise anything
+    except (Exception, SystemExit) as error:  # a module may raise anything
         missing = isinstance(error, ModuleNotFoundError) and top == str(error.name).partition(".")[0]
         reason = "no such module" if missing else _where(error)
         raise ConfigError(f"{key}: {module} cannot be imported: {reason}") from error
+
+
+def short_name(group: str, values: Mapping[str, Any]) -> Any:
+    """The name that the values of a config group give its part: by the group's own key, or by ``name``."""
+    name = values.get(DOORS[group].name_key)
+    return values.get("name") if name is None else name
+
+
+def names(group: str) -> list[str]:
+    """The names that a config may choose a part by."""
+    return [*_built_in(group), *_registered[group]]
 
 
 def is_own(group: str, values: Any) -> bool:
     """Whether the values of a config group name a part that does not come with sppcls."""
     if not isinstance(values, Mapping):
         return False
-    name = values.get(DOORS[group].name_key)
+    name = short_name(group, values)
     if values.get(TARGET) is None and isinstance(name, str) and name not in _built_in(group):
         _load_allowed()
         return name in _registered[group]
@@ -239,8 +259,8 @@ def find(group: str, values: Mapping[str, Any]) -> Callable[..., Any]:
     """
     target = values.get(TARGET)
     if target is None:
-        return _registered[group][values[DOORS[group].name_key]]
-    if target in _registered[group] or (isinstance(target, str) and "." not in target):
+        return _registered[group][str(short_name(group, values))]
+    if isinstance(target, str) and "." not in target:
         _load_allowed()
         if target in _registered[group]:
             return _registered[group][target]
@@ -270,7 +290,24 @@ def find(group: str, values: Mapping[str, Any]) -> Callable[..., Any]:
     # What a module has merely imported is not its part: os.system would be one of any module that imports it.
     if not callable(found) or not _is_within(str(getattr(found, "__module__", "")), packages):
         raise ConfigError(f"{key}: is no class or function of {top}")
+    if _is_within(module, DOORS[group].libraries) and not _is_kind(found, group):
+        raise ConfigError(f"{key}: is no {'.'.join(_BASES[group])}")
     return found
+
+
+# What a part of a library has to be; of a package that somebody has named, whoever calls it sees.
+_BASES = {
+    "loss": ("torch.nn.modules.module", "Module"),
+    "optimizer": ("torch.optim.optimizer", "Optimizer"),
+    "callbacks": ("pytorch_lightning.callbacks.callback", "Callback"),
+    "logger": ("pytorch_lightning.loggers.logger", "Logger"),
+}
+
+
+def _is_kind(part: Any, group: str) -> bool:
+    return inspect.isclass(part) and _BASES[group] in [
+        (kind.__module__, kind.__name__) for kind in part.__mro__
+    ]
 
 
 def _is_within(module: str, packages: Collection[str]) -> bool:
@@ -318,13 +355,23 @@ def build(group: str, values: Mapping[str, Any], **given: Any) -> Any:
     wanted = arguments(group, part, values, given)
     called = DOORS[group].called
     if called and not inspect.isclass(part) and set(called) <= parameters(part).keys():
-        return functools.partial(part, **wanted)
+        return Called(part, wanted, called)
     try:
         return part(**wanted)
     except ConfigError:
         raise
     except Exception as error:  # other people's code
         raise ConfigError(f"{group}: {target_of(part)} cannot be built: {_where(error)}") from error
+
+
+class Called:
+    """A function with the values of its config keys, called with the others by name whatever their order."""
+
+    def __init__(self, part: Callable[..., Any], values: dict[str, Any], called: tuple[str, ...]) -> None:
+        self.part, self.values, self.called = part, values, called
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.part(**self.values, **dict(zip(self.called, args, strict=False)), **kwargs)
 
 
 def _where(error: BaseException) -> str:

@@ -16,6 +16,8 @@ from forked import Loaded, Program
 from tiers import TIERS, give_tier, tier_of
 from tiny_runs import TINY
 
+from sppcls import registry
+
 TESTS = Path(__file__).resolve().parent
 
 
@@ -37,6 +39,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _no_parts_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests of this process have registered or named is not there."""
+    monkeypatch.setattr(registry, "_registered", {group: {} for group in registry.DOORS})
+    monkeypatch.delenv(registry.VARIABLE, raising=False)
 
 
 @pytest.fixture(scope="session")

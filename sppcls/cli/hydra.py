@@ -53,9 +53,13 @@ def run(words: list[str]) -> int:
         if word.lstrip("+~").startswith("sweep="):
             raise ConfigError(f"{word}: is a list of runs; add -m")
     one_run = not any(option in _NOT_A_RUN for option in line.options)
-    if one_run and "LOCAL_RANK" not in os.environ:
+    # Lightning starts the other processes of a run with words of its own for Hydra, after the first one has looked.
+    started_by_lightning = "LOCAL_RANK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
+    if one_run and not started_by_lightning:
         given = compose_unchecked(overrides, config_dir)
-        if not any(word.lstrip("+").startswith("ckpt_path=") for word in overrides):
+        if "LOCAL_RANK" in os.environ:
+            pass  # the first process has looked, and says it
+        elif not any(word.lstrip("+").startswith("ckpt_path=") for word in overrides):
             check_config(given)
         else:
             _check_ckpt_path(given)

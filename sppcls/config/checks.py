@@ -8,7 +8,7 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.files import check_local
@@ -18,7 +18,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, default_values, literal
 from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
-from sppcls.registry import TARGET, find, is_own, target_of
+from sppcls.registry import DOORS, TARGET, find, is_own, names, target_of
 
 _T = TypeVar("_T")
 
@@ -73,6 +73,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: one line naming the key whose ``${...}`` stands for nothing.
     """
+    data = config.get("data")
+    if isinstance(data, DictConfig) and isinstance(data.get(TARGET), str) and data.get("name") is None:
+        with open_dict(config):  # by which the run is named
+            config.data.name = data[TARGET].rpartition(".")[2]
     try:
         return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     except OmegaConfBaseException as error:
@@ -193,7 +197,9 @@ def _check_ranges(group: Any, prefix: str) -> None:
             continue
         choices, low, high, above = (spec.metadata[k] for k in ("choices", "low", "high", "above"))
         if choices is not None and value not in choices:
-            known = ["null" if c is None else str(c) for c in choices]
+            group, _, last = name.partition(".")
+            of_part = group in DOORS and last == DOORS[group].name_key
+            known = names(group) if of_part else ["null" if c is None else str(c) for c in choices]
             raise ConfigError(f"{name}={value}: choose from {', '.join(known)}{suggest(str(value), known)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.reason import reason_of
@@ -23,11 +24,11 @@ from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar
 from sppcls.config.hydra_words import check_hydra_words
 from sppcls.config.mistakes import config_error_line, no_key, unknown_option
-from sppcls.config.own_files import use_own_reader
+from sppcls.config.own_files import read_yaml, use_own_reader
 from sppcls.config.parts import check_plugins
 from sppcls.config.schema import Config, as_dict, in_quotes, literal
 from sppcls.errors import CheckpointError, ConfigError
-from sppcls.registry import GIVEN, TARGET, allow_plugins
+from sppcls.registry import DOORS, GIVEN, NOT_IN_FILES, TARGET, allow_plugins
 
 CONFIG_NAME = "train"
 
@@ -91,13 +92,51 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
     words = [*in_grammar(overrides), *searchpath_words(config_dir)]
     try:
         with hydra_session():
-            composed = hydra_compose(CONFIG_NAME, overrides=words)
+            composed = hydra_compose(CONFIG_NAME, overrides=words, return_hydra_config=True)
+        _check_hydra(composed.hydra, overrides)
+        with open_dict(composed):
+            del composed["hydra"]
         check_plugins(composed.get("plugins"), typed)
         return composed
     except ConfigError:
         raise
     except Exception as error:  # Hydra raises nearly any type on odd words, and nothing but Hydra runs here
         raise ConfigError(config_error_line(error, overrides, group_choices(config_dir))) from None
+
+
+# What of Hydra's own section may only be typed: by it Hydra imports, calls or sets something. Files that put a group
+# there by another package (defaults: [/backbone@hydra.callbacks.x: mine]) are seen in the composed config alone.
+_TYPED_ONLY = ("callbacks", "job_logging", "hydra_logging", "searchpath", "job.env_set", "job.env_copy", "job.chdir",
+               "launcher._target_", "sweeper._target_")  # fmt: skip
+
+
+def _check_hydra(section: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse what a file has put into Hydra's own section.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    typed = [word.lstrip("+~").partition("=")[0].replace("/", ".") for word in overrides]
+    usual = _usual_hydra()
+    for key in _TYPED_ONLY:
+        found = OmegaConf.select(section, key)
+        plain = OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+        if key == "searchpath":  # of --config-dir, which is typed
+            plain = [path for path in plain or [] if str(path).startswith("pkg://")]
+        group = key.partition(".")[0]
+        if plain != usual[key] and not any(word.startswith(f"hydra.{group}") for word in typed):
+            raise ConfigError(
+                f"hydra.{key}: {NOT_IN_FILES}; Hydra's own choices are made by typing hydra/..."
+            )
+
+
+@functools.cache
+def _usual_hydra() -> dict[str, Any]:
+    with hydra_session():
+        section = hydra_compose(CONFIG_NAME, return_hydra_config=True).hydra
+    found = {key: OmegaConf.select(section, key) for key in _TYPED_ONLY}
+    plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in found.items()}
+    return {**plain, "searchpath": []}
 
 
 def name_plugins(overrides: Sequence[str]) -> list[str]:
@@ -188,6 +227,7 @@ def restore(
                 f"{path}: this run was given its {argument} from Python; go on there, with sppcls.train(config, {argument}=...)"
             )
     values = resolved(given)
+    _check_saved_parts(saved, names, path)
     for group, kept in saved.items():
         if isinstance(kept, dict) and TARGET in kept:
             values[group] = {}  # its keys are its own
@@ -204,6 +244,36 @@ def restore(
             plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             OmegaConf.update(config, name, all_literal(plain), merge=False)
     return check_config(config)
+
+
+def _check_saved_parts(saved: Mapping[str, Any], names: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Refuse callbacks and loggers of Lightning's with texts, such as folders and addresses, that only a file has chosen.
+
+    Raises:
+        ConfigError: names the callback or logger, and what to type.
+    """
+    for group in ("callbacks", "logger"):
+        parts = saved.get(group)
+        if not isinstance(parts, dict) or group in map(_group, names):
+            continue
+        for name, values in parts.items():
+            if not isinstance(values, dict) or not _is_library(group, values.get(TARGET)):
+                continue
+            shipped = conf_dir() / group / f"{name}.yaml"
+            usual = (read_yaml(shipped) or {}).get(name, {}) if shipped.is_file() else {}
+            texts = {
+                k: v for k, v in values.items() if isinstance(v, str) and k not in (TARGET, "monitor", "mode")
+            }
+            odd = [k for k, v in texts.items() if v and v != usual.get(k)]
+            if odd:
+                raise ConfigError(
+                    f"{path}: {group}.{name}.{odd[0]}={texts[odd[0]]}: only the checkpoint says so; type the "
+                    f"{group} again, such as {group}=[...], or leave them out: {group}=[]"
+                )
+
+
+def _is_library(group: str, target: Any) -> bool:
+    return any(str(target).startswith(f"{library}.") for library in DOORS[group].libraries)
 
 
 def _group(key: str) -> str:

@@ -76,10 +76,9 @@ def _names_own(group: str, words: Sequence[str]) -> bool:
     given = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in words}
     if group in given or f"~{group}" in words:
         return False
-    target, name = given.get(f"{group}.{TARGET}"), given.get(f"{group}.{DOORS[group].name_key}")
-    return target is not None or (
-        name is not None and has_plugins() and is_own(group, {DOORS[group].name_key: name})
-    )
+    target = given.get(f"{group}.{TARGET}")
+    name = given.get(f"{group}.{DOORS[group].name_key}", given.get(f"{group}.name"))
+    return target is not None or (name is not None and has_plugins() and is_own(group, {"name": name}))
 
 
 def _word(word: str, several: bool) -> str:

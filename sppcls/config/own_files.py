@@ -130,6 +130,11 @@ class FileConfigSource(HydrasReader):
         )
 
 
+# By these Hydra, or Python's logging, would import or call something, or set what other programs obey.
+_OF_HYDRA = ("_target_", "()", "class", "ext", "callbacks", "job_logging", "hydra_logging", "searchpath", "env_set",
+             "env_copy")  # fmt: skip
+
+
 def _chooses_code(section: Any) -> str | None:
     """The key by which a part of Hydra's own section would have Hydra or Python's logging call anything; or None."""
     waiting = [section]
@@ -137,7 +142,7 @@ def _chooses_code(section: Any) -> str | None:
         part = OmegaConf.to_container(found) if OmegaConf.is_config(found := waiting.pop()) else found
         if isinstance(part, dict):
             for key in part:
-                if key in ("_target_", "()", "class", "ext", "callbacks", "job_logging", "hydra_logging"):
+                if key in _OF_HYDRA:
                     return str(key)
             waiting += part.values()
         elif isinstance(part, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import inspect
+import math
 import re
 import types
 import typing
@@ -87,6 +88,14 @@ def part_schema(group: str, part: Callable[..., Any]) -> type:
             continue
         hint = hints.get(name, parameter.annotation)
         missing = parameter.default is inspect.Parameter.empty
+        if name == door.name_key:
+            if missing:
+                raise ConfigError(
+                    f"{group}: {target_of(part)}: the parameter {name} has the name of a key; rename it"
+                )
+            continue
+        if not missing and not _can_be_typed(parameter.default):
+            continue  # such as a class; it keeps its default
         default = schema._MISSING if missing else _plain(parameter.default)
         kind, choices = _kind(hint, parameter.default)
         change: Change = built_in[name].metadata["changes"] if name in door.shared else "weights"
@@ -115,9 +124,14 @@ def _own_values(
     merged = {name: default for name, default in own.items() if default is not schema._MISSING}
     signature = parameters(part)
     for name, value in values.items():
+        if name == "name" and name not in own:
+            continue  # the short name, in a group whose key for it has another name
         is_foreign = name in foreign and value == foreign[name]
         # A default of ours that the part has a default of its own for was not chosen by anybody either.
-        if is_foreign and (name not in own or (name in signature and own[name] is not schema._MISSING)):
+        shared = name in DOORS[group].shared
+        if is_foreign and (
+            name not in own or (name in signature and own[name] is not schema._MISSING and not shared)
+        ):
             continue
         merged[name] = value
     merged[DOORS[group].name_key] = name_of(group, part)
@@ -142,6 +156,17 @@ def _hints(part: Callable[..., Any]) -> dict[str, Any]:
         return typing.get_type_hints(function)
     except Exception:  # a hint may name what is imported for type checkers only
         return {}
+
+
+def _can_be_typed(value: Any) -> bool:
+    """Whether a default is what a config is made of."""
+    if isinstance(value, list | tuple):
+        return all(map(_can_be_typed, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) for name in value) and all(map(_can_be_typed, value.values()))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or type(value) in (bool, int, str)
 
 
 def _plain(value: Any) -> Any:

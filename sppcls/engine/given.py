@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from sppcls._util.reason import reason_of
+from sppcls.config.parts import PARTS
 from sppcls.config.schema import BackboneConfig, Config, HeadConfig, PyramidConfig, default_values
 from sppcls.data import Size
 from sppcls.data.own import as_splits
-from sppcls.errors import ConfigError
+from sppcls.errors import CheckpointError, ConfigError
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
-from sppcls.registry import GIVEN
+from sppcls.registry import GIVEN, TARGET
+
+
+def _listed(name: str, parts: Any) -> list[Any]:
+    if not isinstance(parts, Sequence):
+        raise ConfigError(f"{name}: a {type(parts).__name__}; give a list")
+    return list(parts)
+
+
+def check_given(config: Config, saved: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with a run without the network or the images that it was given from Python.
+
+    Raises:
+        CheckpointError: names the argument.
+    """
+    for group, argument in (("backbone", "net"), ("data", "sources")):
+        if saved.get(group, {}).get("name") == GIVEN != getattr(config, group).name:
+            raise CheckpointError(
+                f"{path}: this run was given its {argument} from Python; give {argument}= again"
+            )
+
+
+def lines_on_own_parts(config: Config) -> list[str]:
+    """A warning for each part that no other program can import."""
+    targets = ((group, getattr(getattr(config, group), TARGET, "")) for group in PARTS)
+    return [
+        f"warning: {group}: {target} is defined in the program itself; in a module of its own, other programs can load it"
+        for group, target in targets
+        if str(target).startswith("__main__.")
+    ]
 
 
 class Given:
@@ -39,8 +70,8 @@ class Given:
             )
         self.net = net
         self.splits = None if sources is None else as_splits(sources, "sources")
-        self.callbacks = list(callbacks)
-        self.loggers = [logger] if isinstance(logger, Logger) else list(logger)
+        self.callbacks = [callbacks] if isinstance(callbacks, Callback) else _listed("callbacks", callbacks)
+        self.loggers = [logger] if isinstance(logger, Logger) else _listed("logger", logger)
         for name, parts, kind in (("callbacks", self.callbacks, Callback), ("logger", self.loggers, Logger)):
             for part in parts:
                 if not isinstance(part, kind):
@@ -50,6 +81,8 @@ class Given:
         """The config with the word ``given`` where a part is: a run of it is not taken for one of the config alone."""
         config = copy.deepcopy(config)
         if self.splits is not None:
+            if config.name == config.data.name:
+                config.name = GIVEN  # of the run's folder
             config.data.name = GIVEN
             if config.data.cache != "none":
                 raise ConfigError("data.cache=disk: is for image files that data names; type data.cache=none")

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sppcls.config.parts import values_of
 from sppcls.config.schema import Config
@@ -33,10 +33,17 @@ def make_loss(config: Config, num_classes: int, training: bool = True) -> Loss:
         raise ConfigError(
             f"mix.label_smoothing={smoothing:g}: is for loss=cross_entropy; {own['name']} says itself what it smooths"
         )
-    return partial(_checked, build("loss", own, num_classes=num_classes), str(own["name"]))
+    loss = build("loss", own, num_classes=num_classes)
+    if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
+        raise ConfigError(
+            f"loss: {own['name']} has parameters, which no optimizer would train; put them into the head"
+        )
+    return partial(_checked, loss, str(own["name"]))
 
 
 def _checked(loss: Loss, name: str, logits: Tensor, target: Tensor) -> Tensor:
+    if isinstance(loss, nn.Module):
+        loss.to(logits.device)  # its buffers, such as weights of the classes
     losses = loss(logits, target)
     if not isinstance(losses, Tensor) or losses.shape not in ((), logits.shape[:1]):
         found = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__

@@ -241,7 +241,7 @@ class ClassificationModule(pl.LightningModule):
             "train_counts": counts.tolist(),
             "epoch_length": self._epoch_length(),
             "processes": self.trainer.world_size,
-            "stopped": self.trainer.should_stop,
+            "stopped": self._own_callbacks() if self.trainer.should_stop else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -260,13 +260,23 @@ class ClassificationModule(pl.LightningModule):
         # By a callback such as EarlyStopping; with other callbacks or more epochs it goes on.
         saved = checkpoint["sppcls"]["config"]
         self.stopped = self.trainer.should_stop = (
-            bool(progress.get("stopped"))
+            progress.get("stopped") == self._own_callbacks()
             and saved.get("callbacks") == self.config.callbacks
             and saved["trainer"]["max_epochs"] == self.config.trainer.max_epochs
         )
         if self.stopped:  # as Lightning does where all epochs are done
             epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
             epochs["completed"] = epochs["processed"]
+
+    def _own_callbacks(self) -> list[str]:
+        """What callbacks of others there are, with the parameters that they keep in a checkpoint."""
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        skipped = (
+            "sppcls.",
+            "pytorch_lightning.callbacks.progress",
+            "pytorch_lightning.callbacks.weight_averaging",
+        )
+        return sorted(cb.state_key for cb in callbacks if not type(cb).__module__.startswith(skipped))
 
     def _epoch_length(self) -> list[int]:
         return [int(self.trainer.num_training_batches), self.config.trainer.accumulate_grad_batches]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,14 +52,24 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
     else:
         betas = (config.betas[0], config.betas[1])
         optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=fused)
-    optimizer.register_load_state_dict_pre_hook(_with_own_settings)
+    keys = None if own is None else {*own, "lr_scale"}
+    optimizer.register_load_state_dict_pre_hook(partial(_with_own_settings, keys=keys))
     return optimizer
 
 
-def _with_own_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """A saved state with the settings of the optimiser that loads it: torch would take the saved ones."""
-    groups = zip(optimizer.param_groups, state["param_groups"], strict=True)
-    return {**state, "param_groups": [{**own, "params": saved["params"]} for own, saved in groups]}
+def _with_own_settings(
+    optimizer: torch.optim.Optimizer, state: dict[str, Any], keys: Collection[str] | None
+) -> dict[str, Any]:
+    """A saved state with the settings of the optimiser that loads it: torch would take the saved ones.
+
+    Of one's own these are ``keys``; what else its groups hold may be its state.
+    """
+    groups = []
+    for own, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        settings = own if keys is None else {key: value for key, value in own.items() if key in keys}
+        kept = {} if keys is None else saved
+        groups.append({**kept, **settings, "params": saved["params"]})
+    return {**state, "param_groups": groups}
 
 
 def parameter_groups(net: nn.Module) -> list[list[nn.Parameter]]:

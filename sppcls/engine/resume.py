@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.connectors import checkpoint_connector
-from torch import Tensor
 
 from sppcls._util.files import link_or_copy, replacing
 from sppcls._util.out_of_memory import is_out_of_memory
@@ -273,14 +272,9 @@ def check_resume(
             f"{path}: the optimizer has groups of {saved} parameters there, of {own} in this version of sppcls"
         )
     parameters = [parameter for group in parameter_groups(net) for parameter in group]
-    for number, kept in optimizer["state"].items():
+    for number, kept in {} if own_optimizer else optimizer["state"].items():
         for slot, value in kept.items():
-            fits = (
-                ((), parameters[number].shape)
-                if own_optimizer
-                else (() if slot == "step" else parameters[number].shape,)
-            )
-            if isinstance(value, Tensor) and value.shape not in fits:
+            if value.shape != (() if slot == "step" else parameters[number].shape):
                 raise CheckpointError(f"{path}: damaged: optimizer_states is not as sppcls writes it")
 
 

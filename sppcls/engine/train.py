@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 
 from sppcls._util.console import say, say_to_log, start_console
+from sppcls._util.reason import reason_of
 from sppcls._version import __version__
 from sppcls.config.build import (
     build_network,
@@ -36,7 +37,7 @@ from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.callbacks.progress import make_progress
 from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd
 from sppcls.engine.callbacks.saving import Saving
-from sppcls.engine.given import Given
+from sppcls.engine.given import Given, check_given, lines_on_own_parts
 from sppcls.engine.logger import make_loggers
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
@@ -136,6 +137,8 @@ def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
         check_writable(begun)
         held.enter_context(lock_folder(begun, _ENDING))
     resume = find_resume(config, begun)
+    if resume is not None:
+        check_given(config, resume.checkpoint["sppcls"]["config"], resume.path)
     run = _Run(config, given, resume.checkpoint["sppcls"]["classes"] if resume else None)
     if resume is not None:
         run.check(resume)
@@ -227,6 +230,8 @@ class _Run:
         if first:
             if not (folder / CONFIG).exists():
                 write_config(folder, config)  # of a run that goes on: once that is certain, see ConfirmResume
+            for line in lines_on_own_parts(config):
+                say(line)
             if warning := unused_sizes_line(config, self.schedule):
                 say(warning)
             if warning := untested_classes_line(self.splits):
@@ -266,6 +271,8 @@ class _Run:
         except Exception as error:
             if (hidden := hidden_error(error)) is not None:
                 raise hidden from None
+            if "conditioned on metric" in str(error) or "monitor=" in str(error):  # of Lightning's callbacks
+                raise ConfigError(f"callbacks: {reason_of(error, first_line=True)}") from None
             if self.memory.message and isinstance(error, RuntimeError | MemoryError):
                 raise OutOfMemoryError(self.memory.message) from None
             if checkpoint_path is not None and (problem := restoring_problem(error)):

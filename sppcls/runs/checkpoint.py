@@ -191,12 +191,14 @@ def load_classifier(
     # The weights come from the checkpoint; a file of pretrained ones may not even exist any more.
     architecture["backbone"] = {**architecture["backbone"], "weights": None}
     architecture["input_size"] = tuple(architecture["input_size"])
-    allow_plugins(*plugins)
+    allow_plugins(*([plugins] if isinstance(plugins, str) else plugins))
     if architecture["backbone"].get("name") == GIVEN and net is None:
         raise CheckpointError(
             f"{path}: this run was given its network from Python; build it in the same way and give it again: "
             "sppcls.load_classifier(path, net=...)"
         )
+    if net is not None and not isinstance(net, SPPClassifier):
+        raise CheckpointError(f"net: a {type(net).__name__}; an SPPClassifier is needed, built as in the run")
     try:
         net = net if net is not None else build_classifier(**architecture)
     except Exception as error:  # torch raises many types, for example where the memory does not suffice

@@ -156,11 +156,13 @@ def _are_optimizer_states(value: Any, slots: set[str] | None) -> bool:
     return numbers == list(range(len(numbers))) and all(
         number in range(len(numbers))
         and isinstance(kept, dict)
-        and (not kept or slots is None or kept.keys() == slots)
-        and all(
-            (isinstance(slot, Tensor) and slot.is_floating_point())
-            or (slots is None and isinstance(slot, int | float | None))
-            for slot in kept.values()
+        and (
+            slots is None
+            or not kept
+            or (
+                kept.keys() == slots
+                and all(isinstance(slot, Tensor) and slot.is_floating_point() for slot in kept.values())
+            )
         )
         for number, kept in state.items()
     )

@@ -92,7 +92,7 @@ def read_named(
                 raise ConfigError(f"{path}: {key}: {word!r}: is no word such as pyramid=l421")
             if key_of(word) == "plugins":
                 raise ConfigError(f"{path}: {key}: {word}: {NOT_IN_FILES}; type {word}")
-    if "plugins" in content["params"]:
+    if any(key_of(str(key)) == "plugins" for key in content["params"]):
         raise ConfigError(f"{path}: params: plugins: {NOT_IN_FILES}; type plugins=[PACKAGE]")
     if not content["cells"] and not content["params"]:
         raise ConfigError(f"{path}: {shape}; it has nothing to vary")

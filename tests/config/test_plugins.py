@@ -159,6 +159,11 @@ def test_no_file_names_a_package(package: str, tmp_path: Path, capsys: pytest.Ca
             "fixed": [f"++backbone._target_={package}.Stripes"],
             "params": {"seed": [0, 1]},
         },
+        "sweep/plus.yaml": {"params": {"seed": [0, 1], "++plugins": [f"[{package}]"]}},
+        "search/plus.yaml": {"params": {"optimizer.lr": [0.1, 0.2], "+plugins": [package]}},
+        "experiment/env.yaml": {"hydra": {"job": {"env_set": {"SPPCLS_PLUGINS": package}}}, **target},
+        "experiment/moved.yaml": {"defaults": [{"/backbone@hydra.callbacks.x": "theirs"}]},
+        "experiment/logged.yaml": {"defaults": [{"/backbone@hydra.job_logging": "theirs"}]},
         "search/theirs.yaml": {"fixed": [f"plugins=[{package}]"], "params": {"optimizer.lr": [0.1, 0.2]}},
     }
     for name, content in files.items():
@@ -169,7 +174,8 @@ def test_no_file_names_a_package(package: str, tmp_path: Path, capsys: pytest.Ca
         ["train", "experiment=names"], ["train", "experiment=takes"],
         ["train", "experiment=hydra"], ["train", "experiment=logs"], ["train", "backbone=theirs"], ["train", "callbacks=theirs"], ["train", "logger=[tensorboard,theirs]"],
         ["train", "-m", "+sweep=theirs"], ["train", "-m", "+sweep=params"], ["train", "-m", "+sweep=cells"],
-        ["train", "-m", "+sweep=targets"], ["search", "+search=theirs", "n_trials=2"],
+        ["train", "-m", "+sweep=plus"], ["search", "+search=plus", "n_trials=2"], ["train", "experiment=env"],
+        ["train", "experiment=moved"], ["train", "experiment=logged"], ["train", "-m", "+sweep=targets"], ["search", "+search=theirs", "n_trials=2"],
     ):  # fmt: skip
         where = [f"runs_dir={tmp_path / 'runs'}", "trainer.max_epochs=1"]
         assert main([*words, *where, "--config-dir", str(conf)]) == 1, words
@@ -261,6 +267,117 @@ def test_every_way_to_name_a_package(package: str, tmp_path: Path, monkeypatch: 
 def test_a_package_that_is_none_is_one_line(plugins: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         sppcls.compose([f"plugins=[{plugins}]"])
+
+
+def test_a_header_does_not_move_a_file_into_hydras_section(
+    package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone" / "hdr.yaml").write_text(
+        f"# @package _global_.hydra.callbacks.x\n_target_: {package}.raises\n", encoding="utf-8"
+    )
+    assert main(["train", "backbone=hdr", "--config-dir", str(tmp_path)]) == 1
+    assert "hydra.callbacks: stands in a file" in capsys.readouterr().err
+    assert never_imported(package)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["++loss._target_=torch.nn.modules.module.register_module_forward_hook"],
+        ["++loss._target_=torch.nn.Parameter"],
+        ["+callbacks.x._target_=pytorch_lightning.loggers.CSVLogger"],
+        ["++optimizer._target_=torch.optim.lr_scheduler.StepLR", "optimizer.lr=1"],
+        ["+callbacks.x._target_=[a]"],
+        ["++backbone._target_=[a]"],
+    ],
+)
+def test_a_library_gives_parts_of_its_kind_alone(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match="_target_"):
+        sppcls.compose(words)
+
+
+def test_a_shared_key_is_ours_and_odd_defaults_are_left_out(package: str, tmp_path: Path) -> None:
+    found = as_dict(
+        sppcls.compose(
+            ["++optimizer._target_=torch.optim.AdamW", "optimizer.lr=1", "optimizer.weight_decay=0"]
+        )
+    )
+    assert found["optimizer"]["weight_decay"] == 0.0
+    module = sys.modules[sppcls.registry.allow_plugins(package) or package]  # type: ignore[func-returns-value]
+
+    class Odd(torch.nn.Conv2d):
+        def __init__(self, act: Any = torch.nn.ReLU, cap: float = float("inf"), width: int = 4) -> None:
+            super().__init__(3, width, 3, 2)
+
+    Odd.__module__, Odd.__qualname__ = package, "Odd"
+    module.Odd = Odd  # type: ignore[attr-defined]
+    assert backbone_of(f"plugins=[{package}]", f"++backbone._target_={package}.Odd").keys() == {
+        "name", "_target_", "weights", "width",
+    }  # fmt: skip
+
+
+def test_a_checkpoint_alone_chooses_no_folder_and_no_address(tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    from sppcls.config.compose import compose_unchecked, restore
+
+    given = compose_unchecked([])
+    saved = as_dict(
+        sppcls.compose(["callbacks=[early_stopping,model_checkpoint]", "logger=[tensorboard,csv]"])
+    )
+    assert restore(saved, given, [], "x.ckpt").callbacks.keys() == {"early_stopping", "model_checkpoint"}
+    for group, name, key, value in (
+        ("callbacks", "model_checkpoint", "dirpath", "/home/somebody"),
+        ("logger", "csv", "save_dir", "/home/somebody"),
+    ):
+        hostile = OmegaConf.to_container(OmegaConf.create(saved))
+        hostile[group][name][key] = value  # type: ignore[index,call-overload]
+        with pytest.raises(
+            ConfigError, match=rf"x.ckpt: {group}.{name}.{key}=/home/somebody: only the checkpoint says so"
+        ):
+            restore(hostile, given, [], "x.ckpt")  # type: ignore[arg-type]
+        typed = f"{group}=[]"
+        assert restore(hostile, compose_unchecked([typed]), [typed], "x.ckpt")  # type: ignore[arg-type]
+
+
+def test_every_group_takes_name_and_target(package: str) -> None:
+    registry.allow_plugins(package)
+    module = sys.modules[package]
+
+    def shake(image: Any, region: Any, by: int = 2) -> Any:
+        return image
+
+    def blobs(count: int = 3) -> Any:
+        return count
+
+    for part in (shake, blobs):
+        part.__module__, part.__qualname__ = package, part.__name__
+        setattr(module, part.__name__, part)
+    registry.register("augment")(shake)
+    for key in ("name", "crop"):
+        found = as_dict(sppcls.compose([f"augment.{key}=shake", "augment.by=4"]))["augment"]
+        assert (found["crop"], found["by"], "name" in found) == ("shake", 4, False)
+    config = sppcls.compose([f"plugins=[{package}]", f"data._target_={package}.blobs", "data.count=5"])
+    assert (config.name, as_dict(config)["data"]["count"]) == ("blobs", 5)
+    with pytest.raises(
+        ConfigError,
+        match=r"backbone.name=stripd: choose from zf5, .*timm, striped \(did you mean 'striped'\?\)",
+    ):
+        backbone_of(f"plugins=[{package}]", "backbone.name=stripd")
+
+
+def test_a_function_is_called_by_names(package: str) -> None:
+    registry.allow_plugins(package)
+    module = sys.modules[package]
+
+    def swapped(target: str, logits: str, gamma: float = 1.0) -> tuple[str, str, float]:
+        return logits, target, gamma
+
+    swapped.__module__, swapped.__qualname__ = package, "swapped"
+    module.swapped = swapped  # type: ignore[attr-defined]
+    loss = registry.build("loss", {"_target_": f"{package}.swapped", "gamma": 2.0}, num_classes=3)
+    assert loss("logits", "target") == ("logits", "target", 2.0)
 
 
 def test_our_own_parts_use_the_door(package: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,20 @@ def test_callbacks_see_the_figures_of_metrics_csv(words: Words, tmp_path: Path) 
     assert logged == pytest.approx([float(row["val/loss"]) for row in rows])
 
 
+def test_a_run_of_given_parts_is_not_resumed_without_them(words: Words) -> None:
+    part = train(words("trainer.max_epochs=1"))
+    again = sppcls.compose(words("trainer.max_epochs=2", f"ckpt_path={part['last_checkpoint']}"))
+    with pytest.raises(CheckpointError, match="was given its sources from Python; give sources= again"):
+        sppcls.train(again, net=made_by_hand())
+    with pytest.raises(CheckpointError, match="was given its net from Python; give net= again"):
+        sppcls.train(again, sources=(Squares(16), Squares(6)))
+
+
+def test_a_figure_that_nothing_logs_is_one_line(words: Words) -> None:
+    with pytest.raises(ConfigError, match="callbacks: Early stopping conditioned on metric `val_loss`"):
+        train(words("callbacks=early_stopping", "callbacks.early_stopping.monitor=val_loss"))
+
+
 def test_early_stopping_ends_the_run_for_good(words: Words) -> None:
     def stop() -> list[Callback]:
         return [EarlyStopping("train/loss", mode="max", patience=1)]  # the loss falls, so nothing gets better

@@ -57,14 +57,19 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``, ``--threads``, ``--workers`` and ``--batch-size``."""
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
+    add_processor(parser)
     parser.add_argument("--workers", type=not_negative, default=2, help="processes that read images (2)")
     parser.add_argument(
         "--batch-size", type=positive, default=32, help="images at once, where shapes agree (32)"
     )
+
+
+def add_processor(parser: argparse.ArgumentParser) -> None:
+    """``--device`` and ``--threads``."""
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
+    )
+    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
 
 
 def positive(text: str) -> int:

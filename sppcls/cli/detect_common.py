@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppcls.cli.common import choose_device, not_negative, positive
+from sppcls.cli.common import add_plugins, add_processor, choose_device, not_negative, positive
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,17 +64,15 @@ def scenes_of(place: str, scenes: int | None) -> int:
 
 
 def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """``--svd``, ``--device`` and ``--threads``."""
+    """``--svd``, ``--device``, ``--threads`` and ``--plugins``."""
     parser.add_argument(
         "--svd",
         type=positive,
         metavar="RANK",
         help="fc layers as two of this rank: quicker, and a little less precise",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
+    add_processor(parser)
+    add_plugins(parser)
 
 
 def load_on(path: str, args: argparse.Namespace) -> Detector:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from sppcls._util.files import check_local
-from sppcls.cli.common import Parser, check_checkpoint, load, not_negative, positive
+from sppcls.cli.common import (
+    Parser,
+    add_plugins,
+    add_processor,
+    check_checkpoint,
+    load,
+    not_negative,
+    positive,
+)
 from sppcls.cli.detect_common import add_cache, add_set, add_windows, bar, scenes_of
 
 _DESCRIPTION = """\
@@ -166,10 +174,8 @@ def _parser() -> Parser:
     )
     parser.add_argument("--seed", type=not_negative, default=0, help="of what is drawn (0)")
     add_cache(parser)
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
+    add_processor(parser)
+    add_plugins(parser)
     return parser
 
 

@@ -57,12 +57,9 @@ def run(words: list[str]) -> int:
     started_by_lightning = "LOCAL_RANK" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
     if one_run and not started_by_lightning:
         given = compose_unchecked(overrides, config_dir)
-        if "LOCAL_RANK" in os.environ:
-            pass  # the first process has looked, and says it
-        elif not any(word.lstrip("+").startswith("ckpt_path=") for word in overrides):
-            check_config(given)
-        else:
-            _check_ckpt_path(given)
+        if "LOCAL_RANK" not in os.environ:  # else one process of several would not be alone in saying it
+            resumed = any(word.lstrip("+").startswith("ckpt_path=") for word in overrides)
+            (_check_ckpt_path if resumed else check_config)(given)
     failed: list[SppclsError] = []
     argv = sys.argv
 

@@ -285,13 +285,12 @@ def _check_together(config: Config) -> None:
     ):
         if place is not None:
             check_local(place, f"{name} takes a path")
-    if values_of(config.data) is not None:
-        pass  # it has the keys that its own signature says
-    elif config.data.name == "shapes" and config.data.root:
+    ours = values_of(config.data) is None  # another has the keys that its own signature says
+    if ours and config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
         )
-    elif config.data.name != "shapes" and not config.data.root:
+    if ours and config.data.name != "shapes" and not config.data.root:
         raise ConfigError(
             f"data.root: missing; data={config.data.name} needs the folder of its images: data.root=FOLDER"
         )

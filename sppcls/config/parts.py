@@ -219,13 +219,6 @@ def values_of(group: Any) -> dict[str, Any] | None:
     return dataclasses.asdict(group) if hasattr(group, TARGET) else None
 
 
-def own_parts_of(values: Mapping[str, Any]) -> list[str]:
-    """Packages that a plain config needs for the parts that do not come with sppcls."""
-    named = (group.get(TARGET) for group in values.values() if isinstance(group, dict))
-    packages = {str(target).partition(".")[0] for target in named if target}
-    return sorted(packages)
-
-
 def check_plugins(plugins: Any, typed: list[str]) -> None:
     """Refuse packages that a file names.
 

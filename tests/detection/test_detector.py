@@ -329,8 +329,8 @@ def test_settings_that_cannot_be(place: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="scorer 'softmax': the network's own classes are not the set's"):
         Settings(scorer="softmax")
     for settings, line in (
-        (Settings(layer="fc9"), "layer 'fc9': this network has spp, fc6, fc7"),
-        (Settings(scales="5"), "scale 5: this network needs"),
+        (Settings(layer="fc9", proposals="grid"), "layer 'fc9': this network has spp, fc6, fc7"),
+        (Settings(scales="5", proposals="grid"), "scale 5: this network needs"),
         (Settings(proposals="edges"), "proposals 'edges': choose from"),
     ):
         with pytest.raises(ConfigError, match=line):

@@ -337,7 +337,8 @@ def test_settings_that_cannot_be(place: Path, tmp_path: Path) -> None:
             train_detector(place / "net.ckpt", scenes("train", 4), tmp_path / "det", settings, cache=tmp_path)
     assert not (tmp_path / "det").exists()  # before work begins
     with pytest.raises(ConfigError, match="has no pyramid"):
-        train_detector(make_net(tmp_path, levels=None), scenes("train", 4), tmp_path / "det", cache=tmp_path)
+        net, grid = make_net(tmp_path, levels=None), Settings(proposals="grid")
+        train_detector(net, scenes("train", 4), tmp_path / "det", grid, cache=tmp_path)
 
 
 def test_a_class_of_difficult_objects_alone(place: Path, tmp_path: Path) -> None:

@@ -336,8 +336,8 @@ def test_settings_that_cannot_be(place: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=line):
             train_detector(place / "net.ckpt", scenes("train", 4), tmp_path / "det", settings, cache=tmp_path)
     assert not (tmp_path / "det").exists()  # before work begins
+    net, grid = make_net(tmp_path, levels=None), Settings(proposals="grid")
     with pytest.raises(ConfigError, match="has no pyramid"):
-        net, grid = make_net(tmp_path, levels=None), Settings(proposals="grid")
         train_detector(net, scenes("train", 4), tmp_path / "det", grid, cache=tmp_path)
 
 

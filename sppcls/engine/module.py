@@ -41,7 +41,7 @@ class ClassificationModule(pl.LightningModule):
     Args:
         net: the network, (N, 3, h, w) to (N, classes).
         schedule: input size of every step.
-        val_sizes: sizes validated at; the first is the main one, whose error is ``val/top1_error``.
+        val_sizes: sizes validated at; the first is the main one, which callbacks may watch as ``val/top1_error``, too.
         classes: names of the classes.
         loss: of each image (N,), from logits and class numbers or, of mixed images, shares (N, classes).
         optimizer: makes the optimizer of a network; each of its groups has an ``lr_scale``, see
@@ -214,13 +214,11 @@ class ClassificationModule(pl.LightningModule):
             )
         for name, figures in results.items():
             for figure in ("loss", "top1_error", "top5_error"):  # for callbacks that watch a figure
-                self.log(f"{self.val_prefix(name)}/{figure}", figures[figure], logger=False)
+                self.log(f"val_{name}/{figure}", figures[figure], logger=False)
+        for figure in ("loss", "top1_error", "top5_error"):  # a name that does not depend on the size
+            self.log(f"val/{figure}", main[figure], logger=False)
         if self.rate.follows_error:
             self.state.plateau.update(main["top1_error"])
-
-    def val_prefix(self, name: str) -> str:
-        """What the figures of a validation size are logged under: ``val`` for the main one, else ``val_<size>``."""
-        return "val" if name == size_label(self.val_sizes[0]) else f"val_{name}"
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 

@@ -22,9 +22,9 @@ from sppcls.runs.metrics import append_row, drop_rows_from
 class EpochReport(Callback):
     """Collects what an epoch showed and writes it down.
 
-    TensorBoard gets every epoch figure twice: against the epoch (``val/top1_error``) and against the number of
-    training images seen (``val_by_images/top1_error``), because runs with different batch or data sizes only line up
-    on one of the two. The main validation size is ``val``, every other one ``val_<size>``.
+    TensorBoard gets every epoch figure twice: against the epoch (``val_224/top1_error``) and against the number of
+    training images seen (``val_224_by_images/top1_error``), because runs with different batch or data sizes only line
+    up on one of the two.
 
     Args:
         folder: the run folder.
@@ -47,8 +47,11 @@ class EpochReport(Callback):
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hyperparameters)
         if len(pl_module.val_sizes) > 1:
-            _overlay_sizes(writer_of(trainer), [*map(pl_module.val_prefix, pl_module.val_errors)])
-        drop_rows_from(self.folder, trainer.current_epoch)
+            _overlay_sizes(writer_of(trainer), [f"val_{name}" for name in pl_module.val_errors])
+        sizes = (
+            pl_module.state.val_results or pl_module.val_errors
+        )  # those of the checkpoint, where the run goes on
+        drop_rows_from(self.folder, trainer.current_epoch, next(iter(sizes)))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_epoch(trainer)
@@ -110,7 +113,7 @@ class EpochReport(Callback):
         }
         for name in pl_module.val_errors:
             for figure in ("loss", "top1_error", "top5_error"):
-                row[f"{pl_module.val_prefix(name)}/{figure}"] = val[name][figure] if name in val else ""
+                row[f"val_{name}/{figure}"] = val[name][figure] if name in val else ""
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
         append_row(self.folder, row)
@@ -148,8 +151,7 @@ class EpochReport(Callback):
         # The first columns of HParams, which go by the alphabet.
         if epoch + 1 == module.trainer.max_epochs or module.trainer.should_stop:
             for name, figures in module.state.val_results.items():
-                size = module.val_prefix(name).removeprefix("val")
-                writer.add_scalar(f"final/top1_error{size}", figures["top1_error"], epoch)
+                writer.add_scalar(f"final/val_{name}/top1_error", figures["top1_error"], epoch)
         writer.flush()
 
 
@@ -172,7 +174,7 @@ def _line(
     ]
     for name, figures in val.items():
         top1, top5 = figures["top1_error"], figures["top5_error"]
-        parts.append(f"val {name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
+        parts.append(f"val_{name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
     if row["images_per_s"] != "":
         parts.append(f"{row['images_per_s']:.0f} images/s")
     return " | ".join(parts)

@@ -27,6 +27,7 @@ from sppcls.config.compose import (
     name_plugins,
     read_command_line,
     restore,
+    without_foreign_defaults,
 )
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.mistakes import config_error_line
@@ -67,7 +68,10 @@ def run(words: list[str]) -> int:
         # Lightning starts the other processes of a distributed run with sys.argv, so it has to be the real one.
         sys.argv = argv
         try:
-            _train(given, list(HydraConfig.get().overrides.task))
+            _train(
+                without_foreign_defaults(given, overrides, config_dir),
+                list(HydraConfig.get().overrides.task),
+            )
         except SppclsError as error:
             failed.append(error)
 

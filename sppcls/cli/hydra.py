@@ -158,13 +158,13 @@ def _check_ckpt_path(given: DictConfig) -> None:
     newest = max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
     which = "a run's folder" if newest is None else f"a run's folder; the newest is {newest.parent}"
     raise CheckpointError(
-        f"ckpt_path={name}: name {which}; ckpt_path=auto goes on with the newest run of the same configuration"
+        f"ckpt_path={name}: name {which}; ckpt_path=auto resumes the newest run of the same configuration"
     )
 
 
 def _train(given: DictConfig, overrides: list[str]) -> None:
     config = _resumed_config(given, overrides) or check_config(given)
-    # Imported here: it takes seconds, and a wrong config should be told at once.
+    # Imported here: it takes seconds, and a wrong config should be reported at once.
     from sppcls.engine.train import train
 
     train(config)

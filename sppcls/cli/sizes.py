@@ -18,7 +18,7 @@ def run(words: list[str]) -> int:
     from sppcls.config.compose import compose
 
     config = compose(args.overrides, args.config_dir)
-    # Imported here: it takes seconds, and a wrong config should be told at once.
+    # Imported here: it takes seconds, and a wrong config should be reported at once.
     from sppcls.engine.plan import plan
 
     print(plan(config))

@@ -252,7 +252,7 @@ def restore(
             and group not in map(_group, names)
         ):
             raise ConfigError(
-                f"{path}: this run was given its {argument} from Python; go on there, with sppcls.train(config, {argument}=...)"
+                f"{path}: this run was given its {argument} from Python; resume there, with sppcls.train(config, {argument}=...)"
             )
     values = resolved(given)
     _check_saved_parts(saved, names, path)

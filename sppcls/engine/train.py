@@ -409,7 +409,7 @@ def _run_folder(config: Config, begun: Path | None) -> Path:
 
 
 def _repeatable(config: Config, folder: Path) -> bool:
-    """Whether the same command again goes on with the run in ``folder``."""
+    """Whether the same command again resumes the run in ``folder``."""
     if config.ckpt_path in (None, "auto"):
         return config.ckpt_path == "auto"
     return Path(str(config.ckpt_path)).resolve() in (folder.resolve(), (folder / LAST).resolve())

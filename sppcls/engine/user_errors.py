@@ -40,7 +40,7 @@ def as_user_error(error: Exception, folder: Path | None) -> SppclsError | None:
     # Lightning hides the error of a loader that could not begin behind one of its own.
     if problem := loader_problem(error) or (error.__context__ and loader_problem(error.__context__)):
         written = folder is not None and (folder / LAST).is_file()
-        return DataError(problem + ("; ckpt_path=auto goes on from the last checkpoint" if written else ""))
+        return DataError(problem + ("; ckpt_path=auto resumes from the last checkpoint" if written else ""))
     if isinstance(error, OSError) and error.errno in _WRITING:
         place = error.filename if isinstance(error.filename, str) else folder
         return SppclsError(f"{place}: {os.strerror(error.errno)}; the last checkpoint written is intact")

@@ -240,7 +240,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError of its zip writer.
-            if LOADER_DIED in str(error):  # which is told wherever the program is at that moment
+            if LOADER_DIED in str(error):  # which is raised wherever the program is at that moment
                 raise
             kept = "; the one written before it is intact" if path.exists() else ""
             reason = (

@@ -1,8 +1,9 @@
 """Test protocols: which views of an image a network sees, and how their scores become one answer."""
 
+from sppcls.config.early import protocol_names
 from sppcls.evaluation.evaluator import evaluate_protocol
 from sppcls.evaluation.predictions import Predictions
-from sppcls.evaluation.protocols import Protocol, Views, load_protocol, load_protocols, protocol_names
+from sppcls.evaluation.protocols import Protocol, Views, load_protocol, load_protocols
 
 __all__ = [
     "Predictions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 CONFIG = "config.yaml"
@@ -20,6 +21,13 @@ PICTURES = "pictures"
 
 SWEEP = "sweep.json"
 SEARCH = "search.json"
+
+
+def no_checkpoint(folder: Path) -> str:
+    """Why a folder without a checkpoint is nothing that a run can go on from."""
+    if (folder / CONFIG).is_file():
+        return "this run has no checkpoint yet; start it again"
+    return "no run's folder; name one, or a checkpoint"
 
 
 def figure_names(results: Mapping[str, Mapping[str, Any]], images: str = "val") -> dict[str, Any]:

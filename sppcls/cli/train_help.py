@@ -59,7 +59,7 @@ def train_help(everything: bool = False) -> str:
         start = next(i for i, line in enumerate(keys) if line.startswith(f"    {name}="))
         length = next(i for i, line in enumerate(keys[start + 1 :], 1) if not line.startswith(" " * 6))
         lines += keys[start : start + length]
-    lines.append("\ngroups (the default choice is marked *):")
+    lines.append("\nconfig groups (the default choice is marked *):")
     chosen = _default_choices()
     for group, choices in group_choices().items():
         if group == "experiment":

@@ -18,6 +18,8 @@ PREVIOUS = "previous.ckpt"
 PREDICTIONS = "predictions"
 PROTOCOLS = "protocols"
 PICTURES = "pictures"
+# There: what a network is fed at first, by size.
+INPUTS = "train_inputs_"
 
 SWEEP = "sweep.json"
 SEARCH = "search.json"

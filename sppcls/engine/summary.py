@@ -140,6 +140,7 @@ def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
 
 
 def closing_lines(
+    config: Config,
     module: ClassificationModule,
     folder: Path,
     seconds: float,
@@ -149,42 +150,43 @@ def closing_lines(
     """Errors of the last and of the best epoch, those on the test images, images left out, and where to look.
 
     Args:
+        config: of the run.
         module: trained.
         folder: the run's.
         seconds: that it took this time.
         test: what :class:`~sppcls.engine.callbacks.final_test.FinalTest` has found; may be empty.
         classes: errors of the classes at the main validation size; may be empty.
     """
-    epochs = module.config.trainer.max_epochs
-    if module.started:
+    state, epochs = module.state, config.trainer.max_epochs
+    if state.started:
         early = ", where a callback stopped it" if module.trainer.should_stop else ""
         done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
         lines = [f"\nTrained to {done}; {seconds / 60:.1f} minutes this time."]
     else:
         done = (
             f"a callback stopped it after epoch {module.trainer.current_epoch}"
-            if module.stopped
+            if state.stopped is not None
             else (f"all {epochs} epochs were done")
         )
         lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs goes on."]
-    if module.val_results:
-        images = next(iter(module.val_results.values()))["images"]
+    if state.val_results:
+        images = next(iter(state.val_results.values()))["images"]
         lines.append(
             f"After the last epoch ({module.trainer.current_epoch}), on {images:,} validation images:"
         )
-        lines += _error_lines(module.val_results)
-    if module.best and module.best["epoch"] + 1 == module.trainer.current_epoch:
+        lines += _error_lines(state.val_results)
+    if state.best and state.best["epoch"] + 1 == module.trainer.current_epoch:
         lines.append("No earlier epoch was better on these images.")
-    elif module.best:
+    elif state.best:
         lines.append(
-            f"Best epoch: {module.best['epoch'] + 1}, chosen on these same images, so its errors are too low:"
+            f"Best epoch: {state.best['epoch'] + 1}, chosen on these same images, so its errors are too low:"
         )
-        lines += _error_lines(module.best["val_results"])
+        lines += _error_lines(state.best["val_results"])
     lines += _test_lines(test)
     lines += _class_lines(classes, size_label(module.val_sizes[0]))
     lines += _guessing_line(module)
-    if module.bad_images:
-        names = list(module.bad_images)
+    if state.bad_images:
+        names = list(state.bad_images)
         lines.append(f"{len(names)} images could not be read and were left out:")
         lines += [f"  {one_line(name)}" for name in names[:10]]
         if len(names) > 10:
@@ -192,7 +194,7 @@ def closing_lines(
             everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
             lines.append(f"  ... all of them: {everything}")
     lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
-    if "tensorboard" in module.config.logger:
+    if "tensorboard" in config.logger:
         lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
         main = f"val_{size_label(module.val_sizes[0])}"
         address = time_series([f"{main}/top1_error", "train/top1_error", f"{main}_by_images/top1_error"])
@@ -245,7 +247,7 @@ def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
 
 def _guessing_line(module: ClassificationModule) -> list[str]:
     """A warning if the last error is not below that of guessing by two standard errors; else nothing."""
-    last = module.val_results.get(size_label(module.val_sizes[0]))
+    last = module.state.val_results.get(size_label(module.val_sizes[0]))
     if not last or not last.get("images") or len(module.classes) < 2:
         return []
     guessing = guessing_error(module)

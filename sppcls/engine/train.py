@@ -39,6 +39,7 @@ from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figu
 from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
 from sppcls.engine.logger import make_loggers
+from sppcls.engine.make_module import make_module
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
 from sppcls.engine.resume import (
@@ -251,8 +252,13 @@ class _Run:
                 )
             )
         net = self.net.to(memory_format=torch.channels_last)
-        module = ClassificationModule(
-            net, config, self.schedule, self.val_sizes, self.train_source.classes, self.model_info
+        module = make_module(
+            config,
+            net,
+            self.schedule,
+            val_sizes=self.val_sizes,
+            classes=self.train_source.classes,
+            model_info=self.model_info,
         )
         if config.trainer.compile:
             # A graph for every size, batch size (the last two may differ by one image) and training or not.
@@ -286,8 +292,8 @@ class _Run:
             "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
             "last_checkpoint": str(folder / LAST),
             "epochs": trainer.current_epoch,
-            "best": figure_names(module.best["val_results"]) if module.best else {},
-            "last": figure_names(module.val_results),
+            "best": figure_names(module.state.best["val_results"]) if module.state.best else {},
+            "last": figure_names(module.state.val_results),
         }
         tested: dict[str, dict[str, Any]] = {}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -298,20 +304,21 @@ class _Run:
                 tested = callback.figures
         if first:
             classes = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
-            if module.started or lacks_result(folder, trainer.current_epoch):
+            if module.state.started or lacks_result(folder, trainer.current_epoch):
                 if classes:
                     write_class_errors(folder / CLASSES, classes)
                 write_result(folder, self._summary(module, result, classes, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
             seconds = time.perf_counter() - started
-            say(closing_lines(module, folder, seconds, tested, classes))
+            say(closing_lines(config, module, folder, seconds, tested, classes))
         return result
 
     def _summary(
         self, module: ClassificationModule, result: dict[str, Any], classes: list[ClassError], epochs: int
     ) -> dict[str, Any]:
         """What ``result.json`` says."""
-        best = {"epoch": module.best["epoch"], **result["best"]} if module.best else {}
+        state = module.state
+        best = {"epoch": state.best["epoch"], **result["best"]} if state.best else {}
         return {
             "sppcls": __version__,
             "torch": torch.__version__,
@@ -319,9 +326,9 @@ class _Run:
             "device": device_label(self.accelerator),
             "epochs": epochs,
             "stopped": module.trainer.should_stop,
-            "images_seen": module.images_seen,
-            "pixels_seen": module.pixels_seen,
-            "train_seconds": round(module.train_seconds, 3),
+            "images_seen": state.images_seen,
+            "pixels_seen": state.pixels_seen,
+            "train_seconds": round(state.train_seconds, 3),
             "parameters": parameter_count(self.net),
             "main_size": size_label(self.val_sizes[0]),
             "best": best,
@@ -334,7 +341,7 @@ class _Run:
                 "used": validation_count(self.config, self.val_source),
                 "of": len(self.val_source),
             },
-            "bad_images": len(module.bad_images),
+            "bad_images": len(state.bad_images),
         }
 
     def _trainer(self, folder: Path) -> pl.Trainer:

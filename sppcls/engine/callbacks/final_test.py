@@ -58,7 +58,7 @@ class FinalTest(Callback):
         if datamodule.test is None:
             return
         # A run that had finished before keeps what it has.
-        if not module.started and not trainer.strategy.broadcast(
+        if not module.state.started and not trainer.strategy.broadcast(
             lacks_result(self.folder, trainer.current_epoch)
         ):
             return
@@ -66,7 +66,7 @@ class FinalTest(Callback):
             for path in (self.folder / PREDICTIONS).glob("test*.npz"):
                 path.unlink(missing_ok=True)
         last = trainer.current_epoch - 1
-        best = module.best["epoch"] if module.best else last
+        best = module.state.best["epoch"] if module.state.best else last
         # The best first: the module is left with the last weights.
         for weights, epoch in ([("best", best)] if best != last else []) + [("last", last)]:
             try:
@@ -116,7 +116,7 @@ class FinalTest(Callback):
         for predictions in found:
             setting = {**predictions.setting, "split": "test", "weights": weights}
             self._keep(trainer, replace(predictions, setting=setting), weights)
-            module.bad_images.update(dict.fromkeys(predictions.bad))
+            module.state.note_bad(predictions.bad)
 
     def _state(self, weights: str, epoch: int) -> dict[str, torch.Tensor] | str:
         """The weights of a checkpoint, or why there are none: all processes must learn of it."""
@@ -176,7 +176,7 @@ def _prefix(weights: str) -> str:
 def _center_views(module: ClassificationModule, datamodule: ImageDataModule) -> list[Predictions]:
     """Every test image as validation sees it, at every validation size."""
     assert datamodule.test is not None
-    data, started = module.config.data, time.perf_counter()
+    started = time.perf_counter()
     parts: dict[str, list[Part]] = {size_label(size): [] for size in module.val_sizes}
     bad: list[str] = []
     training = module.net.training
@@ -189,7 +189,7 @@ def _center_views(module: ClassificationModule, datamodule: ImageDataModule) -> 
                     continue
                 image = batch.image.to(module.device)
                 for size in module.val_sizes:
-                    logits = module.net(prepare_batch(image, size, data.mean, data.std))
+                    logits = module.net(prepare_batch(image, size, module.mean, module.std))
                     parts[size_label(size)].append(kept_part(batch, logits))
     finally:
         module.net.train(training)

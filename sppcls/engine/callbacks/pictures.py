@@ -52,12 +52,10 @@ class Pictures(Callback):
             return
         assert isinstance(pl_module, ClassificationModule)
         writer = writer_of(trainer)
-        data = pl_module.config.data
-        mean, std = (torch.tensor(v, device=pl_module.device).view(3, 1, 1) for v in (data.mean, data.std))
+        colours = (pl_module.mean, pl_module.std)
+        mean, std = (torch.tensor(v, device=pl_module.device).view(3, 1, 1) for v in colours)
         for size in pl_module.schedule.training_sizes:
-            x = prepare_batch(
-                batch.image[:SAMPLES], size, data.mean, data.std, lighting=batch.lighting[:SAMPLES]
-            )
+            x = prepare_batch(batch.image[:SAMPLES], size, *colours, lighting=batch.lighting[:SAMPLES])
             shown = (x * std + mean).clamp(0, 1)
             sheet = make_grid(shown, nrow=8)
             writer.add_image(f"train_inputs/{size_label(size)}", sheet, 0)

@@ -74,8 +74,7 @@ class ProtocolErrors(Callback):
             batch_size=datamodule.val_batch_size,
             workers=datamodule.workers,
         )
-        for line in predictions.bad:
-            module.bad_images.setdefault(line)
+        module.state.note_bad(predictions.bad)
         return predictions
 
 
@@ -108,7 +107,7 @@ class ProtocolErrorsAtEnd(Callback):
         self._test(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if cast(ClassificationModule, pl_module).started:
+        if cast(ClassificationModule, pl_module).state.started:
             return
         # Nothing was left to train. By now Lightning has put the network on the CPU.
         if trainer.strategy.broadcast(lacks_result(self.folder, trainer.current_epoch)):

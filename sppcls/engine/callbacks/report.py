@@ -49,7 +49,7 @@ class EpochReport(Callback):
         if len(pl_module.val_sizes) > 1:
             _overlay_sizes(writer_of(trainer), [f"val_{name}" for name in pl_module.val_errors])
         sizes = (
-            pl_module.val_results or pl_module.val_errors
+            pl_module.state.val_results or pl_module.val_errors
         )  # those of the checkpoint, where the run goes on
         drop_rows_from(self.folder, trainer.current_epoch, next(iter(sizes)))
 
@@ -70,10 +70,9 @@ class EpochReport(Callback):
         if self._warm:
             self._seconds[name] = self._seconds.get(name, 0.0) + now - self._clock
             self._images[name] = self._images.get(name, 0) + len(batch.target) * trainer.world_size
-        pl_module.train_seconds += now - self._clock
+        pl_module.state.train_seconds += now - self._clock
         self._clock, self._warm = now, True
-        every = pl_module.config.log.every_n_steps
-        if trainer.is_global_zero and batch_idx % every == 0:
+        if trainer.is_global_zero and batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             # Lightning hands {} on of a step that was left out, none of its images being readable.
             loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
             if loss is not None:
@@ -83,13 +82,13 @@ class EpochReport(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
-        train = pl_module.train_errors.compute()
+        train, state = pl_module.train_errors.compute(), pl_module.state
         if not train["images"]:
-            raise DataError(f"no training image could be read; the first: {next(iter(pl_module.bad_images))}")
-        pl_module.images_seen += int(train["images"])
-        pl_module.pixels_seen += int(train["pixels"])
-        validated = (trainer.current_epoch + 1) % pl_module.config.trainer.val_every == 0
-        val = pl_module.val_results if validated else {}
+            raise DataError(f"no training image could be read; the first: {next(iter(state.bad_images))}")
+        state.images_seen += int(train["images"])
+        state.pixels_seen += int(train["pixels"])
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        val = state.val_results if validated else {}
         for figure in (
             "loss",
             "top1_error",
@@ -103,9 +102,9 @@ class EpochReport(Callback):
         seconds = sum(self._seconds.values())
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
-            "images_seen": pl_module.images_seen,
-            "pixels_seen": pl_module.pixels_seen,
-            "train_seconds": pl_module.train_seconds,
+            "images_seen": state.images_seen,
+            "pixels_seen": state.pixels_seen,
+            "train_seconds": state.train_seconds,
             "size": size,
             "lr": pl_module.lr,
             "train/loss": train["loss"],
@@ -150,8 +149,8 @@ class EpochReport(Callback):
             for name, seconds in self._seconds.items():
                 writer.add_scalar(f"speed/images_per_s_{name}", self._images[name] / seconds, epoch)
         # The first columns of HParams, which go by the alphabet.
-        if epoch + 1 == module.config.trainer.max_epochs or module.trainer.should_stop:
-            for name, figures in module.val_results.items():
+        if epoch + 1 == module.trainer.max_epochs or module.trainer.should_stop:
+            for name, figures in module.state.val_results.items():
                 writer.add_scalar(f"final/val_{name}/top1_error", figures["top1_error"], epoch)
         writer.flush()
 

@@ -51,7 +51,7 @@ def make_callbacks(
     """
     callbacks: list[Callback] = [
         memory,
-        ConfirmResume(folder),
+        ConfirmResume(folder, config),
         EpochReport(folder, hyperparameters),
         SavePredictions(folder),
         HighLoss(),

@@ -37,7 +37,9 @@ def seconds(what: str, net_name: str, precision: str, size: int, batch_size: int
     """Seconds of the fastest of three training steps or predictions."""
     keep_freed_memory()
     torch.manual_seed(0)
-    backbone = {"name": "zf5", "width": 0.25, "norm": "batch"} if net_name == "zf5_small" else {"name": net_name}
+    backbone = (
+        {"name": "zf5", "width": 0.25, "norm": "batch"} if net_name == "zf5_small" else {"name": net_name}
+    )
     net = build_classifier(
         backbone=backbone,
         pyramid={"levels": [6, 3, 2, 1]},
@@ -73,7 +75,14 @@ def speed(args: argparse.Namespace) -> list[Row]:
             for size in args.sizes:
                 sides = {
                     precision: partial(
-                        in_a_process, __file__, what, net, precision, size, args.batch_size, **AS_TRAINING_DOES
+                        in_a_process,
+                        __file__,
+                        what,
+                        net,
+                        precision,
+                        size,
+                        args.batch_size,
+                        **AS_TRAINING_DOES,
                     )
                     for precision in ("32-true", "bf16-mixed")
                 }
@@ -90,21 +99,31 @@ def errors(args: argparse.Namespace) -> None:
     found: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         words = [
-            *("data=folder", f"data.root={args.data_root}", "data.cache=disk", f"data.cache_dir={folder}/cache"),
+            *(
+                "data=folder",
+                f"data.root={args.data_root}",
+                "data.cache=disk",
+                f"data.cache_dir={folder}/cache",
+            ),
             *("sizes.sizes=[112,90]", "trainer.max_epochs=8", "trainer.threads=1", "data.workers=1"),
             *("augment=anywhere", "log.images=false", f"runs_dir={folder}/runs", *args.words),
         ]
         for seed in args.seeds:
             for precision in ("32-true", "bf16-mixed"):
-                done = train(compose([*words, f"seed={seed}", f"trainer.precision={precision}", f"name={precision}"]))
-                for size, figures in done["last"].items():
-                    found.setdefault(size, {}).setdefault(precision, []).append(figures["top1_error"])
-                    print(f"seed {seed}, {precision}, at {size}: {figures['top1_error']:.2f} %", flush=True)
-    for size, sides in found.items():
+                done = train(
+                    compose([*words, f"seed={seed}", f"trainer.precision={precision}", f"name={precision}"])
+                )
+                for name, value in done["last"].items():
+                    if name.endswith("/top1_error"):
+                        found.setdefault(name, {}).setdefault(precision, []).append(value)
+                        print(f"seed {seed}, {precision}, {name}: {value:.2f} %", flush=True)
+    for name, sides in found.items():
         differences = [b - a for a, b in zip(sides["32-true"], sides["bf16-mixed"], strict=True)]
         for precision, values in sides.items():
-            print(f"at {size}, {precision}: {statistics.mean(values):.2f} ± {_spread(values):.2f} %")
-        print(f"at {size}, bf16-mixed minus 32-true: {statistics.mean(differences):+.2f} ± {_spread(differences):.2f}")
+            print(f"{name}, {precision}: {statistics.mean(values):.2f} ± {_spread(values):.2f} %")
+        print(
+            f"{name}, bf16-mixed minus 32-true: {statistics.mean(differences):+.2f} ± {_spread(differences):.2f}"
+        )
 
 
 def _spread(values: list[float]) -> float:

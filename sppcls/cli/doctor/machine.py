@@ -25,7 +25,9 @@ def check_machine(torch: Probe) -> Iterator[Diagnosis]:
     """Findings about processor, memory, GPU and open files; ``torch`` is what torch said about itself."""
     yield processor(torch)
     if has_bf16_arithmetic():
-        yield Diagnosis("ok", "bfloat16", "the processor has it: trainer.precision=bf16-mixed is faster than 32-true")
+        yield Diagnosis(
+            "ok", "bfloat16", "the processor has it: trainer.precision=bf16-mixed is faster than 32-true"
+        )
     yield memory()
     yield gpu(nvidia_smi(), torch)
     # A training raises the soft limit to what the hard one allows.

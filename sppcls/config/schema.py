@@ -260,6 +260,16 @@ class OptimizerConfig:
     betas: list[float] = key("running average coefficients (adamw)", default=[0.9, 0.999])
     decay_norm_and_bias: bool = key("apply weight decay to biases and normalisation too", default=False)
     bias_lr_factor: float = key("learning rate of biases over that of weights", default=1.0, low=0)
+    lr_factors: dict[str, float] = key(
+        "learning rate of parts over the base rate, such as {backbone: 0.1}", default={}, changes="state"
+    )
+    layer_decay: float | None = key(
+        "learning rate of each layer of the backbone over that of the one above; null: 1",
+        default=None,
+        above=0,
+        high=1,
+        changes="state",
+    )
 
 
 @dataclass
@@ -367,6 +377,11 @@ class Config:
         changes="place",
     )
     init: str = key("initialisation of new layers", default="modern", choices=INITS)
+    init_from: str | None = key(
+        "checkpoint, run folder or file of weights that all layers which fit start from", default=None
+    )
+    freeze: list[str] = key("parts that are not trained, such as [backbone] or [head.fc6]", default=[])
+    freeze_epochs: int | None = key("epochs for which they are not; null: the whole run", default=None, low=1)
     plugins: list[str] = key(
         "packages with parts of one's own, which configs may then name; only typed, never in a file",
         default=[],

@@ -120,6 +120,15 @@ class _TimmBackbone(Backbone):
         map_: Tensor = self.layers.forward_features(x)  # type: ignore[operator]
         return map_
 
+    def layer_names(self) -> dict[str, str]:
+        """Names of the parameters to the layers that timm counts for a layer-wise learning rate."""
+        from timm.models import group_parameters
+
+        matcher = self.layers.group_matcher(coarse=False)  # type: ignore[operator]
+        numbers: dict[str, int] = group_parameters(self.layers, matcher, reverse=True)
+        first = min(numbers.values())
+        return {f"layers.{name}": f"backbone.layer{number - first}" for name, number in numbers.items()}
+
 
 def _drop_unused(trunk: Backbone) -> None:
     """Take out the children of ``layers`` that the map does not depend on: nothing would train them."""

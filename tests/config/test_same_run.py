@@ -29,8 +29,9 @@ AUTO, SWEEP, FACTOR, RESUMES = "auto", "sweep", "factor", "resumes"
 # The whole table, written down a second time: every key by what stays true of another value of it.
 EXPECTED = {
     (FACTOR,): """backbone.name backbone.width backbone.norm backbone.model pyramid.levels pyramid.mode
-        pyramid.bin_rule head.name head.hidden optimizer.name ema.enabled""",
-    (FACTOR, RESUMES): """init loss.name callbacks data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
+        pyramid.bin_rule head.name head.hidden optimizer.name optimizer.lr_factors optimizer.layer_decay
+        ema.enabled""",
+    (FACTOR, RESUMES): """init init_from freeze freeze_epochs loss.name callbacks data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
         data.test_dir data.num_train data.num_val data.batch_size data.drop_last data.on_error data.max_pixels
         data.pixel_range data.cache data.cache_shorter_side data.mean data.std sizes.kind sizes.sizes sizes.period
         sizes.step sizes.pixel_budget augment.crop augment.shorter_side augment.flip augment.lighting augment.scale

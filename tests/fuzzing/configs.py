@@ -152,6 +152,9 @@ ALONE: dict[str, st.SearchStrategy[Any]] = {
     "optimizer.momentum": st.floats(0, 0.9999),
     "optimizer.betas": st.lists(st.floats(0, 0.9999), min_size=2, max_size=2),
     "optimizer.bias_lr_factor": st.floats(0, 10),
+    "optimizer.lr_factors": st.dictionaries(st.sampled_from(["backbone", "head"]), st.floats(1e-3, 10)),
+    "optimizer.layer_decay": st.one_of(st.none(), st.floats(0.1, 1)),
+    "freeze": st.sampled_from([[], ["backbone"]]),
     "scheduler.factor": st.floats(1e-3, 1),
     "scheduler.patience": st.integers(0, 3),
     "scheduler.max_drops": st.integers(0, 3),
@@ -182,7 +185,7 @@ LEFT = {
     "data.name", "data.root", "data.download", "data.num_train", "data.num_val", "data.workers", "data.cache_dir",
     "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.pixel_range",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.compile", "runs_dir",
-    "backbone.weights", "plugins", "callbacks",
+    "backbone.weights", "init_from", "freeze_epochs", "plugins", "callbacks",
 }  # fmt: skip
 
 

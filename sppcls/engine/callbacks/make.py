@@ -11,12 +11,14 @@ from sppcls.config.schema import Config
 from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
 from sppcls.engine.callbacks.final_test import FinalTest
+from sppcls.engine.callbacks.gradients import GradientNorm
 from sppcls.engine.callbacks.high_loss import HighLoss
 from sppcls.engine.callbacks.pictures import Pictures
 from sppcls.engine.callbacks.predictions import SavePredictions
 from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
 from sppcls.engine.callbacks.report import EpochReport
 from sppcls.engine.callbacks.saving import Saving
+from sppcls.engine.fine_tuning import Freezing
 from sppcls.engine.resume import ConfirmResume
 from sppcls.errors import ConfigError
 from sppcls.evaluation.protocols import Protocol
@@ -59,6 +61,10 @@ def make_callbacks(
         saving,
         progress,
     ]
+    if config.logger:
+        callbacks.append(GradientNorm(config.log.every_n_steps))
+    if config.freeze:
+        callbacks.append(Freezing(config.freeze, config.freeze_epochs))
     if config.log.images:
         callbacks += [Pictures(folder), ExplainPyramid(folder)]
     if config.ema.enabled:

@@ -2,11 +2,11 @@
 
     nice -n 19 python benchmarks/fine_tuning.py --caltech CALTECH79 --flowers FLOWERS5 --out RUNS
 
-A small ZF-5 with a {3,2,1} pyramid is trained on caltech79 at 64 pixels, once for each seed. Then, on 10, 30 and 100 photos
+A small ZF-5 with a {3,2,1} pyramid is trained on caltech79 at 64 pixels, once. Then, on 10, 30 and 100 photos
 a class of flowers5, drawn anew for each seed and the same for every way of training, it is trained
 
 - ``scratch``: from its random start;
-- ``all layers``: from the network of the same seed (``init_from``), all layers at one rate;
+- ``all layers``: from the network of caltech79 (``init_from``), all layers at one rate;
 - ``backbone x 0.1``: the same with ``optimizer.lr_factors={backbone: 0.1}``;
 - ``frozen first``: the backbone frozen for the first third of the epochs;
 - ``frozen``: the backbone frozen throughout.
@@ -119,25 +119,16 @@ def main() -> None:
             kept.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{key}: {found[key]:.2f} %, {time.perf_counter() - begun:.0f} s", flush=True)
 
+    if not args.table:
+        length = [f"trainer.max_epochs={PRETRAINED_EPOCHS}", f"trainer.val_every={PRETRAINED_EPOCHS}"]
+        once("caltech/0", [f"data.root={args.caltech}", "run_name=caltech-0", *length])
+    start = str(args.out / "runs" / "folder" / "caltech-0" / "last.ckpt")
     for seed in () if args.table else SEEDS:
-        epochs = f"trainer.max_epochs={PRETRAINED_EPOCHS}"
-        name = f"run_name=caltech-{seed}"
-        once(
-            f"caltech/{seed}",
-            [
-                f"data.root={args.caltech}",
-                name,
-                f"seed={seed}",
-                epochs,
-                f"trainer.val_every={PRETRAINED_EPOCHS}",
-            ],
-        )
-        start = str(args.out / "runs" / "folder" / f"caltech-{seed}" / "last.ckpt")
-        for count, epochs_of in EPOCHS.items():
+        for count, epochs in EPOCHS.items():
             photos = draw_photos(args.flowers, count, seed, args.out / "photos" / f"{count}-{seed}")
-            for way, words in ways(start, epochs_of).items():
+            length = [f"trainer.max_epochs={epochs}", f"trainer.val_every={epochs}"]
+            for way, words in ways(start, epochs).items():
                 name = f"run_name={count}-{way.replace(' ', '_')}-{seed}"
-                length = [f"trainer.max_epochs={epochs_of}", f"trainer.val_every={epochs_of}"]
                 more = [f"data.root={photos}", "data.batch_size=25", name, f"seed={seed}", *length, *words]
                 once(f"{count}/{way}/{seed}", more)
     print(f"\n{machine()}\n\n{table(found)}")

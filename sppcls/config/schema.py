@@ -188,7 +188,14 @@ class AugmentConfig:
     scale: list[float] = key("share of the image's area, low and high (crop=resized)", default=[0.08, 1.0])
     ratio: list[float] = key("width over height, low and high (crop=resized)", default=[0.75, 1.3333333])
     trivial_augment: bool = key("torchvision's TrivialAugmentWide", default=False)
+    rand_augment: int = key(
+        "magnitude of torchvision's RandAugment; 0 switches it off", default=0, low=0, high=30
+    )
+    augmix: int = key("severity of torchvision's AugMix; 0 switches it off", default=0, low=0, high=10)
     erasing: float = key("probability of random erasing", default=0.0, low=0, high=1)
+    repeats: int = key(
+        "times that a step has each of its images, augmented in different ways", default=1, low=1
+    )
 
 
 @dataclass
@@ -298,6 +305,14 @@ class EmaConfig:
 
 
 @dataclass
+class SwaConfig:
+    """Stochastic weight averaging: the mean of the weights after each of the last epochs, evaluated and kept."""
+
+    enabled: bool = key("keep the mean", default=False, changes="state")
+    start: float = key("share of the epochs after which it begins", default=0.75, low=0, high=0.99)
+
+
+@dataclass
 class EvaluationConfig:
     """Test protocols (He et al. 2015, sec. 3.1 and 3.1.5), besides the validation after every epoch."""
 
@@ -398,6 +413,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    swa: SwaConfig = field(default_factory=SwaConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log: LogConfig = field(default_factory=LogConfig)

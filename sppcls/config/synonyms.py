@@ -41,6 +41,7 @@ _SAID = {
     "log.every_n_steps": "log_interval print_freq log_every_n_steps log_every",
     "mix.label_smoothing": "smoothing label_smooth",
     "ema.enabled": "model_ema use_ema ema_enabled",
+    "swa.enabled": "use_swa stochastic_weight_averaging",
     "ema.decay": "model_ema_decay",
     "runs_dir": "output output_dir out_dir outdir out save_dir save_path log_dir logdir project work_dir results_dir",
     "name": "exp_name experiment_name exp_id exp run_id",

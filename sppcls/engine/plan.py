@@ -37,6 +37,7 @@ def plan(config: Config) -> str:
         schedule,
         drop_last=config.data.drop_last,
         pixel_budget=config.sizes.pixel_budget,
+        repeats=config.augment.repeats,
     )
     batches = min(len(sampler), config.trainer.limit_train_batches or len(sampler))
     steps = math.ceil(batches / config.trainer.accumulate_grad_batches)

@@ -310,6 +310,7 @@ def hyperparameters(
         "mixup": config.mix.mixup,
         "cutmix": config.mix.cutmix,
         "ema": config.ema.enabled,
+        "swa": config.swa.enabled,
         "init": config.init,
         "precision": config.trainer.precision,
         "seed": config.seed,

@@ -18,6 +18,7 @@ from sppcls.engine.callbacks.predictions import SavePredictions
 from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
 from sppcls.engine.callbacks.report import EpochReport
 from sppcls.engine.callbacks.saving import Saving
+from sppcls.engine.callbacks.swa import StochasticWeightAveraging
 from sppcls.engine.fine_tuning import Freezing
 from sppcls.engine.resume import ConfirmResume
 from sppcls.errors import ConfigError
@@ -69,6 +70,8 @@ def make_callbacks(
         callbacks += [Pictures(folder), ExplainPyramid(folder)]
     if config.ema.enabled:
         callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(config.ema.decay)))
+    if config.swa.enabled:
+        callbacks.insert(0, StochasticWeightAveraging(int(config.swa.start * config.trainer.max_epochs)))
     if protocols:
         errors = ProtocolErrors(protocols, config.evaluation.every)
         callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]
@@ -97,6 +100,7 @@ def own_callbacks(config: Config) -> list[Callback]:
 # Each comes before the other wherever both are there.
 _ORDER = (
     (WeightAveraging, ProtocolErrorsAtEnd),
+    (StochasticWeightAveraging, ProtocolErrorsAtEnd),
     (ConfirmResume, EpochReport),
     (EpochReport, Saving),
     (SavePredictions, Saving),

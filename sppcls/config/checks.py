@@ -277,7 +277,9 @@ def _check_together(config: Config) -> None:
             f"freeze_epochs={config.freeze_epochs}: nothing is frozen; add the parts: freeze=[backbone]"
         )
     if config.ema.enabled and config.swa.enabled:
-        raise ConfigError("swa.enabled=true: also ema.enabled=true, another average of the weights; type one of them")
+        raise ConfigError(
+            "swa.enabled=true: also ema.enabled=true, another average of the weights; type one of them"
+        )
     if config.init_from is not None and config.backbone.weights is not None:
         raise ConfigError(
             f"init_from={config.init_from}: also backbone.weights={config.backbone.weights}, which is the backbone's start, "

@@ -224,6 +224,12 @@ class BackboneConfig:
         "null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt", default=None
     )
     model: str | None = key("timm model name (backbone=timm)", default=None, changes="state")
+    drop_path_rate: float | None = key(
+        "stochastic depth at the last block (convnext, efficientnet, timm); null: the network's own",
+        default=None,
+        low=0,
+        high=0.99,
+    )
 
 
 @dataclass
@@ -344,6 +350,11 @@ class TrainerConfig:
         "only deterministic kernels (CPU runs are reproducible without it)", default=False, changes="speed"
     )
     compile: bool = key("torch.compile, one graph per size", default=False, changes="speed")
+    gradient_checkpointing: bool = key(
+        "less memory: keep the inputs of the backbone's blocks only, and compute the rest twice",
+        default=False,
+        changes="speed",
+    )
     sync_batchnorm: bool = key("batch norm over all devices", default=False)
     limit_train_batches: int | None = key("at most this many steps per epoch", default=None, low=1)
     limit_val_batches: int | None = key(

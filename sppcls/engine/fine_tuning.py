@@ -17,13 +17,14 @@ from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
 from sppcls.nn.fitting import load_fitting
 from sppcls.nn.parts import Frozen, check_parts, parameter_groups
+from sppcls.nn.recompute import recompute_backbone
 from sppcls.runs.names import BEST, LAST
 
 
 def prepare_network(
     net: SPPClassifier, config: Config, classes: Sequence[str], resumed: bool
 ) -> list[tuple[str, str]]:
-    """Load what ``init_from`` names, and check ``freeze`` and ``optimizer.lr_factors`` against the network.
+    """Load what ``init_from`` names, and check ``freeze``, ``optimizer.lr_factors`` and checkpointing against the network.
 
     Args:
         net: of the run.
@@ -54,6 +55,8 @@ def prepare_network(
                 rows.append(
                     ("warning", "what is frozen has random weights; see init_from and backbone.weights")
                 )
+        if config.trainer.gradient_checkpointing:
+            recompute_backbone(net.backbone)
         rates = config.optimizer
         check_parts(net, rates.lr_factors, "optimizer.lr_factors")
     except ValueError as error:

@@ -56,7 +56,12 @@ class RunChecks:
             [
                 *(parts["backbone"], parts["pyramid"], parts["head"]),
                 *(schedule.largest, train_source.classes, resumed),
-                *(config.init_from, config.freeze, config.optimizer.lr_factors),
+                *(
+                    config.init_from,
+                    config.freeze,
+                    config.optimizer.lr_factors,
+                    config.trainer.gradient_checkpointing,
+                ),
             ]
         )
         if self._net is None or self._net[0] != key:

@@ -36,7 +36,7 @@ EXPECTED = {
         data.pixel_range data.cache data.cache_shorter_side data.mean data.std sizes.kind sizes.sizes sizes.period
         sizes.step sizes.pixel_budget augment.crop augment.shorter_side augment.flip augment.lighting augment.scale
         augment.ratio augment.rand_augment augment.augmix augment.repeats augment.trivial_augment augment.erasing mix.label_smoothing mix.mixup mix.cutmix
-        backbone.weights head.dropout optimizer.lr optimizer.weight_decay optimizer.momentum optimizer.nesterov
+        backbone.weights backbone.drop_path_rate head.dropout optimizer.lr optimizer.weight_decay optimizer.momentum optimizer.nesterov
         optimizer.betas optimizer.decay_norm_and_bias optimizer.bias_lr_factor scheduler.name scheduler.factor
         scheduler.patience scheduler.max_drops scheduler.milestones scheduler.warmup_epochs scheduler.final_factor
         ema.decay swa.start trainer.devices trainer.num_nodes trainer.precision trainer.accumulate_grad_batches
@@ -47,7 +47,7 @@ EXPECTED = {
     (AUTO, RESUMES): "evaluation.protocols evaluation.every",
     (SWEEP, RESUMES): "name run_name",
     (AUTO, SWEEP, RESUMES): """runs_dir ckpt_path plugins logger data.download data.check data.cache_dir data.val_batch_size
-        data.workers trainer.accelerator trainer.strategy trainer.deterministic trainer.compile trainer.threads
+        data.workers trainer.accelerator trainer.strategy trainer.deterministic trainer.compile trainer.gradient_checkpointing trainer.threads
         log.every_n_steps log.images log.progress log.save_every_minutes""",
 }  # fmt: skip
 ANSWERS = {key: set(answers) for answers, keys in EXPECTED.items() for key in keys.split()}

@@ -66,7 +66,11 @@ def test_without_shuffling_the_images_keep_their_order():
 
 
 @given(
-    n=st.integers(2, 60), batch=st.integers(1, 9), world=st.integers(1, 3), repeats=st.integers(1, 4), seed=st.integers()
+    n=st.integers(2, 60),
+    batch=st.integers(1, 9),
+    world=st.integers(1, 3),
+    repeats=st.integers(1, 4),
+    seed=st.integers(),
 )
 @settings(deadline=None, max_examples=60)
 def test_repeated_augmentation_takes_every_image_so_often_and_each_time_anew(n, batch, world, repeats, seed):
@@ -88,9 +92,7 @@ def test_repeated_augmentation_takes_every_image_so_often_and_each_time_anew(n, 
         stream = [key for step in zip(*ranks, strict=True) for key in interleaved(step)]
         assert len(stream) == n
         places = [(epoch * n + place) // repeats for place in range(n)]
-        assert all(
-            (places[i] == places[i + 1]) == (stream[i][3] == stream[i + 1][3]) for i in range(n - 1)
-        )
+        assert all((places[i] == places[i + 1]) == (stream[i][3] == stream[i + 1][3]) for i in range(n - 1))
 
 
 def interleaved(batches):
@@ -105,7 +107,9 @@ def test_a_step_has_its_images_several_times():
     assert [number for _, _, number, _ in first] == [0, 1, 2] * 4
 
 
-@pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"repeats": 3}, {"pixel_budget": True, "schedule": RANDOM}])
+@pytest.mark.parametrize(
+    "options", [{}, {"drop_last": True}, {"repeats": 3}, {"pixel_budget": True, "schedule": RANDOM}]
+)
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_images_of_a_step_do_not_depend_on_the_number_of_ranks(options, world):
     for epoch in (0, 1, 2):

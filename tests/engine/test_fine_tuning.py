@@ -181,3 +181,10 @@ def test_impossible_values_are_one_line(words: str, message: str) -> None:
 def test_another_normalisation_of_the_images_is_a_warning(tiny, pretrained: Path, capsys) -> None:
     train(compose(tiny(f"init_from={pretrained}", "data.mean=[0.5,0.5,0.4]", "trainer.max_epochs=1")))
     assert "trained with other colours; type data.mean=[0.5,0.5,0.5]" in capsys.readouterr().out
+
+
+def test_gradient_checkpointing_gives_the_same_run(tiny) -> None:
+    words = tiny("trainer.max_epochs=2", "head.dropout=0.5")
+    plain = train(compose([*words, "run_name=plain"]))["folder"]
+    saving = train(compose([*words, "run_name=saving", "trainer.gradient_checkpointing=true"]))["folder"]
+    assert_same_run(Path(plain), Path(saving))

@@ -15,7 +15,13 @@ from test_resume import assert_same_run
 from sppcls import compose, load_classifier, train
 from sppcls.errors import ConfigError, Interrupted
 
-WORDS = ["swa.enabled=true", "swa.start=0.5", "trainer.max_epochs=4", "scheduler=constant", "optimizer.lr=0.05"]
+WORDS = [
+    "swa.enabled=true",
+    "swa.start=0.5",
+    "trainer.max_epochs=4",
+    "scheduler=constant",
+    "optimizer.lr=0.05",
+]
 
 
 class AfterEachEpoch(Callback):
@@ -25,7 +31,9 @@ class AfterEachEpoch(Callback):
         self.states: list[dict[str, torch.Tensor]] = []
         self.stop_at = stop_at
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if batch_idx + 1 == trainer.num_training_batches:
             self.states.append({name: value.clone() for name, value in pl_module.net.state_dict().items()})
         if trainer.global_step == self.stop_at:
@@ -46,7 +54,9 @@ def test_what_is_saved_is_the_mean_over_the_last_epochs(tiny) -> None:
 
 def test_before_it_begins_the_weights_of_training_are_saved(tiny) -> None:
     watch = AfterEachEpoch()
-    folder = Path(train(compose(tiny("swa.enabled=true", "trainer.max_epochs=1")), callbacks=[watch])["folder"])
+    folder = Path(
+        train(compose(tiny("swa.enabled=true", "trainer.max_epochs=1")), callbacks=[watch])["folder"]
+    )
     saved = load_classifier(folder / "last.ckpt").state_dict()
     assert all(torch.equal(value, watch.states[0][name]) for name, value in saved.items())
 

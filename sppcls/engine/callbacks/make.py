@@ -54,7 +54,7 @@ def make_callbacks(
     """
     callbacks: list[Callback] = [
         memory,
-        ConfirmResume(folder),
+        ConfirmResume(folder, config),
         EpochReport(folder, hyperparameters),
         SavePredictions(folder),
         HighLoss(),

@@ -127,12 +127,13 @@ class Saving(Checkpoint):
 
     def _is_new_best(self, trainer: pl.Trainer, module: ClassificationModule) -> bool:
         epoch = trainer.current_epoch
-        if not module.val_results or (epoch + 1) % module.config.trainer.val_every:
+        state = module.state
+        if not state.val_results or (epoch + 1) % (trainer.check_val_every_n_epoch or 1):
             return False
-        main = next(iter(module.val_results.values()))
-        if module.best is not None and not main["top1_error"] < module.best["top1_error"]:
+        main = next(iter(state.val_results.values()))
+        if state.best is not None and not main["top1_error"] < state.best["top1_error"]:
             return False
-        module.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": module.val_results}
+        state.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": state.val_results}
         return True
 
     def _save_last(self, trainer: pl.Trainer) -> None:

@@ -37,8 +37,13 @@ def start_table(
     device: tuple[str, int],
     folder: Path,
     resumed: str | None,
+    tuning: list[tuple[str, str]],
 ) -> str:
-    """The table a run begins with; ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from."""
+    """The table a run begins with.
+
+    ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from, ``tuning`` the rows on where its weights
+    come from and which are trained.
+    """
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
     rows = [
@@ -68,6 +73,7 @@ def start_table(
     rows += [
         ("head", _head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
+        *tuning,
         (
             "training",
             f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
@@ -300,7 +306,8 @@ def hyperparameters(
         "backbone": backbone_label(config),
         "width": 1.0 if width is None or "backbone" in own else width,
         "norm": norm if norm is not None and "backbone" not in own else "own",
-        "pretrained": config.backbone.weights is not None,
+        "pretrained": config.backbone.weights is not None or config.init_from is not None,
+        "frozen": ",".join(config.freeze) or "none",
         "head": _head_label(config),
         "dropout": 0.0 if "head" in own else config.head.dropout,
         "augment": choice_of(config, "augment") or config.augment.crop,
@@ -314,6 +321,7 @@ def hyperparameters(
         "mixup": config.mix.mixup,
         "cutmix": config.mix.cutmix,
         "ema": config.ema.enabled,
+        "swa": config.swa.enabled,
         "init": config.init,
         "precision": config.trainer.precision,
         "seed": config.seed,

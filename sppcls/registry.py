@@ -94,7 +94,7 @@ DOORS: Mapping[str, Door] = {
     "loss": Door(given=("num_classes",), called=("logits", "target"), libraries=("torch.nn",)),
     "optimizer": Door(
         given=("params",),
-        shared=("lr", "weight_decay", "decay_norm_and_bias", "bias_lr_factor"),
+        shared=("lr", "weight_decay", "decay_norm_and_bias", "bias_lr_factor", "lr_factors", "layer_decay"),
         libraries=("torch.optim",),
     ),
     "scheduler": Door(called=("step", "steps_per_epoch", "epochs"), shared=("warmup_epochs",)),

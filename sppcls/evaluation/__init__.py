@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from sppcls._util.lazy import public
 
 if TYPE_CHECKING:
+    from sppcls.config.early import protocol_names as protocol_names
     from sppcls.evaluation.evaluate import Result as Result
     from sppcls.evaluation.evaluator import evaluate_protocol as evaluate_protocol
     from sppcls.evaluation.predictions import Predictions as Predictions
@@ -12,11 +13,11 @@ if TYPE_CHECKING:
     from sppcls.evaluation.protocols import Views as Views
     from sppcls.evaluation.protocols import load_protocol as load_protocol
     from sppcls.evaluation.protocols import load_protocols as load_protocols
-    from sppcls.evaluation.protocols import protocol_names as protocol_names
 
 __all__, __getattr__, __dir__ = public(
     __name__,
     {
+        "sppcls.config.early": ["protocol_names"],
         "sppcls.evaluation.evaluate": ["Result"],
         "sppcls.evaluation.evaluator": ["evaluate_protocol"],
         "sppcls.evaluation.predictions": ["Predictions"],
@@ -25,7 +26,6 @@ __all__, __getattr__, __dir__ = public(
             "Views",
             "load_protocol",
             "load_protocols",
-            "protocol_names",
         ],
     },
 )

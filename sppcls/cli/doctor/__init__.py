@@ -27,10 +27,12 @@ def run(words: list[str]) -> int:
         "and its sizes. Nothing is written; the exit status is 1 if there is a problem.",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for `sppcls train`")
+    parser.add_argument("--data", metavar="PHOTOS", help="short for data=folder data.root=PHOTOS")
     parser.add_argument("--config-dir", "-cd", help="folder with more configs")
     parser.add_argument("--json", action="store_true", help="an object with a list of findings")
     args = parser.parse_args(words)
-    findings = list(_findings(args.overrides, args.config_dir))
+    given = [*args.overrides, *([] if args.data is None else [f"--data={args.data}"])]
+    findings = list(_findings(given, args.config_dir))
     if args.json:
         print(
             as_json(

@@ -14,6 +14,7 @@ from sppcls.config.schema import Config, as_dict
 from sppcls.data import Size, SizeSchedule, Splits
 from sppcls.data.stream import check_shared_memory
 from sppcls.engine.fine_tuning import prepare_network
+from sppcls.engine.logger import check_loggers
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
@@ -37,6 +38,7 @@ class RunChecks:
 
     def check(self, config: Config) -> None:
         """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
+        check_loggers(config)
         schedule = size_schedule(config)
         devices = device_count(config) if self.on_this_machine else 1
         if self.on_this_machine:

@@ -119,7 +119,12 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     summary = []
     for found in _conclusions(comparison):
         table = content.conclusion_table(found)
-        summary += [f"### {found.question} {found.answer.upper()}", found.outlook, table.markdown()]
+        summary += [
+            f"### {found.question} {found.answer.upper()}",
+            found.sentence,
+            table.markdown(),
+            found.outlook,
+        ]
     summary.append(content.introduction(comparison))
     groups = content.groups_table(comparison)
     # In one table of many columns TensorBoard would break the words.

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sppcls._util.console import one_line, table
+from sppcls._util.processor import has_bf16_arithmetic
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
 from sppcls.config.choices import choice_of
@@ -36,8 +37,13 @@ def start_table(
     device: tuple[str, int],
     folder: Path,
     resumed: str | None,
+    tuning: list[tuple[str, str]],
 ) -> str:
-    """The table a run begins with; ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from."""
+    """The table a run begins with.
+
+    ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from, ``tuning`` the rows on where its weights
+    come from and which are trained.
+    """
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
     rows = [
@@ -67,6 +73,7 @@ def start_table(
     rows += [
         ("head", _head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
+        *tuning,
         (
             "training",
             f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
@@ -74,7 +81,7 @@ def start_table(
         ),
         (
             "device",
-            f"{device_label(accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
+            f"{device_label(accelerator)}, {_precision_label(config, accelerator)}, {config.data.workers} loader processes",
         ),
         ("folder", str(folder)),
     ]
@@ -82,6 +89,12 @@ def start_table(
         rows.append(("resumed", resumed))
     labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
+
+
+def _precision_label(config: Config, accelerator: str) -> str:
+    """The arithmetic, and the faster one that this processor has."""
+    faster = accelerator == "cpu" and config.trainer.precision == "32-true" and has_bf16_arithmetic()
+    return config.trainer.precision + (" (faster here: trainer.precision=bf16-mixed)" if faster else "")
 
 
 def _limits(config: Config) -> str:
@@ -293,7 +306,8 @@ def hyperparameters(
         "backbone": backbone_label(config),
         "width": 1.0 if width is None or "backbone" in own else width,
         "norm": norm if norm is not None and "backbone" not in own else "own",
-        "pretrained": config.backbone.weights is not None,
+        "pretrained": config.backbone.weights is not None or config.init_from is not None,
+        "frozen": ",".join(config.freeze) or "none",
         "head": _head_label(config),
         "dropout": 0.0 if "head" in own else config.head.dropout,
         "augment": choice_of(config, "augment") or config.augment.crop,
@@ -307,6 +321,7 @@ def hyperparameters(
         "mixup": config.mix.mixup,
         "cutmix": config.mix.cutmix,
         "ema": config.ema.enabled,
+        "swa": config.swa.enabled,
         "init": config.init,
         "precision": config.trainer.precision,
         "seed": config.seed,

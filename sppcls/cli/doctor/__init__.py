@@ -14,6 +14,8 @@ from sppcls.cli.doctor.imports import check_imports
 from sppcls.cli.doctor.machine import check_machine, runs_folder
 from sppcls.cli.doctor.packages import check_packages, malware
 
+__all__: list[str] = []
+
 
 def run(words: list[str]) -> int:
     """Print the report; 1 if there is a problem."""

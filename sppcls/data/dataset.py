@@ -14,7 +14,8 @@ from sppcls.data.files import Source
 from sppcls.data.sampler import Key
 from sppcls.data.seeding import derive
 from sppcls.data.transforms import EvalTransform, TrainTransform
-from sppcls.errors import DataError, ImageError
+from sppcls.errors import DataError, ImageError, PartError
+from sppcls.registry import own_line, reason_with_line
 
 
 class Batch(NamedTuple):
@@ -88,6 +89,13 @@ class ImageDataset(Dataset[Sample]):
             return Sample(None, target, index, lighting, epoch, step, bad=str(error))
         except DataError as error:  # the cache is at fault, and so will be every other image of it
             return Sample(None, target, index, lighting, epoch, step, fault=str(error))
+        except PartError:
+            raise
+        except Exception as error:  # a source of somebody's own
+            function, _ = own_line(error)
+            if not function:
+                raise
+            raise PartError(f"{function} failed: {reason_with_line(error)}") from error
         if isinstance(self.transform, TrainTransform):
             try:
                 image, lighting = self.transform(image, derive(self.seed, "augment", number, index), size)

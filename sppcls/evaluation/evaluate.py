@@ -83,7 +83,7 @@ def evaluate(
         split: what the kept predictions call these images, such as ``test``; empty for those of the validation.
 
     Raises:
-        ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
+        ConfigError, CheckpointError, DataError: what is impossible is raised before any testing.
 
     Examples:
         >>> for result in sppcls.evaluate(net, "PHOTOS", ["center", "ten_view"]):

@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 
 from sppcls.errors import ConfigError
 
+__all__ = ["allow_plugins", "register"]
+
 PAPER_BACKBONES = ("zf5", "convnet_star5", "overfeat5", "overfeat7")
 TORCHVISION_TRUNKS = (
     "alexnet",

@@ -168,7 +168,7 @@ def _kinds(name: str, kind: Any) -> str:
 
 def _check_keys(schema: type, values: Any, prefix: str) -> None:
     if not isinstance(values, dict):
-        raise ConfigError(f"{prefix.rstrip('.')}: {values!r} is not a group of keys")
+        raise ConfigError(f"{prefix.rstrip('.')}: {values!r} is not a set of keys")
     fields = {f.name: f for f in dataclasses.fields(schema)}
     for name in values:
         if name not in fields:
@@ -178,7 +178,7 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
     for name, spec in fields.items():
         if name not in values:
             raise ConfigError(
-                f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a group of keys')}"
+                f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a set of keys')}"
             )
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:

@@ -26,7 +26,7 @@ from sppcls.registry import TARGET
 from sppcls.runs.checkpoint import DamagedError, read_checkpoint
 from sppcls.runs.folder import checkpoints_in, own_checkpoints
 from sppcls.runs.model_info import resume_problem
-from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, no_checkpoint
 
 
 class Resume(NamedTuple):
@@ -99,13 +99,7 @@ def find_named(name: str) -> Resume:
     if os.path.isdir(path):  # False, not an error, of an impossible name
         found = _first_readable(checkpoints_in(path))
         if found is None:
-            begun = (path / CONFIG).is_file()
-            why = (
-                "this run has no checkpoint yet; start it again"
-                if begun
-                else "no run's folder; name one, or a checkpoint"
-            )
-            raise CheckpointError(f"{path}: {why}")
+            raise CheckpointError(f"{path}: {no_checkpoint(path)}")
         return found
     try:
         return Resume(path, read_checkpoint(path), [])

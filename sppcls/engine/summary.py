@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sppcls._util.console import one_line, table
+from sppcls._util.processor import has_bf16_arithmetic
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
 from sppcls.config.choices import choice_of
@@ -80,7 +81,7 @@ def start_table(
         ),
         (
             "device",
-            f"{device_label(accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
+            f"{device_label(accelerator)}, {_precision_label(config, accelerator)}, {config.data.workers} loader processes",
         ),
         ("folder", str(folder)),
     ]
@@ -88,6 +89,12 @@ def start_table(
         rows.append(("resumed", resumed))
     labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
+
+
+def _precision_label(config: Config, accelerator: str) -> str:
+    """The arithmetic, and the faster one that this processor has."""
+    faster = accelerator == "cpu" and config.trainer.precision == "32-true" and has_bf16_arithmetic()
+    return config.trainer.precision + (" (faster here: trainer.precision=bf16-mixed)" if faster else "")
 
 
 def _limits(config: Config) -> str:

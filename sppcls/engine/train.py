@@ -31,6 +31,7 @@ from sppcls.config.build import (
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
+from sppcls.engine.build import make_module
 from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
@@ -40,7 +41,6 @@ from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
 from sppcls.engine.logger import make_loggers
-from sppcls.engine.make_module import make_module
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
 from sppcls.engine.resume import (

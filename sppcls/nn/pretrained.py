@@ -94,7 +94,7 @@ def timm_trunk(model: str, weights: str | None = None, drop_path_rate: float | N
     except ImportError as error:
         raise ValueError("name='timm': timm is not installed; pip install 'sppcls[timm]'") from error
     if not timm.is_model(model):
-        near = get_close_matches(model, timm.list_models(), 3)
+        near = get_close_matches(model, timm.list_models(), 3, cutoff=0.75)
         raise ValueError(
             f"model={model!r}: timm has no such model" + (f"; near: {', '.join(near)}" if near else "")
         )

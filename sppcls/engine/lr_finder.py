@@ -22,9 +22,9 @@ from sppcls.config.build import (
 )
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, SchedulerConfig
+from sppcls.engine.build import make_module
 from sppcls.engine.fine_tuning import Freezing, prepare_network
 from sppcls.engine.learning_rate import LearningRate
-from sppcls.engine.make_module import make_module
 from sppcls.engine.module import DivergedError
 from sppcls.engine.preflight import accelerator_of, check_loaders
 from sppcls.engine.train import quiet_lightning

@@ -15,6 +15,7 @@ from sppcls.errors import SppclsError
 COMMANDS = {
     "train": "train a classifier; the config keys are those of `sppcls train --help`",
     "sizes": "print what a config would train, epoch by epoch, without training",
+    "lr": "try rising learning rates for a few steps, and suggest one",
     "doctor": "look at the installation, the machine and the images for what could go wrong",
     "search": "look for good values of config keys; bad trials are stopped early",
     "evaluate": "measure a checkpoint: test protocols, and errors against the image size",

@@ -126,7 +126,7 @@ def train(
         )
     given = Given(net, sources, callbacks, logger)
     config = given.in_config(config)
-    _quiet_lightning()
+    quiet_lightning()
     start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -427,7 +427,7 @@ def _rank() -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Keep Lightning's start-up chatter and the warnings that do not apply out of the way."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

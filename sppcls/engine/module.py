@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from sppcls._util.figures import FIGURES
 from sppcls.config.schema import Config
 from sppcls.data import Batch
 from sppcls.data.seeding import derive
@@ -17,7 +19,7 @@ from sppcls.data.sizes import Size, SizeSchedule, size_label
 from sppcls.data.transforms import prepare_batch
 from sppcls.engine.learning_rate import Plateau, lr_factor, own_rule
 from sppcls.engine.losses import make_loss
-from sppcls.engine.metrics import ErrorCounter
+from sppcls.engine.metrics import ErrorCounter, ValidationCounter
 from sppcls.engine.mistakes import Mistakes
 from sppcls.engine.optimizer import make_optimizer
 from sppcls.errors import CheckpointError, DataError, SppclsError
@@ -45,6 +47,7 @@ class ClassificationModule(pl.LightningModule):
         schedule: input size of every step.
         val_sizes: sizes validated at; the first is the main one, whose error is ``val/top1_error``.
         classes: names of the classes.
+        class_counts: training images of each.
         model_info: what is stored in checkpoints so that they can be used without this module (see ``checkpoint.py``).
     """
 
@@ -55,6 +58,7 @@ class ClassificationModule(pl.LightningModule):
         schedule: SizeSchedule,
         val_sizes: list[Size],
         classes: list[str],
+        class_counts: Sequence[int],
         model_info: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -78,11 +82,13 @@ class ClassificationModule(pl.LightningModule):
         self.val_results: dict[str, dict[str, float]] = {}
         self.bad_images: dict[str, None] = {}
         self.train_errors = ErrorCounter()
-        self.val_errors = nn.ModuleDict({size_label(size): ErrorCounter() for size in val_sizes})
+        self.val_errors = nn.ModuleDict(
+            {size_label(size): ValidationCounter(len(classes)) for size in val_sizes}
+        )
         self.mistakes = Mistakes(len(classes))
         self._mixers = _make_mixers(config, len(classes))
-        self._losses = make_loss(config, len(classes))
-        self._val_losses = make_loss(config, len(classes), training=False)
+        self._losses = make_loss(config, classes, class_counts)
+        self._val_losses = make_loss(config, classes, class_counts, training=False)
         self._rule = own_rule(config.scheduler)
 
     def _errors_at(self, size: Size) -> ErrorCounter:
@@ -215,7 +221,7 @@ class ClassificationModule(pl.LightningModule):
                 f"{DivergedError.SIGN} a lower optimizer.lr (now {self.config.optimizer.lr:g})"
             )
         for name, figures in results.items():
-            for figure in ("loss", "top1_error", "top5_error"):  # for callbacks that watch a figure
+            for figure in FIGURES:  # for callbacks that watch one
                 self.log(f"{self.val_prefix(name)}/{figure}", figures[figure], logger=False)
         if self.config.scheduler.name == "paper":
             self.plateau.update(main["top1_error"])

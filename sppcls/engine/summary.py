@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from sppcls._util.console import one_line, table
+from sppcls._util.figures import FIGURES
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
 from sppcls.config.parts import PARTS, values_of
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
+from sppcls.data.balance import BALANCED, PLAIN, UNEVEN, class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
 from sppcls.evaluation.class_errors import ClassError, class_mean
@@ -45,6 +47,7 @@ def start_table(
             f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
         ),
         ("classes", _shorten(splits.train.classes)),
+        *([("uneven", line)] if (line := uneven_line(config, splits.train)) else []),
         ("guessing", _guessing(splits.val)),
         (
             "sizes",
@@ -81,6 +84,30 @@ def start_table(
         rows.append(("resumed", resumed))
     labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
+
+
+def uneven_line(config: Config, train: Source) -> str | None:
+    """How uneven the classes are, and what the run does about it; None where they are even and nothing is done."""
+    counts = class_counts(train.targets, len(train.classes))
+    most, fewest = max(counts), min(counts)
+    done = []
+    if config.data.sampler != PLAIN:
+        balance = "" if config.data.balance == 1 else f" {config.data.balance:g}"
+        done.append(
+            f"sampler {BALANCED}{balance}" if config.data.sampler == BALANCED else "sampler weighted by class"
+        )
+    if config.loss.class_weights is not None:
+        done.append("loss weighted by class")
+    if config.loss.name == "logit_adjusted":
+        done.append("logits adjusted")
+    if most < UNEVEN * fewest and not done:
+        return None
+    names = [one_line(train.classes[counts.index(count)]) for count in (most, fewest)]
+    text = f"{most:,} training images of {names[0]}, {fewest:,} of {names[1]}"
+    advice = (
+        f"nothing is done about it: data.sampler={BALANCED}, loss=logit_adjusted, best_by=class_mean_error"
+    )
+    return f"{text}; {', '.join(done) or advice}"
 
 
 def _limits(config: Config) -> str:
@@ -154,7 +181,7 @@ def closing_lines(
         test: what :class:`~sppcls.engine.callbacks.final_test.FinalTest` has found; may be empty.
         classes: errors of the classes at the main validation size; may be empty.
     """
-    epochs = module.config.trainer.max_epochs
+    epochs, by = module.config.trainer.max_epochs, module.config.best_by
     if module.started:
         early = ", where a callback stopped it" if module.trainer.should_stop else ""
         done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
@@ -171,14 +198,15 @@ def closing_lines(
         lines.append(
             f"After the last epoch ({module.trainer.current_epoch}), on {images:,} validation images:"
         )
-        lines += _error_lines(module.val_results)
+        lines += _error_lines(module.val_results, by)
+    chosen = "" if by == "top1_error" else f" by its {FIGURES[by].words}"
     if module.best and module.best["epoch"] + 1 == module.trainer.current_epoch:
-        lines.append("No earlier epoch was better on these images.")
+        lines.append(f"No earlier epoch was better on these images{chosen}.")
     elif module.best:
         lines.append(
-            f"Best epoch: {module.best['epoch'] + 1}, chosen on these same images, so its errors are too low:"
+            f"Best epoch: {module.best['epoch'] + 1}, chosen{chosen} on these same images, so its errors are too low:"
         )
-        lines += _error_lines(module.best["val_results"])
+        lines += _error_lines(module.best["val_results"], by)
     lines += _test_lines(test)
     lines += _class_lines(classes, size_label(module.val_sizes[0]))
     lines += _guessing_line(module)
@@ -198,9 +226,12 @@ def closing_lines(
     return "\n".join(lines)
 
 
-def _error_lines(results: dict[str, dict[str, float]]) -> list[str]:
+def _error_lines(results: dict[str, dict[str, float]], by: str) -> list[str]:
+    """The errors at every size, and the figure that the best epoch is chosen by."""
+    shown = dict.fromkeys(["top1_error", "top5_error", by])
     return [
-        f"  {name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
+        f"  {name}: "
+        + ", ".join(f"{FIGURES[f].words} {figures[f]:.2f}{FIGURES[f].unit}" for f in shown if f in figures)
         for name, figures in results.items()
     ]
 

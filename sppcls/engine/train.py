@@ -31,6 +31,7 @@ from sppcls.config.build import (
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
+from sppcls.data.balance import class_counts
 from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
@@ -40,7 +41,13 @@ from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
 from sppcls.engine.logger import make_loggers
 from sppcls.engine.module import ClassificationModule
-from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
+from sppcls.engine.preflight import (
+    accelerator_of,
+    check_classes,
+    check_loaders,
+    device_count,
+    fitting_protocols,
+)
 from sppcls.engine.resume import (
     Resume,
     check_processes,
@@ -105,9 +112,9 @@ def train(
 
     Returns:
         ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols", "test"}``; ``best``
-        and ``last`` map validation sizes (``"224"``) to loss, top1_error and top5_error (per cent), ``protocols`` (only
-        with ``evaluation.protocols``) names of protocols to the errors at the end, and ``test`` (only with a test
-        split) is as in :class:`~sppcls.engine.callbacks.final_test.FinalTest`.
+        and ``last`` map validation sizes (``"224"``) to loss, top1_error, top5_error, class_mean_error, f1 and ece (all but
+        the loss in per cent), ``protocols`` (only with ``evaluation.protocols``) names of protocols to those at the end, and
+        ``test`` (only with a test split) is as in :class:`~sppcls.engine.callbacks.final_test.FinalTest`.
 
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
@@ -181,6 +188,7 @@ class _Run:
         self.train_source, self.val_source = self.splits.train, self.splits.val
         self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)
+        check_classes(config, self.train_source)
         nodes = config.trainer.num_nodes
         self.slurm = slurm_environment(self.devices // nodes, nodes)
         self.architecture = {
@@ -250,8 +258,10 @@ class _Run:
                 )
             )
         net = self.net.to(memory_format=torch.channels_last)
+        classes = self.train_source.classes
+        counts = class_counts(self.train_source.targets, len(classes))
         module = ClassificationModule(
-            net, config, self.schedule, self.val_sizes, self.train_source.classes, self.model_info
+            net, config, self.schedule, self.val_sizes, classes, counts, self.model_info
         )
         if config.trainer.compile:
             # A graph for every size, batch size (the last two may differ by one image) and training or not.
@@ -290,21 +300,18 @@ class _Run:
         }
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ProtocolErrorsAtEnd):
-                result["protocols"] = {
-                    found.protocol: {"top1_error": found.top1_error, "top5_error": found.top5_error}
-                    for found in callback.results
-                }
+                result["protocols"] = {found.protocol: found.figures for found in callback.results}
             if isinstance(callback, FinalTest) and callback.figures:
                 result["test"] = callback.figures
         if first:
-            classes = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
+            by_class = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
             if module.started or lacks_result(folder, trainer.current_epoch):
-                if classes:
-                    write_class_errors(folder / CLASSES, classes)
-                write_result(folder, self._summary(module, result, classes, trainer.current_epoch))
+                if by_class:
+                    write_class_errors(folder / CLASSES, by_class)
+                write_result(folder, self._summary(module, result, by_class, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
             seconds = time.perf_counter() - started
-            say(closing_lines(module, folder, seconds, result.get("test", {}), classes))
+            say(closing_lines(module, folder, seconds, result.get("test", {}), by_class))
         return result
 
     def _summary(

@@ -51,11 +51,8 @@ class ProtocolErrors(Callback):
         if trainer.is_global_zero:
             for predictions in found:
                 name = predictions.protocol
-                figures = {
-                    f"protocol/{name}_top1_error": predictions.top1_error,
-                    f"protocol/{name}_top5_error": predictions.top5_error,
-                }
-                log_figures(trainer, figures, epoch)
+                figures = predictions.figures
+                log_figures(trainer, {f"protocol/{name}_{f}": v for f, v in figures.items()}, epoch)
                 say(
                     f"epoch {epoch + 1}, protocol {name}: top-1 error {predictions.top1_error:.2f} %, "
                     f"top-5 error {predictions.top5_error:.2f} % (views: {predictions.views}, "

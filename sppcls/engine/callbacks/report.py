@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.tensorboard import SummaryWriter
 
 from sppcls._util.console import say
+from sppcls._util.figures import FIGURES
 from sppcls.data import Batch
 from sppcls.data.sizes import size_label
 from sppcls.engine.logger import log_elsewhere, writer_of
@@ -110,7 +111,7 @@ class EpochReport(Callback):
             "train/top5_error": train["top5_error"],
         }
         for name in pl_module.val_errors:
-            for figure in ("loss", "top1_error", "top5_error"):
+            for figure in FIGURES:
                 row[f"{pl_module.val_prefix(name)}/{figure}"] = val[name][figure] if name in val else ""
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
@@ -158,7 +159,7 @@ def _overlay_sizes(writer: SummaryWriter, prefixes: list[str]) -> None:
     """Charts under *Custom scalars* that show all validation sizes of a run together."""
     charts = {
         f"{figure} at every size": ["Multiline", [f"{prefix}/{figure}" for prefix in prefixes]]
-        for figure in ("top1_error", "top5_error", "loss")
+        for figure in ("top1_error", "top5_error", "class_mean_error", "f1", "ece", "loss")
     }
     writer.add_custom_scalars({"validation": charts})
 
@@ -173,7 +174,10 @@ def _line(
     ]
     for name, figures in val.items():
         top1, top5 = figures["top1_error"], figures["top5_error"]
-        parts.append(f"val {name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
+        text = f"val {name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %"
+        if (chosen := module.config.best_by) not in ("top1_error", "top5_error"):
+            text += f", {FIGURES[chosen].words} {figures[chosen]:.1f}{FIGURES[chosen].unit}"
+        parts.append(text)
     if row["images_per_s"] != "":
         parts.append(f"{row['images_per_s']:.0f} images/s")
     return " | ".join(parts)

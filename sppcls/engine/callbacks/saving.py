@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from sppcls._util.console import train_command
+from sppcls._util.figures import is_better
 from sppcls._util.files import link_or_copy
 from sppcls.config.schema import hydra_word
 from sppcls.engine.module import ClassificationModule
@@ -130,7 +131,10 @@ class Saving(Checkpoint):
         if not module.val_results or (epoch + 1) % module.config.trainer.val_every:
             return False
         main = next(iter(module.val_results.values()))
-        if module.best is not None and not main["top1_error"] < module.best["top1_error"]:
+        figure = module.config.best_by
+        best = next(iter(module.best["val_results"].values())) if module.best is not None else {}
+        # The checkpoint may be of a version that did not have the figure.
+        if figure in best and not is_better(figure, main[figure], best[figure]):
             return False
         module.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": module.val_results}
         return True

@@ -15,8 +15,9 @@ import os
 import time
 from pathlib import Path
 
-import sppcls
 from common import machine
+
+import sppcls
 from sppcls._util.console import table
 from sppcls.comparison.statistics import holm, mean_and_std, paired_over_seeds
 from sppcls.data.seeding import derive

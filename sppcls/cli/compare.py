@@ -21,6 +21,7 @@ def run(words: list[str]) -> int:
     from sppcls.comparison import compare
     from sppcls.comparison.conclusions import conclusions
     from sppcls.comparison.report import content
+    from sppcls.comparison.report.class_mean import class_mean_table
     from sppcls.comparison.report.write import check_out, write_report
 
     if args.out is not None:
@@ -33,6 +34,9 @@ def run(words: list[str]) -> int:
         tables.append(content.differences_table(f"Differences, {comparison.main}", headline))
     if on_test:
         tables.append(content.differences_table(f"Differences, {comparison.test[0]}", on_test))
+    class_mean = class_mean_table(comparison)
+    if class_mean is not None:
+        tables.append(class_mean)
     measures = content.measures_table(comparison)
     if measures is not None:
         tables.append(measures)
@@ -43,8 +47,13 @@ def run(words: list[str]) -> int:
             print(visible(f"{found.question} {found.answer.upper()}\n  {found.detail}\n  {found.outlook}\n"))
         print(visible(content.introduction(comparison)))
         print(visible(f"\n{tables[0].text()}"))
-        if measures is not None:
-            print(visible(f"\n{measures.text()}"))
+        for table in (class_mean, measures):
+            if table is not None:
+                print(
+                    visible(
+                        f"\n{table.title}:\n{table.text()}" if table is class_mean else f"\n{table.text()}"
+                    )
+                )
         lines = [str(finding) for finding in headline + on_test if finding.top == 1]
         lines += [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
         if lines:

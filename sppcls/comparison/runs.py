@@ -82,6 +82,16 @@ class Run:
         name = "val" if measure == self.main else f"val_{measure.size}"
         return f"{name}/top1_error" if f"{name}/top1_error" in self.rows[-1] else None
 
+    def figure(self, measure: Measure, name: str) -> float | None:
+        """A figure of :data:`~sppcls._util.figures.FIGURES` under a measure after the last epoch, or of the best; None
+        where it was not written down."""
+        if (column := self.column(measure)) is not None:
+            return self.rows[-1].get(f"{column.partition('/')[0]}/{name}")
+        weights = self.result.get("test", {}).get("best" if measure.images == TEST_BEST else "last", {})
+        found = weights.get(measure.size, weights.get(measure.protocol, {})) if measure.images else {}
+        value = found.get(name) if isinstance(found, dict) else None
+        return float(value) if isinstance(value, int | float) else None
+
     def last(self, key: str) -> float | None:
         """A figure at the end of the run, such as ``pixels_seen``."""
         return self.rows[-1].get(key)

@@ -123,9 +123,12 @@ def final_names(comparison: Comparison) -> dict[str, str]:
     TensorBoard shows the first few at the start.
     """
     found: dict[str, str] = {}
+    runs = [run for group in comparison.groups for run in group.runs]
     for figure, words in shown_figures(comparison).items():
         if figure != "loss":
             for measure in comparison.measures:
+                if not figure.startswith("top") and all(run.figure(measure, figure) is None for run in runs):
+                    continue
                 where = measure.size if measure.protocol == "center" and not measure.images else str(measure)
                 found[_final_tag(measure, figure)] = f"{words}, {where}"
                 if measure == comparison.main and figure == "top1_error":
@@ -141,6 +144,8 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
         figures[_final_tag(measure, "top5_error")] = (
             None if top5 != top5 else top5
         )  # not a number: not measured
+        for figure in ("class_mean_error", "f1", "ece"):
+            figures[_final_tag(measure, figure)] = run.figure(measure, figure)
     for tag, key, scale in (
         ("final/train_minutes", "train_seconds", 60.0),
         ("final/gigapixels", "pixels_seen", 1e9),

@@ -15,6 +15,7 @@ from sppcls._util.files import replacing
 from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
+from sppcls.comparison.report.class_mean import class_mean_table
 from sppcls.comparison.report.pictures import pictures
 from sppcls.comparison.report.tables import Table
 from sppcls.errors import ConfigError
@@ -48,7 +49,17 @@ class _Content:
             content.differences_table(title, found) if found else None for title, found in sections.items()
         )
         self.differences = (main, test, other)
-        found = (self.groups, main, test, content.measures_table(comparison), other, self.refused, self.runs)
+        self.class_mean = class_mean_table(comparison)
+        found = (
+            self.groups,
+            main,
+            test,
+            self.class_mean,
+            content.measures_table(comparison),
+            other,
+            self.refused,
+            self.runs,
+        )
         self.tables = [table for table in found if table is not None]
 
 
@@ -146,7 +157,16 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = ("group", "seed numbers", "top-1", "gigapixels", "training minutes", "million parameters")
+_SHORT = (
+    "group",
+    "seed numbers",
+    "top-1",
+    "class-mean",
+    "macro",
+    "gigapixels",
+    "training minutes",
+    "million parameters",
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }

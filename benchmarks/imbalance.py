@@ -21,7 +21,8 @@ import sppcls
 from sppcls._util.console import table
 from sppcls.comparison.statistics import holm, mean_and_std, paired_over_seeds
 from sppcls.data.seeding import derive
-from sppcls.runs.folder import has_finished, read_result
+from sppcls.runs.folder import has_finished
+from sppcls.runs.result import read_result
 
 COUNTS = (310, 155, 78, 39, 20)
 WAYS: dict[str, list[str]] = {
@@ -82,8 +83,8 @@ def main() -> None:
             assert result is not None
             found = result["class_top1_error"]
             usual = sum(found[label] * count for label, count in kept.items()) / sum(kept.values())
-            errors["class-mean"].setdefault(way, {})[seed] = result["last"][str(args.size)][
-                "class_mean_error"
+            errors["class-mean"].setdefault(way, {})[seed] = result["last"][
+                f"val_{args.size}/class_mean_error"
             ]
             errors["as in training"].setdefault(way, {})[seed] = usual
             for label in kept:

@@ -31,9 +31,13 @@ def run(words: list[str]) -> int:
     headline, on_test = content.headline(comparison), content.on_test(comparison)
     tables = [content.groups_table(comparison)]
     if headline:
-        tables.append(content.differences_table(f"Differences, {comparison.main}", headline))
+        tables.append(
+            content.differences_table(f"Differences in {comparison.name_of(comparison.main)}", headline)
+        )
     if on_test:
-        tables.append(content.differences_table(f"Differences, {comparison.test[0]}", on_test))
+        tables.append(
+            content.differences_table(f"Differences in {comparison.name_of(comparison.test[0])}", on_test)
+        )
     class_mean = class_mean_table(comparison)
     if class_mean is not None:
         tables.append(class_mean)

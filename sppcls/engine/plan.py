@@ -11,7 +11,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
 from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
-from sppcls.engine.learning_rate import lr_factor, own_rule
+from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.summary import untested_classes_line, unused_sizes_line
 from sppcls.nn import Pyramid
 from sppcls.runs.folder import pyramid_label
@@ -40,7 +40,7 @@ def plan(config: Config) -> str:
     batches = min(len(sampler), config.trainer.limit_train_batches or len(sampler))
     steps = math.ceil(batches / config.trainer.accumulate_grad_batches)
     epochs = config.trainer.max_epochs
-    rule = own_rule(config.scheduler)
+    rates = LearningRate(config.optimizer.lr, config.scheduler)
     rows = []
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
@@ -48,7 +48,7 @@ def plan(config: Config) -> str:
         sizes = sorted({schedule.at(epoch, step) for step in range(batches)})
         size = size_label(sizes[0]) if len(sizes) == 1 else f"{size_label(sizes[0])}..{size_label(sizes[-1])}"
         low, high = min(counts), max(counts)
-        rate = config.optimizer.lr * lr_factor(config.scheduler, epoch * steps, steps, epochs, rule=rule)
+        rate = rates.at(epoch * steps, steps, epochs)
         rows.append(
             (epoch + 1, size, low if low == high else f"{low}..{high}", batches, sum(counts), f"{rate:.3g}")
         )

@@ -186,14 +186,14 @@ class ConfirmResume(Callback):
     which may refuse it, and before the report, which takes rows out of ``metrics.csv``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder, self.config = folder, config
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
         pl_module.check_epoch_length()
         if trainer.is_global_zero:
-            write_config(self.folder, pl_module.config)
+            write_config(self.folder, self.config)
 
 
 def restoring_problem(error: Exception) -> str | None:

@@ -36,10 +36,11 @@ from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.callbacks.progress import make_progress
-from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd
+from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figures
 from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
 from sppcls.engine.logger import make_loggers
+from sppcls.engine.make_module import make_module
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import (
     accelerator_of,
@@ -79,9 +80,9 @@ from sppcls.runs.folder import (
     claim_run_folder,
     lacks_result,
     lock_folder,
-    write_result,
 )
-from sppcls.runs.names import BEST, CLASSES, CONFIG, LAST, PREDICTIONS, PREVIOUS
+from sppcls.runs.names import BEST, CLASSES, CONFIG, LAST, PREDICTIONS, PREVIOUS, figure_names
+from sppcls.runs.result import write_result
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
@@ -112,16 +113,17 @@ def train(
 
     Returns:
         ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols", "test"}``; ``best``
-        and ``last`` map validation sizes (``"224"``) to loss, top1_error, top5_error, class_mean_error, f1 and ece (all but
-        the loss in per cent), ``protocols`` (only with ``evaluation.protocols``) names of protocols to those at the end, and
-        ``test`` (only with a test split) is as in :class:`~sppcls.engine.callbacks.final_test.FinalTest`.
+        and ``last`` map figures of the validation (``"val_224/top1_error"``, in per cent but for the loss) to their values,
+        ``protocols`` (only with ``evaluation.protocols``) those at the end (``"val_ten_view_224/top1_error"``), and ``test``
+        (only with a test split) has ``"last"`` and ``"best"``, each with its epoch and ``"test_224/top1_error"`` or
+        ``"test_best_224/top1_error"``.
 
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
 
     Examples:
         >>> outcome = sppcls.train(sppcls.compose(["data=folder", "data.root=PHOTOS"]))
-        >>> outcome["last"]["224"]["top1_error"], outcome["best_checkpoint"]
+        >>> outcome["last"]["val_224/top1_error"], outcome["best_checkpoint"]
     """
     if not isinstance(config, Config):
         raise ConfigError(
@@ -259,9 +261,14 @@ class _Run:
             )
         net = self.net.to(memory_format=torch.channels_last)
         classes = self.train_source.classes
-        counts = class_counts(self.train_source.targets, len(classes))
-        module = ClassificationModule(
-            net, config, self.schedule, self.val_sizes, classes, counts, self.model_info
+        module = make_module(
+            config,
+            net,
+            self.schedule,
+            val_sizes=self.val_sizes,
+            classes=classes,
+            class_counts=class_counts(self.train_source.targets, len(classes)),
+            model_info=self.model_info,
         )
         if config.trainer.compile:
             # A graph for every size, batch size (the last two may differ by one image) and training or not.
@@ -295,30 +302,33 @@ class _Run:
             "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
             "last_checkpoint": str(folder / LAST),
             "epochs": trainer.current_epoch,
-            "best": module.best["val_results"] if module.best else {},
-            "last": module.val_results,
+            "best": figure_names(module.state.best["val_results"]) if module.state.best else {},
+            "last": figure_names(module.state.val_results),
         }
+        tested: dict[str, dict[str, Any]] = {}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ProtocolErrorsAtEnd):
-                result["protocols"] = {found.protocol: found.figures for found in callback.results}
+                result["protocols"] = protocol_figures(callback.results)
             if isinstance(callback, FinalTest) and callback.figures:
-                result["test"] = callback.figures
+                result["test"] = callback.named_figures()
+                tested = callback.figures
         if first:
             by_class = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
-            if module.started or lacks_result(folder, trainer.current_epoch):
+            if module.state.started or lacks_result(folder, trainer.current_epoch):
                 if by_class:
                     write_class_errors(folder / CLASSES, by_class)
                 write_result(folder, self._summary(module, result, by_class, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
             seconds = time.perf_counter() - started
-            say(closing_lines(module, folder, seconds, result.get("test", {}), by_class))
+            say(closing_lines(config, module, folder, seconds, tested, by_class))
         return result
 
     def _summary(
         self, module: ClassificationModule, result: dict[str, Any], classes: list[ClassError], epochs: int
     ) -> dict[str, Any]:
         """What ``result.json`` says."""
-        best = {"epoch": module.best["epoch"], **module.best["val_results"]} if module.best else {}
+        state = module.state
+        best = {"epoch": state.best["epoch"], **result["best"]} if state.best else {}
         return {
             "sppcls": __version__,
             "torch": torch.__version__,
@@ -326,13 +336,13 @@ class _Run:
             "device": device_label(self.accelerator),
             "epochs": epochs,
             "stopped": module.trainer.should_stop,
-            "images_seen": module.images_seen,
-            "pixels_seen": module.pixels_seen,
-            "train_seconds": round(module.train_seconds, 3),
+            "images_seen": state.images_seen,
+            "pixels_seen": state.pixels_seen,
+            "train_seconds": round(state.train_seconds, 3),
             "parameters": parameter_count(self.net),
             "main_size": size_label(self.val_sizes[0]),
             "best": best,
-            "last": module.val_results,
+            "last": result["last"],
             "class_mean_top1_error": class_mean(classes) if classes else None,
             "class_top1_error": {found.name: round(found.error, 4) for found in classes},
             "protocols": result.get("protocols", {}),
@@ -341,13 +351,13 @@ class _Run:
                 "used": validation_count(self.config, self.val_source),
                 "of": len(self.val_source),
             },
-            "bad_images": len(module.bad_images),
+            "bad_images": len(state.bad_images),
         }
 
     def _trainer(self, folder: Path) -> pl.Trainer:
         options = self.config.trainer
         repeatable = _repeatable(self.config, folder)
-        self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
+        self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable, self.config.best_by)
         progress = make_progress(self.config.log.progress)
         callbacks = make_callbacks(
             self.config,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
@@ -19,6 +20,20 @@ PICTURES = "pictures"
 
 SWEEP = "sweep.json"
 SEARCH = "search.json"
+
+
+def figure_names(results: Mapping[str, Mapping[str, Any]], images: str = "val") -> dict[str, Any]:
+    """Figures of each size or protocol under the one name that each has everywhere: ``val_224/top1_error``.
+
+    Args:
+        results: ``{"224": {"top1_error": 25.0}}``; a name may also be a protocol's, ``ten_view_224``.
+        images: ``val``; ``test`` or ``test_best`` for those of the test split.
+    """
+    return {
+        f"{images}_{name}/{figure}": value
+        for name, figures in results.items()
+        for figure, value in figures.items()
+    }
 
 
 def pyramid_word(levels: Sequence[int | Sequence[int]] | None) -> str:

@@ -25,7 +25,7 @@ def write(folder: Path, seed: int, class_mean: float, f1: float, **changes: obje
     with open(folder / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        row["val/class_mean_error"], row["val/f1"] = str(class_mean), str(f1)
+        row["val_96/class_mean_error"], row["val_96/f1"] = str(class_mean), str(f1)
     with open(folder / "metrics.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -42,12 +42,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_figures_stand_beside_the_errors(folder: Path) -> None:
     table = groups_table(compare([folder]))
-    column = table.header.index("class-mean error %, center 96")
+    column = table.header.index("val_96/class_mean_error %")
     cells = {str(row[0]): (str(row[column]), str(row[column + 1])) for row in table.rows}
-    assert table.header[column + 1] == "macro F1 %, center 96"
+    assert table.header[column + 1] == "val_96/f1 %"
     std = statistics.stdev(PLAIN.values())
     assert ("42.00 ± " + f"{std:.2f} (3)", "51.00 ± 1.00 (3)") in cells.values()
-    assert not any("calibration" in name for name in table.header), "no run has it"
+    assert not any("ece" in name for name in table.header), "no run has it"
 
 
 def test_differences_are_paired_by_seed(folder: Path) -> None:
@@ -72,20 +72,20 @@ def test_with_even_classes_the_class_mean_error_is_not_said_twice(tmp_path: Path
         write(tmp_path / f"other-{seed}", seed, 20.0 + seed, 60.0, optimizer__lr=0.02)
     comparison = compare([tmp_path])
     assert class_mean_table(comparison) is None
-    assert not any("class-mean" in name for name in groups_table(comparison).header)
-    assert "macro F1 %, center 96" in groups_table(comparison).header
+    assert not any("class_mean" in name for name in groups_table(comparison).header)
+    assert "val_96/f1 %" in groups_table(comparison).header
 
 
 def test_compare_prints_them_and_the_board_draws_them(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["compare", str(folder), "--out", str(folder / "report")]) == 0
-    assert "Differences in class-mean error, center 96" in capsys.readouterr().out
-    assert "Differences in class-mean error" in (folder / "report" / "comparison.md").read_text()
+    assert "Differences in val_96/class_mean_error" in capsys.readouterr().out
+    assert "Differences in val_96/class_mean_error" in (folder / "report" / "comparison.md").read_text()
     comparison = compare([folder])
     assert [*shown_figures(comparison)] == ["top1_error", "top5_error", "class_mean_error", "f1", "loss"]
     run = comparison.groups[0].runs[0]
-    assert final_figures(run, comparison)["final/f1_center_96"] == run.rows[-1]["val/f1"]
-    assert "final/f1_center_96" in final_names(comparison)
-    assert "final/ece_center_96" not in final_names(comparison)
-    assert curves_of(run, comparison).values["val_96/f1"][-1] == run.rows[-1]["val/f1"]
+    assert final_figures(run, comparison)["final/val_96/f1"] == run.rows[-1]["val_96/f1"]
+    assert "final/val_96/f1" in final_names(comparison)
+    assert "final/val_96/ece" not in final_names(comparison)
+    assert curves_of(run, comparison).values["val_96/f1"][-1] == run.rows[-1]["val_96/f1"]

@@ -109,14 +109,15 @@ def write_run(
     done = config["trainer"]["max_epochs"] if epochs is None else epochs
     sizes = config["sizes"]["sizes"]
     main = max(sizes)
+    val = "val" if old else f"val_{main}"
     columns = [
         "epoch",
         "images_seen",
         "pixels_seen",
         "train_seconds",
         "size",
-        "val/top1_error",
-        "val/top5_error",
+        f"{val}/top1_error",
+        f"{val}/top5_error",
     ]
     columns += [f"val_{size}/top1_error" for size in sizes if size != main] + [
         "images_per_s",
@@ -129,9 +130,9 @@ def write_run(
         value = error + 10 * (done - 1 - epoch)
         row: dict[str, Any] = {
             "epoch": epoch, "images_seen": 100 * (epoch + 1), "pixels_seen": pixels, "train_seconds": 5 * (epoch + 1),
-            "size": size, "val/top1_error": value, "val/top5_error": value / 4, "images_per_s": 20, "epoch_seconds": 5,
+            "size": size, f"{val}/top1_error": value, f"{val}/top5_error": value / 4, "images_per_s": 20, "epoch_seconds": 5,
         }  # fmt: skip
-        row.update({column: value + 1 for column in columns if column.startswith("val_")})
+        row.update({f"val_{other}/top1_error": value + 1 for other in sizes if other != main})
         rows.append(row)
     if old:
         columns = [column for column in columns if column not in ("pixels_seen", "train_seconds")]
@@ -139,8 +140,8 @@ def write_run(
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     if done == config["trainer"]["max_epochs"] and not old:
         result = {
-            "sppcls": "0.1.0", "device": device, "epochs": done, "parameters": 2_500_000, "main_size": str(main),
-            "last": {str(main): {"top1_error": error}}, "protocols": {},
+            "sppcls": "0.2.0", "device": device, "epochs": done, "parameters": 2_500_000, "main_size": str(main),
+            "last": {f"val_{main}/top1_error": error}, "protocols": {},
         }  # fmt: skip
         (folder / "result.json").write_text(json.dumps(result))
     if right is not None:

@@ -115,12 +115,12 @@ def runs(tiny_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.mark.parametrize("figure", ["top1_error", "class_mean_error", "f1", "ece"])
 def test_the_best_epoch_is_that_of_the_figure_asked_for(runs: dict[str, Path], figure: str) -> None:
     with open(runs[figure] / "metrics.csv", newline="") as file:
-        values = [float(row[f"val/{figure}"]) for row in csv.DictReader(file)]
+        values = [float(row[f"val_96/{figure}"]) for row in csv.DictReader(file)]
     best = values.index(max(values) if figure == "f1" else min(values))
     assert read_checkpoint(runs[figure] / "best.ckpt")["epoch"] == best
     result = json.loads((runs[figure] / "result.json").read_text())
     assert result["best"]["epoch"] == best
-    assert result["best"]["96"][figure] == pytest.approx(values[best], rel=1e-5)
+    assert result["best"][f"val_96/{figure}"] == pytest.approx(values[best], rel=1e-5)
     log = (runs[figure] / "train.log").read_text()
     words = {"class_mean_error": "class-mean error", "f1": "macro F1", "ece": "calibration error"}.get(figure)
     assert words is None or (
@@ -134,7 +134,7 @@ def test_last_answers_give_the_last_row(runs: dict[str, Path]) -> None:
     found = of_answers(kept["label"], kept["top_class"][:, 0], kept["top_score"][:, 0], len(kept["classes"]))
     with open(folder / "metrics.csv", newline="") as file:
         row = list(csv.DictReader(file))[-1]
-    assert {name: float(row[f"val/{name}"]) for name in found} == pytest.approx(found, rel=1e-4)
+    assert {name: float(row[f"val_96/{name}"]) for name in found} == pytest.approx(found, rel=1e-4)
 
 
 def test_callbacks_may_watch_any_figure(tiny, tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ def test_result_json_says_what_was_trained_and_what_came_out(finished) -> None:
     # 47 images at 96 and the same 47 at 72: counted by hand.
     assert result["pixels_seen"] == 47 * 96 * 96 + 47 * 72 * 72 == int(row["pixels_seen"])
     assert (result["epochs"], result["images_seen"], result["main_size"]) == (2, 94, "96")
-    assert result["last"]["72"]["top1_error"] == pytest.approx(float(row["val_72/top1_error"]), rel=1e-5)
+    assert result["last"]["val_72/top1_error"] == pytest.approx(float(row["val_72/top1_error"]), rel=1e-5)
     assert "pixels" not in result["last"]["72"]
-    assert result["last"]["72"]["images"] == 41
+    assert result["last"]["val_72/images"] == 41
     assert float(row["train_seconds"]) == pytest.approx(result["train_seconds"], abs=1e-3)  # kept to 1 ms
     assert result["train_seconds"] > 0
     weights = finished_weights(folder)

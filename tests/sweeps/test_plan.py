@@ -38,7 +38,7 @@ def test_every_combination_once_and_all_of_them_with_the_first_seed_first() -> N
 
 
 def test_names_say_what_differs_and_nothing_else() -> None:
-    assert names("pyramid=l421,none", "trainer.max_epochs=3") == ["l421", "nospp"]
+    assert names("pyramid=l421,none", "trainer.max_epochs=3") == ["l421", "pyramid_none"]
     # "none" and "paper" are choices of several groups, "name" is a key of several.
     assert names("pyramid=glob([l*21],exclude=l4321)") == ["l321", "l421", "l6321"]
     assert names("augment=none,paper") == ["augment_none", "augment_paper"]

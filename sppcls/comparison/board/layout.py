@@ -9,7 +9,6 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2
 
 from sppcls._util.tensorboard import time_series
-from sppcls.comparison.answers import Measure
 from sppcls.comparison.board.curves import curve_names, shown_figures
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
@@ -124,13 +123,13 @@ def final_names(comparison: Comparison) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     runs = [run for group in comparison.groups for run in group.runs]
-    for figure, words in shown_figures(comparison).items():
+    for figure in shown_figures(comparison):
         if figure != "loss":
             for measure in comparison.measures:
                 if not figure.startswith("top") and all(run.figure(measure, figure) is None for run in runs):
                     continue
-                where = measure.size if measure.protocol == "center" and not measure.images else str(measure)
-                found[_final_tag(measure, figure)] = f"{words}, {where}"
+                name = f"{comparison.name_of(measure)}/{figure}"
+                found[f"final/{name}"] = name
                 if measure == comparison.main and figure == "top1_error":
                     found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
     return {**found, "final/train_minutes": "training minutes", "final/gigapixels": "gigapixels seen"}
@@ -140,12 +139,11 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
     """Errors of a run after the last epoch and what it cost, by tag; without those that are not known."""
     figures: dict[str, float | None] = {}
     for measure, (top1, top5) in run.errors.items():
-        figures[_final_tag(measure, "top1_error")] = top1
-        figures[_final_tag(measure, "top5_error")] = (
-            None if top5 != top5 else top5
-        )  # not a number: not measured
+        tag = f"final/{comparison.name_of(measure)}"
+        figures[f"{tag}/top1_error"] = top1
+        figures[f"{tag}/top5_error"] = None if top5 != top5 else top5  # not a number: not measured
         for figure in ("class_mean_error", "f1", "ece"):
-            figures[_final_tag(measure, figure)] = run.figure(measure, figure)
+            figures[f"{tag}/{figure}"] = run.figure(measure, figure)
     for tag, key, scale in (
         ("final/train_minutes", "train_seconds", 60.0),
         ("final/gigapixels", "pixels_seen", 1e9),
@@ -154,8 +152,3 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
         figures[tag] = None if value is None else value / scale
     shown = final_names(comparison)
     return {tag: value for tag, value in figures.items() if tag in shown and value is not None}
-
-
-def _final_tag(measure: Measure, figure: str) -> str:
-    images = f"{measure.images}_" if measure.images else ""
-    return f"final/{figure}_{images}{measure.protocol}_{measure.size}"

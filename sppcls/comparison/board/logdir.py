@@ -117,7 +117,7 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     summary.append(content.introduction(comparison))
     groups = content.groups_table(comparison)
     # In one table of many columns TensorBoard would break the words.
-    errors = [i for i, name in enumerate(groups.header) if i < 2 or name.startswith("top-")]
+    errors = [i for i, name in enumerate(groups.header) if i < 2 or name.endswith("_error")]
     costs = [i for i in range(len(groups.header)) if i == 0 or i not in errors]
     texts = {
         "answer": "\n\n".join(summary),
@@ -191,11 +191,12 @@ def _write_run(
     comparison: Comparison, group: Group, run: Run, curves: Curves, folder: Path, number: int
 ) -> None:
     name = f"seed{run.seed}/{_file_name(group.label)}"
+    own_events = sorted(run.folder.glob("events.out.tfevents.*"))
     with EventFile(folder / name, number) as events:
         events.hparams(hparam_values(group, str(run.seed)), name)
-        _write_curves(events, curves, curves.by_size(), {*run.rows[-1]})
+        _write_curves(events, curves, curves.by_size(), run.tags if own_events else ())
         _write_final(events, curves, final_figures(run, comparison))
-    for path in sorted(run.folder.glob("events.out.tfevents.*")):
+    for path in own_events:
         (folder / name / path.name).symlink_to(path.resolve())
 
 

@@ -68,4 +68,8 @@ def class_mean_table(comparison: Comparison) -> Table | None:
         for pair, d in found
     ]
     header = ["A - B", "A - B, points", "seeds", "95 % over seeds", "p", "p, corrected"]
-    return Table(f"Differences in class-mean error, {comparison.main}", header, rows).used() if rows else None
+    return (
+        Table(f"Differences in {comparison.name_of(comparison.main)}/{CLASS_MEAN}", header, rows).used()
+        if rows
+        else None
+    )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from sppcls.comparison.answers import TEST_BEST, Measure
+from sppcls.comparison.answers import Measure
 from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, informative_top5, p_text, signed, span
@@ -61,8 +61,8 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
     measures = comparison.measures if every_measure else _shown(comparison)
     tops = (1, 5) if informative_top5(comparison) else (1,)
     header = ["group", "seed numbers"]
-    header += [f"top-{top} error %, {measure}" for measure in measures for top in tops]
-    header += [f"{words} %, {comparison.main}" for words in figures_of(comparison).values()]
+    header += [comparison.name_of(measure, top) for measure in measures for top in tops]
+    header += [f"{comparison.name_of(comparison.main)}/{figure} %" for figure in figures_of(comparison)]
     header += [name for name, _, _ in _COSTS]
     rows: list[list[Cell]] = []
     for group in comparison.groups:
@@ -72,7 +72,7 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
         for _, figure, digits in _COSTS:
             row.append(_cost_cell([figure(run) for run in group.runs], digits))
         rows.append(row)
-    return Table("Groups", header, rows).used()
+    return Table("Groups (errors in %)", header, rows).used()
 
 
 def _shown(comparison: Comparison) -> list[Measure]:
@@ -122,16 +122,14 @@ def measures_table(comparison: Comparison) -> Table | None:
     tops = (1, 5) if informative_top5(comparison) else (1,)
     rows: list[list[Cell]] = [
         [
-            measure.view + (" (best epoch)" if measure.images == TEST_BEST else ""),
-            measure.size,
-            f"top-{top}",
+            comparison.name_of(measure, top),
             *(errors_cell(g, measure, top) for g in comparison.groups),
         ]
         for measure in comparison.measures
         for top in tops
     ]
-    header = ["protocol", "size", "error %", *(group.label for group in comparison.groups)]
-    return Table("Errors at every size and protocol", header, rows)
+    header = ["error", *(group.label for group in comparison.groups)]
+    return Table("Errors at every size and protocol, %", header, rows)
 
 
 def differences_table(title: str, found: list[Finding]) -> Table:
@@ -148,7 +146,7 @@ def differences_table(title: str, found: list[Finding]) -> Table:
             [
                 f"{second} - {first}" + (f" ({f.context})" if len(f.pairs) > 1 else ""),
                 f.factor,
-                f"top-{f.top}, {f.measure}",
+                f.error,
                 str(f.verdict),
                 signed(seeds.mean),
                 str(len(seeds.by_seed)),
@@ -232,7 +230,7 @@ def runs_table(comparison: Comparison) -> Table:
         for group in comparison.groups
         for run in group.runs
     ]
-    return Table("Runs", ["group", "seed", f"top-1 error %, {main}", "folder"], rows)
+    return Table("Runs", ["group", "seed", comparison.name_of(main, 1), "folder"], rows)
 
 
 def introduction(comparison: Comparison) -> str:
@@ -243,7 +241,7 @@ def introduction(comparison: Comparison) -> str:
     varied = ", ".join(k for keys in comparison.factors.values() for k in keys) or "nothing but the seed"
     counts = {len(run.answers[run.main].labels) for run in runs if run.main in run.answers}
     images = f", {counts.pop():,} validation images" if len(counts) == 1 else ""
-    return f"{text}; varied: {varied}. Main figure: {comparison.main.in_words()}{images}, last epoch."
+    return f"{text}; varied: {varied}. Main figure: {comparison.main.in_words()} ({comparison.name_of(comparison.main, 1)}){images}, last epoch."
 
 
 def reading_notes(comparison: Comparison) -> list[str]:
@@ -276,7 +274,7 @@ def reading_notes(comparison: Comparison) -> list[str]:
         )
     if comparison.pairs and len(comparison.measures) > 1:
         notes.append(
-            f"The measure to decide by is {comparison.main}, chosen beforehand. Of many other sizes and protocols some "
+            f"The measure to decide by is {comparison.name_of(comparison.main, 1)}, chosen beforehand. Of many other sizes and protocols some "
             "differ by chance: there the correction is for all of them and all pairs together."
         )
     most = max((len(group.runs) for group in comparison.groups), default=0)

@@ -41,8 +41,8 @@ class _Content:
         self.refused = content.refusals_table(comparison)
         self.runs = content.runs_table(comparison)
         sections = {
-            f"Differences, {comparison.main}": self.headline,
-            f"Differences on the test images, {', '.join(map(str, comparison.test[:1]))}": self.on_test,
+            f"Differences in {comparison.name_of(comparison.main)}": self.headline,
+            f"Differences on the test images, {', '.join(map(comparison.name_of, comparison.test[:1]))}": self.on_test,
             "Differences at other sizes and protocols": self.elsewhere,
         }
         main, test, other = (
@@ -157,16 +157,7 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = (
-    "group",
-    "seed numbers",
-    "top-1",
-    "class-mean",
-    "macro",
-    "gigapixels",
-    "training minutes",
-    "million parameters",
-)
+_SHORT = ("group", "seed numbers", "val_", "test_", "gigapixels", "training minutes", "million parameters")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }

@@ -51,8 +51,8 @@ def make_callbacks(
     """
     callbacks: list[Callback] = [
         memory,
-        ConfirmResume(folder),
-        EpochReport(folder, hyperparameters),
+        ConfirmResume(folder, config),
+        EpochReport(folder, hyperparameters, config.best_by),
         SavePredictions(folder),
         HighLoss(),
         *own,

@@ -44,6 +44,9 @@ def run(words: list[str]) -> int:
     measures = content.measures_table(comparison)
     if measures is not None:
         tables.append(measures)
+    equal_cost = content.equal_cost_table(comparison)
+    if equal_cost is not None:
+        tables.append(equal_cost)
     if args.format != "text":
         print(visible("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables)))
     else:
@@ -51,13 +54,12 @@ def run(words: list[str]) -> int:
             print(visible(f"{found.question} {found.answer.upper()}\n  {found.detail}\n  {found.outlook}\n"))
         print(visible(content.introduction(comparison)))
         print(visible(f"\n{tables[0].text()}"))
-        for table in (class_mean, measures):
-            if table is not None:
-                print(
-                    visible(
-                        f"\n{table.title}:\n{table.text()}" if table is class_mean else f"\n{table.text()}"
-                    )
-                )
+        if class_mean is not None:
+            print(visible(f"\n{class_mean.title}\n{class_mean.text()}"))
+        if measures is not None:
+            print(visible(f"\n{measures.text()}"))
+        if equal_cost is not None:
+            print(visible(f"\n{equal_cost.title}\n{equal_cost.text()}"))
         lines = [str(finding) for finding in headline + on_test if finding.top == 1]
         lines += [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
         if lines:

@@ -77,6 +77,11 @@ class Answers:
         total = len(self.labels)
         return 100 * int((~self.hit1).sum()) / total, 100 * int((~self.hit5).sum()) / total
 
+    @property
+    def guessing(self) -> float:
+        """Top-1 error in per cent of always saying the most frequent class."""
+        return 100 * (1 - int(np.unique(self.labels, return_counts=True)[1].max()) / len(self.labels))
+
     @cached_property
     def images(self) -> str:
         """A fingerprint of the images and labels: equal for answers about the same ones, in any order."""

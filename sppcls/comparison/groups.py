@@ -135,6 +135,12 @@ class Comparison:
         first = {m.images: m for m in reversed(self.measures)}
         return [first[images] for images in (TEST, TEST_BEST) if images in first]
 
+    @cached_property
+    def guessing(self) -> float | None:
+        """Top-1 error in per cent of always saying the most frequent class; None where that says nothing."""
+        answers = (run.answers.get(self.main) for group in self.groups for run in group.runs)
+        return next((found.guessing for found in answers if found is not None), None) or None
+
     def name_of(self, measure: Measure, top: int | None = None) -> str:
         """What figures are called everywhere: ``val_224``, or with ``top`` 1 or 5 ``val_224/top1_error``."""
         views = {run.training_view for group in self.groups for run in group.runs}

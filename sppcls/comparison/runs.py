@@ -31,7 +31,6 @@ class Run:
         folder: where it is.
         config: nested, as in ``config.yaml``.
         seed: its seed.
-        tags: the columns of ``metrics.csv`` as they stand there, which are the tags of its own events.
         rows: a dict for every epoch with the numbers of ``metrics.csv`` (None: blank). ``pixels_seen`` and
             ``train_seconds`` are filled in for older runs, as far as the sizes and step times tell.
         result: ``result.json`` of a finished run; empty for older runs.
@@ -42,12 +41,12 @@ class Run:
         answers: what these weights said to every image, where that was kept.
         values: what a sweep varied for this run, the seed left out; empty outside a sweep.
         notes: what was there but could not be used.
+        tags: the columns of ``metrics.csv`` as they stand there, which are the tags of its own events.
     """
 
     folder: Path
     config: dict[str, Any]
     seed: int
-    tags: frozenset[str]
     rows: list[dict[str, float | None]]
     result: dict[str, Any]
     finished: bool
@@ -56,6 +55,7 @@ class Run:
     answers: dict[Measure, Answers] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    tags: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -127,7 +127,6 @@ def read_run(folder: Path) -> Run:
         folder,
         config,
         int(config["seed"]),
-        frozenset(rows[-1]),
         rows,
         result,
         finished,
@@ -136,6 +135,7 @@ def read_run(folder: Path) -> Run:
     )
     main = _main_size(config)
     run.main = Measure(run.training_view, str(result.get("main_size") or main))
+    run.tags = frozenset(rows[-1])
     run.rows = [renamed(row, run.main.size) for row in rows]
     last = run.rows[-1]
     for key, top1 in last.items():

@@ -11,6 +11,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
 from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
+from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.summary import untested_classes_line, unused_sizes_line
 from sppcls.nn import Pyramid
@@ -36,6 +37,7 @@ def plan(config: Config) -> str:
         schedule,
         drop_last=config.data.drop_last,
         pixel_budget=config.sizes.pixel_budget,
+        repeats=config.augment.repeats,
     )
     batches = min(len(sampler), config.trainer.limit_train_batches or len(sampler))
     steps = math.ceil(batches / config.trainer.accumulate_grad_batches)
@@ -68,11 +70,12 @@ def plan(config: Config) -> str:
         )
     if warning := unused_sizes_line(config, schedule):
         text += f"\n\n{warning}"
-    return text + "\n\n" + _bins(config, len(train_source.classes))
+    return text + "\n\n" + _bins(config, train_source.classes)
 
 
-def _bins(config: Config, num_classes: int) -> str:
-    net = build_network(config, num_classes)
+def _bins(config: Config, classes: list[str]) -> str:
+    net = build_network(config, len(classes))
+    prepare_network(net, config, classes, resumed=False)
     schedule = size_schedule(config)
     rows = []
     for size in schedule.training_sizes:

@@ -12,15 +12,16 @@ import torch
 
 from sppcls._util.console import one_line, table
 from sppcls._util.figures import FIGURES
+from sppcls._util.processor import has_bf16_arithmetic
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
 from sppcls.config.choices import choice_of
 from sppcls.config.parts import PARTS, values_of
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
-from sppcls.data.balance import BALANCED, PLAIN, UNEVEN, class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
+from sppcls.engine.uneven import uneven_line
 from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.registry import DOORS, TARGET
@@ -38,8 +39,13 @@ def start_table(
     device: tuple[str, int],
     folder: Path,
     resumed: str | None,
+    tuning: list[tuple[str, str]],
 ) -> str:
-    """The table a run begins with; ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from."""
+    """The table a run begins with.
+
+    ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from, ``tuning`` the rows on where its weights
+    come from and which are trained.
+    """
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
     rows = [
@@ -70,6 +76,7 @@ def start_table(
     rows += [
         ("head", _head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
+        *tuning,
         (
             "training",
             f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
@@ -77,7 +84,7 @@ def start_table(
         ),
         (
             "device",
-            f"{device_label(accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
+            f"{device_label(accelerator)}, {_precision_label(config, accelerator)}, {config.data.workers} loader processes",
         ),
         ("folder", str(folder)),
     ]
@@ -87,28 +94,10 @@ def start_table(
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
 
 
-def uneven_line(config: Config, train: Source) -> str | None:
-    """How uneven the classes are, and what the run does about it; None where they are even and nothing is done."""
-    counts = class_counts(train.targets, len(train.classes))
-    most, fewest = max(counts), min(counts)
-    done = []
-    if config.data.sampler != PLAIN:
-        balance = "" if config.data.balance == 1 else f" {config.data.balance:g}"
-        done.append(
-            f"sampler {BALANCED}{balance}" if config.data.sampler == BALANCED else "sampler weighted by class"
-        )
-    if config.loss.class_weights is not None:
-        done.append("loss weighted by class")
-    if config.loss.name == "logit_adjusted":
-        done.append("logits adjusted")
-    if most < UNEVEN * fewest and not done:
-        return None
-    names = [one_line(train.classes[counts.index(count)]) for count in (most, fewest)]
-    text = f"{most:,} training images of {names[0]}, {fewest:,} of {names[1]}"
-    advice = (
-        f"nothing is done about it: data.sampler={BALANCED}, loss=logit_adjusted, best_by=class_mean_error"
-    )
-    return f"{text}; {', '.join(done) or advice}"
+def _precision_label(config: Config, accelerator: str) -> str:
+    """The arithmetic, and the faster one that this processor has."""
+    faster = accelerator == "cpu" and config.trainer.precision == "32-true" and has_bf16_arithmetic()
+    return config.trainer.precision + (" (faster here: trainer.precision=bf16-mixed)" if faster else "")
 
 
 def _limits(config: Config) -> str:
@@ -324,7 +313,8 @@ def hyperparameters(
         "backbone": backbone_label(config),
         "width": 1.0 if width is None or "backbone" in own else width,
         "norm": norm if norm is not None and "backbone" not in own else "own",
-        "pretrained": config.backbone.weights is not None,
+        "pretrained": config.backbone.weights is not None or config.init_from is not None,
+        "frozen": ",".join(config.freeze) or "none",
         "head": _head_label(config),
         "dropout": 0.0 if "head" in own else config.head.dropout,
         "augment": choice_of(config, "augment") or config.augment.crop,
@@ -338,6 +328,7 @@ def hyperparameters(
         "mixup": config.mix.mixup,
         "cutmix": config.mix.cutmix,
         "ema": config.ema.enabled,
+        "swa": config.swa.enabled,
         "init": config.init,
         "precision": config.trainer.precision,
         "seed": config.seed,

@@ -32,15 +32,16 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
 from sppcls.data.balance import class_counts
+from sppcls.engine.build import make_module
 from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.callbacks.progress import make_progress
 from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figures
 from sppcls.engine.callbacks.saving import Saving
+from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
 from sppcls.engine.logger import make_loggers
-from sppcls.engine.make_module import make_module
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import (
     accelerator_of,
@@ -205,6 +206,7 @@ class _Run:
         self.net = given.checked_net(len(self.train_source.classes), self.schedule.largest) or build_network(
             config, len(self.train_source.classes), resumed=classes is not None
         )
+        self.rows = prepare_network(self.net, config, self.train_source.classes, resumed=classes is not None)
         self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
         self.model_info = make_model_info(
             architecture=self.architecture,
@@ -257,6 +259,7 @@ class _Run:
                     (self.accelerator, self.devices),
                     folder,
                     resumed,
+                    self.rows,
                 )
             )
         net = self.net.to(memory_format=torch.channels_last)
@@ -438,4 +441,6 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings(
         "ignore", message=".*callbacks used to create the checkpoint need to be provided.*"
     )
+    # Normalisation layers of parts that are frozen.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 CONFIG = "config.yaml"
@@ -17,9 +18,18 @@ PREVIOUS = "previous.ckpt"
 PREDICTIONS = "predictions"
 PROTOCOLS = "protocols"
 PICTURES = "pictures"
+# There: what a network is fed at first, by size.
+INPUTS = "train_inputs_"
 
 SWEEP = "sweep.json"
 SEARCH = "search.json"
+
+
+def no_checkpoint(folder: Path) -> str:
+    """Why a folder without a checkpoint is nothing that a run can go on from."""
+    if (folder / CONFIG).is_file():
+        return "this run has no checkpoint yet; start it again"
+    return "no run's folder; name one, or a checkpoint"
 
 
 def figure_names(results: Mapping[str, Mapping[str, Any]], images: str = "val") -> dict[str, Any]:

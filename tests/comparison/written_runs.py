@@ -49,19 +49,20 @@ def save_answers(
     size: str = "96",
     prefix: str = "val",
 ) -> None:
-    """A file of predictions: class 0 is the true one, and the first answer where ``right``, else the second."""
+    """A file of predictions: the true classes are 0 to 7 in turn, the first answer where ``right``, else the second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = len(right)
     top = np.tile(np.arange(8), (count, 1))
     top[~np.asarray(right, dtype=bool)] = np.arange(8)[[1, 0, *range(2, 8)]]
+    labels = np.arange(count) % 8
     Predictions(
         protocol=protocol,
         setting={"size": size, "average": "softmax"},
         classes=[f"class {i}" for i in range(8)],
         indices=np.arange(count),
         names=[f"{prefix}/{i:05}.jpg" for i in range(count)],
-        labels=np.zeros(count, dtype=np.int64),
-        top_class=top,
+        labels=labels,
+        top_class=(top + labels[:, None]) % 8,
         top_score=np.linspace(0.9, 0.1, 8, dtype=np.float32) * np.ones((count, 1), dtype=np.float32),
         scores=None,
         views=1,

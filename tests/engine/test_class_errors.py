@@ -76,9 +76,14 @@ def test_the_last_epoch_is_said_before_the_best(run: Path) -> None:
 
 
 def test_the_pictures_lie_in_the_run_folder(run: Path) -> None:
-    assert {"curves.png", "confusion.png", "worst_mistakes.png", "explain.png"} == {
-        path.name for path in (run / "pictures").iterdir()
-    }
+    assert {
+        "curves.png",
+        "confusion.png",
+        "worst_mistakes.png",
+        "explain.png",
+        "train_inputs_96.png",
+        "train_inputs_72.png",
+    } == {path.name for path in (run / "pictures").iterdir()}
 
 
 def test_numbers_and_colours_of_the_confusion_matrix_are_per_cent_of_the_row() -> None:

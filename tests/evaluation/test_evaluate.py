@@ -145,7 +145,7 @@ def test_other_data_must_have_the_same_classes(checkpoint, tmp_path, capsys) -> 
         (["--window-rule", "released"], "none of center, full has windows"),
         (["--recalibrate", "8", "--split", "all"], "so they cannot be tested (--split all)"),
         (["--protocol", "full, full"], "a second one named full"),
-        (["--data", "photos"], "--data photos: give KEY=VALUE words, such as data.root=photos"),
+        (["--data", "photos"], "data.root=photos: no such folder"),
         (["--data", "data.rot=x"], "data.rot: unknown key (did you mean 'root'?)"),
         (["--data", "data=folder", "data.root=nowhere"], "data.root=nowhere: no such folder"),
         (["--device", "tpu"], "--device tpu: choose from auto, cpu"),

@@ -27,10 +27,10 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import as_dict
 from sppcls.data import prepare_batch, read_image
 from sppcls.data.shapes import ShapesSource
+from sppcls.engine.build import make_module
 from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
 from sppcls.engine.logger import RunLogger
-from sppcls.engine.make_module import make_module
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import CheckpointError, ConfigError, DataError, ImageError
 from sppcls.inference.explain.explanation import explain

@@ -115,7 +115,7 @@ def test_a_sweep_of_ones_own(tmp_path: Path) -> None:
         (["seed=0,1", "run_name=x"], "run_name=x: a sweep names its runs"),
         (["seed=0,1", "ckpt_path=auto"], "ckpt_path=auto: the same command again goes on"),
         (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): a sweep needs single values"),
-        (["optimiser.lr=1,2"], "optimiser.lr: unknown group optimiser"),
+        (["optimiser.lr=1,2"], "optimiser.lr: unknown config group optimiser"),
         (["pyramid=l6321,l99"], "job l99: pyramid=l99: choose from"),
         (["optimizer.lr=0.1,-1"], "job lr-1: optimizer.lr=-1.0: must be"),
         (["pyramid=l6321,l421", "pyramid.levels=[4,2,1]"], "jobs l6321 and l421 are the same run"),

@@ -28,15 +28,24 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
     names = {measure.in_words(): name for measure, name in curve_names(comparison).items()}
     found = []
     for number, (figure, words) in enumerate(shown_figures(comparison).items()):
+        level = figure == "top1_error" and comparison.guessing is not None
         bands = [
-            _band(f"{where.replace('top-1 error', words)}, by {axis}", f"seeds_{name}{ending}/{figure}")
+            _band(
+                f"{where.replace('top-1 error', words)}, by {axis}",
+                f"seeds_{name}{ending}/{figure}",
+                guessing_tag(ending) if level else None,
+            )
             for where, name in names.items()
-            for ending, axis in _AXES.items()
+            for ending, axis in AXES.items()
         ]
         lines = [
-            _lines(f"{where.replace('top-1 error', words)}, by {axis}", f"{name}{ending}/{figure}")
+            _lines(
+                f"{where.replace('top-1 error', words)}, by {axis}",
+                f"{name}{ending}/{figure}",
+                guessing_tag(ending) if level else None,
+            )
             for where, name in names.items()
-            for ending, axis in _AXES.items()
+            for ending, axis in AXES.items()
         ]
         what = f"{words}: means, bands of ± std over the seeds"
         title = what[0].upper() + what[1:] if number else f"{answer}: {what}"
@@ -49,20 +58,25 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
     return found
 
 
-_AXES = {"": "epoch", "_by_pixels": "training pixels", "_by_seconds": "seconds of training"}
+AXES = {"": "epoch", "_by_pixels": "training pixels", "_by_seconds": "seconds of training"}
 
 
-def _band(title: str, tag: str) -> layout_pb2.Chart:
-    series = layout_pb2.MarginChartContent.Series(
-        value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper"
-    )
-    return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
+def guessing_tag(ending: str) -> str:
+    """Tag of the level of guessing along an axis, one of :data:`AXES`."""
+    return f"guessing{ending}/top1_error"
 
 
-def _lines(title: str, tag: str) -> layout_pb2.Chart:
-    return layout_pb2.Chart(
-        title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{re.escape(tag)}$"])
-    )
+def _band(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
+    series_of = layout_pb2.MarginChartContent.Series
+    series = [series_of(value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper")]
+    if level is not None:
+        series.append(series_of(value=level, lower=level, upper=level))
+    return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=series))
+
+
+def _lines(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
+    tags = [f"^{re.escape(name)}$" for name in (tag, level) if name is not None]
+    return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
 
 
 def links(comparison: Comparison, answer: str | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.conclusions import Conclusion
+from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, informative_top5, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
@@ -160,6 +161,20 @@ def differences_table(title: str, found: list[Finding]) -> Table:
     return Table(title, header, rows).used()
 
 
+def equal_cost_table(comparison: Comparison) -> Table | None:
+    """A row for each group: its error when it had cost as much as the cheapest run; None if all cost the same."""
+    spent = {cost: cost.common(comparison) for cost in COSTS if cost_differs(comparison, cost)}
+    measure = comparison.main
+    header = ["group", *(f"after {at:.3g} {cost.unit}" for cost, at in spent.items()), "at its end"]
+    rows: list[list[Cell]] = []
+    for group in comparison.groups:
+        errors = [errors_at(group, measure, cost, at) for cost, at in spent.items() if at is not None]
+        cells = [Spread(*mean_and_std(found), len(found)) if found else None for found in errors]
+        rows.append([group.label, *cells, errors_cell(group, measure)])
+    title = f"Errors at equal cost, {comparison.name_of(measure, 1)}, %"
+    return Table(title, header, rows) if spent else None
+
+
 def conclusion_table(conclusion: Conclusion) -> Table:
     """A row for each finding behind a conclusion: the two errors, their difference, its interval and the verdict."""
     measure, top = conclusion.findings[0].measure, conclusion.findings[0].top
@@ -287,6 +302,11 @@ def reading_notes(comparison: Comparison) -> list[str]:
     alone = [group.label for group in comparison.groups if len(group.runs) == 1]
     if alone:
         notes.append(f"One seed only, so no spread and no interval over seeds: {', '.join(alone)}.")
+    if any(cost_differs(comparison, cost) for cost in COSTS):
+        notes.append(
+            "An error at equal cost is that of a training under way, between two validations. One that was planned for this "
+            "cost would have lowered its learning rate by then, and may have ended lower."
+        )
     return notes + _cost_notes(runs)
 
 

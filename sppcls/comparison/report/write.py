@@ -50,8 +50,10 @@ class _Content:
         )
         self.differences = (main, test, other)
         self.class_mean = class_mean_table(comparison)
+        self.equal_cost = content.equal_cost_table(comparison)
         found = (
             self.groups,
+            self.equal_cost,
             main,
             test,
             self.class_mean,
@@ -203,9 +205,10 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
         f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
     )
     body.append(f"<h2>{html.escape(found.groups.title)}</h2>{_html_table(found.groups.only(_SHORT))}")
-    body.append(
-        f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>' if figures else ""
-    )
+    if figures:
+        body.append(f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>')
+    if found.equal_cost is not None:
+        body.append(f"<h2>{html.escape(found.equal_cost.title)}</h2>{_html_table(found.equal_cost)}")
     tests = [finding for finding in found.on_test if finding.top == 1]
     if tests:
         body += ["<h2>On the test images</h2>", _list([str(finding) for finding in tests])]
@@ -213,6 +216,8 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
     if found.main:
         body.append(_folded("Each pair in words", _list([str(finding) for finding in found.main])))
     for table in found.tables:
+        if table is found.equal_cost:
+            continue
         kind = (
             "words" if table in (found.refused, found.runs) else "wide" if table in found.differences else ""
         )

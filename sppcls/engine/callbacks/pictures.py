@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
-from torchvision.utils import make_grid
+from torchvision.utils import make_grid, save_image
 
 from sppcls._util.console import printable, say
 from sppcls._util.files import replacing
@@ -29,7 +29,7 @@ from sppcls.engine.summary import guessing_error
 from sppcls.errors import ImageError
 from sppcls.evaluation.class_errors import read_class_errors
 from sppcls.runs.metrics import read_metrics
-from sppcls.runs.names import PICTURES, PREDICTIONS
+from sppcls.runs.names import INPUTS, PICTURES, PREDICTIONS
 
 SAMPLES = 16
 
@@ -57,7 +57,10 @@ class Pictures(Callback):
         for size in pl_module.schedule.training_sizes:
             x = prepare_batch(batch.image[:SAMPLES], size, *colours, lighting=batch.lighting[:SAMPLES])
             shown = (x * std + mean).clamp(0, 1)
-            writer.add_image(f"train_inputs/{size_label(size)}", make_grid(shown, nrow=8), 0)
+            sheet = make_grid(shown, nrow=8)
+            writer.add_image(f"train_inputs/{size_label(size)}", sheet, 0)
+            with replacing(_picture(self.folder, f"{INPUTS}{size_label(size)}")) as temporary:
+                save_image(sheet, temporary, format="png")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -97,9 +100,13 @@ class Pictures(Callback):
 
 def save_picture(folder: Path, name: str, figure: Figure) -> None:
     """Write ``pictures/<name>.png`` into a run folder."""
-    (folder / PICTURES).mkdir(exist_ok=True)
-    with replacing(folder / PICTURES / f"{name}.png") as temporary:
+    with replacing(_picture(folder, name)) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def _picture(folder: Path, name: str) -> Path:
+    (folder / PICTURES).mkdir(exist_ok=True)
+    return folder / PICTURES / f"{name}.png"
 
 
 def curves_figure(rows: list[dict[str, str]], module: ClassificationModule) -> Figure:

@@ -55,7 +55,7 @@ def make_callbacks(
     callbacks: list[Callback] = [
         memory,
         ConfirmResume(folder, config),
-        EpochReport(folder, hyperparameters),
+        EpochReport(folder, hyperparameters, config.best_by),
         SavePredictions(folder),
         HighLoss(),
         *own,

@@ -91,19 +91,19 @@ WIDE = ("sizes=multi_224_180", f"sizes.sizes=[{SMALL},80,{MAIN}]")
 BLOCKS: tuple[tuple[Arm, ...], ...] = (
     (
         Arm("single", (*PYRAMID, *ONE_SIZE), any_size=True),
-        Arm("pair", (*PYRAMID, "sizes=multi_224_180", f"sizes.sizes=[90,{MAIN}]"), any_size=True),
-        Arm("wide", (*PYRAMID, *WIDE), any_size=True),
         Arm(
             "random",
             (*PYRAMID, "sizes=random_batch_180_224", f"sizes.sizes=[48,{LARGE}]", "sizes.step=8"),
             any_size=True,
         ),
     ),
+    (Arm("wide", (*PYRAMID, *WIDE), any_size=True),),
     (
         Arm("own", one_pooling("pyramid=none", 9)),  # 3 x 3 of a map of 6 x 6
         Arm("bins1", one_pooling("pyramid=l1", 1), any_size=True),
-        Arm("bins21", one_pooling("pyramid=l421", 21)),
     ),
+    (Arm("pair", (*PYRAMID, "sizes=multi_224_180", f"sizes.sizes=[90,{MAIN}]"), any_size=True),),
+    (Arm("bins21", one_pooling("pyramid=l421", 21)),),
     (Arm("wide_long", (*PYRAMID, *WIDE), epochs=21, any_size=True),),
     (
         Arm("bins5", one_pooling("pyramid.levels=[2,1]", 5)),
@@ -249,7 +249,7 @@ def main() -> None:
     photos = Photos([source.image(i) for i in range(len(source))], source)
     assert len(source.classes) == CLASSES
     for number, block in enumerate(BLOCKS):
-        if number == 2 and args.arms is None:
+        if number == 3 and args.arms is None:
             for seed, arm in product(args.seeds, TRANSFERRED):
                 transferred(arm, seed, args)
         for seed in args.seeds:

@@ -156,7 +156,7 @@ def test(net: Any, arm: Arm, seed: int, photos: Photos) -> list[dict[str, object
     rows = []
     for name, protocol, size, shown, change in tests(arm):
         source = Photos(photos.images, photos.source, change)
-        found = sppcls.evaluate(net, source, protocol, sizes=[size])[0].predictions
+        found = sppcls.evaluate(net, source, [protocol], sizes=[size])[0].predictions
         assert len(found) == len(photos)
         right = base64.b85encode(np.packbits(found.hits(1)).tobytes()).decode()
         rows.append(

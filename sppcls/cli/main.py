@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "look at the installation, the machine and the images for what could go wrong",
     "search": "look for good values of config keys; bad trials are stopped early",
     "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
+    "ensemble": "measure several checkpoints together, the mean of their scores, and each alone",
     "compare": "group finished runs by what was varied, and say what they show",
     "board": "start TensorBoard laid out for a comparison of runs",
     "predict": "classify images of any size",

@@ -17,6 +17,7 @@ COMMANDS = {
     "sizes": "print what a config would train, epoch by epoch, without training",
     "doctor": "look at the installation, the machine and the images for what could go wrong",
     "search": "look for good values of config keys; bad trials are stopped early",
+    "shards": "write images into tar files with an index, for data that does not fit a folder",
     "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
     "compare": "group finished runs by what was varied, and say what they show",
     "board": "start TensorBoard laid out for a comparison of runs",

@@ -74,7 +74,7 @@ class ImageDataset(Dataset[Sample]):
         cache: ImageCache | None = None,
     ) -> None:
         self.source, self.transform, self.seed, self.cache = source, transform, seed, cache
-        self._targets = torch.from_numpy(np.array(source.targets, dtype=np.int64))
+        self._targets = torch.from_numpy(np.asarray(source.targets, dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self._targets)

@@ -6,6 +6,7 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,11 @@ class ShardSource:
         max_pixels: int = MAX_PIXELS,
         checked: bool = True,
     ) -> None:
-        self.storage, self.shards, self.records = storage, list(shards), records
+        self.storage, self.shards = storage, list(shards)
         self.classes, self.max_pixels, self.checked = list(classes), max_pixels, checked
-        # Python's numbers when it is asked, and four bytes each until then.
-        self.targets: Sequence[int] = array("i", np.asarray(records.label, np.intc).tobytes())
+        # Python's numbers when it is asked, and four bytes each until then; the records share them.
+        self.targets = array("i", np.asarray(records.label, np.intc).tobytes())
+        self.records = replace(records, label=np.frombuffer(self.targets, np.intc))
         self._fetched: dict[int, bytes | Missing] = {}
 
     def __len__(self) -> int:

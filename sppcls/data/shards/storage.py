@@ -116,6 +116,8 @@ class Storage:
         except OSError as error:
             return Missing(f"cannot be read ({error.strerror})")
         try:
+            if hasattr(os, "posix_fadvise"):  # or what lies behind would be read, too, for nothing
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
             return os.pread(handle, size, start)
         except OSError as error:
             return Missing(f"cannot be read ({error.strerror})")

@@ -23,7 +23,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, SppclsError
 
 __all__ = ["allow_plugins", "register"]
 
@@ -367,7 +367,7 @@ def build(group: str, values: Mapping[str, Any], **given: Any) -> Any:
         return Called(part, wanted, called)
     try:
         return part(**wanted)
-    except ConfigError:
+    except SppclsError:
         raise
     except Exception as error:  # other people's code
         raise ConfigError(f"{group}: {target_of(part)} cannot be built: {reason_with_line(error)}") from error

@@ -125,7 +125,9 @@ def tested_words(args: Namespace) -> list[str]:
 
     words = [word for place in args.data for word in words_of_data(place, group_choices()["data"])]
     # Only the place is another one: what else is known of the images stays that of the checkpoint.
-    words = ["data.name=folder" if word == "data=folder" and word not in args.data else word for word in words]
+    words = [
+        "data.name=folder" if word == "data=folder" and word not in args.data else word for word in words
+    ]
     given = compose_unchecked(words)
     # Without data=... it is that of the checkpoint. What can be downloaded need not be there.
     if given.data.root is not None and given.data.name in ("shapes", "folder", "imagenet"):

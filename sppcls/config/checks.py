@@ -311,8 +311,9 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
     _check_balance(config)
+    ours = values_of(config.data) is None  # another has the keys that its own signature says
     for name, place in (
-        ("data.root", config.data.root),
+        ("data.root", config.data.root if ours else None),
         ("data.cache_dir", config.data.cache_dir),
         ("backbone.weights", config.backbone.weights),
         ("init_from", config.init_from),
@@ -321,7 +322,6 @@ def _check_together(config: Config) -> None:
     ):
         if place is not None:
             check_local(place, f"{name} takes a path")
-    ours = values_of(config.data) is None  # another has the keys that its own signature says
     if ours and config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"

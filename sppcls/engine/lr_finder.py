@@ -22,6 +22,7 @@ from sppcls.config.build import (
 )
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, SchedulerConfig
+from sppcls.data.balance import class_counts
 from sppcls.engine.build import make_module
 from sppcls.engine.fine_tuning import Freezing, prepare_network
 from sppcls.engine.learning_rate import LearningRate
@@ -152,6 +153,7 @@ def find_rate(config: Config, steps: int = 100, low: float = 1e-6, high: float =
         schedule,
         val_sizes=val_sizes(config, schedule),
         classes=classes,
+        class_counts=class_counts(splits.train.targets, len(classes)),
         model_info={},
     )
     module.rate = RisingRate(low, high, steps, config.scheduler)

@@ -23,7 +23,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, SppclsError
 
 __all__ = ["allow_plugins", "register"]
 
@@ -88,10 +88,13 @@ DOORS: Mapping[str, Door] = {
     "pyramid": Door(given=("in_channels",)),
     "sizes": Door(given=("epochs", "seed"), shared=("pixel_budget", "val_sizes"), name_key="kind"),
     "data": Door(
-        shared=("batch_size", "val_batch_size", "workers", "drop_last", "check", "on_error", "mean", "std"),
+        shared=(
+            *("batch_size", "val_batch_size", "workers", "drop_last", "sampler", "balance"),
+            *("check", "on_error", "mean", "std"),
+        ),
     ),
     "augment": Door(given=("region",), called=("image",), shared=("shorter_side",), name_key="crop"),
-    "loss": Door(given=("num_classes",), called=("logits", "target"), libraries=("torch.nn",)),
+    "loss": Door(given=("num_classes", "class_counts"), called=("logits", "target"), libraries=("torch.nn",)),
     "optimizer": Door(
         given=("params",),
         shared=("lr", "weight_decay", "decay_norm_and_bias", "bias_lr_factor", "lr_factors", "layer_decay"),
@@ -110,6 +113,8 @@ _OWN_ROOMS = ("sppcls.nn", "sppcls.data", "sppcls.engine")
 _T = TypeVar("_T", bound=Callable[..., Any])
 
 _registered: dict[str, dict[str, Callable[..., Any]]] = {group: {} for group in DOORS}
+# (group, package.module.name) of every part that was ever registered; a module is only run once.
+_decorated: set[tuple[str, str]] = set()
 
 
 def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
@@ -137,6 +142,7 @@ def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
         if chosen in _built_in(group) or (other is not None and target_of(other) != target_of(part)):
             raise ConfigError(f"register({group!r}, {chosen!r}): another part has this name")
         _registered[group][chosen] = part
+        _decorated.add((group, target_of(part)))
         return part
 
     return add
@@ -280,7 +286,7 @@ def find(group: str, values: Mapping[str, Any]) -> Callable[..., Any]:
         module, _OWN_ROOMS
     ):  # a decorated part that comes with sppcls; everything else there is none
         own: Any = getattr(_import(module, key), name, None)
-        if own in _registered[group].values():
+        if callable(own) and (group, target) in _decorated:
             return own
     if not _is_within(module, packages):
         raise ConfigError(
@@ -361,7 +367,7 @@ def build(group: str, values: Mapping[str, Any], **given: Any) -> Any:
         return Called(part, wanted, called)
     try:
         return part(**wanted)
-    except ConfigError:
+    except SppclsError:
         raise
     except Exception as error:  # other people's code
         raise ConfigError(f"{group}: {target_of(part)} cannot be built: {reason_with_line(error)}") from error

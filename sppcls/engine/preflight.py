@@ -8,13 +8,23 @@ import sys
 import torch
 
 from sppcls._util.allocator import allow_many_files
-from sppcls.config.build import batch_bytes, build_network, check_batch, check_size, load_sources, val_sizes
+from sppcls.config.build import (
+    batch_bytes,
+    build_network,
+    check_batch,
+    check_size,
+    load_sources,
+    sampler_weights,
+    val_sizes,
+)
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
-from sppcls.data import Size, SizeSchedule, Splits
+from sppcls.data import Size, SizeSchedule, Source, Splits
+from sppcls.data.balance import class_counts
 from sppcls.data.stream import check_shared_memory
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.logger import check_loggers
+from sppcls.engine.losses import make_loss
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
@@ -49,6 +59,7 @@ class RunChecks:
             self._sources[key] = load_sources(config)
         train_source = self._sources[key].train
         check_batch(config, len(train_source), devices)
+        check_classes(config, train_source)
         sizes = val_sizes(config, schedule)
         parts = as_dict(config)
         resumed = (
@@ -71,6 +82,12 @@ class RunChecks:
             prepare_network(net, config, train_source.classes, resumed)
             self._net = (key, net)
         fitting_protocols(config, self._net[1], schedule, sizes)
+
+
+def check_classes(config: Config, train: Source) -> None:
+    """Raise ConfigError for a sampler or a loss that does not fit the classes."""
+    sampler_weights(config, train)
+    make_loss(config, train.classes, class_counts(train.targets, len(train.classes)))
 
 
 def check_loaders(config: Config, schedule: SizeSchedule) -> None:

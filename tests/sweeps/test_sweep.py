@@ -148,7 +148,7 @@ def test_a_stopped_sweep_saves_its_running_job_and_says_what_is_done(
     [
         (
             ["pyramid=none,l321", "sizes=multi_224_180", "sizes.sizes=[96,72]"],
-            "job nospp: sizes: ",
+            "job pyramid_none: sizes: ",
         ),
         (["data.batch_size=16,500"], "job batch_size500: data.batch_size=500: "),
         (["evaluation.protocols=[center],[nothing]"], "job protocols_nothing: "),

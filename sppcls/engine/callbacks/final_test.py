@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.console import say
+from sppcls._util.figures import FIGURES
 from sppcls.data import prepare_batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
@@ -45,8 +46,9 @@ class FinalTest(Callback):
         protocols: what to test; empty: the views of the validation.
 
     Attributes:
-        figures: ``{"last": {"epoch", name: {"top1_error", "top5_error", "images", "top1_interval"}}, "best": ...}``,
-            ``name`` a size, or a protocol and its size; empty without a test. ``best`` repeats ``last`` where it is the same epoch.
+        figures: ``{"last": {"epoch", name: {"top1_error", ..., "images", "top1_interval"}}, "best": ...}``, with the
+            figures of :attr:`Predictions.figures`, ``name`` a size, or a protocol and its size; empty without a test.
+            ``best`` repeats ``last`` where it is the same epoch.
     """
 
     def __init__(self, folder: Path, protocols: Sequence[Protocol]) -> None:
@@ -147,8 +149,7 @@ class FinalTest(Callback):
         size = predictions.setting["size"]
         name = f"{predictions.protocol}_{size}" if self.protocols else size
         self.figures[weights][name] = {
-            "top1_error": predictions.top1_error,
-            "top5_error": predictions.top5_error,
+            **predictions.figures,
             "images": len(predictions),
             "top1_interval": list(predictions.top1_interval),
         }
@@ -158,7 +159,7 @@ class FinalTest(Callback):
 
     def _write(self, trainer: pl.Trainer) -> None:
         for figures in self.named_figures().values():
-            errors = {k: v for k, v in figures.items() if k.endswith(("/top1_error", "/top5_error"))}
+            errors = {k: v for k, v in figures.items() if k.rpartition("/")[2] in FIGURES}
             log_figures(trainer, errors, figures["epoch"])
         writer_of(trainer).flush()
 

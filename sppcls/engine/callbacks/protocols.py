@@ -80,12 +80,7 @@ class ProtocolErrors(Callback):
 
 def protocol_figures(found: Sequence[Predictions]) -> dict[str, Any]:
     """Errors under protocols by the names that they have in logs and results: ``val_ten_view_224/top1_error``."""
-    return figure_names(
-        {
-            f"{p.protocol}_{p.setting['size']}": {"top1_error": p.top1_error, "top5_error": p.top5_error}
-            for p in found
-        }
-    )
+    return figure_names({f"{p.protocol}_{p.setting['size']}": p.figures for p in found})
 
 
 class ProtocolErrorsAtEnd(Callback):

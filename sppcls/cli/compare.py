@@ -21,6 +21,7 @@ def run(words: list[str]) -> int:
     from sppcls.comparison import compare
     from sppcls.comparison.conclusions import conclusions
     from sppcls.comparison.report import content
+    from sppcls.comparison.report.class_mean import class_mean_table
     from sppcls.comparison.report.write import check_out, write_report
 
     if args.out is not None:
@@ -37,6 +38,9 @@ def run(words: list[str]) -> int:
         tables.append(
             content.differences_table(f"Differences in {comparison.name_of(comparison.test[0])}", on_test)
         )
+    class_mean = class_mean_table(comparison)
+    if class_mean is not None:
+        tables.append(class_mean)
     measures = content.measures_table(comparison)
     if measures is not None:
         tables.append(measures)
@@ -54,6 +58,8 @@ def run(words: list[str]) -> int:
             )
         print(visible(content.introduction(comparison)))
         print(visible(f"\n{tables[0].text()}"))
+        if class_mean is not None:
+            print(visible(f"\n{class_mean.title}\n{class_mean.text()}"))
         if measures is not None:
             print(visible(f"\n{measures.text()}"))
         if equal_cost is not None:

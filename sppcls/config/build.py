@@ -26,6 +26,7 @@ from sppcls.data import (
     check_headers,
     set_pixel_range,
 )
+from sppcls.data.balance import class_counts, image_weights
 from sppcls.data.cache import ImageCache, cache_folders, open_cache
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.files import keep_class_order
@@ -115,7 +116,7 @@ def build_network(config: Config, num_classes: int, resumed: bool = False) -> SP
             init=config.init,
         )
     except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(reason_of(error)) from None
+        raise ConfigError(reason_of(error)) from error
 
 
 def make_transforms(config: Config, schedule: SizeSchedule) -> tuple[TrainTransform, EvalTransform]:
@@ -198,7 +199,18 @@ def make_datamodule(
         caches=caches or (None, None),
         val_batches=config.trainer.limit_val_batches,
         test=test_source,
+        image_weights=sampler_weights(config, train_source),
     )
+
+
+def sampler_weights(config: Config, train_source: Source) -> list[float] | None:
+    """How often an image of each class is drawn, relative to the others; None where all are drawn equally often.
+
+    Raises:
+        ConfigError: a class that is not there, or one without an image.
+    """
+    counts = class_counts(train_source.targets, len(train_source.classes))
+    return image_weights(config.data.sampler, config.data.balance, train_source.classes, counts)
 
 
 def batch_bytes(config: Config, schedule: SizeSchedule) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Hashable, Mapping
+import sys
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -52,6 +53,10 @@ def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
                 f"{group}.{name}: must have a _target_, such as {_EXAMPLES[group]}, and its parameters"
             )
         part = find(group, values)
+        if missing := _missing_package(part):
+            raise ConfigError(
+                f"{group}.{name}: needs a package that is not installed: pip install {missing!r}"
+            )
         kind = part_schema(group, part)
         with_defaults = {**default_values(kind), **values, TARGET: target_of(part)}
         try:
@@ -59,6 +64,13 @@ def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
         except ConfigError as error:
             raise ConfigError(f"{group}.{name}.{error}") from None
     return checked
+
+
+def _missing_package(part: Callable[..., Any]) -> str:
+    """What one of Lightning's loggers needs and is not installed; empty if nothing is."""
+    found = vars(sys.modules[part.__module__]).values()
+    caches = [value for value in found if type(value).__name__ == "RequirementCache"]
+    return str(caches[0].requirement) if caches and not any(caches) else ""
 
 
 _EXAMPLES = {
@@ -183,9 +195,12 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:
             _check_keys(cast(type, nested), values[name], f"{prefix}{name}.")
-        elif isinstance(values[name], dict) and "dict" not in str(spec.type):
+        elif isinstance(values[name], dict) and spec.type != "Any" and "dict" not in str(spec.type):
             # OmegaConf does not name the key where it wants a list.
             key = f"{prefix}{name}"
+            raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
+        elif str(spec.type).startswith("bool") and type(values[name]) in (int, float):
+            key = f"{prefix}{name}"  # OmegaConf would take any number but 0 for true
             raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
@@ -295,8 +310,10 @@ def _check_together(config: Config) -> None:
     if not (devices == "auto" or number or (numbers and len(set(devices)) == len(devices))):
         raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
+    _check_balance(config)
+    ours = values_of(config.data) is None  # another has the keys that its own signature says
     for name, place in (
-        ("data.root", config.data.root),
+        ("data.root", config.data.root if ours else None),
         ("data.cache_dir", config.data.cache_dir),
         ("backbone.weights", config.backbone.weights),
         ("init_from", config.init_from),
@@ -305,7 +322,6 @@ def _check_together(config: Config) -> None:
     ):
         if place is not None:
             check_local(place, f"{name} takes a path")
-    ours = values_of(config.data) is None  # another has the keys that its own signature says
     if ours and config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
@@ -321,6 +337,26 @@ def _check_together(config: Config) -> None:
             f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
             f"{config.trainer.max_epochs}, so that the last epoch is validated: choose from {', '.join(map(str, fitting))}"
         )
+
+
+def _check_balance(config: Config) -> None:
+    """Weights of the classes, as far as they can be judged without them."""
+    from sppcls.data.balance import BALANCED, PLAIN, check_weight
+
+    sampler, balance = config.data.sampler, config.data.balance
+    if balance != 1 and sampler != BALANCED:
+        raise ConfigError(f"data.balance={balance:g}: is of the balanced sampler; add data.sampler=balanced")
+    chosen = {
+        "data.sampler": (sampler, (PLAIN, BALANCED)),
+        "loss.class_weights": (config.loss.class_weights, (None, BALANCED)),
+    }
+    for name, (value, words) in chosen.items():
+        if isinstance(value, dict | list) and value:
+            for label, weight in value.items() if isinstance(value, dict) else enumerate(value):
+                check_weight(name, str(label), weight)
+        elif value not in words:
+            allowed = " or ".join("null" if word is None else word for word in words)
+            raise ConfigError(f"{name}={value}: must be {allowed}, or numbers > 0 such as {{roses: 3}}")
 
 
 def _check_cache(config: Config) -> None:

@@ -25,13 +25,13 @@ from sppcls.data import (
     set_pixel_range,
     size_label,
 )
+from sppcls.data.balance import UNEVEN
 from sppcls.data.files import FileSource
 from sppcls.engine.preflight import RunChecks, device_count
 from sppcls.engine.summary import untested_classes_line
 from sppcls.errors import SppclsError
 
 _FEW = 10  # training images of a class, below which its error is a matter of luck
-_UNEVEN = 3  # times as many training images in the largest class as in the smallest
 _SHOWN = 3  # names in a line
 
 
@@ -111,12 +111,12 @@ def classes(train: Source, val: Source) -> Iterator[Diagnosis]:
             "errors say nothing about them; add some to val/",
         )
     smallest, largest = (pick(range(len(names)), key=lambda label: numbers[label]) for pick in (min, max))
-    if numbers[smallest] * _UNEVEN < numbers[largest]:
+    if numbers[smallest] * UNEVEN <= numbers[largest]:
         yield Diagnosis(
             "note",
             "classes",
             f"uneven: {numbers[largest]:,} training images of {names[largest]}, {numbers[smallest]:,} of {names[smallest]}",
-            "read the class-mean error and classes.csv of the run, too",
+            "data.sampler=balanced or loss=logit_adjusted, and best_by=class_mean_error: docs/howto/uneven.md",
         )
 
 

@@ -15,6 +15,7 @@ from sppcls._util.files import replacing
 from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
+from sppcls.comparison.report.class_mean import class_mean_table
 from sppcls.comparison.report.pictures import pictures
 from sppcls.comparison.report.tables import Table
 from sppcls.errors import ConfigError
@@ -48,12 +49,14 @@ class _Content:
             content.differences_table(title, found) if found else None for title, found in sections.items()
         )
         self.differences = (main, test, other)
+        self.class_mean = class_mean_table(comparison)
         self.equal_cost = content.equal_cost_table(comparison)
         found = (
             self.groups,
             self.equal_cost,
             main,
             test,
+            self.class_mean,
             content.measures_table(comparison),
             other,
             self.refused,

@@ -94,7 +94,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(interrupted: str) -> None:
     assert "0 of 2 trials done; 1 begun before goes on first" in interrupted
     assert "stopping: the run saves what it has" in interrupted
     assert "0 of 2 trials done (1 begun)." in interrupted
-    assert "The same command again goes on." in interrupted
+    assert "The same command again continues." in interrupted
     assert "Traceback" not in interrupted
 
 
@@ -150,7 +150,7 @@ def test_a_search_that_is_done_does_nothing_and_says_how_to_go_on(
     assert main(["search", *_WORDS, "n_trials=2", f"runs_dir={search.parent}"]) == 0
     assert {path: path.stat().st_mtime_ns for path in search.glob("trial-*/*")} == before
     said = capsys.readouterr().out
-    assert "2 of 2 trials done; nothing to do, a higher n_trials goes on" in said
+    assert "2 of 2 trials done; nothing to do, a higher n_trials continues" in said
     assert "2 of 2 trials done (1 finished, 1 pruned)." in said
     dropout = _rows(search)[0]["head.dropout"]
     again = next(line for line in said.splitlines() if line.startswith("  python train.py data.batch_size"))

@@ -300,6 +300,7 @@ def _check_together(config: Config) -> None:
     _check_cache(config)
     _check_balance(config)
     ours = values_of(config.data) is None  # another has the keys that its own signature says
+    _check_folds(config)
     for name, place in (
         ("data.root", config.data.root if ours else None),
         ("data.cache_dir", config.data.cache_dir),
@@ -325,6 +326,18 @@ def _check_together(config: Config) -> None:
             f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
             f"{config.trainer.max_epochs}, so that the last epoch is validated: choose from {', '.join(map(str, fitting))}"
         )
+
+
+def _check_folds(config: Config) -> None:
+    folds, fold = config.data.folds, config.data.fold
+    if fold is not None and folds is None:
+        raise ConfigError(f"data.fold={fold}: of how many? add data.folds=5")
+    if folds is not None and fold is None:
+        raise ConfigError(
+            f"data.folds={folds}: which one is validated on? add data.fold=0, or train all: -m +sweep=kfold"
+        )
+    if folds is not None and fold is not None and fold >= folds:
+        raise ConfigError(f"data.fold={fold}: must be below data.folds={folds}; the first is 0")
 
 
 def _check_balance(config: Config) -> None:

@@ -23,7 +23,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, SppclsError
 
 __all__ = ["allow_plugins", "register"]
 
@@ -178,7 +178,8 @@ def name_of(group: str, part: Callable[..., Any]) -> str:
 def allow_plugins(*packages: str) -> None:
     """Import packages with parts of one's own, and let configs and checkpoints name what they hold.
 
-    Processes that this one starts may import them, too.
+    They stay named for the rest of the process: the parts they have registered cannot be taken back. Processes that
+    this one starts may import them, too.
 
     Raises:
         ConfigError: a package cannot be imported; names it and the reason.
@@ -228,7 +229,7 @@ def _import(module: str, key: str = "plugins") -> Any:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a module may raise anything
         missing = isinstance(error, ModuleNotFoundError) and top == str(error.name).partition(".")[0]
-        reason = "no such module" if missing else _where(error)
+        reason = "no such module" if missing else reason_with_line(error)
         raise ConfigError(f"{key}: {module} cannot be imported: {reason}") from error
 
 
@@ -367,10 +368,10 @@ def build(group: str, values: Mapping[str, Any], **given: Any) -> Any:
         return Called(part, wanted, called)
     try:
         return part(**wanted)
-    except ConfigError:
+    except SppclsError:
         raise
     except Exception as error:  # other people's code
-        raise ConfigError(f"{group}: {target_of(part)} cannot be built: {_where(error)}") from error
+        raise ConfigError(f"{group}: {target_of(part)} cannot be built: {reason_with_line(error)}") from error
 
 
 class Called:
@@ -383,14 +384,34 @@ class Called:
         return self.part(**self.values, **dict(zip(self.called, args, strict=False)), **kwargs)
 
 
-def _where(error: BaseException) -> str:
-    """An exception of other people's code in one line, with the line that raised it."""
+def reason_with_line(error: BaseException) -> str:
+    """An exception of other people's code in one line, with the line of theirs that raised it.
+
+    Returns:
+        ``KeyError: 'x' (parts.py, line 7)``; without the line if none of their code took part.
+    """
     reason = " ".join(str(error).split()) or "no reason given"
+    _, line = own_line(error)
+    return f"{type(error).__name__}: {reason}{line and f' ({line})'}"
+
+
+def own_line(error: BaseException) -> tuple[str, str]:
+    """The innermost function that took part in an exception and belongs neither to sppcls nor to a library.
+
+    Returns:
+        ``package.module.Class.method`` and ``parts.py, line 7``; both empty if there is none.
+    """
+    function = line = ""
     trace = error.__traceback__
-    place = ""
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith("<") and Path(file) != Path(__file__):
-            place = f" ({Path(file).name}, line {trace.tb_lineno})"
+        code, module = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__", ""))
+        if not code.co_filename.startswith("<") and module.partition(".")[0] not in _LIBRARIES:
+            function = f"{module}.{code.co_qualname}"
+            line = f"{Path(code.co_filename).name}, line {trace.tb_lineno}"
         trace = trace.tb_next
-    return f"{type(error).__name__}: {reason}{place}"
+    return function, line
+
+
+# Where a part's own mistakes only come to light.
+_LIBRARIES = {"sppcls", "torch", "torchvision", "numpy", "PIL", "pytorch_lightning", "lightning_fabric", "lightning_utilities",
+              "hydra", "omegaconf", "torchmetrics", "tensorboard", "timm", *sys.stdlib_module_names} - {"__main__"}  # fmt: skip

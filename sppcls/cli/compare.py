@@ -51,7 +51,11 @@ def run(words: list[str]) -> int:
         print(visible("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables)))
     else:
         for found in conclusions([finding for finding in headline if finding.top == 1]):
-            print(visible(f"{found.question} {found.answer.upper()}\n  {found.detail}\n  {found.outlook}\n"))
+            print(
+                visible(
+                    f"{found.question} {found.answer.upper()}\n  {found.sentence}\n  {found.detail}\n  {found.outlook}\n"
+                )
+            )
         print(visible(content.introduction(comparison)))
         print(visible(f"\n{tables[0].text()}"))
         if class_mean is not None:
@@ -65,7 +69,11 @@ def run(words: list[str]) -> int:
         if lines:
             print()
         print(visible("\n".join(_shortened(lines))))
-        print(visible(f"\n{content.VERDICT_RULE}\nErrors are of the last epoch, mean ± std (seeds)."))
+        print(
+            visible(
+                f"\n{content.VERDICT_RULE}\nErrors are in per cent, of the last epoch, mean ± std (seeds)."
+            )
+        )
     page = write_report(comparison, out)
     if args.format == "text":
         print(visible(f"Report: {page}"))

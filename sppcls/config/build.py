@@ -127,7 +127,7 @@ def build_network(config: Config, num_classes: int, resumed: bool = False) -> SP
             init=config.init,
         )
     except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(reason_of(error)) from None
+        raise ConfigError(reason_of(error)) from error
 
 
 def make_transforms(config: Config, schedule: SizeSchedule) -> tuple[TrainTransform, EvalTransform]:

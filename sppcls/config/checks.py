@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Hashable, Mapping
+import sys
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -52,6 +53,10 @@ def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
                 f"{group}.{name}: must have a _target_, such as {_EXAMPLES[group]}, and its parameters"
             )
         part = find(group, values)
+        if missing := _missing_package(part):
+            raise ConfigError(
+                f"{group}.{name}: needs a package that is not installed: pip install {missing!r}"
+            )
         kind = part_schema(group, part)
         with_defaults = {**default_values(kind), **values, TARGET: target_of(part)}
         try:
@@ -59,6 +64,13 @@ def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
         except ConfigError as error:
             raise ConfigError(f"{group}.{name}.{error}") from None
     return checked
+
+
+def _missing_package(part: Callable[..., Any]) -> str:
+    """What one of Lightning's loggers needs and is not installed; empty if nothing is."""
+    found = vars(sys.modules[part.__module__]).values()
+    caches = [value for value in found if type(value).__name__ == "RequirementCache"]
+    return str(caches[0].requirement) if caches and not any(caches) else ""
 
 
 _EXAMPLES = {
@@ -187,6 +199,9 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
             # OmegaConf does not name the key where it wants a list.
             key = f"{prefix}{name}"
             raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
+        elif str(spec.type).startswith("bool") and type(values[name]) in (int, float):
+            key = f"{prefix}{name}"  # OmegaConf would take any number but 0 for true
+            raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
 def _check_ranges(group: Any, prefix: str) -> None:
@@ -297,8 +312,9 @@ def _check_together(config: Config) -> None:
     _check_cache(config)
     _check_balance(config)
     _check_folds(config)
+    ours = values_of(config.data) is None  # another has the keys that its own signature says
     for name, place in (
-        ("data.root", config.data.root),
+        ("data.root", config.data.root if ours else None),
         ("data.cache_dir", config.data.cache_dir),
         ("backbone.weights", config.backbone.weights),
         ("init_from", config.init_from),
@@ -307,7 +323,6 @@ def _check_together(config: Config) -> None:
     ):
         if place is not None:
             check_local(place, f"{name} takes a path")
-    ours = values_of(config.data) is None  # another has the keys that its own signature says
     if ours and config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"

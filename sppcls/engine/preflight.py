@@ -37,19 +37,19 @@ class RunChecks:
     share it.
 
     Args:
-        here: whether the runs will be on this machine, so that its devices are what they will have.
+        on_this_machine: whether the runs will be on this machine, so that its devices are what they will have.
     """
 
-    def __init__(self, here: bool = True) -> None:
-        self.here = here
+    def __init__(self, on_this_machine: bool = True) -> None:
+        self.on_this_machine = on_this_machine
         self._sources: dict[str, Splits] = {}
         self._net: tuple[str, SPPClassifier] | None = None
 
     def check(self, config: Config) -> None:
         """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
         schedule = size_schedule(config)
-        devices = device_count(config) if self.here else 1
-        if self.here:
+        devices = device_count(config) if self.on_this_machine else 1
+        if self.on_this_machine:
             check_loaders(config, schedule)
         data = {k: v for k, v in as_dict(config)["data"].items() if k not in ("batch_size", "val_batch_size")}
         key = str(data)

@@ -184,7 +184,7 @@ def closing_lines(
             if state.stopped is not None
             else (f"all {epochs} epochs were done")
         )
-        lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs goes on."]
+        lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs continues."]
     if state.val_results:
         images = next(iter(state.val_results.values()))["images"]
         lines.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -70,8 +71,8 @@ from sppcls.engine.summary import (
     unused_sizes_line,
     validation_count,
 )
-from sppcls.engine.user_errors import as_user_error, hidden_error, quiet_event_writer
-from sppcls.errors import CheckpointError, ConfigError, SppclsError
+from sppcls.engine.user_errors import as_user_error, hidden_error, part_error, quiet_event_writer
+from sppcls.errors import CheckpointError, ConfigError, PartError, SppclsError
 from sppcls.evaluation.class_errors import ClassError, class_mean, read_class_errors, write_class_errors
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
@@ -132,7 +133,7 @@ def train(
         )
     given = Given(net, sources, callbacks, logger)
     config = given.in_config(config)
-    _quiet_lightning()
+    quiet_lightning()
     start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -167,7 +168,7 @@ def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
             return run.fit(folder, checkpoint_path, resumed)
     except (SppclsError, OSError, RuntimeError) as error:
         known = as_user_error(error, folder if _rank() == 0 else None)
-        say_to_log(str(known or error))
+        say_to_log(_with_cause(known or error))
         if known is None:
             raise
         raise known from None
@@ -286,6 +287,8 @@ class _Run:
         try:
             with self.saving.signals():
                 trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
+        except PartError as error:
+            raise part_error(error, folder if first else None) or error from error
         except SppclsError:
             raise
         except Exception as error:
@@ -297,6 +300,8 @@ class _Run:
                 raise OutOfMemoryError(self.memory.message) from None
             if checkpoint_path is not None and (problem := restoring_problem(error)):
                 raise CheckpointError(f"{checkpoint_path}: {problem}") from None
+            if (failed := part_error(error, folder if first else None)) is not None:
+                raise failed from error
             raise
         finally:
             self.memory.give_back()
@@ -397,6 +402,13 @@ class _Run:
         )
 
 
+def _with_cause(error: Exception) -> str:
+    """An error for ``train.log``, where one of somebody's own part has its traceback."""
+    if not isinstance(error, PartError) or error.__cause__ is None:
+        return str(error)
+    return "".join([*traceback.format_exception(error.__cause__), str(error)])
+
+
 def _run_folder(config: Config, begun: Path | None) -> Path:
     """The folder to write to: that of the run that goes on, else a new one."""
     inherited = os.environ.get(_FOLDER_VARIABLE)
@@ -410,7 +422,7 @@ def _run_folder(config: Config, begun: Path | None) -> Path:
 
 
 def _repeatable(config: Config, folder: Path) -> bool:
-    """Whether the same command again goes on with the run in ``folder``."""
+    """Whether the same command again resumes the run in ``folder``."""
     if config.ckpt_path in (None, "auto"):
         return config.ckpt_path == "auto"
     return Path(str(config.ckpt_path)).resolve() in (folder.resolve(), (folder / LAST).resolve())
@@ -425,7 +437,7 @@ def _rank() -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Keep Lightning's start-up chatter and the warnings that do not apply out of the way."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

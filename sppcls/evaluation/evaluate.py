@@ -65,6 +65,7 @@ def evaluate(
     done: Callable[[list[Result]], None] = lambda results: None,
     bar: bool = False,
     split: str = "",
+    keep_scores: bool = False,
 ) -> list[Result]:
     """Errors of a trained network under test protocols.
 
@@ -81,9 +82,10 @@ def evaluate(
         done: called with the results so far, each time there is one more.
         bar: show progress on a terminal.
         split: what the kept predictions call these images, such as ``test``; empty for those of the validation.
+        keep_scores: see :func:`~sppcls.evaluation.evaluate_protocol`.
 
     Raises:
-        ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
+        ConfigError, CheckpointError, DataError: what is impossible is raised before any testing.
 
     Examples:
         >>> for result in sppcls.evaluate(net, "PHOTOS", ["center", "ten_view"]):
@@ -113,8 +115,9 @@ def evaluate(
 
     def test(protocol: Protocol, tested: SPPClassifier, used: int) -> None:
         predictions = evaluate_protocol(
-            tested, source, protocol, model_info=model_info, batch_size=batch_size, workers=workers, bar=bar
-        )
+            tested, source, protocol, model_info=model_info, batch_size=batch_size, workers=workers,
+            keep_scores=keep_scores, bar=bar,
+        )  # fmt: skip
         if split:
             predictions.setting["split"] = split
         results.append(Result(protocol, predictions, used))

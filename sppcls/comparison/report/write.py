@@ -145,7 +145,10 @@ def _png(figure: Figure) -> bytes:
 def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
     parts = [
         "# Comparison",
-        *(f"**{c.question}** {c.answer.upper()}: {c.detail} {c.outlook}" for c in found.conclusions),
+        *(
+            f"**{c.question}** {c.answer.upper()}: {c.sentence} {c.detail} {c.outlook}"
+            for c in found.conclusions
+        ),
     ]
     parts.append(content.introduction(comparison))
     parts.append("\n".join(f"- {finding}" for finding in found.main + found.on_test if finding.top == 1))
@@ -238,6 +241,7 @@ def _conclusion(found: Conclusion) -> str:
     return (
         f'<div class="conclusion"><h1>{html.escape(found.question)} '
         f'<span class="answer{shown}">{html.escape(found.answer)}</span></h1>'
+        f"<p>{html.escape(found.sentence)}</p>"
         f"{_html_table(content.conclusion_table(found))}<p>{html.escape(found.outlook)}</p></div>"
     )
 

@@ -17,10 +17,10 @@ from sppcls._util.figures import FIGURES
 from sppcls.data import prepare_batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
-from sppcls.engine.callbacks.predictions import Part, center_predictions, kept_part
+from sppcls.engine.callbacks.predictions import Part, center_predictions, keep, kept_part
 from sppcls.engine.logger import log_figures, writer_of
 from sppcls.engine.module import ClassificationModule
-from sppcls.errors import ConfigError, DataError, SppclsError
+from sppcls.errors import DataError, SppclsError
 from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
 from sppcls.evaluation.predictions import NothingTestedError, gather
 from sppcls.nn import SPPClassifier
@@ -153,15 +153,9 @@ class FinalTest(Callback):
             "images": len(predictions),
             "top1_interval": list(predictions.top1_interval),
         }
-        if not trainer.is_global_zero:
-            return
-        place = self.folder / PREDICTIONS
-        file = name.replace("+", "_and_")
-        try:
-            place.mkdir(exist_ok=True)
-            predictions.save(place / f"{_prefix(weights)}_{file}.npz")
-        except (OSError, ConfigError) as error:  # a finished training is worth more
-            say(f"The predictions could not be written: {error}")
+        if trainer.is_global_zero:
+            file = f"{_prefix(weights)}_{name.replace('+', '_and_')}.npz"
+            keep(predictions, self.folder / PREDICTIONS / file)
 
     def _write(self, trainer: pl.Trainer) -> None:
         for figures in self.named_figures().values():

@@ -39,7 +39,7 @@ class Saving(Checkpoint):
     Args:
         folder: the run folder.
         every_minutes: also save within an epoch when this long has passed; None: never.
-        repeatable: whether the same command again goes on with this run, so that its job may be queued again.
+        repeatable: whether the same command again resumes this run, so that its job may be queued again.
         best_by: figure of the main validation size that the best epoch is chosen by.
     """
 
@@ -65,7 +65,7 @@ class Saving(Checkpoint):
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Watch for signals; afterwards they are whose they were before. Only the main thread can."""
+        """Watch for signals, then restore the previous handlers. Only the main thread can."""
         before = {signum: signal.getsignal(signum) for signum in self._watched}
         try:
             self._watch()
@@ -96,7 +96,7 @@ class Saving(Checkpoint):
         if self._signum:
             self._stopping = True
             kept = (
-                f"go on with: {self._how_to_go_on()}"
+                f"resume with: {self._how_to_resume()}"
                 if (self.folder / LAST).exists()
                 else "nothing is saved yet"
             )
@@ -174,9 +174,9 @@ class Saving(Checkpoint):
             if not reason:
                 raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)
             stopped += f" Slurm job {slurm_job()} is not queued again: {reason}."
-        raise Interrupted(f"{stopped} Go on with: {self._how_to_go_on()}", signum)
+        raise Interrupted(f"{stopped} Resume with: {self._how_to_resume()}", signum)
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_resume(self) -> str:
         return f"{train_command()} {resume_word(self.folder)}"
 
 

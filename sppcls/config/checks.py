@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -53,10 +52,6 @@ def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
                 f"{group}.{name}: must have a _target_, such as {_EXAMPLES[group]}, and its parameters"
             )
         part = find(group, values)
-        if missing := _missing_package(part):
-            raise ConfigError(
-                f"{group}.{name}: needs a package that is not installed: pip install {missing!r}"
-            )
         kind = part_schema(group, part)
         with_defaults = {**default_values(kind), **values, TARGET: target_of(part)}
         try:
@@ -64,13 +59,6 @@ def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
         except ConfigError as error:
             raise ConfigError(f"{group}.{name}.{error}") from None
     return checked
-
-
-def _missing_package(part: Callable[..., Any]) -> str:
-    """What one of Lightning's loggers needs and is not installed; empty if nothing is."""
-    found = vars(sys.modules[part.__module__]).values()
-    caches = [value for value in found if type(value).__name__ == "RequirementCache"]
-    return str(caches[0].requirement) if caches and not any(caches) else ""
 
 
 _EXAMPLES = {
@@ -311,8 +299,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
     _check_balance(config)
-    _check_folds(config)
     ours = values_of(config.data) is None  # another has the keys that its own signature says
+    _check_folds(config)
     for name, place in (
         ("data.root", config.data.root if ours else None),
         ("data.cache_dir", config.data.cache_dir),

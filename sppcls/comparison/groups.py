@@ -19,11 +19,11 @@ from sppcls.errors import ConfigError
 from sppcls.runs.names import METRICS
 
 # Which run it is and where it is written: of no interest beside the label of a group.
-_NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed")
+_NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed", "data.fold")
 # What decides which images are tested.
 _IMAGES = (
     "data.name", "data.root", "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.val_fraction",
-    "data.num_val", "trainer.limit_val_batches",
+    "data.num_val", "data.folds", "trainer.limit_val_batches",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure, read_answers
+from sppcls.comparison.folds import repetition
 from sppcls.config.old_versions import upgraded
 from sppcls.errors import DataError
 from sppcls.registry import TARGET
@@ -30,7 +31,7 @@ class Run:
     Attributes:
         folder: where it is.
         config: nested, as in ``config.yaml``.
-        seed: its seed.
+        seed: its seed; of a cross-validation a :class:`~sppcls.comparison.folds.Fold`.
         rows: a dict for every epoch with the numbers of ``metrics.csv`` (None: blank). ``pixels_seen`` and
             ``train_seconds`` are filled in for older runs, as far as the sizes and step times tell.
         result: ``result.json`` of a finished run; empty for older runs.
@@ -126,7 +127,7 @@ def read_run(folder: Path) -> Run:
     run = Run(
         folder,
         config,
-        int(config["seed"]),
+        repetition(config),
         rows,
         result,
         finished,

@@ -90,6 +90,7 @@ DOORS: Mapping[str, Door] = {
     "data": Door(
         shared=(
             *("batch_size", "val_batch_size", "workers", "drop_last", "sampler", "balance"),
+            *("folds", "fold"),
             *("check", "on_error", "mean", "std"),
         ),
     ),

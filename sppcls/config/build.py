@@ -30,6 +30,7 @@ from sppcls.data.balance import class_counts, image_weights
 from sppcls.data.cache import ImageCache, cache_folders, open_cache
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.files import keep_class_order
+from sppcls.data.folds import into_folds
 from sppcls.data.own import OwnTransform, own_splits
 from sppcls.data.sizes import area
 from sppcls.errors import ConfigError, DataError
@@ -49,8 +50,17 @@ def find_sources(config: Config) -> Splits:
     """The images that a config names, not looked at; ``data.download`` may fetch them.
 
     Raises:
-        DataError: what is missing or inconsistent.
+        DataError: what is missing or inconsistent, or a class too small for ``data.folds``.
     """
+    return _folded(config, _named_splits(config))
+
+
+def _folded(config: Config, splits: Splits) -> Splits:
+    folds, fold = config.data.folds, config.data.fold
+    return splits if folds is None or fold is None else into_folds(splits, folds, fold)
+
+
+def _named_splits(config: Config) -> Splits:
     data = config.data
     if (own := values_of(data)) is not None:
         return own_splits(own)
@@ -59,7 +69,8 @@ def find_sources(config: Config) -> Splits:
         data.name,
         data.root,
         download=data.download,
-        val_fraction=data.val_fraction,
+        # What is held out here goes into folds with the rest; half leaves a class of two images on both sides.
+        val_fraction=data.val_fraction if data.folds is None else 0.5,
         labels=data.labels,
         train_dir=data.train_dir,
         val_dir=data.val_dir,
@@ -82,7 +93,7 @@ def load_sources(config: Config, classes: Sequence[str] | None = None, given: Sp
         DataError: what is missing or inconsistent, or the files that are no readable images.
     """
     data = config.data
-    splits = given if given is not None else find_sources(config)
+    splits = _folded(config, given) if given is not None else find_sources(config)
     for source in splits[:3]:
         if source is not None and classes is not None:
             keep_class_order(source, classes)
@@ -163,7 +174,8 @@ def make_caches(
             f"/{path}" for path in (data.labels, data.train_dir, data.val_dir) if path is not None
         )
         assert isinstance(source, FileSource)
-        reading = f"{data.val_fraction}/{source.max_pixels}/{source.pixel_range}"
+        part = data.val_fraction if data.folds is None else f"fold {data.fold} of {data.folds}"
+        reading = f"{part}/{source.max_pixels}/{source.pixel_range}"
         name = f"{data.name}/{os.path.realpath(str(data.root))}{chosen}/{reading}/{split}"
         return open_cache(source, transform, folders, name, workers=data.workers, say=say)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import sys
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -53,10 +52,6 @@ def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
                 f"{group}.{name}: must have a _target_, such as {_EXAMPLES[group]}, and its parameters"
             )
         part = find(group, values)
-        if missing := _missing_package(part):
-            raise ConfigError(
-                f"{group}.{name}: needs a package that is not installed: pip install {missing!r}"
-            )
         kind = part_schema(group, part)
         with_defaults = {**default_values(kind), **values, TARGET: target_of(part)}
         try:
@@ -64,13 +59,6 @@ def _check_parts(group: str, parts: Mapping[str, Any]) -> dict[str, Any]:
         except ConfigError as error:
             raise ConfigError(f"{group}.{name}.{error}") from None
     return checked
-
-
-def _missing_package(part: Callable[..., Any]) -> str:
-    """What one of Lightning's loggers needs and is not installed; empty if nothing is."""
-    found = vars(sys.modules[part.__module__]).values()
-    caches = [value for value in found if type(value).__name__ == "RequirementCache"]
-    return str(caches[0].requirement) if caches and not any(caches) else ""
 
 
 _EXAMPLES = {
@@ -312,6 +300,7 @@ def _check_together(config: Config) -> None:
     _check_cache(config)
     _check_balance(config)
     ours = values_of(config.data) is None  # another has the keys that its own signature says
+    _check_folds(config)
     for name, place in (
         ("data.root", config.data.root if ours else None),
         ("data.cache_dir", config.data.cache_dir),
@@ -337,6 +326,18 @@ def _check_together(config: Config) -> None:
             f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
             f"{config.trainer.max_epochs}, so that the last epoch is validated: choose from {', '.join(map(str, fitting))}"
         )
+
+
+def _check_folds(config: Config) -> None:
+    folds, fold = config.data.folds, config.data.fold
+    if fold is not None and folds is None:
+        raise ConfigError(f"data.fold={fold}: of how many? add data.folds=5")
+    if folds is not None and fold is None:
+        raise ConfigError(
+            f"data.folds={folds}: which one is validated on? add data.fold=0, or train all: -m +sweep=kfold"
+        )
+    if folds is not None and fold is not None and fold >= folds:
+        raise ConfigError(f"data.fold={fold}: must be below data.folds={folds}; the first is 0")
 
 
 def _check_balance(config: Config) -> None:

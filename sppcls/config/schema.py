@@ -105,6 +105,18 @@ class DataConfig:
     val_fraction: float = key(
         "share of each class held out where there is no validation split", default=0.2, above=0, high=0.9
     )
+    folds: int | None = key(
+        "cross-validation: so many folds of all images but the test split's; null: none",
+        default=None,
+        low=2,
+        changes="state",
+    )
+    fold: int | None = key(
+        "the fold that is validated on, from 0; the others are trained on",
+        default=None,
+        low=0,
+        changes="state",
+    )
     labels: str | None = key(
         "CSV or JSON-lines file of labels, in root (folder); null: class folders, or found", default=None
     )

@@ -23,6 +23,7 @@ from sppcls.data import Size, SizeSchedule, Source, Splits
 from sppcls.data.balance import class_counts
 from sppcls.data.stream import check_shared_memory
 from sppcls.engine.fine_tuning import prepare_network
+from sppcls.engine.logger import check_loggers
 from sppcls.engine.losses import make_loss
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
@@ -47,6 +48,7 @@ class RunChecks:
 
     def check(self, config: Config) -> None:
         """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
+        check_loggers(config)
         schedule = size_schedule(config)
         devices = device_count(config) if self.on_this_machine else 1
         if self.on_this_machine:

@@ -42,7 +42,7 @@ from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figu
 from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
-from sppcls.engine.logger import make_loggers
+from sppcls.engine.logger import check_loggers, make_loggers
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import (
     accelerator_of,
@@ -183,6 +183,7 @@ class _Run:
     def __init__(self, config: Config, given: Given, classes: list[str] | None) -> None:
         self.config = config
         self.callbacks, self.loggers = [*own_callbacks(config), *given.callbacks], given.loggers
+        check_loggers(config)
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)

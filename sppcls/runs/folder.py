@@ -54,7 +54,9 @@ def run_name(config: Config) -> str:
     """Readable name of the run folder: what this run trains, without characters that a shell or Hydra would mind."""
     if config.run_name:
         return _safe(config.run_name)
-    parts = (sizes_label(config), pyramid_label(config), backbone_label(config), f"seed{config.seed}")
+    parts = [sizes_label(config), pyramid_label(config), backbone_label(config), f"seed{config.seed}"]
+    if config.data.fold is not None:
+        parts.append(f"fold{config.data.fold}")
     return _safe("-".join(parts))
 
 

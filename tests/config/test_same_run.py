@@ -28,7 +28,8 @@ AUTO, SWEEP, FACTOR, RESUMES = "auto", "sweep", "factor", "resumes"
 
 # The whole table, written down a second time: every key by what stays true of another value of it.
 EXPECTED = {
-    (FACTOR,): """backbone.name backbone.width backbone.norm backbone.model pyramid.levels pyramid.mode
+    (): "data.fold",
+    (FACTOR,): """data.folds backbone.name backbone.width backbone.norm backbone.model pyramid.levels pyramid.mode
         pyramid.bin_rule head.name head.hidden optimizer.name optimizer.lr_factors optimizer.layer_decay
         ema.enabled swa.enabled""",
     (FACTOR, RESUMES): """init init_from freeze freeze_epochs loss.name loss.class_weights callbacks data.sampler data.balance data.name data.root data.val_fraction data.labels data.train_dir data.val_dir

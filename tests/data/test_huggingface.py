@@ -89,7 +89,7 @@ def test_training_from_it(saved: Path, tiny) -> None:
         "trainer.max_epochs=1",
     )
     outcome = train(compose(words))
-    assert 0 <= outcome["last"]["96"]["top1_error"] <= 100
+    assert 0 <= outcome["last"]["val_96/top1_error"] <= 100
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_the_command_prints_a_curve_and_a_rate_and_writes_its_picture_alone(
         ("ckpt_path=auto", "ckpt_path=auto: rates are tried from the start"),
         ("--out lr.doc", "--out lr.doc: must end in .png, .svg or .pdf"),
         ("--out nowhere/lr.png", "--out nowhere/lr.png: no such folder"),
-        ("optimzer.lr=3", "optimzer.lr: unknown group"),
+        ("optimzer.lr=3", "optimzer.lr: unknown config group"),
     ],
 )
 def test_impossible_words_are_one_line(tiny, words: str, message: str, capsys) -> None:

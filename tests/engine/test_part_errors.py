@@ -161,8 +161,9 @@ def test_labels_from_one_on_are_off_by_one(kind: Any, words: Words) -> None:
         train(words(), sources=(kind(16, first=1), kind(6, first=1)))
 
 
-def test_a_missing_package_of_a_logger_is_found_while_the_config_is_checked() -> None:
-    pytest.importorskip("pytorch_lightning")
+def test_a_missing_package_of_a_logger_is_found_before_anything_is_written(
+    words: Words, tmp_path: Path
+) -> None:
     from pytorch_lightning.loggers.wandb import _WANDB_AVAILABLE
 
     if _WANDB_AVAILABLE:
@@ -170,4 +171,5 @@ def test_a_missing_package_of_a_logger_is_found_while_the_config_is_checked() ->
     with pytest.raises(
         SppclsError, match=r"^logger\.wandb: needs a package that is not installed: pip install 'wandb"
     ):
-        sppcls.compose(["logger=[tensorboard,wandb]"])
+        train(words("logger=[tensorboard,wandb]"))
+    assert not list(tmp_path.rglob("*.yaml"))

@@ -21,6 +21,7 @@ def run(words: list[str]) -> int:
     from sppcls.comparison import compare
     from sppcls.comparison.conclusions import conclusions
     from sppcls.comparison.report import content
+    from sppcls.comparison.report.class_mean import class_mean_table
     from sppcls.comparison.report.write import check_out, write_report
 
     if args.out is not None:
@@ -30,27 +31,49 @@ def run(words: list[str]) -> int:
     headline, on_test = content.headline(comparison), content.on_test(comparison)
     tables = [content.groups_table(comparison)]
     if headline:
-        tables.append(content.differences_table(f"Differences, {comparison.main}", headline))
+        tables.append(
+            content.differences_table(f"Differences in {comparison.name_of(comparison.main)}", headline)
+        )
     if on_test:
-        tables.append(content.differences_table(f"Differences, {comparison.test[0]}", on_test))
+        tables.append(
+            content.differences_table(f"Differences in {comparison.name_of(comparison.test[0])}", on_test)
+        )
+    class_mean = class_mean_table(comparison)
+    if class_mean is not None:
+        tables.append(class_mean)
     measures = content.measures_table(comparison)
     if measures is not None:
         tables.append(measures)
+    equal_cost = content.equal_cost_table(comparison)
+    if equal_cost is not None:
+        tables.append(equal_cost)
     if args.format != "text":
         print(visible("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables)))
     else:
         for found in conclusions([finding for finding in headline if finding.top == 1]):
-            print(visible(f"{found.question} {found.answer.upper()}\n  {found.detail}\n  {found.outlook}\n"))
+            print(
+                visible(
+                    f"{found.question} {found.answer.upper()}\n  {found.sentence}\n  {found.detail}\n  {found.outlook}\n"
+                )
+            )
         print(visible(content.introduction(comparison)))
         print(visible(f"\n{tables[0].text()}"))
+        if class_mean is not None:
+            print(visible(f"\n{class_mean.title}\n{class_mean.text()}"))
         if measures is not None:
             print(visible(f"\n{measures.text()}"))
+        if equal_cost is not None:
+            print(visible(f"\n{equal_cost.title}\n{equal_cost.text()}"))
         lines = [str(finding) for finding in headline + on_test if finding.top == 1]
         lines += [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
         if lines:
             print()
         print(visible("\n".join(_shortened(lines))))
-        print(visible(f"\n{content.VERDICT_RULE}\nErrors are of the last epoch, mean ± std (seeds)."))
+        print(
+            visible(
+                f"\n{content.VERDICT_RULE}\nErrors are in per cent, of the last epoch, mean ± std (seeds)."
+            )
+        )
     page = write_report(comparison, out)
     if args.format == "text":
         print(visible(f"Report: {page}"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sppcls._util.console import table
 from sppcls._util.files import check_new_file, replacing
 from sppcls.cli.common import Parser, add_device, add_plugins, check_checkpoint, load_together, report_bad
-from sppcls.cli.evaluate import add_tests, check_words, tested_config, tested_images
+from sppcls.cli.evaluate import add_tests, tested_config, tested_images, tested_words
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def run(words: list[str]) -> int:
         raise ConfigError("ensemble: name two checkpoints at least; `sppcls evaluate` takes one")
     for path in args.checkpoints:
         check_checkpoint(path)
-    check_words(args.data)
+    data = tested_words(args)
     if args.out is not None:
         check_new_file(args.out, args.overwrite)
     from sppcls.data import as_size, size_label
@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
             for size in sizes or [net.model_info["val_sizes"][0]]:
                 protocol.at(as_size(size, "sizes")).check_fits(member)
     first = net.members[0].model_info
-    config = tested_config(args.data, first, args.checkpoints[0])
+    config = tested_config(data, first, args.checkpoints[0])
     source, _ = tested_images(config, args.split, first, args.checkpoints[0])
     results = evaluate_ensemble(
         net,

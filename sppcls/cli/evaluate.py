@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ def run(words: list[str]) -> int:
     """Evaluate; 1 if an image could not be tested."""
     args = _parser().parse_args(words)
     check_checkpoint(args.checkpoint)
-    check_words(args.data)
+    data = tested_words(args)
+    # Imported here: it takes seconds, and a slip should be reported at once.
     from sppcls.data import as_size, size_label
     from sppcls.evaluation import load_protocols
     from sppcls.evaluation.curve import parse_sizes, write_curve
@@ -48,7 +50,7 @@ def run(words: list[str]) -> int:
         )
     net = load(args.checkpoint, args.device, args.threads)
     model_info = net.model_info
-    config = tested_config(args.data, model_info, args.checkpoint)
+    config = tested_config(data, model_info, args.checkpoint)
     named = config.evaluation.protocols or default_protocols(net)
     if args.protocol is not None:
         named = [name for name in args.protocol.split(",") if name.strip()]
@@ -111,15 +113,28 @@ def run(words: list[str]) -> int:
     return report_bad("not tested", bad)
 
 
-def check_words(words: Sequence[str]) -> None:
-    """Refuse ``--data`` with something else than config words.
+def tested_words(args: Namespace) -> list[str]:
+    """The config words of ``--data``; a place or a protocol that is not there is refused before torch is loaded.
 
     Raises:
-        ConfigError: names the word.
+        ConfigError, DataError: names the word.
     """
-    for word in words:
-        if "=" not in word:
-            raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
+    from sppcls.config.compose import compose_unchecked, group_choices
+    from sppcls.config.data_word import words_of_data
+    from sppcls.config.early import check_data_root, check_protocols
+
+    words = [word for place in args.data for word in words_of_data(place, group_choices()["data"])]
+    # Only the place is another one: what else is known of the images stays that of the checkpoint.
+    words = [
+        "data.name=folder" if word == "data=folder" and word not in args.data else word for word in words
+    ]
+    given = compose_unchecked(words)
+    # Without data=... it is that of the checkpoint. What can be downloaded need not be there.
+    if given.data.root is not None and given.data.name in ("shapes", "folder", "imagenet"):
+        check_data_root(str(given.data.root))
+    if args.protocol is not None:
+        check_protocols(name for name in args.protocol.split(",") if name.strip())
+    return words
 
 
 def tested_config(words: Sequence[str], model_info: dict[str, Any], checkpoint: str) -> Config:
@@ -207,8 +222,8 @@ def add_tests(parser: Parser, protocol: str) -> None:
         "--data",
         nargs="+",
         default=[],
-        metavar="KEY=VALUE",
-        help="other images, as for `sppcls train`: data.root=PHOTOS (the data trained on)",
+        metavar="PHOTOS",
+        help="other images, as for `sppcls train`: a folder, or KEY=VALUE words such as data.labels=FILE (the data trained on)",
     )
     parser.add_argument(
         "--split",

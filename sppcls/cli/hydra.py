@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from argparse import Action, ArgumentParser
 from collections.abc import Iterator
@@ -27,12 +28,15 @@ from sppcls.config.compose import (
     name_plugins,
     read_command_line,
     restore,
+    without_foreign_defaults,
 )
 from sppcls.config.defaults import offer_defaults
+from sppcls.config.early import check_early
 from sppcls.config.mistakes import config_error_line
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.schema import Config
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
+from sppcls.runs.names import BEST, LAST, PREVIOUS, no_checkpoint
 
 # Hydra's own flags that print something instead of running.
 _NOT_A_RUN = ("--info", "--hydra-help", "--shell-completion", "--cfg")
@@ -59,7 +63,11 @@ def run(words: list[str]) -> int:
         given = compose_unchecked(overrides, config_dir)
         if "LOCAL_RANK" not in os.environ:  # else one process of several would not be alone in saying it
             resumed = any(word.lstrip("+").startswith("ckpt_path=") for word in overrides)
-            (_check_ckpt_path if resumed else check_config)(given)
+            if resumed:
+                _check_ckpt_path(given)
+            else:
+                check_early(given)
+                check_config(given)
     failed: list[SppclsError] = []
     argv = sys.argv
 
@@ -67,7 +75,10 @@ def run(words: list[str]) -> int:
         # Lightning starts the other processes of a distributed run with sys.argv, so it has to be the real one.
         sys.argv = argv
         try:
-            _train(given, list(HydraConfig.get().overrides.task))
+            _train(
+                without_foreign_defaults(given, overrides, config_dir),
+                list(HydraConfig.get().overrides.task),
+            )
         except SppclsError as error:
             failed.append(error)
 
@@ -140,7 +151,10 @@ def _check_ckpt_path(given: DictConfig) -> None:
     if given.ckpt_path is None or name == "auto" or not name.strip():
         return
     try:
-        os.lstat(name)
+        if stat.S_ISDIR(os.stat(name).st_mode) and not any(
+            (Path(name) / n).is_file() for n in (LAST, PREVIOUS, BEST)
+        ):
+            raise CheckpointError(f"{name}: {no_checkpoint(Path(name))}")
         return
     except (FileNotFoundError, NotADirectoryError):
         pass
@@ -154,13 +168,13 @@ def _check_ckpt_path(given: DictConfig) -> None:
     newest = max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
     which = "a run's folder" if newest is None else f"a run's folder; the newest is {newest.parent}"
     raise CheckpointError(
-        f"ckpt_path={name}: name {which}; ckpt_path=auto goes on with the newest run of the same configuration"
+        f"ckpt_path={name}: name {which}; ckpt_path=auto resumes the newest run of the same configuration"
     )
 
 
 def _train(given: DictConfig, overrides: list[str]) -> None:
     config = _resumed_config(given, overrides) or check_config(given)
-    # Imported here: it takes seconds, and a wrong config should be told at once.
+    # Imported here: it takes seconds, and a wrong config should be reported at once.
     from sppcls.engine.train import train
 
     train(config)

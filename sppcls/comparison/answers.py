@@ -28,8 +28,13 @@ class Measure(NamedTuple):
     images: str = ""
 
     def __str__(self) -> str:
-        best = " (best epoch)" if self.images == TEST_BEST else ""
-        return f"{self.view} {self.size}{best}"
+        """``val_224``, or with another protocol than the centre view ``test_ten_view_224``."""
+        return self.named("center")
+
+    def named(self, usual: str) -> str:
+        """The first part of its figures' names, such as ``val_224``; protocol ``usual`` is not named."""
+        protocol = "" if self.protocol == usual else f"{self.protocol}_"
+        return f"{self.images or 'val'}_{protocol}{self.size}"
 
     @property
     def view(self) -> str:
@@ -71,6 +76,11 @@ class Answers:
         """Top-1 and top-5 error in per cent."""
         total = len(self.labels)
         return 100 * int((~self.hit1).sum()) / total, 100 * int((~self.hit5).sum()) / total
+
+    @property
+    def guessing(self) -> float:
+        """Top-1 error in per cent of always saying the most frequent class."""
+        return 100 * (1 - int(np.unique(self.labels, return_counts=True)[1].max()) / len(self.labels))
 
     @cached_property
     def images(self) -> str:

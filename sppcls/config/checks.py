@@ -132,6 +132,7 @@ _KINDS = {
     "list[float]": "a list of numbers",
     "list[str]": "a list of names",
     "list[Any]": "a list",
+    "dict[str, float]": "a mapping from names to numbers",
 }
 
 
@@ -167,7 +168,7 @@ def _kinds(name: str, kind: Any) -> str:
 
 def _check_keys(schema: type, values: Any, prefix: str) -> None:
     if not isinstance(values, dict):
-        raise ConfigError(f"{prefix.rstrip('.')}: {values!r} is not a group of keys")
+        raise ConfigError(f"{prefix.rstrip('.')}: {values!r} is not a set of keys")
     fields = {f.name: f for f in dataclasses.fields(schema)}
     for name in values:
         if name not in fields:
@@ -177,14 +178,17 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
     for name, spec in fields.items():
         if name not in values:
             raise ConfigError(
-                f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a group of keys')}"
+                f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a set of keys')}"
             )
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:
             _check_keys(cast(type, nested), values[name], f"{prefix}{name}.")
-        elif isinstance(values[name], dict) and "dict" not in str(spec.type):
+        elif isinstance(values[name], dict) and spec.type != "Any" and "dict" not in str(spec.type):
             # OmegaConf does not name the key where it wants a list.
             key = f"{prefix}{name}"
+            raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
+        elif str(spec.type).startswith("bool") and type(values[name]) in (int, float):
+            key = f"{prefix}{name}"  # OmegaConf would take any number but 0 for true
             raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
@@ -266,6 +270,24 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             "optimizer.nesterov=true: needs optimizer.momentum > 0, such as optimizer.momentum=0.9"
         )
+    for part, factor in config.optimizer.lr_factors.items():
+        if not 0 < factor < math.inf:
+            raise ConfigError(
+                f"optimizer.lr_factors.{part}={factor}: must be above 0; freeze=[{part}] does not train it"
+            )
+    if config.freeze_epochs is not None and not config.freeze:
+        raise ConfigError(
+            f"freeze_epochs={config.freeze_epochs}: nothing is frozen; add the parts: freeze=[backbone]"
+        )
+    if config.ema.enabled and config.swa.enabled:
+        raise ConfigError(
+            "swa.enabled=true: also ema.enabled=true, another average of the weights; type one of them"
+        )
+    if config.init_from is not None and config.backbone.weights is not None:
+        raise ConfigError(
+            f"init_from={config.init_from}: also backbone.weights={config.backbone.weights}, which is the backbone's start, "
+            "too; type one of them"
+        )
     if not all(0 < m < 1 for m in config.scheduler.milestones):
         raise ConfigError(
             f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1"
@@ -276,16 +298,19 @@ def _check_together(config: Config) -> None:
     if not (devices == "auto" or number or (numbers and len(set(devices)) == len(devices))):
         raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
+    _check_balance(config)
+    ours = values_of(config.data) is None  # another has the keys that its own signature says
+    _check_folds(config)
     for name, place in (
-        ("data.root", config.data.root),
+        ("data.root", config.data.root if ours else None),
         ("data.cache_dir", config.data.cache_dir),
         ("backbone.weights", config.backbone.weights),
+        ("init_from", config.init_from),
         ("ckpt_path", config.ckpt_path),
         ("runs_dir", config.runs_dir),
     ):
         if place is not None:
             check_local(place, f"{name} takes a path")
-    ours = values_of(config.data) is None  # another has the keys that its own signature says
     if ours and config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
@@ -301,6 +326,38 @@ def _check_together(config: Config) -> None:
             f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
             f"{config.trainer.max_epochs}, so that the last epoch is validated: choose from {', '.join(map(str, fitting))}"
         )
+
+
+def _check_folds(config: Config) -> None:
+    folds, fold = config.data.folds, config.data.fold
+    if fold is not None and folds is None:
+        raise ConfigError(f"data.fold={fold}: of how many? add data.folds=5")
+    if folds is not None and fold is None:
+        raise ConfigError(
+            f"data.folds={folds}: which one is validated on? add data.fold=0, or train all: -m +sweep=kfold"
+        )
+    if folds is not None and fold is not None and fold >= folds:
+        raise ConfigError(f"data.fold={fold}: must be below data.folds={folds}; the first is 0")
+
+
+def _check_balance(config: Config) -> None:
+    """Weights of the classes, as far as they can be judged without them."""
+    from sppcls.data.balance import BALANCED, PLAIN, check_weight
+
+    sampler, balance = config.data.sampler, config.data.balance
+    if balance != 1 and sampler != BALANCED:
+        raise ConfigError(f"data.balance={balance:g}: is of the balanced sampler; add data.sampler=balanced")
+    chosen = {
+        "data.sampler": (sampler, (PLAIN, BALANCED)),
+        "loss.class_weights": (config.loss.class_weights, (None, BALANCED)),
+    }
+    for name, (value, words) in chosen.items():
+        if isinstance(value, dict | list) and value:
+            for label, weight in value.items() if isinstance(value, dict) else enumerate(value):
+                check_weight(name, str(label), weight)
+        elif value not in words:
+            allowed = " or ".join("null" if word is None else word for word in words)
+            raise ConfigError(f"{name}={value}: must be {allowed}, or numbers > 0 such as {{roses: 3}}")
 
 
 def _check_cache(config: Config) -> None:

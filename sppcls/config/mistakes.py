@@ -127,14 +127,14 @@ def unknown_key(full: str, value: str | None, groups: Groups) -> str:
     """
     parent, _, last = full.rpartition(".")
     if full in groups:
-        return f"{full}: a group; choose from {', '.join(groups[full])}, or set its keys as {full}.KEY=VALUE"
+        return f"{full}: a config group; choose from {', '.join(groups[full])}, or set its keys as {full}.KEY=VALUE"
     inside = _keys()
     if parent and parent not in inside:
         root = full.partition(".")[0]
         if root in inside:
             return f"{full}: {parent} has no keys of its own"
         known = sorted(set(inside) - {""})
-        return f"{full}: unknown group {root}{suggest(root, known)}; groups: {', '.join(known)}"
+        return f"{full}: unknown config group {root}{suggest(root, known)}; config groups: {', '.join(known)}"
     siblings = sorted({*inside[""], *inside, *groups} - {"", "experiment"}) if not parent else inside[parent]
     near = closest(last, siblings)
     if near is None and (other := _elsewhere(last, groups, slips=not parent)):
@@ -158,7 +158,7 @@ def no_key(word: str, groups: Groups) -> str:
     text = f"{word}: give key=value words, such as trainer.max_epochs=3"
     fitting = [group for group, choices in groups.items() if word in choices]
     if os.path.isfile(os.path.join(word, "last.ckpt")) or word.endswith(".ckpt"):
-        return f"{text}; to go on with that run type {shlex.quote(f'ckpt_path={word}')}"
+        return f"{text}; to resume that run type {shlex.quote(f'ckpt_path={word}')}"
     if os.path.isdir(word):
         return f"{text}; for a folder of photos type {_photos(word)}"
     if len(fitting) == 1:

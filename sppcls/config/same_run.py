@@ -18,8 +18,8 @@ log         what is written beside the checkpoints      yes          yes        
 ==========  ==========================================  ===========  =========  =======  ==========
 
 "auto finds the run": ``ckpt_path=auto``. "Same sweep": the same folder; its finished runs are not trained or tested
-again, so another length or other tests are another sweep. "Factor": of a comparison, except the seed, which repeats a
-run. "In a run": by an explicit ``ckpt_path``.
+again, so another length or other tests are another sweep. "Factor": of a comparison, except the seed and
+``data.fold``, which repeat a run. "In a run": by an explicit ``ckpt_path``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sppcls.config.schema import Change, Config
+from sppcls.config.schema import Change, Config, default_values
 
 _NOT_FOUND_BY_AUTO: tuple[Change, ...] = ("state", "weights", "validation", "name")
 _ANOTHER_SWEEP: tuple[Change, ...] = ("state", "weights", "length", "validation", "tests")
 _FACTORS: tuple[Change, ...] = ("state", "weights", "length")
+
+# Repetitions of a run: by another start, or on another fold of the images.
+_REPETITIONS = ("seed", "data.fold")
 
 # Groups whose keys, those of parts from elsewhere included, shape the network.
 _NETWORK = ("backbone", "pyramid", "head")
@@ -58,9 +61,12 @@ def known_changes() -> dict[str, Change]:
 
 def change(key: str) -> Change:
     """What another value of a key changes. One that the schema does not have may change anything."""
-    group = key.partition(".")[0]
-    unknown: Change = "state" if group in _NETWORK else "log" if group == "logger" else "weights"
-    return known_changes().get(key, unknown)
+    known, name = known_changes(), key
+    while name:
+        if name in known:
+            return known[name]
+        name = name.rpartition(".")[0]  # an entry of a mapping
+    return "state" if key.partition(".")[0] in _NETWORK else "weights"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -69,6 +75,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in config.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested config by full keys; what an older version of sppcls did not have yet has its default."""
+    return {**flatten(default_values()), **flatten(config)}
 
 
 def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +94,7 @@ def sweep_identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_factor(key: str) -> bool:
     """Whether runs that differ in this key are compared as different ones, not as repetitions."""
-    return key != "seed" and change(key) in _FACTORS
+    return key not in _REPETITIONS and change(key) in _FACTORS
 
 
 def is_fixed(key: str) -> bool:
@@ -92,7 +103,7 @@ def is_fixed(key: str) -> bool:
 
 
 def _with(config: Mapping[str, Any], changes: tuple[Change, ...]) -> dict[str, Any]:
-    flat = flatten(config)
+    flat = with_defaults(config)
     kept = {key: value for key, value in flat.items() if change(key) in changes}
     limit = flat.get("trainer.limit_val_batches")
     if limit is not None:

@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sppcls._util.figures import FIGURES
 from sppcls.registry import (
     BACKBONES,
     BIN_RULES,
@@ -104,6 +105,18 @@ class DataConfig:
     val_fraction: float = key(
         "share of each class held out where there is no validation split", default=0.2, above=0, high=0.9
     )
+    folds: int | None = key(
+        "cross-validation: so many folds of all images but the test split's; null: none",
+        default=None,
+        low=2,
+        changes="state",
+    )
+    fold: int | None = key(
+        "the fold that is validated on, from 0; the others are trained on",
+        default=None,
+        low=0,
+        changes="state",
+    )
     labels: str | None = key(
         "CSV or JSON-lines file of labels, in root (folder); null: class folders, or found", default=None
     )
@@ -125,6 +138,13 @@ class DataConfig:
     workers: int = key("loader processes per device", default=4, low=0, changes="speed")
     drop_last: bool = key(
         "full batches only; false spreads the images evenly over the steps, none left out", default=False
+    )
+    sampler: Any = key(
+        "plain: each image once per epoch; balanced: all classes equally often; or how often, as {class: number}",
+        default="plain",
+    )
+    balance: float = key(
+        "of sampler=balanced: from 0, all images equally often, to 1, all classes", default=1.0, low=0, high=1
     )
     check: bool = key("look at the header of every image file before training", default=True, changes="place")
     on_error: str = key(
@@ -188,7 +208,14 @@ class AugmentConfig:
     scale: list[float] = key("share of the image's area, low and high (crop=resized)", default=[0.08, 1.0])
     ratio: list[float] = key("width over height, low and high (crop=resized)", default=[0.75, 1.3333333])
     trivial_augment: bool = key("torchvision's TrivialAugmentWide", default=False)
+    rand_augment: int = key(
+        "magnitude of torchvision's RandAugment; 0 switches it off", default=0, low=0, high=30
+    )
+    augmix: int = key("severity of torchvision's AugMix; 0 switches it off", default=0, low=0, high=10)
     erasing: float = key("probability of random erasing", default=0.0, low=0, high=1)
+    repeats: int = key(
+        "times that a step has each of its images, augmented in different ways", default=1, low=1
+    )
 
 
 @dataclass
@@ -217,6 +244,12 @@ class BackboneConfig:
         "null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt", default=None
     )
     model: str | None = key("timm model name (backbone=timm)", default=None, changes="state")
+    drop_path_rate: float | None = key(
+        "stochastic depth at the last block (convnext, efficientnet, timm); null: the network's own",
+        default=None,
+        low=0,
+        high=0.99,
+    )
 
 
 @dataclass
@@ -246,6 +279,10 @@ class LossConfig:
     """From class scores and targets to the loss of each image."""
 
     name: str = key("loss", choices=LOSSES)
+    class_weights: Any = key(
+        "null, balanced, numbers in the order of the classes, or {class: number} (cross_entropy)",
+        default=None,
+    )
 
 
 @dataclass
@@ -260,6 +297,16 @@ class OptimizerConfig:
     betas: list[float] = key("running average coefficients (adamw)", default=[0.9, 0.999])
     decay_norm_and_bias: bool = key("apply weight decay to biases and normalisation too", default=False)
     bias_lr_factor: float = key("learning rate of biases over that of weights", default=1.0, low=0)
+    lr_factors: dict[str, float] = key(
+        "learning rate of parts over the base rate, such as {backbone: 0.1}", default={}, changes="state"
+    )
+    layer_decay: float | None = key(
+        "learning rate of each layer of the backbone over that of the one above; null: 1",
+        default=None,
+        above=0,
+        high=1,
+        changes="state",
+    )
 
 
 @dataclass
@@ -285,6 +332,14 @@ class EmaConfig:
 
     enabled: bool = key("keep the average", default=False, changes="state")
     decay: float = key("decay per optimiser step", default=0.999, low=0, high=0.999999)
+
+
+@dataclass
+class SwaConfig:
+    """Stochastic weight averaging: the mean of the weights after each of the last epochs, evaluated and kept."""
+
+    enabled: bool = key("keep the mean", default=False, changes="state")
+    start: float = key("share of the epochs after which it begins", default=0.75, low=0, high=0.99)
 
 
 @dataclass
@@ -319,6 +374,11 @@ class TrainerConfig:
         "only deterministic kernels (CPU runs are reproducible without it)", default=False, changes="speed"
     )
     compile: bool = key("torch.compile, one graph per size", default=False, changes="speed")
+    gradient_checkpointing: bool = key(
+        "less memory: keep the inputs of the backbone's blocks only, and compute the rest twice",
+        default=False,
+        changes="speed",
+    )
     sync_batchnorm: bool = key("batch norm over all devices", default=False)
     limit_train_batches: int | None = key("at most this many steps per epoch", default=None, low=1)
     limit_val_batches: int | None = key(
@@ -366,7 +426,18 @@ class Config:
         default=None,
         changes="place",
     )
+    best_by: str = key(
+        "figure of the main validation size that best.ckpt is the best epoch by",
+        default="top1_error",
+        choices=tuple(FIGURES),
+        changes="validation",
+    )
     init: str = key("initialisation of new layers", default="modern", choices=INITS)
+    init_from: str | None = key(
+        "checkpoint, run folder or file of weights that all layers which fit start from", default=None
+    )
+    freeze: list[str] = key("parts that are not trained, such as [backbone] or [head.fc6]", default=[])
+    freeze_epochs: int | None = key("epochs for which they are not; null: the whole run", default=None, low=1)
     plugins: list[str] = key(
         "packages with parts of one's own, which configs may then name; only typed, never in a file",
         default=[],
@@ -383,6 +454,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    swa: SwaConfig = field(default_factory=SwaConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log: LogConfig = field(default_factory=LogConfig)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from sppcls.data.balance import WeightedOrder
 from sppcls.data.cache import ImageCache
 from sppcls.data.dataset import Batch, ImageDataset, Sample, collate
 from sppcls.data.files import Source
@@ -39,11 +41,13 @@ class ImageDataModule(pl.LightningDataModule):
         train_transform, eval_transform: what happens to each image.
         drop_last: full training batches only.
         pixel_budget: larger training batches at smaller sizes.
+        repeats: times that a step has each of its training images, augmented in different ways.
         on_error: what an unreadable image does: ``skip`` (left out and named in ``Batch.bad``) or ``raise``.
         caches: of the training and of the validation images, made for their transforms.
         val_batches: validate on a part of the images: as many as so many batches of one process hold, the same ones in
             every run and on any number of processes, each class in proportion to its images; None: on all.
         test: images kept for the end, if there are any; they are decoded each time.
+        image_weights: how often a training image of each class is drawn, relative to the others; None: equally often.
 
     Attributes:
         val_part: numbers of the images that are validated on; None: all.
@@ -68,10 +72,12 @@ class ImageDataModule(pl.LightningDataModule):
         eval_transform: EvalTransform,
         drop_last: bool = False,
         pixel_budget: bool = False,
+        repeats: int = 1,
         on_error: str = "skip",
         caches: tuple[ImageCache | None, ImageCache | None] = (None, None),
         val_batches: int | None = None,
         test: Source | None = None,
+        image_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         val_batch_size = batch_size if val_batch_size is None else val_batch_size
@@ -87,7 +93,9 @@ class ImageDataModule(pl.LightningDataModule):
         self.workers, self.seed = workers, seed
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.drop_last, self.pixel_budget, self.on_error = drop_last, pixel_budget, on_error
+        self.repeats = repeats
         self.train_cache, self.val_cache = caches
+        self.order = None if image_weights is None else WeightedOrder(train.targets, image_weights, seed)
         self.val_part = limited_part(val, val_batches, val_batch_size)
         # A validation set smaller than the number of processes is fine.
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -105,7 +113,9 @@ class ImageDataModule(pl.LightningDataModule):
             world=world,
             drop_last=self.drop_last,
             pixel_budget=self.pixel_budget,
+            repeats=self.repeats,
             start=start,
+            order=self.order,
         )
 
     def train_dataloader(self) -> DataLoader[Sample]:

@@ -8,7 +8,7 @@ one epoch behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -41,6 +41,10 @@ class KeyedBatchSampler(Sampler[list[Key]]):
     ``n // (batch_size * world)``; images come from an endless stream of permutations that goes on from epoch
     to epoch, so all are seen equally often.
 
+    With ``repeats`` each image stands so many times in a row in the stream, so nearly always in one step, shared among
+    the ranks (repeated augmentation, Hoffer et al. 2020). An epoch stays as long and sees ``n / repeats`` images; over
+    ``repeats`` epochs all are seen equally often. Each time has a pass of its own, and so its own augmentation.
+
     Args:
         n: number of images.
         batch_size: images per rank and step (with a pixel budget: at the largest size).
@@ -50,7 +54,10 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         shuffle: ``False`` keeps the images in their order.
         drop_last: full batches only.
         pixel_budget: larger batches at smaller sizes.
+        repeats: times in a row that an image is taken.
         start: (epoch, step) to begin at; the skipped steps belong to that epoch only.
+        order: passes and images, int64 (n,) each, of block number 0, 1, ... of the stream, in place of permutations;
+            see :class:`~sppcls.data.balance.WeightedOrder`.
 
     Raises:
         DataError: fewer images than ranks.
@@ -69,7 +76,9 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         shuffle: bool = True,
         drop_last: bool = False,
         pixel_budget: bool = False,
+        repeats: int = 1,
         start: tuple[int, int] = (0, 0),
+        order: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> None:
         if n < world:
             raise DataError(
@@ -78,10 +87,12 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         self.n, self.batch_size, self.seed, self.schedule = n, batch_size, seed, schedule
         self.rank, self.world = rank, world
         self.shuffle, self.drop_last, self.pixel_budget = shuffle, drop_last, pixel_budget
+        self.repeats = repeats
         self.start = start
         self.epoch = start[0]
         self._epoch_places = [0]
-        self._order: tuple[int, torch.Tensor] | None = None
+        self._blocks = order or self._permuted
+        self._block: tuple[int, torch.Tensor, torch.Tensor] | None = None
         together = batch_size * world
         if pixel_budget:
             self._steps = max(1, n // together)
@@ -116,7 +127,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         for step in range(first, self._steps):
             end = begin + self._count(epoch, step)
             yield [
-                (epoch, step, place // self.n, self._image_at(place))
+                (epoch, step, *self._pass_and_image(place))
                 for place in range(begin + self.rank, end, self.world)
             ]
             begin = end
@@ -141,14 +152,17 @@ class KeyedBatchSampler(Sampler[list[Key]]):
             place = self._epoch_places[epoch]
         return place + sum(self._count(epoch, each) for each in range(step))
 
-    def _image_at(self, place: int) -> int:
-        """Image at a place of the endless stream; only the current permutation is kept."""
-        number, position = divmod(place, self.n)
-        if not self.shuffle:
-            return position
-        if self._order is None or self._order[0] != number:
-            self._order = number, permutation(self.n, self.seed, number)
-        return int(self._order[1][position])
+    def _pass_and_image(self, place: int) -> tuple[int, int]:
+        """Pass and image at a place of the endless stream; only the current block is kept."""
+        distinct, again = divmod(place, self.repeats)
+        number, position = divmod(distinct, self.n)
+        if self._block is None or self._block[0] != number:
+            self._block = number, *self._blocks(number)
+        return int(self._block[1][position]) * self.repeats + again, int(self._block[2][position])
+
+    def _permuted(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images = permutation(self.n, self.seed, number) if self.shuffle else torch.arange(self.n)
+        return torch.full((self.n,), number), images
 
 
 class EvalSampler(Sampler[int]):

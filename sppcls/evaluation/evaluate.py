@@ -85,7 +85,7 @@ def evaluate(
         keep_scores: see :func:`~sppcls.evaluation.evaluate_protocol`.
 
     Raises:
-        ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
+        ConfigError, CheckpointError, DataError: what is impossible is raised before any testing.
 
     Examples:
         >>> for result in sppcls.evaluate(net, "PHOTOS", ["center", "ten_view"]):
@@ -155,9 +155,16 @@ _COLUMNS = (
     "top-1 error %",
     "95 % interval",
     "top-5 error %",
+    "class-mean error %",
+    "macro F1 %",
+    "ECE %",
     "images/s",
     "images",
 )
+
+
+# Beside the errors: what uneven classes and confidences ask for.
+_MORE = ("class_mean_error", "f1", "ece")
 
 
 def results_table(results: Sequence[Result]) -> str:
@@ -174,6 +181,7 @@ def results_table(results: Sequence[Result]) -> str:
                 f"{p.top1_error:.2f}",
                 f"{low:.1f} to {high:.1f}",
                 f"{p.top5_error:.2f}" if len(p.classes) > 5 else "-",
+                *(f"{p.figures[name]:.2f}" if name in p.figures else "-" for name in _MORE),
                 f"{p.images_per_second:.1f}",
                 len(p),
             )
@@ -218,6 +226,7 @@ def _row(result: Result) -> dict[str, object]:
         "top1_error_low": f"{low:.4f}",
         "top1_error_high": f"{high:.4f}",
         "top5_error": f"{p.top5_error:.4f}" if len(p.classes) > 5 else "",
+        **{name: f"{p.figures[name]:.4f}" if name in p.figures else "" for name in _MORE},
         "images_per_s": f"{p.images_per_second:.2f}",
     }
 

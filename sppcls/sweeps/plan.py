@@ -35,7 +35,7 @@ CELL = "cell"
 # Words that a sweep sets for its jobs itself.
 _RESERVED = {
     "run_name": "a sweep names its runs by what differs; name=... names the sweep",
-    "ckpt_path": "the same command again goes on with every unfinished run of a sweep",
+    "ckpt_path": "the same command again resumes every unfinished run of a sweep",
 }
 
 # What a file of conf/sweep has: words for all jobs, words for each cell, and values to combine with every cell.
@@ -217,15 +217,13 @@ def _jobs(constant: list[str], cells: dict[str, list[str]], choices: dict[str, l
 
 
 def value_name(key: str, value: str) -> str:
-    """How a value is called in the name of a run: ``l421``, ``seed0``, ``levels6_3_2_1``, ``none`` of pyramid ``nospp``.
+    """How a value is called in the name of a run: ``l421``, ``seed0``, ``levels6_3_2_1``, ``pyramid_none``.
 
-    A choice of a group stands alone where no other group has a choice of that name.
+    A choice of a group stands alone where no other group has a choice of that name, ``none`` never.
     """
     key = key.lstrip("+~")
     groups = group_choices()
     if key in groups:
-        if (key, value) == ("pyramid", "none"):
-            return "nospp"
         alone = sum(value in choices for choices in groups.values()) <= 1
         return safe_name(value if alone else f"{key}_{value}")
     text = _without_odd(value)

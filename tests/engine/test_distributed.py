@@ -47,8 +47,9 @@ def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, 
             wrong += int((logits.argmax(1) != batch.target).sum())
             total += len(batch.target)
         assert total == 41
-        tag = "val" if size == schedule.main else f"val_{size_label(size)}"
-        assert float(rows[-1][f"{tag}/top1_error"]) == pytest.approx(100 * wrong / total, rel=1e-5)
+        assert float(rows[-1][f"val_{size_label(size)}/top1_error"]) == pytest.approx(
+            100 * wrong / total, rel=1e-5
+        )
 
     alone = evaluate_protocol(net, datamodule.val, load_protocol("full").at(schedule.main))
     together = np.load(folders[0] / "protocols" / "full.npz")
@@ -82,7 +83,7 @@ def test_two_processes_stopped_within_an_epoch_go_on_and_count_every_image_once(
         if process.returncode == 0:  # it came too late
             continue
         assert process.returncode == 128 + signal.SIGTERM, output
-        assert output.count("Go on with") == 1
+        assert output.count("Resume with") == 1
         counts = read_checkpoint(folder / "last.ckpt")["sppcls_progress"]["train_counts"]
         if 0 < counts[3] < 94:
             break

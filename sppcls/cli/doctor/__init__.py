@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 from sppcls._version import __version__
 from sppcls.cli.common import Parser
-from sppcls.cli.doctor.diagnosis import Diagnosis, as_json, as_text
+from sppcls.cli.doctor.diagnosis import Diagnosis, as_json, as_text, note
 from sppcls.cli.doctor.imports import check_imports
 from sppcls.cli.doctor.machine import check_machine, runs_folder
 from sppcls.cli.doctor.packages import check_packages, malware
+
+__all__: list[str] = []
 
 
 def run(words: list[str]) -> int:
@@ -25,10 +27,12 @@ def run(words: list[str]) -> int:
         "and its sizes. Nothing is written; the exit status is 1 if there is a problem.",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for `sppcls train`")
+    parser.add_argument("--data", metavar="PHOTOS", help="short for data=folder data.root=PHOTOS")
     parser.add_argument("--config-dir", "-cd", help="folder with more configs")
     parser.add_argument("--json", action="store_true", help="an object with a list of findings")
     args = parser.parse_args(words)
-    findings = list(_findings(args.overrides, args.config_dir))
+    given = [*args.overrides, *([] if args.data is None else [f"--data={args.data}"])]
+    findings = list(_findings(given, args.config_dir))
     if args.json:
         print(
             as_json(
@@ -57,9 +61,6 @@ def _findings(words: list[str], config_dir: str | None) -> Iterator[Diagnosis]:
     else:
         yield runs_folder("runs")
         if words:
-            yield Diagnosis(
-                "note",
-                "config",
-                "not looked at, as packages cannot be used",
-                "mend the problems above, then again",
+            yield note(
+                "config", "not looked at, as packages cannot be used", "mend the problems above, then again"
             )

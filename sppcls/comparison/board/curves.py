@@ -9,6 +9,7 @@ from statistics import fmean
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.findings import informative_top5
 from sppcls.comparison.groups import Comparison
+from sppcls.comparison.report.class_mean import figures_of
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
 from sppcls.runs.names import METRICS
@@ -21,8 +22,7 @@ class Curves:
     Attributes:
         end: time of the last epoch, in seconds since 1970.
         epochs, pixels, seconds: one for each epoch done, the latter two from the start; None where not known.
-        values: by tag, one for each epoch, None where it was not validated. ``val/loss`` is as in the run's own events,
-            ``val_224/loss`` the same by the size of the images.
+        values: by tag, one for each epoch, None where it was not validated. such as ``val_224/loss``.
     """
 
     end: float
@@ -42,22 +42,21 @@ class Curves:
 
 
 def curve_names(comparison: Comparison) -> dict[Measure, str]:
-    """A first part of tags for everything that was validated during training: ``val_224``, the main size first.
-
-    A run's own ``val`` is its largest training size, which is another one for other runs.
-    """
+    """A first part of tags for everything that was validated during training: ``val_224``, the main size first."""
     runs = [run for group in comparison.groups for run in group.runs]
     validated = [measure for measure in comparison.measures if any(run.column(measure) for run in runs)]
-    views = {measure.protocol for measure in validated}
-    return {m: f"val_{m.size}" if len(views) == 1 else f"val_{m.size}_{m.protocol}" for m in validated}
+    return {measure: comparison.name_of(measure) for measure in validated}
 
 
 def shown_figures(comparison: Comparison) -> dict[str, str]:
     """Figures of a validation, with the words for each; the top-5 error only if it says anything."""
-    figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %", "loss": "loss"}
+    figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %"}
     if not informative_top5(comparison):
         del figures["top5_error"]
-    return figures
+    runs = [run for group in comparison.groups for run in group.runs]
+    more = {name: f"{words}, %" for name, words in figures_of(comparison).items()}
+    written = {name for run in runs for name in more if run.figure(comparison.main, name) is not None}
+    return {**figures, **{name: words for name, words in more.items() if name in written}, "loss": "loss"}
 
 
 def curves_of(run: Run, comparison: Comparison) -> Curves:

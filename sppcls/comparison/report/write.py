@@ -15,6 +15,7 @@ from sppcls._util.files import replacing
 from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
+from sppcls.comparison.report.class_mean import class_mean_table
 from sppcls.comparison.report.pictures import pictures
 from sppcls.comparison.report.tables import Table
 from sppcls.errors import ConfigError
@@ -40,15 +41,27 @@ class _Content:
         self.refused = content.refusals_table(comparison)
         self.runs = content.runs_table(comparison)
         sections = {
-            f"Differences, {comparison.main}": self.headline,
-            f"Differences on the test images, {', '.join(map(str, comparison.test[:1]))}": self.on_test,
+            f"Differences in {comparison.name_of(comparison.main)}": self.headline,
+            f"Differences on the test images, {', '.join(map(comparison.name_of, comparison.test[:1]))}": self.on_test,
             "Differences at other sizes and protocols": self.elsewhere,
         }
         main, test, other = (
             content.differences_table(title, found) if found else None for title, found in sections.items()
         )
         self.differences = (main, test, other)
-        found = (self.groups, main, test, content.measures_table(comparison), other, self.refused, self.runs)
+        self.class_mean = class_mean_table(comparison)
+        self.equal_cost = content.equal_cost_table(comparison)
+        found = (
+            self.groups,
+            self.equal_cost,
+            main,
+            test,
+            self.class_mean,
+            content.measures_table(comparison),
+            other,
+            self.refused,
+            self.runs,
+        )
         self.tables = [table for table in found if table is not None]
 
 
@@ -132,7 +145,10 @@ def _png(figure: Figure) -> bytes:
 def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
     parts = [
         "# Comparison",
-        *(f"**{c.question}** {c.answer.upper()}: {c.detail} {c.outlook}" for c in found.conclusions),
+        *(
+            f"**{c.question}** {c.answer.upper()}: {c.sentence} {c.detail} {c.outlook}"
+            for c in found.conclusions
+        ),
     ]
     parts.append(content.introduction(comparison))
     parts.append("\n".join(f"- {finding}" for finding in found.main + found.on_test if finding.top == 1))
@@ -146,7 +162,7 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = ("group", "seed numbers", "top-1", "gigapixels", "training minutes", "million parameters")
+_SHORT = ("group", "seed numbers", "val_", "test_", "gigapixels", "training minutes", "million parameters")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }
@@ -192,9 +208,10 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
         f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
     )
     body.append(f"<h2>{html.escape(found.groups.title)}</h2>{_html_table(found.groups.only(_SHORT))}")
-    body.append(
-        f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>' if figures else ""
-    )
+    if figures:
+        body.append(f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>')
+    if found.equal_cost is not None:
+        body.append(f"<h2>{html.escape(found.equal_cost.title)}</h2>{_html_table(found.equal_cost)}")
     tests = [finding for finding in found.on_test if finding.top == 1]
     if tests:
         body += ["<h2>On the test images</h2>", _list([str(finding) for finding in tests])]
@@ -202,6 +219,8 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
     if found.main:
         body.append(_folded("Each pair in words", _list([str(finding) for finding in found.main])))
     for table in found.tables:
+        if table is found.equal_cost:
+            continue
         kind = (
             "words" if table in (found.refused, found.runs) else "wide" if table in found.differences else ""
         )
@@ -222,6 +241,7 @@ def _conclusion(found: Conclusion) -> str:
     return (
         f'<div class="conclusion"><h1>{html.escape(found.question)} '
         f'<span class="answer{shown}">{html.escape(found.answer)}</span></h1>'
+        f"<p>{html.escape(found.sentence)}</p>"
         f"{_html_table(content.conclusion_table(found))}<p>{html.escape(found.outlook)}</p></div>"
     )
 

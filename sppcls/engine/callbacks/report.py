@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.tensorboard import SummaryWriter
 
 from sppcls._util.console import say
+from sppcls._util.figures import FIGURES
 from sppcls.data import Batch
 from sppcls.data.sizes import size_label
 from sppcls.engine.logger import log_elsewhere, writer_of
@@ -22,18 +23,19 @@ from sppcls.runs.metrics import append_row, drop_rows_from
 class EpochReport(Callback):
     """Collects what an epoch showed and writes it down.
 
-    TensorBoard gets every epoch figure twice: against the epoch (``val/top1_error``) and against the number of
-    training images seen (``val_by_images/top1_error``), because runs with different batch or data sizes only line up
-    on one of the two. The main validation size is ``val``, every other one ``val_<size>``.
+    TensorBoard gets every epoch figure twice: against the epoch (``val_224/top1_error``) and against the number of
+    training images seen (``val_224_by_images/top1_error``), because runs with different batch or data sizes only line
+    up on one of the two.
 
     Args:
         folder: the run folder.
         hyperparameters: the row of TensorBoard's HParams page.
+        best_by: figure that the best epoch is chosen by, shown beside the errors.
     """
 
-    def __init__(self, folder: Path, hyperparameters: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, hyperparameters: dict[str, Any], best_by: str = "top1_error") -> None:
         self.folder = folder
-        self.hyperparameters = hyperparameters
+        self.hyperparameters, self.best_by = hyperparameters, best_by
         self._clock = 0.0
         self._warm = False
         self._seconds: dict[str, float] = {}
@@ -47,8 +49,11 @@ class EpochReport(Callback):
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hyperparameters)
         if len(pl_module.val_sizes) > 1:
-            _overlay_sizes(writer_of(trainer), [*map(pl_module.val_prefix, pl_module.val_errors)])
-        drop_rows_from(self.folder, trainer.current_epoch)
+            _overlay_sizes(writer_of(trainer), [f"val_{name}" for name in pl_module.val_errors])
+        sizes = (
+            pl_module.state.val_results or pl_module.val_errors
+        )  # those of the checkpoint, where the run goes on
+        drop_rows_from(self.folder, trainer.current_epoch, next(iter(sizes)))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_epoch(trainer)
@@ -67,10 +72,9 @@ class EpochReport(Callback):
         if self._warm:
             self._seconds[name] = self._seconds.get(name, 0.0) + now - self._clock
             self._images[name] = self._images.get(name, 0) + len(batch.target) * trainer.world_size
-        pl_module.train_seconds += now - self._clock
+        pl_module.state.train_seconds += now - self._clock
         self._clock, self._warm = now, True
-        every = pl_module.config.log.every_n_steps
-        if trainer.is_global_zero and batch_idx % every == 0:
+        if trainer.is_global_zero and batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             # Lightning hands {} on of a step that was left out, none of its images being readable.
             loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
             if loss is not None:
@@ -80,13 +84,13 @@ class EpochReport(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
-        train = pl_module.train_errors.compute()
+        train, state = pl_module.train_errors.compute(), pl_module.state
         if not train["images"]:
-            raise DataError(f"no training image could be read; the first: {next(iter(pl_module.bad_images))}")
-        pl_module.images_seen += int(train["images"])
-        pl_module.pixels_seen += int(train["pixels"])
-        validated = (trainer.current_epoch + 1) % pl_module.config.trainer.val_every == 0
-        val = pl_module.val_results if validated else {}
+            raise DataError(f"no training image could be read; the first: {next(iter(state.bad_images))}")
+        state.images_seen += int(train["images"])
+        state.pixels_seen += int(train["pixels"])
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        val = state.val_results if validated else {}
         for figure in (
             "loss",
             "top1_error",
@@ -100,9 +104,9 @@ class EpochReport(Callback):
         seconds = sum(self._seconds.values())
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
-            "images_seen": pl_module.images_seen,
-            "pixels_seen": pl_module.pixels_seen,
-            "train_seconds": pl_module.train_seconds,
+            "images_seen": state.images_seen,
+            "pixels_seen": state.pixels_seen,
+            "train_seconds": state.train_seconds,
             "size": size,
             "lr": pl_module.lr,
             "train/loss": train["loss"],
@@ -110,8 +114,8 @@ class EpochReport(Callback):
             "train/top5_error": train["top5_error"],
         }
         for name in pl_module.val_errors:
-            for figure in ("loss", "top1_error", "top5_error"):
-                row[f"{pl_module.val_prefix(name)}/{figure}"] = val[name][figure] if name in val else ""
+            for figure in FIGURES:
+                row[f"val_{name}/{figure}"] = val[name][figure] if name in val else ""
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
         append_row(self.folder, row)
@@ -121,7 +125,7 @@ class EpochReport(Callback):
             {tag: v for tag, v in row.items() if tag not in ("epoch", "size") and v != ""},
             row["epoch"],
         )
-        say(_line(row, pl_module, val, trainer.max_epochs or 0))
+        say(_line(row, val, trainer.max_epochs or 0, self.best_by))
 
     def _to_tensorboard(
         self, writer: SummaryWriter, module: ClassificationModule, row: dict[str, Any]
@@ -146,11 +150,10 @@ class EpochReport(Callback):
         else:
             for name, seconds in self._seconds.items():
                 writer.add_scalar(f"speed/images_per_s_{name}", self._images[name] / seconds, epoch)
-        # The first columns of HParams, which go by the alphabet.
-        if epoch + 1 == module.config.trainer.max_epochs or module.trainer.should_stop:
-            for name, figures in module.val_results.items():
-                size = module.val_prefix(name).removeprefix("val")
-                writer.add_scalar(f"final/top1_error{size}", figures["top1_error"], epoch)
+        # The first column of HParams, which go by the alphabet; of the main size alone, as 180 would come before 224.
+        if epoch + 1 == module.trainer.max_epochs or module.trainer.should_stop:
+            for name, figures in [*module.state.val_results.items()][:1]:
+                writer.add_scalar(f"final/val_{name}/top1_error", figures["top1_error"], epoch)
         writer.flush()
 
 
@@ -158,14 +161,12 @@ def _overlay_sizes(writer: SummaryWriter, prefixes: list[str]) -> None:
     """Charts under *Custom scalars* that show all validation sizes of a run together."""
     charts = {
         f"{figure} at every size": ["Multiline", [f"{prefix}/{figure}" for prefix in prefixes]]
-        for figure in ("top1_error", "top5_error", "loss")
+        for figure in ("top1_error", "top5_error", "class_mean_error", "f1", "ece", "loss")
     }
     writer.add_custom_scalars({"validation": charts})
 
 
-def _line(
-    row: dict[str, Any], module: ClassificationModule, val: dict[str, dict[str, float]], epochs: int
-) -> str:
+def _line(row: dict[str, Any], val: dict[str, dict[str, float]], epochs: int, best_by: str) -> str:
     width = len(str(epochs))
     parts = [
         f"epoch {row['epoch'] + 1:>{width}}/{epochs}  size {row['size']:>6}  lr {row['lr']:<9.3g} "
@@ -173,7 +174,10 @@ def _line(
     ]
     for name, figures in val.items():
         top1, top5 = figures["top1_error"], figures["top5_error"]
-        parts.append(f"val {name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
+        text = f"val_{name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %"
+        if best_by not in ("top1_error", "top5_error"):
+            text += f", {FIGURES[best_by].words} {figures[best_by]:.1f}{FIGURES[best_by].unit}"
+        parts.append(text)
     if row["images_per_s"] != "":
         parts.append(f"{row['images_per_s']:.0f} images/s")
     return " | ".join(parts)

@@ -1,12 +1,13 @@
 """The tables and pictures of the plan's questions, from the rows that run.py and combine.py have written.
 
-    python results/evidence/analyse.py
+    python results/evidence/analyse.py --caltech79 PHOTOS
 
 Prints the tables as Markdown and writes the pictures beside this file. What is compared with what stands in plan.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import csv
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sppcls.comparison.statistics import (
     LEVEL,
@@ -25,6 +27,7 @@ from sppcls.comparison.statistics import (
     mean_and_std,
     paired_over_seeds,
 )
+from sppcls.data.folder import labelled_images
 
 HERE = Path(__file__).resolve().parent
 MAIN, FEWEST = 112, 3
@@ -186,6 +189,26 @@ def flat(errors: Errors, arm: str, within: float = 3.0) -> str:
     return ", ".join(map(str, good))
 
 
+def elongated(folder: str) -> np.ndarray:
+    """bool for each of the photos that were tested: whether its aspect is outside 2:3 to 3:2."""
+    classes = sorted(path.name for path in Path(folder, "val").iterdir())
+    source = labelled_images(folder, classes)
+    sizes = [Image.open(source.root / source.name(i)).size for i in range(len(source))]
+    return np.array([max(size) > 1.5 * min(size) for size in sizes])
+
+
+def views_of(errors: Errors, right: Right, chosen: np.ndarray) -> str:
+    """Errors by view, of all photos and of those ``chosen``."""
+    rows: list[list[object]] = [["arm", "view", "all photos, %", f"the {chosen.sum()} elongated ones, %"]]
+    for side, found in errors.items():
+        if side.size in (MAIN, 128) and side.test != "enlarged" and len(found) >= FEWEST:
+            few = [100 * (1 - bits[chosen].mean()) for bits in right[side].values()]
+            rows.append(
+                [f"`{side.arm}`", f"{side.test} {side.size}", spread(list(found.values())), spread(few)]
+            )
+    return markdown(rows)
+
+
 # -- pictures ----------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +260,7 @@ def bars(axes: Any, groups: Sequence[tuple[str, dict[int, float], str]]) -> None
 
 def draw_views(errors: Errors) -> None:
     tests = [("crop", 112), ("full", 128), ("warp", 128), ("warp", 112)]
-    words = {"crop": "centre crop", "full": "whole photo", "warp": "warped"}
+    words = {"crop": "crop", "full": "whole", "warp": "warped"}
     groups = []
     for arm in ("single", "random"):
         for test, size in tests:
@@ -318,6 +341,13 @@ def judge_transfer(found: Errors) -> list[tuple[Side, Side, SeedDifference, floa
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--caltech79", required=True, help="folder with val/ of the 79 classes, for the aspects"
+    )
+    args = parser.parse_args()
     errors, right = load()
     arms = list(dict.fromkeys(side.arm for side in errors))
     print("## Error against the size of the photo\n")
@@ -327,9 +357,7 @@ def main() -> None:
     for arm in arms:
         if crop(arm, 56) in errors:
             print(f"- `{arm}` is within 3 points of its best at {flat(errors, arm)}")
-    print("\n## Views\n")
-    for test in ("full", "warp"):
-        print(f"{test}:\n\n{curves(errors, test, arms)}")
+    print(f"\n## Views\n\n{views_of(errors, right, elongated(args.caltech79))}")
     print("## Pooling, at 112\n")
     print(markdown([["arm", "seeds", "top-1 error, %"], *([f"`{arm}`", len(errors[crop(arm)]), spread(list(errors[crop(arm)].values()))] for arm in arms)]))  # fmt: skip
     for name, pairs in families().items():

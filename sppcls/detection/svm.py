@@ -7,7 +7,7 @@ those count that the SVM does not keep outside of its margin, until a pass bring
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ _HARD, _EASY = (
     -1.2,
 )  # scores above which a negative is taken in, and below which it is left out again
 _RETRAIN = 2000  # negatives
+_BLOCK = 512  # rows
 _COARSE, _FINE = (
     0.1,
     1e-3,
@@ -84,13 +85,49 @@ class Mined:
     unfinished: int
 
 
+class _Rows:
+    """Vectors that some class has for a negative, each kept once for all classes.
+
+    Maximums of maps that are kept as float16 are float16 numbers themselves, and are kept in half the memory. All vectors are
+    multiplied by ``factor`` where they are used.
+    """
+
+    def __init__(self, factor: float) -> None:
+        self.factor = np.float32(factor)
+        self._rows: dict[tuple[int, int], np.ndarray] = {}
+        self._most = _RETRAIN
+
+    def add(self, index: int, places: np.ndarray, features: np.ndarray) -> None:
+        """Keep some rows of an image's vectors, which are not multiplied yet."""
+        for place in places.tolist():
+            if (index, place) not in self._rows:
+                row = features[place]
+                with np.errstate(over="ignore"):
+                    half = row.astype(np.float16)
+                self._rows[index, place] = half if (half == row).all() else row.copy()
+
+    def blocks(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Float32 rows of (image, cell) in blocks, each with the place of its first one."""
+        keys = [tuple(pair) for pair in ids.tolist()]
+        for begin in range(0, len(keys), _BLOCK):
+            some = [self._rows[key] for key in keys[begin : begin + _BLOCK]]
+            yield begin, np.stack(some).astype(np.float32) * self.factor
+
+    def tidy(self, ids: Iterable[np.ndarray]) -> None:
+        """Forget rows that are in none of the lists of (image, cell), when there are many new ones."""
+        if len(self._rows) < self._most:
+            return
+        used = {(image, cell) for some in ids for image, cell in some.tolist()}
+        self._rows = {key: row for key, row in self._rows.items() if key in used}
+        self._most = len(self._rows) + _RETRAIN
+
+
 class _OneClass:
     """The SVM of one class, and the negatives that it is trained on."""
 
-    def __init__(self, positives: np.ndarray, rules: SVMRules) -> None:
-        self.positives, self.rules = positives, rules
+    def __init__(self, positives: np.ndarray, rules: SVMRules, rows: _Rows) -> None:
+        self.positives, self.rules, self.rows = positives, rules, rows
         self.weight, self.bias = np.zeros(positives.shape[1], np.float32), 0.0
-        self.rows: list[np.ndarray] = []  # of each image; joined to be learned from only, as they are large
         self.ids = np.empty((0, 2), np.int64)  # image, cell
         self.boxes = np.empty((0, 4))
         self.new, self.trained, self.converged, self.tolerance = 0, False, True, _COARSE
@@ -98,14 +135,15 @@ class _OneClass:
     def add(
         self, index: int, features: np.ndarray, scores: np.ndarray, candidates: np.ndarray, boxes: np.ndarray
     ) -> int:
-        """Take in an image's hard negatives among ``candidates`` (rows); their number."""
+        """Take in an image's hard negatives among ``candidates`` (rows of ``features``, which are not multiplied yet); their
+        number."""
         known = self.ids[self.ids[:, 0] == index, 1]
         hard = candidates[scores[candidates] > _HARD] if self.trained else candidates
         hard = hard[~np.isin(hard, known)]
         if self.rules.duplicates == "iou":
             hard = self._apart(index, hard, scores, boxes)
         if len(hard):
-            self.rows.append(features[hard])
+            self.rows.add(index, hard, features)
             self.ids = np.concatenate([self.ids, np.stack([np.full(len(hard), index), hard], 1)])
             self.boxes = np.concatenate([self.boxes, boxes[hard]])
             self.new += len(hard)
@@ -129,7 +167,11 @@ class _OneClass:
     def fit(self) -> None:
         rules = self.rules
         count = len(self.positives)
-        rows = np.concatenate([self.positives, *self.rows])
+        # LIBLINEAR takes float64: filled in at once, there is one copy only.
+        rows = np.empty((count + len(self.ids), self.positives.shape[1]))
+        rows[:count] = self.positives
+        for begin, block in self.rows.blocks(self.ids):
+            rows[count + begin : count + begin + len(block)] = block
         targets = np.r_[np.ones(count, np.int64), np.full(len(self.ids), -1)]
         svm, self.converged = fit_svm(
             rows,
@@ -141,8 +183,8 @@ class _OneClass:
         )
         self.weight, self.bias = svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
         self.trained, self.new = True, 0
-        kept = rows[count:] @ self.weight + self.bias >= _EASY
-        self.rows, self.ids, self.boxes = [rows[count:][kept]], self.ids[kept], self.boxes[kept]
+        kept = rows[count:] @ svm.coef_[0] + self.bias >= _EASY
+        self.ids, self.boxes = self.ids[kept], self.boxes[kept]
 
 
 def train_svms(
@@ -158,17 +200,20 @@ def train_svms(
         DataError: a class without an object, or without a window that is a negative.
     """
     classes = windows.images.classes
-    machines = [_OneClass(rows * factor, rules) for rows in positives(windows, layer)]
+    rows = _Rows(factor)
+    machines = [_OneClass(own * rows.factor, rules, rows) for own in positives(windows, layer)]
     done = 0
     for done in range(1, rules.passes + 1):  # noqa: B007
         added = 0
         for index in progress(range(len(windows)), len(windows)):
-            features = windows.features(index, layer) * np.float32(factor)
+            features = windows.features(index, layer)
             boxes = _first_boxes(windows, index)
+            scaled = features * rows.factor
             for label, machine in enumerate(machines):
-                scores = features @ machine.weight + machine.bias
+                scores = scaled @ machine.weight + machine.bias
                 candidates = np.flatnonzero(windows.overlap_with(index, label) < rules.negative_iou)
                 added += machine.add(index, features, scores, candidates, boxes)
+            rows.tidy(machine.ids for machine in machines)
         for machine, name in zip(machines, classes, strict=True):
             if not machine.trained:
                 raise DataError(f"{windows.images.name}: no window is background to class {name!r}")

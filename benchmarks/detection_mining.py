@@ -1,6 +1,6 @@
 """Time and memory of hard-negative mining and the SVMs of every class, on pooled vectors.
 
-    python benchmarks/detection_mining.py CKPT --data SET [--layer spp] [--cache DIR]
+    python benchmarks/detection_mining.py CKPT --data SET [--layer spp] [--passes 10] [--cache DIR]
 
 Windows and maps are made first, and kept; they do not count.
 """
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("checkpoint", metavar="CKPT")
     parser.add_argument("--data", required=True, metavar="SET")
     parser.add_argument("--layer", default="spp")
+    parser.add_argument("--passes", type=int, default=10, help="over all images, at most (10)")
     parser.add_argument("--cache", type=Path, default=default_cache())
     args = parser.parse_args()
     net, images = load_classifier(args.checkpoint), read_set(args.data)
@@ -40,7 +41,7 @@ def main() -> None:
     learning = WindowSet(images, windows, regions, maps)
     before, clock, cpu = _peak(), time.monotonic(), time.process_time()
     factor = norm_factor(learning, args.layer)
-    _, mined = train_svms(learning, args.layer, factor, SVMRules())
+    _, mined = train_svms(learning, args.layer, factor, SVMRules(passes=args.passes))
     print(
         f"{len(images):,} images, {len(images.classes)} classes, vectors of {learning.features(0, args.layer).shape[1]:,}: "
         f"{mined.passes} passes, {min(mined.negatives):,} to {max(mined.negatives):,} negatives; "

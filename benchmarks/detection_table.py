@@ -3,7 +3,7 @@
     python benchmarks/detection_table.py CKPT [CKPT ...] --data SET [--scales one five] [--tune 1000] [--rows pool5 ftfc7]
 
 Each checkpoint is a network of another seed; of a single one, ``--seeds`` draws the fine-tuning anew. Rows: pool5, fc6, ftfc6, ftfc7,
-ftfc7 scored by softmax, each without and with box regression ("bb"), and pairs of networks combined. Figures are mean
+ftfc7 scored by softmax, and ftconv, after steps that train the convolutions too, each without and with box regression ("bb"), and pairs of networks combined. Figures are mean
 average precision of 11 points, with the spread over seeds and 95 % intervals over images. Detectors and boxes are kept in
 ``--out``, so the same command goes on after a kill; ``--write`` takes the tables as Markdown.
 """
@@ -26,8 +26,8 @@ from sppcls.detection.detector import Detector
 from sppcls.detection.predict import detect_set
 from sppcls.detection.proposals import make_proposer, propose, recall
 from sppcls.detection.sets import read_set
+from sppcls.detection.settings import Settings
 from sppcls.detection.store import Store, default_cache
-from sppcls.detection.train import Settings
 from sppcls.detection.truth import DetectionSet
 from sppcls.detection.tuning import TuningRules
 
@@ -38,7 +38,9 @@ ROWS = {
     "ftfc6": (True, "fc6", "svm"),
     "ftfc7": (True, "fc7", "svm"),
     "ftfc7 softmax": (True, "fc7", "softmax"),
+    "ftconv": (True, "fc7", "svm"),
 }
+CONVOLUTIONS = "ftconv"  # after the fc layers, through the pooling
 COMBINED = "two networks, ftfc7 bb"
 # Which row the paper sets beside which, and what it gains there at one and at five scales, in points.
 GAPS = [
@@ -49,6 +51,7 @@ GAPS = [
     ("ftfc7 bb", "ftfc7", (3.5, 4.0)),
     ("pool5 bb", "pool5", None),
     ("ftfc7", "ftfc7 softmax", None),
+    ("ftconv", "ftfc7", None),
     (COMBINED, "ftfc7 bb", (None, 1.7)),
 ]
 Table = dict[tuple[str, str, int], Result]  # (scales, row, seed)
@@ -70,18 +73,24 @@ def main() -> None:
             settings = Settings(
                 scales=scales,
                 proposals=args.proposals,
-                tuning=TuningRules(args.tune if tuned else 0, seed=seed),
+                tuning=TuningRules(
+                    args.tune if tuned else 0,
+                    seed=seed,
+                    convolutions=args.tune_convolutions if row == CONVOLUTIONS else 0,
+                ),
                 layer=layer,
                 scorer=scorer,
                 seed=seed,
             )
             out = args.out / f"{scales}-{row.replace(' ', '-')}-{seed}"
-            _share(out, args.out / "shared" / f"{scales}-{seed}", tuned)
+            parts = ("tuning.pt",) if row == CONVOLUTIONS else ("tuning.pt", "regression.npz")
+            parts = parts if tuned else parts[1:]
+            _share(out, args.out / "shared" / f"{scales}-{seed}", parts)
             begin = time.monotonic()
             net = nets[seed if len(nets) > 1 else 0]
             detector = train_detector(net, images, out, settings, cache=args.cache, workers=1, say=print)
             print(f"{scales} {row} {seed}: {time.monotonic() - begin:.0f} s to train", flush=True)
-            _share(args.out / "shared" / f"{scales}-{seed}", out, tuned)
+            _share(args.out / "shared" / f"{scales}-{seed}", out, parts)
             for bb in (False, True):
                 name = row + " bb" * bb
                 found = _found(detector, judged, Store(out / "stages"), bb, args.cache)
@@ -108,8 +117,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True, metavar="SET")
     parser.add_argument("--scales", nargs="+", default=["one"])
     parser.add_argument("--tune", type=int, default=1000)
+    parser.add_argument("--tune-convolutions", type=int, default=300)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="with one checkpoint")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS)[:-1], help="all but ftconv")
     parser.add_argument("--proposals", default="selective_search")
     parser.add_argument("--out", type=Path, default=Path("runs/detection_table"))
     parser.add_argument("--cache", type=Path, default=default_cache())
@@ -117,18 +127,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _share(to: Path, source: Path, tuned: bool) -> None:
+def _share(to: Path, source: Path, parts: Sequence[str]) -> None:
     """Copy what rows of a seed have in common: the fine-tuned head, and box regression on vectors that no row changes."""
     stages = source / "stages"
-    for name in ("regression.npz", "tuning.pt") if tuned else ("regression.npz",):
+    for name in parts:
         if (stages / name).is_file() and not (to / "stages" / name).exists():
             (to / "stages").mkdir(parents=True, exist_ok=True)
             shutil.copy(stages / name, to / "stages" / name)
 
 
-def _found(
-    detector: Detector, judged: DetectionSet, store: Store, bb: bool, cache: Path
-) -> list[Detections]:
+def _found(detector: Detector, judged: DetectionSet, store: Store, bb: bool, cache: Path) -> list[Detections]:
     """Boxes in every image, kept beside what the detector's stages have made."""
     name = f"found-{'bb' if bb else 'windows'}"
     arrays = store.get(name)
@@ -152,7 +160,10 @@ def _recall(judged: DetectionSet, args: argparse.Namespace) -> list[str]:
     found = [recall(judged, windows, n, at) for at in (0.5, 0.7) for n in counts]
     total = judged.counts()
     rows = []
-    for name, part in [*((name, slice(i, i + 1)) for i, name in enumerate(judged.classes)), ("all", slice(None))]:
+    for name, part in [
+        *((name, slice(i, i + 1)) for i, name in enumerate(judged.classes)),
+        ("all", slice(None)),
+    ]:
         shares = [f"{hit[part].sum() / max(1, total[part].sum()):.2f}" for hit, _ in found]
         rows.append([name, str(total[part].sum()), *shares])
     return _markdown(["class", "objects", *(f"{at} of {n:,}" for at in (0.5, 0.7) for n in counts)], rows)

@@ -100,7 +100,7 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
     first, second = deciding[0].names
     minus = f"{second} minus {first}, " if one else ""
     detail = (
-        f"{', '.join(parts)} percentage points of top-{deciding[0].top} error ({minus}95 % interval), "
+        f"{', '.join(parts)} percentage points of {deciding[0].measure.error(deciding[0].top)} ({minus}95 % interval), "
         f"{seeds} seed{'s' * (counts[-1] > 1)} each."
     )
     return Conclusion(question, answer, detail, outlook(deciding), lines)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import fmean
 
-from sppcls.comparison.answers import Measure
+from sppcls.comparison.answers import Answers, Judged, Measure
 from sppcls.comparison.groups import Comparison, Pair
 from sppcls.comparison.statistics import (
     LEVEL,
@@ -15,6 +15,7 @@ from sppcls.comparison.statistics import (
     SeedDifference,
     bootstrap_over_images,
     holm,
+    interval_of_draws,
     mcnemar,
     paired_over_seeds,
 )
@@ -103,7 +104,7 @@ class Finding:
         """Who is compared with whom, and on what."""
         first, second = self.names
         what = self.factor if len(self.pairs) == 1 else f"{self.factor}, {self.context}"
-        return f"{second} against {first} ({what}), top-{self.top} error, {self.measure}"
+        return f"{second} against {first} ({what}), {self.measure.error(self.top)}, {self.measure}"
 
     @property
     def change(self) -> str:
@@ -197,14 +198,19 @@ def _find(pairs: tuple[Pair, ...], measure: Measure, top: int) -> Finding | None
     ]
     kept = [(seed, a, b) for seed, a, b in both if a is not None and b is not None]
     kept = [(seed, a, b) for seed, a, b in kept if a.images == b.images == kept[0][1].images]
-    hits = [(a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5) for _, a, b in kept]
+    answers = [(a, b) for _, a, b in kept if isinstance(a, Answers) and isinstance(b, Answers)]
+    hits = [(a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5) for a, b in answers]
+    draws = [(a.draws, b.draws) for _, a, b in kept if isinstance(a, Judged) and isinstance(b, Judged)]
     tests = {}
-    if len(pairs) == 1:
+    if len(pairs) == 1 and hits:
         tests = {seed: mcnemar(*pair) for (seed, _, _), pair in zip(kept, hits, strict=True)}
     complete = len(kept) == len(both)
-    interval = bootstrap_over_images(*zip(*hits, strict=True)) if complete else None
+    interval = None
+    if complete:
+        paired = (bootstrap_over_images, hits) if hits else (interval_of_draws, draws)
+        interval = paired[0](*zip(*paired[1], strict=True))
     p = next(iter(tests.values())).p if len(seeds.by_seed) == 1 and tests else seeds.p
-    return Finding(pairs, measure, top, seeds, tests, len(kept[0][1].labels) if complete else 0, interval, p)
+    return Finding(pairs, measure, top, seeds, tests, len(kept[0][1]) if complete else 0, interval, p)
 
 
 def _mean_by_seed(errors: Sequence[dict[int, float]]) -> dict[int, float]:

@@ -16,7 +16,6 @@ from sppcls.comparison.labels import ABSENT, factors_of, group_labels, level_lab
 from sppcls.comparison.runs import Run
 from sppcls.config.same_run import flatten, is_factor
 from sppcls.errors import ConfigError
-from sppcls.runs.names import METRICS
 
 # Which run it is and where it is written: of no interest beside the label of a group.
 _NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed")
@@ -240,8 +239,9 @@ def compare(
 def _settings(run: Run) -> dict[str, Any]:
     # What a sweep varied on purpose is not ignored, were it the number of threads.
     kept = {key: value for key, value in flatten(run.config).items() if is_factor(key) or key in run.values}
-    if kept.get("data.root"):
-        kept["data.root"] = os.path.realpath(os.path.expanduser(str(kept["data.root"])))
+    for key in ("data.root", "detection.data", "detection.checkpoint"):
+        if kept.get(key):
+            kept[key] = os.path.realpath(os.path.expanduser(str(kept[key])))
     return kept
 
 
@@ -259,7 +259,7 @@ def _unify_roots(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> lis
 def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     kept: dict[int, Run] = {}
     lines = []
-    for run in sorted(runs, key=lambda run: ((run.folder / METRICS).stat().st_mtime_ns, run.name)):
+    for run in sorted(runs, key=lambda run: (run.written.st_mtime_ns, run.name)):
         if run.seed in kept:
             lines.append(f"{kept[run.seed].folder}: {run.folder} is a newer run of the same seed: left out")
         kept[run.seed] = run

@@ -45,7 +45,7 @@ def compress_fc(net: SPPClassifier, svd: float) -> list[Thin]:
     Raises:
         ConfigError: neither, or no layer becomes quicker.
     """
-    if not 0 < svd or (svd >= 1 and svd != int(svd)):
+    if not svd > 0 or (svd >= 1 and svd != int(svd)):
         raise ConfigError(
             f"svd {svd:g}: must be a rank of at least 1, or a share of the energy between 0 and 1"
         )

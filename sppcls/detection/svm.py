@@ -7,11 +7,15 @@ those count that the SVM does not keep outside of its margin, until a pass bring
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from sppcls.detection.boxes import iou
 from sppcls.detection.window_set import WindowSet
@@ -24,7 +28,6 @@ _HARD, _EASY = (
     -1.2,
 )  # scores above which a negative is taken in, and below which it is left out again
 _RETRAIN = 2000  # negatives
-_BLOCK = 512  # rows
 _COARSE, _FINE = (
     0.1,
     1e-3,
@@ -86,40 +89,48 @@ class Mined:
 
 
 class _Rows:
-    """Vectors that some class has for a negative, each kept once for all classes.
+    """Vectors that some class has for a negative, in a binary ``file``: each once for all classes.
 
-    Maximums of maps that are kept as float16 are float16 numbers themselves, and are kept in half the memory. All vectors are
+    Maximums of maps that are kept as float16 are float16 numbers themselves, and take half the room. All vectors are
     multiplied by ``factor`` where they are used.
     """
 
-    def __init__(self, factor: float) -> None:
+    def __init__(self, file: BinaryIO, factor: float) -> None:
         self.factor = np.float32(factor)
-        self._rows: dict[tuple[int, int], np.ndarray] = {}
-        self._most = _RETRAIN
+        self._file = file.fileno()
+        self._places: dict[
+            tuple[int, int], tuple[int, str, int]
+        ] = {}  # offset, dtype, numbers that are not 0
+        self._end = 0
 
-    def add(self, index: int, places: np.ndarray, features: np.ndarray) -> None:
+    def add(self, index: int, cells: np.ndarray, features: np.ndarray) -> None:
         """Keep some rows of an image's vectors, which are not multiplied yet."""
-        for place in places.tolist():
-            if (index, place) not in self._rows:
-                row = features[place]
+        for cell in cells.tolist():
+            if (index, cell) not in self._places:
+                row = features[cell]
                 with np.errstate(over="ignore"):
                     half = row.astype(np.float16)
-                self._rows[index, place] = half if (half == row).all() else row.copy()
+                kept = half if (half == row).all() else row
+                self._places[index, cell] = self._end, kept.dtype.str, int(np.count_nonzero(row))
+                self._end += os.pwrite(self._file, kept.tobytes(), self._end)
 
-    def blocks(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Float32 rows of (image, cell) in blocks, each with the place of its first one."""
-        keys = [tuple(pair) for pair in ids.tolist()]
-        for begin in range(0, len(keys), _BLOCK):
-            some = [self._rows[key] for key in keys[begin : begin + _BLOCK]]
-            yield begin, np.stack(some).astype(np.float32) * self.factor
-
-    def tidy(self, ids: Iterable[np.ndarray]) -> None:
-        """Forget rows that are in none of the lists of (image, cell), when there are many new ones."""
-        if len(self._rows) < self._most:
-            return
-        used = {(image, cell) for some in ids for image, cell in some.tolist()}
-        self._rows = {key: row for key, row in self._rows.items() if key in used}
-        self._most = len(self._rows) + _RETRAIN
+    def matrix(self, first: np.ndarray, ids: np.ndarray) -> csr_matrix:
+        """Rows ``first``, as they are, then those of (image, cell): float64, as LIBLINEAR takes it, without zeros."""
+        places = [self._places[image, cell] for image, cell in ids.tolist()]
+        counts = [*np.count_nonzero(first, 1).tolist(), *(count for *_, count in places)]
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        values, columns = np.empty(ends[-1]), np.empty(ends[-1], np.int32)
+        for number, (begin, end) in enumerate(itertools.pairwise(ends)):
+            if number < len(first):
+                row = first[number]
+            else:
+                offset, dtype, _ = places[number - len(first)]
+                size = first.shape[1] * np.dtype(dtype).itemsize
+                kept = os.pread(self._file, size, offset)
+                row = np.frombuffer(kept, dtype).astype(np.float32) * self.factor
+            columns[begin:end] = np.flatnonzero(row)
+            values[begin:end] = row[columns[begin:end]]
+        return csr_matrix((values, columns, ends), (len(counts), first.shape[1]))
 
 
 class _OneClass:
@@ -167,11 +178,7 @@ class _OneClass:
     def fit(self) -> None:
         rules = self.rules
         count = len(self.positives)
-        # LIBLINEAR takes float64: filled in at once, there is one copy only.
-        rows = np.empty((count + len(self.ids), self.positives.shape[1]))
-        rows[:count] = self.positives
-        for begin, block in self.rows.blocks(self.ids):
-            rows[count + begin : count + begin + len(block)] = block
+        rows = self.rows.matrix(self.positives, self.ids)
         targets = np.r_[np.ones(count, np.int64), np.full(len(self.ids), -1)]
         svm, self.converged = fit_svm(
             rows,
@@ -199,8 +206,18 @@ def train_svms(
     Raises:
         DataError: a class without an object, or without a window that is a negative.
     """
+    with tempfile.TemporaryFile() as file:
+        return _train(windows, layer, _Rows(file, factor), rules, progress)
+
+
+def _train(
+    windows: WindowSet,
+    layer: str,
+    rows: _Rows,
+    rules: SVMRules,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]],
+) -> tuple[Scorer, Mined]:
     classes = windows.images.classes
-    rows = _Rows(factor)
     machines = [_OneClass(own * rows.factor, rules, rows) for own in positives(windows, layer)]
     done = 0
     for done in range(1, rules.passes + 1):  # noqa: B007
@@ -213,7 +230,6 @@ def train_svms(
                 scores = scaled @ machine.weight + machine.bias
                 candidates = np.flatnonzero(windows.overlap_with(index, label) < rules.negative_iou)
                 added += machine.add(index, features, scores, candidates, boxes)
-            rows.tidy(machine.ids for machine in machines)
         for machine, name in zip(machines, classes, strict=True):
             if not machine.trained:
                 raise DataError(f"{windows.images.name}: no window is background to class {name!r}")
@@ -229,7 +245,7 @@ def train_svms(
         if machine.tolerance != _FINE:  # there were no more passes
             machine.tolerance = _FINE
             machine.fit()
-    weight = np.stack([machine.weight for machine in machines]) * np.float32(factor)
+    weight = np.stack([machine.weight for machine in machines]) * rows.factor
     scorer = Scorer(weight, np.array([machine.bias for machine in machines], np.float32))
     unfinished = sum(not machine.converged for machine in machines)
     return scorer, Mined(tuple(len(machine.ids) for machine in machines), done, unfinished)

@@ -13,6 +13,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import Size, SizeSchedule, Splits
 from sppcls.data.stream import check_shared_memory
+from sppcls.detection.run import check_run
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
@@ -36,6 +37,9 @@ class RunChecks:
 
     def check(self, config: Config) -> None:
         """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
+        if config.detection.checkpoint is not None:
+            check_run(config)
+            return
         schedule = size_schedule(config)
         devices = device_count(config) if self.here else 1
         if self.here:

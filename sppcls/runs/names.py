@@ -16,6 +16,8 @@ PREVIOUS = "previous.ckpt"
 PREDICTIONS = "predictions"
 PROTOCOLS = "protocols"
 PICTURES = "pictures"
+# Average precision of a detector, with that of resampled images: judged.npz.
+JUDGED = "judged"
 
 SWEEP = "sweep.json"
 SEARCH = "search.json"

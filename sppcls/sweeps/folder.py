@@ -211,6 +211,8 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
         "seconds": f"{result['train_seconds']:.1f}" if finished else "",
         "peak_memory_mib": f"{outcome['peak_memory_mib']:.0f}" if "peak_memory_mib" in outcome else "",
     }
+    for measure, value in result.get("map", {}).items() if finished else ():
+        row[f"map_{measure}"] = f"{value:.4f}"
     for size, figures in result.get("last", {}).items() if finished else ():
         row[f"top1_error_{size}"] = f"{figures['top1_error']:.4f}"
     for weights, prefix in (("last", "test"), ("best", "test_best")) if finished else ():
@@ -223,7 +225,9 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
 def summary_table(rows: list[dict[str, str]]) -> str:
     """The rows of :func:`write_summary` as aligned text."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    errors = [key for start in ("top1_error_", "test_top1_error_") for key in keys if key.startswith(start)]
+    errors = [
+        key for start in ("top1_error_", "test_top1_error_", "map_") for key in keys if key.startswith(start)
+    ]
     header = [
         "run",
         "state",
@@ -250,5 +254,7 @@ def summary_table(rows: list[dict[str, str]]) -> str:
 
 
 def _error_title(key: str) -> str:
+    if key.startswith("map_"):
+        return f"mAP {key.removeprefix('map_')}, %"
     before, _, name = key.partition("top1_error_")
     return f"{before.replace('_', ' ')}error at {name}, %"

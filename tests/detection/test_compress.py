@@ -44,7 +44,9 @@ def test_layers_that_would_not_become_quicker_stay(tmp_path: Path) -> None:
     net = make_net(tmp_path, hidden=(64, 8))
     assert [layer.name for layer in compress_fc(net, 20)] == ["fc6"]
     net = make_net(tmp_path, hidden=(64, 8))
-    with pytest.raises(ConfigError, match=r"svd 60: makes no layer of this network quicker; choose a rank below 4\d"):
+    with pytest.raises(
+        ConfigError, match=r"svd 60: makes no layer of this network quicker; choose a rank below 4\d"
+    ):
         compress_fc(net, 60)
     for wrong in (0, -1, 2.5, float("nan")):
         with pytest.raises(ConfigError, match=f"svd {wrong:g}: must be a rank of at least 1"):

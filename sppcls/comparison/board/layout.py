@@ -78,10 +78,10 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
         answer: tag of the picture of the answer, if there is one.
     """
     main = next(iter(curve_names(comparison).values()))
-    curves = quote(f"^{re.escape(main)}(_by_pixels)?/top1_error$")
+    curves = quote(f"^{re.escape(main)}(_by_pixels)?/{comparison.main.figure}$")
     return {
         "Time Series": time_series(
-            [f"{main}/top1_error", f"{main}_by_pixels/top1_error"],
+            [f"{main}/{comparison.main.figure}", f"{main}_by_pixels/{comparison.main.figure}"],
             ("comparison", answer) if answer else None,
             runColorGroup=r"regex:^[^/]+/(.+)$",
             runFilter="^(mean|comparison)",
@@ -128,7 +128,7 @@ def final_names(comparison: Comparison) -> dict[str, str]:
             for measure in comparison.measures:
                 where = measure.size if measure.protocol == "center" and not measure.images else str(measure)
                 found[_final_tag(measure, figure)] = f"{words}, {where}"
-                if measure == comparison.main and figure == "top1_error":
+                if measure == comparison.main and figure == measure.figure:
                     found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
     return {**found, "final/train_minutes": "training minutes", "final/gigapixels": "gigapixels seen"}
 
@@ -137,7 +137,7 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
     """Errors of a run after the last epoch and what it cost, by tag; without those that are not known."""
     figures: dict[str, float | None] = {}
     for measure, (top1, top5) in run.errors.items():
-        figures[_final_tag(measure, "top1_error")] = top1
+        figures[_final_tag(measure, measure.figure)] = top1
         figures[_final_tag(measure, "top5_error")] = (
             None if top5 != top5 else top5
         )  # not a number: not measured

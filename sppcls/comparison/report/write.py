@@ -146,7 +146,15 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = ("group", "seed numbers", "top-1", "gigapixels", "training minutes", "million parameters")
+_SHORT = (
+    "group",
+    "seed numbers",
+    "top-1",
+    "100 - mAP",
+    "gigapixels",
+    "training minutes",
+    "million parameters",
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }

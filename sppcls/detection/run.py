@@ -64,8 +64,12 @@ def settings_of(config: Config) -> Settings:
     )
 
 
-def check_run(config: Config) -> tuple[SPPClassifier, DetectionSet, DetectionSet]:
+def check_run(config: Config, here: bool = True) -> tuple[SPPClassifier, DetectionSet, DetectionSet]:
     """The network, the images to train on and those to judge on.
+
+    Args:
+        config: with a ``detection.checkpoint``.
+        here: whether the run will be on this machine, so that its devices are what it will have.
 
     Raises:
         SppclsError: one of them cannot be read, or the settings do not fit; nothing has been written.
@@ -77,10 +81,16 @@ def check_run(config: Config) -> tuple[SPPClassifier, DetectionSet, DetectionSet
     scenes = found.scenes or 0
     images = read_set(found.data, found.split, count=scenes)
     judged = read_set(found.data, found.test_split, purpose="test", count=-(-scenes // 3))
-    device = "cuda" if config.trainer.accelerator == "gpu" or (config.trainer.accelerator == "auto" and torch.cuda.is_available()) else "cpu"  # fmt: skip
-    net = load_classifier(Path(found.checkpoint), device)
+    net = load_classifier(Path(found.checkpoint), _device(config.trainer.accelerator) if here else "cpu")
     check_settings(net, images, settings)
     return net, images, judged.as_classes(images.classes)
+
+
+def _device(accelerator: str) -> str:
+    there = torch.cuda.is_available()
+    if accelerator == "gpu" and not there:
+        raise ConfigError("trainer.accelerator=gpu: torch sees no GPU here; choose cpu or auto")
+    return "cuda" if there and accelerator != "cpu" else "cpu"
 
 
 def run_detector(

@@ -38,7 +38,7 @@ class RunChecks:
     def check(self, config: Config) -> None:
         """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
         if config.detection.checkpoint is not None:
-            check_run(config)
+            check_run(config, self.here)
             return
         schedule = size_schedule(config)
         devices = device_count(config) if self.here else 1

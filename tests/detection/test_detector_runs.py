@@ -167,6 +167,7 @@ def test_what_cannot_be_trained_writes_nothing(runs: Path, tmp_path: Path) -> No
         ("detection.scales='20'", ConfigError),
         ("detection.test_split=test", DataError),
         (f"detection.checkpoint={tmp_path}/none.ckpt", SppclsError),
+        ("trainer.accelerator=gpu", ConfigError),
     ):
         with pytest.raises(error):
             run_detector(sppcls.compose(words(runs, more, f"runs_dir={tmp_path}/runs")))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from common import Row, finish, ratio_row
 from common import parser as arguments
+from torch import Tensor, nn
 
 import sppcls
 from sppcls._util.console import table
@@ -26,7 +27,8 @@ from sppcls.data import FileSource, Source
 from sppcls.data.sizes import as_size
 from sppcls.evaluation import Predictions, evaluate_protocol, load_protocol
 
-BARS = {"96 windows + 2 full": 5.0}
+OF_THE_LIMIT = {"96 windows + 2 full": 0.8}
+"""What share of the arithmetic limit is wanted: how many times fewer pixels the convolutions see than with the peer's crops."""
 
 
 @dataclass
@@ -37,9 +39,17 @@ class Side:
     run: Callable[[], Predictions]
     seconds: list[float]
     found: Predictions | None = None
+    pixels: int = 0
+    """That went through the convolutions, in the last round."""
 
-    def measure(self) -> None:
-        self.found = self.run()
+    def measure(self, backbone: nn.Module) -> None:
+        self.pixels = 0
+
+        def count(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.pixels += inputs[0].numel() // 3
+
+        with backbone.register_forward_pre_hook(count):
+            self.found = self.run()
         self.seconds.append(self.found.seconds)
 
 
@@ -95,7 +105,7 @@ def main() -> None:
         sides = pairs[name]
         for _ in range(args.rounds):
             for each in sides:
-                each.measure()
+                each.measure(net.backbone)
         first = sides[0]
         assert first.found is not None
         for each in sides:
@@ -104,7 +114,11 @@ def main() -> None:
             other = each.found.scores.argmax(1) != first.found.scores.argmax(1)
             if each is not first:
                 what = f"{each.label}, of {len(source)} images"
-                rows.append(ratio_row(what, first.label, first.seconds, each.seconds, BARS.get(each.label)))
+                limit = first.pixels / each.pixels
+                share = OF_THE_LIMIT.get(each.label)
+                peer = f"{first.label} (pixels of the convolutions: {limit:.2f} times as many)"
+                bar = round(share * limit, 2) if share else None
+                rows.append(ratio_row(what, peer, first.seconds, each.seconds, bar))
             lines.append(
                 (
                     each.label,

@@ -33,8 +33,10 @@ def read(folder: Path) -> dict[str, str]:
     }
     for tag, value in last.items():
         if tag.endswith("/top1_error") and tag.startswith("val"):
-            size = tag.split("/")[0].removeprefix("val").lstrip("_") or str(max(config["sizes"]["sizes"]))
-            row[f"top1_error_{size}"] = f"{float(value):.2f}"
+            name = (
+                f"val_{max(config['sizes']['sizes'])}/top1_error" if tag.startswith("val/") else tag
+            )  # version 0.1
+            row[name] = f"{float(value):.2f}"
     if len(rows) < config["trainer"]["max_epochs"]:
         sys.exit(f"{folder}: {len(rows)} of {config['trainer']['max_epochs']} epochs; not finished")
     return row
@@ -49,7 +51,7 @@ def main() -> None:
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         for name in names:
-            if name.startswith("top1_error") and row.get(name):
+            if name.endswith("/top1_error") and row.get(name):
                 groups[row["experiment"], name].append(float(row[name]))
     for (experiment, name), values in groups.items():
         spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""

@@ -4,6 +4,8 @@ The message of each is one line that names the key, file or value at fault and s
 line prints that line without a traceback; library callers catch :class:`SppclsError`.
 """
 
+__all__ = ["CheckpointError", "ConfigError", "DataError", "ImageError", "Interrupted", "SppclsError"]
+
 
 class SppclsError(Exception):
     """Base of every error that sppcls raises on purpose outside ``sppcls.nn``."""

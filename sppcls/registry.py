@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 
 from sppcls.errors import ConfigError
 
+__all__ = ["allow_plugins", "register"]
+
 PAPER_BACKBONES = ("zf5", "convnet_star5", "overfeat5", "overfeat7")
 TORCHVISION_TRUNKS = (
     "alexnet",
@@ -92,7 +94,7 @@ DOORS: Mapping[str, Door] = {
     "loss": Door(given=("num_classes",), called=("logits", "target"), libraries=("torch.nn",)),
     "optimizer": Door(
         given=("params",),
-        shared=("lr", "weight_decay", "decay_norm_and_bias", "bias_lr_factor"),
+        shared=("lr", "weight_decay", "decay_norm_and_bias", "bias_lr_factor", "lr_factors", "layer_decay"),
         libraries=("torch.optim",),
     ),
     "scheduler": Door(called=("step", "steps_per_epoch", "epochs"), shared=("warmup_epochs",)),

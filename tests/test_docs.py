@@ -28,13 +28,14 @@ from sppcls import compose, train
 from sppcls.cli.detect import VERBS
 from sppcls.cli.main import COMMANDS, main, run_safely
 from sppcls.config.compose import command_line_overrides, conf_dir, group_choices
+from sppcls.config.data_word import with_data_words, words_of_data
 from sppcls.config.schema import Config
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import SppclsError
-from sppcls.evaluation import load_protocols
+from sppcls.evaluation import load_protocols, protocol_names
 from sppcls.evaluation.curve import parse_sizes
 from sppcls.evaluation.mapping import WINDOW_RULES
-from sppcls.evaluation.protocols import PLACES, load_protocol, protocol_names
+from sppcls.evaluation.protocols import PLACES, load_protocol
 from sppcls.nn import Pyramid
 from sppcls.sweeps.overrides import named_files
 from sppcls.sweeps.plan import job_configs, plan_sweep
@@ -166,7 +167,7 @@ def check_words(words: list[str]) -> None:
 def check_search_words(words: list[str]) -> None:
     if "--config-dir" in words:
         return
-    values = dict(word.split("=", 1) for word in words)
+    values = dict(word.split("=", 1) for word in with_data_words(words, group_choices()["data"]))
     assert values.pop("+search", "small") in named_files("search")
     assert int(values.pop("n_trials", 1)) >= 1
     groups = group_choices()
@@ -198,7 +199,7 @@ def check_command(name: str, words: list[str]) -> None:
     if "--sizes" in values:
         parse_sizes(values["--sizes"])
     if "--data" in values and name == "evaluate":
-        check_words([values["--data"]])
+        check_words(words_of_data(values["--data"], group_choices()["data"]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

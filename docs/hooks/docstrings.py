@@ -8,7 +8,28 @@ from typing import Any
 
 import griffe
 
-MODULES = ("sppcls", "sppcls.nn", "sppcls.data", "sppcls.evaluation", "sppcls.comparison")
+# Page of the reference to the module whose public names it lists.
+PAGES = {
+    "sppcls": "sppcls",
+    "nn": "sppcls.nn",
+    "data": "sppcls.data",
+    "config_python": "sppcls.config",
+    "runs": "sppcls.runs",
+    "engine": "sppcls.engine",
+    "evaluation": "sppcls.evaluation",
+    "inference": "sppcls.inference",
+    "explain": "sppcls.inference.explain",
+    "export": "sppcls.inference.export",
+    "transfer": "sppcls.inference.transfer",
+    "detection": "sppcls.detection",
+    "sweeps": "sppcls.sweeps",
+    "search": "sppcls.sweeps.search",
+    "comparison": "sppcls.comparison",
+    "report": "sppcls.comparison.report",
+    "board": "sppcls.comparison.board",
+    "registry": "sppcls.registry",
+    "errors": "sppcls.errors",
+}
 
 _ROLE = re.compile(r":(?:func|class|meth|mod|data|attr|exc):`~?([\w.]+)`")
 
@@ -17,7 +38,7 @@ def public_names() -> dict[str, str]:
     """Short name to full name of every public function and class."""
     return {
         name: f"{module}.{name}"
-        for module in reversed(MODULES)
+        for module in reversed(PAGES.values())
         for name in import_module(module).__all__
         if callable(getattr(import_module(module), name))
     }

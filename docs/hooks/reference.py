@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 from unittest.mock import patch
 
+from docstrings import PAGES  # beside this file
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -30,13 +31,6 @@ HOW_TO_CHOOSE = {
     "sweep": "Prepared lists of runs: `python train.py -m +sweep=CHOICE`.",
     "search": "Search spaces: `sppcls search +search=CHOICE n_trials=N`.",
     "protocol": "Test protocols: `evaluation.protocols=[CHOICE]` or `sppcls evaluate CKPT --protocol CHOICE`.",
-}
-PAGES = {
-    "sppcls": "sppcls",
-    "nn": "sppcls.nn",
-    "data": "sppcls.data",
-    "evaluation": "sppcls.evaluation",
-    "comparison": "sppcls.comparison",
 }
 
 

@@ -1,1 +1,3 @@
 """Small helpers that every layer may use."""
+
+__all__: list[str] = []

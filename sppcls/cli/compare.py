@@ -34,12 +34,19 @@ def run(words: list[str]) -> int:
     headline, on_test = content.headline(comparison), content.on_test(comparison)
     tables = [content.groups_table(comparison)]
     if headline:
-        tables.append(content.differences_table(f"Differences, {comparison.main}", headline))
+        tables.append(
+            content.differences_table(f"Differences in {comparison.name_of(comparison.main)}", headline)
+        )
     if on_test:
-        tables.append(content.differences_table(f"Differences, {comparison.test[0]}", on_test))
+        tables.append(
+            content.differences_table(f"Differences in {comparison.name_of(comparison.test[0])}", on_test)
+        )
     measures = content.measures_table(comparison)
     if measures is not None:
         tables.append(measures)
+    equal_cost = content.equal_cost_table(comparison)
+    if equal_cost is not None:
+        tables.append(equal_cost)
     if args.format != "text":
         print(visible("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables)))
     else:
@@ -49,6 +56,8 @@ def run(words: list[str]) -> int:
         print(visible(f"\n{tables[0].text()}"))
         if measures is not None:
             print(visible(f"\n{measures.text()}"))
+        if equal_cost is not None:
+            print(visible(f"\n{equal_cost.title}\n{equal_cost.text()}"))
         lines = [str(finding) for finding in headline + on_test if finding.top == 1]
         lines += [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
         if lines:

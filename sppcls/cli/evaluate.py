@@ -22,11 +22,21 @@ def run(words: list[str]) -> int:
     """Evaluate; 1 if an image could not be tested."""
     args = _parser().parse_args(words)
     check_checkpoint(args.checkpoint)
-    for word in args.data:
-        if "=" not in word:
-            raise ConfigError(f"--data {word}: give KEY=VALUE words, such as data.root={word}")
+    from sppcls.config.compose import compose_unchecked, group_choices, restore
+    from sppcls.config.data_word import words_of_data
+    from sppcls.config.early import check_data_root, check_protocols
+
+    data = [word for place in args.data for word in words_of_data(place, group_choices()["data"])]
+    # Only the place is another one: what else is known of the images stays that of the checkpoint.
+    data = ["data.name=folder" if word == "data=folder" and word not in args.data else word for word in data]
+    given = compose_unchecked(data)
+    # Without data=... it is that of the checkpoint. What can be downloaded need not be there.
+    if given.data.root is not None and given.data.name in ("shapes", "folder", "imagenet"):
+        check_data_root(str(given.data.root))
+    if args.protocol is not None:
+        check_protocols(name for name in args.protocol.split(",") if name.strip())
+    # Imported here: it takes seconds, and a slip should be told at once.
     from sppcls.config.build import load_sources
-    from sppcls.config.compose import compose_unchecked, restore
     from sppcls.data import (
         JoinedSource,
         Source,
@@ -58,7 +68,7 @@ def run(words: list[str]) -> int:
     net = load(args.checkpoint, args.device, args.threads)
     model_info = net.model_info
     saved = {**model_info["config"], "ckpt_path": None}
-    config = restore(saved, compose_unchecked(args.data), args.data, args.checkpoint)
+    config = restore(saved, given, data, args.checkpoint)
     config.data.check = False  # an unreadable image is named at the end, and the rest is tested
     named = config.evaluation.protocols or default_protocols(net)
     if args.protocol is not None:
@@ -162,8 +172,8 @@ def _parser() -> Parser:
         "--data",
         nargs="+",
         default=[],
-        metavar="KEY=VALUE",
-        help="other images, as for `sppcls train`: data.root=PHOTOS (the data trained on)",
+        metavar="PHOTOS",
+        help="other images, as for `sppcls train`: a folder, or KEY=VALUE words such as data.labels=FILE (the data trained on)",
     )
     parser.add_argument(
         "--split",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from argparse import Action, ArgumentParser
 from collections.abc import Iterator
@@ -29,10 +30,12 @@ from sppcls.config.compose import (
     restore,
 )
 from sppcls.config.defaults import offer_defaults
+from sppcls.config.early import check_early
 from sppcls.config.mistakes import config_error_line
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.schema import Config
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
+from sppcls.runs.names import BEST, LAST, PREVIOUS, no_checkpoint
 
 # Hydra's own flags that print something instead of running.
 _NOT_A_RUN = ("--info", "--hydra-help", "--shell-completion", "--cfg")
@@ -59,7 +62,11 @@ def run(words: list[str]) -> int:
         given = compose_unchecked(overrides, config_dir)
         if "LOCAL_RANK" not in os.environ:  # else one process of several would not be alone in saying it
             resumed = any(word.lstrip("+").startswith("ckpt_path=") for word in overrides)
-            (_check_ckpt_path if resumed else check_config)(given)
+            if resumed:
+                _check_ckpt_path(given)
+            else:
+                check_early(given)
+                check_config(given)
     failed: list[SppclsError] = []
     argv = sys.argv
 
@@ -140,7 +147,10 @@ def _check_ckpt_path(given: DictConfig) -> None:
     if given.ckpt_path is None or name == "auto" or not name.strip():
         return
     try:
-        os.lstat(name)
+        if stat.S_ISDIR(os.stat(name).st_mode) and not any(
+            (Path(name) / n).is_file() for n in (LAST, PREVIOUS, BEST)
+        ):
+            raise CheckpointError(f"{name}: {no_checkpoint(Path(name))}")
         return
     except (FileNotFoundError, NotADirectoryError):
         pass

@@ -11,7 +11,7 @@ Look for values of config keys with a small validation error, with Optuna: every
 stopped early. The same command again goes on until N trials are done. Needs sppcls[search].
 
 examples:
-  sppcls search +search=small n_trials=40 data=folder data.root=PHOTOS        the space of conf/search/small.yaml
+  sppcls search +search=small n_trials=40 --data PHOTOS                   the space of conf/search/small.yaml
   sppcls search +search=small n_trials=40 optimizer.lr=0.01                   the same, with a rate that is given
   sppcls search n_trials=20 pyramid=l6321,l421,l1 'optimizer.lr=tag(log,interval(0.001,0.1))'
   sppcls search +search=mine n_trials=40 --config-dir DIR                     your own file DIR/search/mine.yaml
@@ -38,17 +38,19 @@ together are skipped, a trial that fails does not stop the rest. See docs/search
 
 def run(words: list[str]) -> int:
     """Search; ``words`` are ``key=value`` words and perhaps ``--config-dir DIR``."""
-    from sppcls.config.compose import command_line_overrides
+    from sppcls.config.compose import command_line_overrides, group_choices
+    from sppcls.config.data_word import with_data_words
 
     if {"-h", "--help"} & set(words):
         from sppcls.sweeps.overrides import named_files
 
         print(_HELP.format(searches=", ".join(named_files("search"))), end="")
         return 0
+    words = with_data_words(words, group_choices()["data"])
     for word in words:
         if word.startswith("-") and word.partition("=")[0] not in ("--config-dir", "-cd"):
             raise ConfigError(
-                f"{word}: sppcls search has key=value words and --config-dir; see sppcls search --help"
+                f"{word}: sppcls search has key=value words, --data and --config-dir; see sppcls search --help"
             )
     overrides, config_dir = command_line_overrides(words)
     try:

@@ -23,17 +23,18 @@ Train an image classifier with spatial pyramid pooling, at one input size or at 
 
 examples:
   python train.py                                                   generated images, 224 and 180 in turn
-  python train.py data=folder data.root=PHOTOS                      your own: PHOTOS/train/CLASS/*.jpg, PHOTOS/val/...
+  python train.py --data PHOTOS                                     your own: PHOTOS/train/CLASS/*.jpg, PHOTOS/val/...
   python train.py pyramid=none sizes=single_224                     the same network without SPP
   python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw optimizer.lr=3e-4
   python train.py experiment=paper/zf5_multi data.root=IMAGENET     a cell of the paper's Table 2
   python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
   python train.py ckpt_path=runs/.../NAME                           go on with a run; ckpt_path=auto: if there is one
   python train.py -m seed=0,1,2 sizes=single_224,multi_224_180      one run for every combination of values
-  python train.py -m +sweep=single_vs_multi data=folder data.root=PHOTOS     a prepared sweep; the same again goes on
+  python train.py -m +sweep=single_vs_multi --data PHOTOS           a prepared sweep; the same again goes on
 """
 
 _TAIL = """
+--data PHOTOS is short for data=folder data.root=PHOTOS, in every command; --data NAME for data=NAME.
 `sppcls sizes [group=choice ...] [key=value ...]` prints the plan of a run without training.
 --cfg job prints the config; --config-dir DIR adds your own configs; --hydra-help lists Hydra's other flags.
 """
@@ -58,7 +59,7 @@ def train_help(everything: bool = False) -> str:
         start = next(i for i, line in enumerate(keys) if line.startswith(f"    {name}="))
         length = next(i for i, line in enumerate(keys[start + 1 :], 1) if not line.startswith(" " * 6))
         lines += keys[start : start + length]
-    lines.append("\ngroups (the default choice is marked *):")
+    lines.append("\nconfig groups (the default choice is marked *):")
     chosen = _default_choices()
     for group, choices in group_choices().items():
         if group == "experiment":

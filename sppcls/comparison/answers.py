@@ -31,8 +31,13 @@ class Measure(NamedTuple):
     images: str = ""
 
     def __str__(self) -> str:
-        best = " (best epoch)" if self.images == TEST_BEST else ""
-        return f"{self.view} {self.size}{best}"
+        """``val_224``, or with another protocol than the centre view ``test_ten_view_224``."""
+        return self.named("center")
+
+    def named(self, usual: str) -> str:
+        """The first part of its figures' names, such as ``val_224``; protocol ``usual`` is not named."""
+        protocol = "" if self.protocol == usual else f"{self.protocol}_"
+        return f"{self.images or 'val'}_{protocol}{self.size}"
 
     @property
     def view(self) -> str:
@@ -43,10 +48,9 @@ class Measure(NamedTuple):
         """What is counted: ``top-1 error``, or what a detector's mean average precision lacks."""
         return "100 - mAP" if self.protocol == DETECTION else f"top-{top} error"
 
-    @property
-    def figure(self) -> str:
-        """How TensorBoard's tags and columns call that error."""
-        return "map_error" if self.protocol == DETECTION else "top1_error"
+    def figure(self, top: int = 1) -> str:
+        """The second part of its figures' names: ``top1_error``, or ``map_error`` of a detector."""
+        return "map_error" if self.protocol == DETECTION else f"top{top}_error"
 
     def in_words(self, top: int = 1) -> str:
         """What the error is, such as ``top-1 error at 224, centre view``."""
@@ -88,6 +92,11 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def guessing(self) -> float:
+        """Top-1 error in per cent of always saying the most frequent class."""
+        return 100 * (1 - int(np.unique(self.labels, return_counts=True)[1].max()) / len(self.labels))
 
     @cached_property
     def images(self) -> str:

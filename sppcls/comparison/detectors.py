@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sppcls._util.files import read_json
 from sppcls.comparison.answers import DETECTION, Judged, Measure
 from sppcls.errors import DataError
 from sppcls.runs.names import JUDGED, RESULT
+from sppcls.runs.result import read_result
 
 
 def is_detector(config: dict[str, Any]) -> bool:
@@ -27,7 +27,7 @@ def read_detector(
     Raises:
         DataError: there is no result yet, or it is damaged.
     """
-    result = read_json(folder / RESULT)
+    result = read_result(folder)
     if result is None or not isinstance(result.get("map"), dict):
         raise DataError("its detector is not finished yet; the same command again goes on with it")
     errors = {

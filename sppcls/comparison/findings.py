@@ -37,6 +37,7 @@ class Finding:
         pairs: what is compared. Several of one contrast, such as one size against two with each pyramid, are pooled:
             for each seed the difference is the mean over the pairs.
         measure, top: where; ``top`` is 1 or 5.
+        error: what that is called: ``val_224/top1_error``.
         seeds: the difference, second minus first, over the seeds that all groups have.
         tests: of a single pair, McNemar's test for each of these seeds where both kept their answers.
         images: number of images of these answers; 0 without.
@@ -49,6 +50,7 @@ class Finding:
     pairs: tuple[Pair, ...]
     measure: Measure
     top: int
+    error: str
     seeds: SeedDifference
     tests: dict[int, McNemar] = field(default_factory=dict)
     images: int = 0
@@ -101,10 +103,9 @@ class Finding:
 
     @property
     def subject(self) -> str:
-        """Who is compared with whom, and on what."""
-        first, second = self.names
+        """What was varied, and in which error the difference is."""
         what = self.factor if len(self.pairs) == 1 else f"{self.factor}, {self.context}"
-        return f"{second} against {first} ({what}), {self.measure.error(self.top)}, {self.measure}"
+        return f"{what}, {self.error}"
 
     @property
     def change(self) -> str:
@@ -156,12 +157,14 @@ def findings(comparison: Comparison, measure: Measure | None = None, top: int = 
         top: 1 or 5.
     """
     found: list[Finding | None] = []
+    measure = measure or comparison.main
+    error = comparison.name_of(measure, top)
     for pairs in contrasts(comparison.pairs):
-        single = [_find((pair,), measure or comparison.main, top) for pair in pairs]
+        single = [_find((pair,), measure, top, error) for pair in pairs]
         known = [finding for finding in single if finding is not None]
         found += known
         if len(known) > 1:
-            found.append(_find(tuple(f.pairs[0] for f in known), measure or comparison.main, top))
+            found.append(_find(tuple(f.pairs[0] for f in known), measure, top, error))
     return correct([finding for finding in found if finding is not None])
 
 
@@ -184,7 +187,7 @@ def correct(found: list[Finding]) -> list[Finding]:
     ]
 
 
-def _find(pairs: tuple[Pair, ...], measure: Measure, top: int) -> Finding | None:
+def _find(pairs: tuple[Pair, ...], measure: Measure, top: int, error: str) -> Finding | None:
     firsts, seconds = (
         [getattr(pair, end).errors(measure, top) for pair in pairs] for end in ("first", "second")
     )
@@ -210,7 +213,8 @@ def _find(pairs: tuple[Pair, ...], measure: Measure, top: int) -> Finding | None
         paired = (bootstrap_over_images, hits) if hits else (interval_of_draws, draws)
         interval = paired[0](*zip(*paired[1], strict=True))
     p = next(iter(tests.values())).p if len(seeds.by_seed) == 1 and tests else seeds.p
-    return Finding(pairs, measure, top, seeds, tests, len(kept[0][1]) if complete else 0, interval, p)
+    images = len(kept[0][1]) if complete else 0
+    return Finding(pairs, measure, top, error, seeds, tests, images, interval, p)
 
 
 def _mean_by_seed(errors: Sequence[dict[int, float]]) -> dict[int, float]:

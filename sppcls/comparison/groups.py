@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from sppcls.comparison.answers import TEST, TEST_BEST, Measure
+from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure
 from sppcls.comparison.find import find_runs
 from sppcls.comparison.labels import ABSENT, factors_of, group_labels, level_labels, swept, taken_for_one
 from sppcls.comparison.runs import Run
@@ -133,6 +133,18 @@ class Comparison:
         """
         first = {m.images: m for m in reversed(self.measures)}
         return [first[images] for images in (TEST, TEST_BEST) if images in first]
+
+    @cached_property
+    def guessing(self) -> float | None:
+        """Top-1 error in per cent of always saying the most frequent class; None where that says nothing."""
+        answers = (run.answers.get(self.main) for group in self.groups for run in group.runs)
+        return next((found.guessing for found in answers if isinstance(found, Answers)), None) or None
+
+    def name_of(self, measure: Measure, top: int | None = None) -> str:
+        """What figures are called everywhere: ``val_224``, or with ``top`` 1 or 5 ``val_224/top1_error``."""
+        views = {run.training_view for group in self.groups for run in group.runs}
+        name = measure.named(views.pop() if len(views) == 1 else "")
+        return name if top is None else f"{name}/{measure.figure(top)}"
 
     def group(self, label: str) -> Group:
         """A group by its label.
@@ -304,10 +316,13 @@ def _nothing_in_common(comparison: Comparison, first: Group, second: Group) -> s
     """Why no error of one group stands against one of the other; None if some do. A line if the main ones do not."""
     common = {m for m in comparison.measures if first.errors(m).keys() & second.errors(m).keys()}
     if not common:
-        return f"have no size and protocol in common ({first.runs[0].main}; {second.runs[0].main})"
+        return (
+            "have no size and protocol in common "
+            f"({comparison.name_of(first.runs[0].main)}; {comparison.name_of(second.runs[0].main)})"
+        )
     if comparison.main not in common:
         comparison.problems.append(
-            f"{first.label} / {second.label}: not both tested at {comparison.main}, so they are compared at other sizes "
+            f"{first.label} / {second.label}: {comparison.name_of(comparison.main)} is not known of both, so they are compared at other sizes "
             "and protocols only; sizes.val_sizes sets the sizes"
         )
     return None

@@ -9,7 +9,7 @@ from sppcls.comparison.runs import Run
 from sppcls.config.same_run import flatten
 from sppcls.runs.names import pyramid_word
 
-_SIZES = {"single": "single", "alternate": "multi", "random_epoch": "random", "random_batch": "randombatch"}
+_SIZES = {"single": "single", "alternate": "multi", "random_epoch": "random", "random_batch": "random_batch"}
 ABSENT = "(absent)"
 
 

@@ -31,7 +31,7 @@ def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
     rows: list[list[Cell]] = [
         [str(a.path), str(a.measure), *(f"{e:.2f}" for e in a.errors), str(len(a.labels))] for a in found
     ]
-    errors = Table("Files", ["file", "measure", "top-1 error %", "top-5 error %", "images"], rows)
+    errors = Table("Files", ["file", "measure", "top1_error, %", "top5_error, %", "images"], rows)
     pairs = list(combinations(found, 2))
     tests = [mcnemar(first.hit1, second.hit1) for first, second in pairs]
     corrected = holm([test.p for test in tests])

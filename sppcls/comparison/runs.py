@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sppcls._util.files import read_json
 from sppcls.comparison.answers import DETECTION, TEST, TEST_BEST, Answers, Judged, Measure, read_answers
 from sppcls.comparison.detectors import is_detector, read_detector
 from sppcls.config.old_versions import upgraded
 from sppcls.errors import DataError
 from sppcls.registry import TARGET
-from sppcls.runs.metrics import read_metrics
+from sppcls.runs.metrics import read_metrics, renamed
 from sppcls.runs.names import CONFIG, METRICS, PREDICTIONS, PROTOCOLS, RESULT
+from sppcls.runs.result import read_result
 
 # An error in metrics.csv and one counted from kept answers agree if they differ by no more, in points: a score that
 # is nearly a tie may fall the other way in another batch or on another device.
@@ -42,6 +43,7 @@ class Run:
         answers: what these weights said to every image, where that was kept.
         values: what a sweep varied for this run, the seed left out; empty outside a sweep.
         notes: what was there but could not be used.
+        tags: the columns of ``metrics.csv`` as they stand there, which are the tags of its own events.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class Run:
     answers: dict[Measure, Answers | Judged] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    tags: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -89,9 +92,8 @@ class Run:
         """The column of ``metrics.csv`` with the top-1 error of a measure, such as ``val_180/top1_error``."""
         if measure.protocol != self.training_view or measure.images:
             return None
-        name = "val" if measure == self.main else f"val_{measure.size}"
-        column = f"{name}/{measure.figure}"
-        return column if column in self.rows[-1] else None
+        name = f"val_{measure.size}/{measure.figure()}"
+        return name if name in self.rows[-1] else None
 
     def last(self, key: str) -> float | None:
         """A figure at the end of the run, such as ``pixels_seen``."""
@@ -117,20 +119,31 @@ def read_run(folder: Path) -> Run:
         return _detector_run(folder, config)
     rows, notes = _read_rows(folder, config)
     planned, done = int(config["trainer"]["max_epochs"]), int(rows[-1]["epoch"] or 0) + 1
-    result = read_json(folder / RESULT) or {}
+    result = read_result(folder) or {}
     if result and result.get("epochs") != done:
         result = {}  # of the same run before it went on to more epochs
     finished = done == planned or result.get("stopped") is True
-    run = Run(folder, config, int(config["seed"]), rows, result, finished, Measure("", ""), notes=notes)
+    run = Run(
+        folder,
+        config,
+        int(config["seed"]),
+        rows,
+        result,
+        finished,
+        Measure("", ""),
+        notes=notes,
+    )
     main = _main_size(config)
     run.main = Measure(run.training_view, str(result.get("main_size") or main))
-    for key in rows[-1]:
+    run.tags = frozenset(rows[-1])
+    run.rows = [renamed(row, run.main.size) for row in rows]
+    last = run.rows[-1]
+    for key, top1 in last.items():
         prefix, _, figure = key.partition("/")
-        if prefix.startswith("val") and figure == "top1_error":
-            size = run.main.size if prefix == "val" else prefix.removeprefix("val_")
-            top1, top5 = rows[-1][key], rows[-1].get(f"{prefix}/top5_error")
-            if top1 is not None:
-                run.errors[Measure(run.training_view, size)] = (top1, math.nan if top5 is None else top5)
+        if prefix.startswith("val_") and figure == "top1_error" and top1 is not None:
+            top5 = last.get(f"{prefix}/top5_error")
+            measure = Measure(run.training_view, prefix.removeprefix("val_"))
+            run.errors[measure] = (top1, math.nan if top5 is None else top5)
     if finished:
         _find_test_errors(run)
         _find_answers(run)
@@ -143,10 +156,9 @@ def _detector_run(folder: Path, config: dict[str, Any]) -> Run:
     """As a run of one epoch."""
     result, errors, judged = read_detector(folder)
     main = next(iter(errors))
-    row: dict[str, float | None] = {"epoch": 0.0}
-    row |= {"train_seconds": float(result["train_seconds"]), f"val/{main.figure}": errors[main][0]}
+    row: dict[str, float | None] = {"epoch": 0.0, "train_seconds": float(result["train_seconds"])}
     for measure, (error, _) in errors.items():
-        row[f"val_{measure.size}/{measure.figure}"] = error
+        row[f"{measure.named(DETECTION)}/{measure.figure()}"] = error
     return Run(folder, config, int(config["seed"]), [row], result, True, main, errors, {**judged})
 
 
@@ -176,8 +188,9 @@ def _read_rows(folder: Path, config: dict[str, Any]) -> tuple[list[dict[str, flo
     found, columns = metrics.lines, metrics.columns
     if not found:
         raise DataError("no metrics yet")
+    known = [re.sub("^val_.+/", "val/", column) for column in columns]
     for column in ("epoch", "images_seen", "size", "val/top1_error"):
-        if column not in columns:
+        if column not in known:
             raise DataError(f"{METRICS} has no column {column}: of another version of sppcls")
     rows, notes = [], []
     for number, texts in enumerate(found):
@@ -246,17 +259,18 @@ def _find_test_errors(run: Run) -> None:
     """Errors on the test images, from ``result.json``: what lies in ``predictions/`` may be of an earlier end."""
     test = run.result.get("test") or {}
     for images, weights in ((TEST, "last"), (TEST_BEST, "best")):
-        for name, found in test.get(weights, {}).items():
-            if name != "epoch":
-                top1, top5 = float(found["top1_error"]), float(found["top5_error"])
-                run.errors[_test_measure(run, name, images)] = (top1, top5)
+        found = test.get(weights, {})
+        for name in found:
+            where, _, figure = name.partition("/")
+            if figure == "top1_error":
+                top5 = float(found[f"{where}/top5_error"])
+                run.errors[_test_measure(run, where, images)] = (float(found[name]), top5)
 
 
-def _test_measure(run: Run, name: str, images: str) -> Measure:
-    """Of a size, seen as in training, or of a protocol."""
-    if name in run.result.get("last", {}):
-        return Measure(run.training_view, name, images)
-    return Measure(name, run.main.size, images)
+def _test_measure(run: Run, where: str, images: str) -> Measure:
+    """Of ``test_224``, seen as in training, or of a protocol, ``test_ten_view_224``."""
+    protocol, _, size = where.removeprefix(f"{images}_").rpartition("_")
+    return Measure(protocol or run.training_view, size, images)
 
 
 # --- answers kept for every image
@@ -269,8 +283,9 @@ def _find_answers(run: Run) -> None:
         _take(run, measure, answers, PREDICTIONS)
     _find_test_answers(run)
     for answers in _read_all(run, sorted((run.folder / PROTOCOLS).glob("*.npz"))):
-        kept = (run.result.get("protocols") or {}).get(answers.measure.protocol)
-        if kept and abs(kept["top1_error"] - answers.errors[0]) > AGREES:
+        kept = run.result.get("protocols") or {}
+        error = kept.get(f"val_{answers.path.stem}_{answers.measure.size}/top1_error", answers.errors[0])
+        if abs(error - answers.errors[0]) > AGREES:
             run.notes.append(f"{answers.path.name} in {PROTOCOLS}/ is of other weights and left out")
             continue
         size = answers.measure.size if answers.measure.side else run.main.size

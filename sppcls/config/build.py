@@ -136,6 +136,8 @@ def make_transforms(config: Config, schedule: SizeSchedule) -> tuple[TrainTransf
         scale=(augment.scale[0], augment.scale[1]),
         ratio=(augment.ratio[0], augment.ratio[1]),
         trivial_augment=augment.trivial_augment,
+        rand_augment=augment.rand_augment,
+        augmix=augment.augmix,
         erasing=augment.erasing,
         cache_side=config.data.cache_shorter_side,
     )
@@ -191,6 +193,7 @@ def make_datamodule(
         eval_transform=eval_transform,
         drop_last=data.drop_last,
         pixel_budget=config.sizes.pixel_budget,
+        repeats=config.augment.repeats,
         on_error=data.on_error,
         caches=caches or (None, None),
         val_batches=config.trainer.limit_val_batches,

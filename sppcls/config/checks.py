@@ -133,6 +133,7 @@ _KINDS = {
     "list[float]": "a list of numbers",
     "list[str]": "a list of names",
     "list[Any]": "a list",
+    "dict[str, float]": "a mapping from names to numbers",
 }
 
 
@@ -168,7 +169,7 @@ def _kinds(name: str, kind: Any) -> str:
 
 def _check_keys(schema: type, values: Any, prefix: str) -> None:
     if not isinstance(values, dict):
-        raise ConfigError(f"{prefix.rstrip('.')}: {values!r} is not a group of keys")
+        raise ConfigError(f"{prefix.rstrip('.')}: {values!r} is not a set of keys")
     fields = {f.name: f for f in dataclasses.fields(schema)}
     for name in values:
         if name not in fields:
@@ -178,7 +179,7 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
     for name, spec in fields.items():
         if name not in values:
             raise ConfigError(
-                f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a group of keys')}"
+                f"{prefix}{name}: missing; it means: {spec.metadata.get('help', 'a set of keys')}"
             )
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:
@@ -267,6 +268,24 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             "optimizer.nesterov=true: needs optimizer.momentum > 0, such as optimizer.momentum=0.9"
         )
+    for part, factor in config.optimizer.lr_factors.items():
+        if not 0 < factor < math.inf:
+            raise ConfigError(
+                f"optimizer.lr_factors.{part}={factor}: must be above 0; freeze=[{part}] does not train it"
+            )
+    if config.freeze_epochs is not None and not config.freeze:
+        raise ConfigError(
+            f"freeze_epochs={config.freeze_epochs}: nothing is frozen; add the parts: freeze=[backbone]"
+        )
+    if config.ema.enabled and config.swa.enabled:
+        raise ConfigError(
+            "swa.enabled=true: also ema.enabled=true, another average of the weights; type one of them"
+        )
+    if config.init_from is not None and config.backbone.weights is not None:
+        raise ConfigError(
+            f"init_from={config.init_from}: also backbone.weights={config.backbone.weights}, which is the backbone's start, "
+            "too; type one of them"
+        )
     if not all(0 < m < 1 for m in config.scheduler.milestones):
         raise ConfigError(
             f"scheduler.milestones={config.scheduler.milestones}: must be shares of the training in 0..1"
@@ -282,6 +301,7 @@ def _check_together(config: Config) -> None:
         ("data.root", config.data.root),
         ("data.cache_dir", config.data.cache_dir),
         ("backbone.weights", config.backbone.weights),
+        ("init_from", config.init_from),
         ("ckpt_path", config.ckpt_path),
         ("detection.checkpoint", config.detection.checkpoint),
         ("detection.data", config.detection.data),

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.reason import reason_of
 from sppcls.config.checks import all_literal, check_config, resolved
+from sppcls.config.data_word import with_data_words
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar
 from sppcls.config.hydra_words import check_hydra_words
@@ -308,14 +309,14 @@ class CommandLine(NamedTuple):
 
 
 def read_command_line(argv: Sequence[str]) -> CommandLine:
-    """Tell words from options; after ``--`` all are words.
+    """Tell words from options, with ``--data PLACE`` written out; after ``--`` all are words.
 
     Raises:
         ConfigError: an option that Hydra does not have, or a word that sets no key.
     """
     overrides: list[str] = []
     options: dict[str, str] = {}
-    words = list(argv)
+    words = with_data_words(argv, group_choices()["data"])
     only_words = False
     while words:
         word = words.pop(0)

@@ -44,6 +44,12 @@ def _all_keys() -> frozenset[str]:
     return frozenset(_keys(Config, ""))
 
 
+@functools.cache
+def _mappings() -> frozenset[str]:
+    """The keys whose values are mappings, with keys of a person's choice."""
+    return frozenset(name for name, spec in _keys(Config, "").items() if str(spec.type).startswith("dict"))
+
+
 def _keys(schema: Any, prefix: str) -> dict[str, dataclasses.Field[Any]]:
     found: dict[str, dataclasses.Field[Any]] = {}
     for spec in dataclasses.fields(schema):
@@ -95,8 +101,8 @@ def _word(word: str, several: bool) -> str:
 
 def _is_parameter(key: str) -> bool:
     group, _, name = key.partition(".")
-    if group in ("callbacks", "logger"):
-        return bool(name)
+    if any(key == mapping or key.startswith(f"{mapping}.") for mapping in _mappings()) and name:
+        return True
     return group in DOORS and bool(name) and key not in _all_keys() and has_plugins()
 
 

@@ -127,14 +127,14 @@ def unknown_key(full: str, value: str | None, groups: Groups) -> str:
     """
     parent, _, last = full.rpartition(".")
     if full in groups:
-        return f"{full}: a group; choose from {', '.join(groups[full])}, or set its keys as {full}.KEY=VALUE"
+        return f"{full}: a config group; choose from {', '.join(groups[full])}, or set its keys as {full}.KEY=VALUE"
     inside = _keys()
     if parent and parent not in inside:
         root = full.partition(".")[0]
         if root in inside:
             return f"{full}: {parent} has no keys of its own"
         known = sorted(set(inside) - {""})
-        return f"{full}: unknown group {root}{suggest(root, known)}; groups: {', '.join(known)}"
+        return f"{full}: unknown config group {root}{suggest(root, known)}; config groups: {', '.join(known)}"
     siblings = sorted({*inside[""], *inside, *groups} - {"", "experiment"}) if not parent else inside[parent]
     near = closest(last, siblings)
     if near is None and (other := _elsewhere(last, groups, slips=not parent)):

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sppcls.config.schema import Change, Config
+from sppcls.config.schema import Change, Config, default_values
 
 _NOT_FOUND_BY_AUTO: tuple[Change, ...] = ("state", "weights", "validation", "name")
 _ANOTHER_SWEEP: tuple[Change, ...] = ("state", "weights", "length", "validation", "tests")
@@ -58,9 +58,12 @@ def known_changes() -> dict[str, Change]:
 
 def change(key: str) -> Change:
     """What another value of a key changes. One that the schema does not have may change anything."""
-    group = key.partition(".")[0]
-    unknown: Change = "state" if group in _NETWORK else "log" if group == "logger" else "weights"
-    return known_changes().get(key, unknown)
+    known, name = known_changes(), key
+    while name:
+        if name in known:
+            return known[name]
+        name = name.rpartition(".")[0]  # an entry of a mapping
+    return "state" if key.partition(".")[0] in _NETWORK else "weights"
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -69,6 +72,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in config.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
+
+
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested config by full keys; what an older version of sppcls did not have yet has its default."""
+    return {**flatten(default_values()), **flatten(config)}
 
 
 def run_identity(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +100,7 @@ def is_fixed(key: str) -> bool:
 
 
 def _with(config: Mapping[str, Any], changes: tuple[Change, ...]) -> dict[str, Any]:
-    flat = flatten(config)
+    flat = with_defaults(config)
     kept = {key: value for key, value in flat.items() if change(key) in changes}
     limit = flat.get("trainer.limit_val_batches")
     if limit is not None:

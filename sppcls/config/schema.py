@@ -188,7 +188,14 @@ class AugmentConfig:
     scale: list[float] = key("share of the image's area, low and high (crop=resized)", default=[0.08, 1.0])
     ratio: list[float] = key("width over height, low and high (crop=resized)", default=[0.75, 1.3333333])
     trivial_augment: bool = key("torchvision's TrivialAugmentWide", default=False)
+    rand_augment: int = key(
+        "magnitude of torchvision's RandAugment; 0 switches it off", default=0, low=0, high=30
+    )
+    augmix: int = key("severity of torchvision's AugMix; 0 switches it off", default=0, low=0, high=10)
     erasing: float = key("probability of random erasing", default=0.0, low=0, high=1)
+    repeats: int = key(
+        "times that a step has each of its images, augmented in different ways", default=1, low=1
+    )
 
 
 @dataclass
@@ -217,6 +224,12 @@ class BackboneConfig:
         "null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt", default=None
     )
     model: str | None = key("timm model name (backbone=timm)", default=None, changes="state")
+    drop_path_rate: float | None = key(
+        "stochastic depth at the last block (convnext, efficientnet, timm); null: the network's own",
+        default=None,
+        low=0,
+        high=0.99,
+    )
 
 
 @dataclass
@@ -260,6 +273,16 @@ class OptimizerConfig:
     betas: list[float] = key("running average coefficients (adamw)", default=[0.9, 0.999])
     decay_norm_and_bias: bool = key("apply weight decay to biases and normalisation too", default=False)
     bias_lr_factor: float = key("learning rate of biases over that of weights", default=1.0, low=0)
+    lr_factors: dict[str, float] = key(
+        "learning rate of parts over the base rate, such as {backbone: 0.1}", default={}, changes="state"
+    )
+    layer_decay: float | None = key(
+        "learning rate of each layer of the backbone over that of the one above; null: 1",
+        default=None,
+        above=0,
+        high=1,
+        changes="state",
+    )
 
 
 @dataclass
@@ -285,6 +308,14 @@ class EmaConfig:
 
     enabled: bool = key("keep the average", default=False, changes="state")
     decay: float = key("decay per optimiser step", default=0.999, low=0, high=0.999999)
+
+
+@dataclass
+class SwaConfig:
+    """Stochastic weight averaging: the mean of the weights after each of the last epochs, evaluated and kept."""
+
+    enabled: bool = key("keep the mean", default=False, changes="state")
+    start: float = key("share of the epochs after which it begins", default=0.75, low=0, high=0.99)
 
 
 @dataclass
@@ -319,6 +350,11 @@ class TrainerConfig:
         "only deterministic kernels (CPU runs are reproducible without it)", default=False, changes="speed"
     )
     compile: bool = key("torch.compile, one graph per size", default=False, changes="speed")
+    gradient_checkpointing: bool = key(
+        "less memory: keep the inputs of the backbone's blocks only, and compute the rest twice",
+        default=False,
+        changes="speed",
+    )
     sync_batchnorm: bool = key("batch norm over all devices", default=False)
     limit_train_batches: int | None = key("at most this many steps per epoch", default=None, low=1)
     limit_val_batches: int | None = key(
@@ -429,6 +465,11 @@ class Config:
         changes="place",
     )
     init: str = key("initialisation of new layers", default="modern", choices=INITS)
+    init_from: str | None = key(
+        "checkpoint, run folder or file of weights that all layers which fit start from", default=None
+    )
+    freeze: list[str] = key("parts that are not trained, such as [backbone] or [head.fc6]", default=[])
+    freeze_epochs: int | None = key("epochs for which they are not; null: the whole run", default=None, low=1)
     plugins: list[str] = key(
         "packages with parts of one's own, which configs may then name; only typed, never in a file",
         default=[],
@@ -445,6 +486,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    swa: SwaConfig = field(default_factory=SwaConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log: LogConfig = field(default_factory=LogConfig)

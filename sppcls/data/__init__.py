@@ -48,3 +48,7 @@ __all__ = [
     "size_label",
     "trained_pixel_range",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

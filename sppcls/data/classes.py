@@ -33,7 +33,7 @@ def check_known(known: Sequence[str], found: Sequence[str], path: str | Path) ->
     composed = {normalize("NFC", name) for name in known}
     unknown = sorted(name for name in set(found) if normalize("NFC", name) not in composed)
     if unknown:
-        near = get_close_matches(unknown[0], known, 1)
+        near = get_close_matches(unknown[0], known, 1, cutoff=0.75)
         meant = f" (closest to {unknown[0]}: {near[0]})" if near else ""
         raise CheckpointError(_other(path, set(known), set(found)) + meant)
 

@@ -39,6 +39,7 @@ class ImageDataModule(pl.LightningDataModule):
         train_transform, eval_transform: what happens to each image.
         drop_last: full training batches only.
         pixel_budget: larger training batches at smaller sizes.
+        repeats: times that a step has each of its training images, augmented in different ways.
         on_error: what an unreadable image does: ``skip`` (left out and named in ``Batch.bad``) or ``raise``.
         caches: of the training and of the validation images, made for their transforms.
         val_batches: validate on a part of the images: as many as so many batches of one process hold, the same ones in
@@ -68,6 +69,7 @@ class ImageDataModule(pl.LightningDataModule):
         eval_transform: EvalTransform,
         drop_last: bool = False,
         pixel_budget: bool = False,
+        repeats: int = 1,
         on_error: str = "skip",
         caches: tuple[ImageCache | None, ImageCache | None] = (None, None),
         val_batches: int | None = None,
@@ -87,6 +89,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.workers, self.seed = workers, seed
         self.train_transform, self.eval_transform = train_transform, eval_transform
         self.drop_last, self.pixel_budget, self.on_error = drop_last, pixel_budget, on_error
+        self.repeats = repeats
         self.train_cache, self.val_cache = caches
         self.val_part = limited_part(val, val_batches, val_batch_size)
         # A validation set smaller than the number of processes is fine.
@@ -105,6 +108,7 @@ class ImageDataModule(pl.LightningDataModule):
             world=world,
             drop_last=self.drop_last,
             pixel_budget=self.pixel_budget,
+            repeats=self.repeats,
             start=start,
         )
 

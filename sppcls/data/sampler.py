@@ -41,6 +41,10 @@ class KeyedBatchSampler(Sampler[list[Key]]):
     ``n // (batch_size * world)``; images come from an endless stream of permutations that goes on from epoch
     to epoch, so all are seen equally often.
 
+    With ``repeats`` each image stands so many times in a row in the stream, so nearly always in one step, shared among
+    the ranks (repeated augmentation, Hoffer et al. 2020). An epoch stays as long and sees ``n / repeats`` images; over
+    ``repeats`` epochs all are seen equally often. Each time has a pass of its own, and so its own augmentation.
+
     Args:
         n: number of images.
         batch_size: images per rank and step (with a pixel budget: at the largest size).
@@ -50,6 +54,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         shuffle: ``False`` keeps the images in their order.
         drop_last: full batches only.
         pixel_budget: larger batches at smaller sizes.
+        repeats: times in a row that an image is taken.
         start: (epoch, step) to begin at; the skipped steps belong to that epoch only.
 
     Raises:
@@ -69,6 +74,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         shuffle: bool = True,
         drop_last: bool = False,
         pixel_budget: bool = False,
+        repeats: int = 1,
         start: tuple[int, int] = (0, 0),
     ) -> None:
         if n < world:
@@ -78,6 +84,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         self.n, self.batch_size, self.seed, self.schedule = n, batch_size, seed, schedule
         self.rank, self.world = rank, world
         self.shuffle, self.drop_last, self.pixel_budget = shuffle, drop_last, pixel_budget
+        self.repeats = repeats
         self.start = start
         self.epoch = start[0]
         self._epoch_places = [0]
@@ -116,7 +123,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         for step in range(first, self._steps):
             end = begin + self._count(epoch, step)
             yield [
-                (epoch, step, place // self.n, self._image_at(place))
+                (epoch, step, *self._pass_and_image(place))
                 for place in range(begin + self.rank, end, self.world)
             ]
             begin = end
@@ -141,14 +148,16 @@ class KeyedBatchSampler(Sampler[list[Key]]):
             place = self._epoch_places[epoch]
         return place + sum(self._count(epoch, each) for each in range(step))
 
-    def _image_at(self, place: int) -> int:
-        """Image at a place of the endless stream; only the current permutation is kept."""
-        number, position = divmod(place, self.n)
+    def _pass_and_image(self, place: int) -> tuple[int, int]:
+        """Pass and image at a place of the endless stream; only the current permutation is kept."""
+        distinct, again = divmod(place, self.repeats)
+        number, position = divmod(distinct, self.n)
+        seen = number * self.repeats + again
         if not self.shuffle:
-            return position
+            return seen, position
         if self._order is None or self._order[0] != number:
             self._order = number, permutation(self.n, self.seed, number)
-        return int(self._order[1][position])
+        return seen, int(self._order[1][position])
 
 
 class EvalSampler(Sampler[int]):

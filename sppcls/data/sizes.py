@@ -22,7 +22,7 @@ _LABELS = {
     "single": "single",
     "alternate": "multi",
     "random_epoch": "random",
-    "random_batch": "randombatch",
+    "random_batch": "random_batch",
     "progressive": "progressive",
 }
 

@@ -58,6 +58,8 @@ class TrainTransform:
             paper's proportion of 256 to 224. Not used by ``resized``.
         scale, ratio: range of the box's share of the image and of its relative aspect, for ``resized``.
         trivial_augment: one random operation of TrivialAugment (Müller and Hutter 2021).
+        rand_augment: magnitude, 0 to 30, of two random operations of RandAugment (Cubuk et al. 2020); 0 for none.
+        augmix: severity, 1 to 10, of AugMix's mixture of three chains of operations (Hendrycks et al. 2020); 0 for none.
         erasing: probability of painting a random rectangle grey (Zhong et al. 2020).
         cache_side: shorter side that a cache reduces images to for ``resized``, in pixels; ``None``: so large that
             the smallest box has as many pixels as the region. For other crops it is always ``shorter_side``.
@@ -76,6 +78,8 @@ class TrainTransform:
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         trivial_augment: bool = False,
+        rand_augment: int = 0,
+        augmix: int = 0,
         erasing: float = 0.0,
         cache_side: int | None = None,
     ) -> None:
@@ -98,6 +102,10 @@ class TrainTransform:
         extras: list[torch.nn.Module] = []
         if trivial_augment:
             extras.append(v2.TrivialAugmentWide())
+        if rand_augment:
+            extras.append(v2.RandAugment(magnitude=rand_augment))
+        if augmix:
+            extras.append(v2.AugMix(severity=augmix))
         if erasing:
             extras.append(v2.RandomErasing(erasing, value=[124, 116, 104]))  # about the mean of photos
         self._extras = extras

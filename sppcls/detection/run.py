@@ -29,8 +29,9 @@ from sppcls.detection.tuning import TuningRules
 from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import load_classifier
-from sppcls.runs.folder import base_folder, is_same_run, numbered_folders, write_result
+from sppcls.runs.folder import base_folder, is_same_run, numbered_folders
 from sppcls.runs.names import CONFIG, JUDGED
+from sppcls.runs.result import write_result
 
 _LAYER = {"pool5": "spp"}
 

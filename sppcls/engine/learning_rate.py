@@ -78,6 +78,33 @@ def lr_factor(
     return 1.0
 
 
+class LearningRate:
+    """The rate of every step: the base rate times what the rule of a ``scheduler`` group gives.
+
+    Args:
+        base: ``optimizer.lr``.
+        config: the ``scheduler`` group.
+
+    Attributes:
+        follows_error: whether the rate falls when the validation error stops falling.
+
+    Raises:
+        ConfigError: a rule of one's own cannot be made.
+    """
+
+    def __init__(self, base: float, config: SchedulerConfig) -> None:
+        self.base, self._config, self._rule = base, config, own_rule(config)
+        self.follows_error = config.name == "paper"
+
+    def at(self, step: int, steps_per_epoch: int, epochs: int, drops: int = 0) -> float:
+        """The base rate at an optimiser step; arguments as of :func:`lr_factor`."""
+        return self.base * lr_factor(self._config, step, steps_per_epoch, epochs, drops, self._rule)
+
+    def plateau(self) -> Plateau:
+        """What counts the drops of a run."""
+        return Plateau(self._config.patience, self._config.max_drops)
+
+
 class Plateau:
     """Counts the drops of the paper's rule: divide the rate when the error stops falling, twice (sec. 3.1).
 

@@ -12,32 +12,35 @@ from torch import nn
 from sppcls.config.parts import values_of
 from sppcls.config.schema import OptimizerConfig
 from sppcls.errors import ConfigError
+from sppcls.nn.parts import parameter_groups
 from sppcls.registry import build
 
 
 def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Build SGD, AdamW or one's own over at most two groups: weights, and biases with normalisation parameters.
+    """Build SGD, AdamW or one's own over the groups of :func:`sppcls.nn.parts.parameter_groups`.
 
     On the CPU ours are torch's fused form, which goes through memory once: the same weights, several times as fast.
-    Every group carries ``lr_scale``, its rate over the base rate (``optimizer.bias_lr_factor`` for the second).
+    Every group carries ``label``, the part or layer that it is, and ``lr_scale``, its rate over the base rate
+    (``optimizer.lr_factors``, ``layer_decay``, and ``bias_lr_factor`` for biases with normalisation parameters).
 
     A saved state that is loaded brings its running averages only; decay, momentum and the like stay those of
     ``config``, and the form stays the one that suits this device.
     """
-    weights, others = _weights_and_others(net)
     other_decay = config.weight_decay if config.decay_norm_and_bias else 0.0
-    groups = [
-        {"params": weights, "weight_decay": config.weight_decay, "lr_scale": 1.0, "lr": config.lr},
-        {
-            "params": others,
-            "weight_decay": other_decay,
-            "lr_scale": config.bias_lr_factor,
-            "lr": config.lr * config.bias_lr_factor,
-        },
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups = []
+    for group in parameter_groups(net, config.lr_factors, config.layer_decay):
+        scale = group.scale * (config.bias_lr_factor if group.vectors else 1.0)
+        groups.append(
+            {
+                "params": group.parameters,
+                "weight_decay": other_decay if group.vectors else config.weight_decay,
+                "lr_scale": scale,
+                "lr": config.lr * scale,
+                "label": f"{group.name} biases".strip() if group.vectors else group.name,
+            }
+        )
     # Elsewhere torch chooses; with 16-mixed precision a fused step would leave no place for gradient clipping.
-    fused = True if all(p.device.type == "cpu" for p in [*weights, *others]) else None
+    fused = True if all(p.device.type == "cpu" for p in net.parameters()) else None
     optimizer: torch.optim.Optimizer
     if (own := values_of(config)) is not None:
         optimizer = build("optimizer", own, params=groups)
@@ -49,12 +52,26 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
         optimizer = torch.optim.SGD(
             groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused
         )
+        optimizer.register_step_pre_hook(_begin_momentum)
     else:
         betas = (config.betas[0], config.betas[1])
         optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=fused)
-    keys = None if own is None else {*own, "lr_scale"}
+    keys = None if own is None else {*own, "lr_scale", "label"}
     optimizer.register_load_state_dict_pre_hook(partial(_with_own_settings, keys=keys))
     return optimizer
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Give weights that were frozen so far the momentum of zero that the first step of a group begins with.
+
+    Torch's fused form fails where only some weights of a group have none.
+    """
+    for group in optimizer.param_groups:
+        trained = [parameter for parameter in group["params"] if parameter.requires_grad]
+        late = [p for p in trained if optimizer.state.get(p, {}).get("momentum_buffer") is None]
+        if group["momentum"] and 0 < len(late) < len(trained):
+            for parameter in late:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _with_own_settings(
@@ -70,18 +87,3 @@ def _with_own_settings(
         kept = {} if keys is None else saved
         groups.append({**kept, **settings, "params": saved["params"]})
     return {**state, "param_groups": groups}
-
-
-def parameter_groups(net: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters of each group of :func:`make_optimizer`."""
-    return [group for group in _weights_and_others(net) if group]
-
-
-def _weights_and_others(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    weights: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in net.parameters():
-        if parameter.requires_grad:
-            # Biases, and scale and shift of normalisation layers, are the vectors; everything else is a weight.
-            (others if parameter.ndim <= 1 else weights).append(parameter)
-    return weights, others

@@ -11,7 +11,8 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
 from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
-from sppcls.engine.learning_rate import lr_factor, own_rule
+from sppcls.engine.fine_tuning import prepare_network
+from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.summary import untested_classes_line, unused_sizes_line
 from sppcls.nn import Pyramid
 from sppcls.runs.folder import pyramid_label
@@ -36,11 +37,12 @@ def plan(config: Config) -> str:
         schedule,
         drop_last=config.data.drop_last,
         pixel_budget=config.sizes.pixel_budget,
+        repeats=config.augment.repeats,
     )
     batches = min(len(sampler), config.trainer.limit_train_batches or len(sampler))
     steps = math.ceil(batches / config.trainer.accumulate_grad_batches)
     epochs = config.trainer.max_epochs
-    rule = own_rule(config.scheduler)
+    rates = LearningRate(config.optimizer.lr, config.scheduler)
     rows = []
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
@@ -48,7 +50,7 @@ def plan(config: Config) -> str:
         sizes = sorted({schedule.at(epoch, step) for step in range(batches)})
         size = size_label(sizes[0]) if len(sizes) == 1 else f"{size_label(sizes[0])}..{size_label(sizes[-1])}"
         low, high = min(counts), max(counts)
-        rate = config.optimizer.lr * lr_factor(config.scheduler, epoch * steps, steps, epochs, rule=rule)
+        rate = rates.at(epoch * steps, steps, epochs)
         rows.append(
             (epoch + 1, size, low if low == high else f"{low}..{high}", batches, sum(counts), f"{rate:.3g}")
         )
@@ -68,11 +70,12 @@ def plan(config: Config) -> str:
         )
     if warning := unused_sizes_line(config, schedule):
         text += f"\n\n{warning}"
-    return text + "\n\n" + _bins(config, len(train_source.classes))
+    return text + "\n\n" + _bins(config, train_source.classes)
 
 
-def _bins(config: Config, num_classes: int) -> str:
-    net = build_network(config, num_classes)
+def _bins(config: Config, classes: list[str]) -> str:
+    net = build_network(config, len(classes))
+    prepare_network(net, config, classes, resumed=False)
     schedule = size_schedule(config)
     rows = []
     for size in schedule.training_sizes:

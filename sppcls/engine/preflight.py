@@ -14,6 +14,7 @@ from sppcls.config.schema import Config, as_dict
 from sppcls.data import Size, SizeSchedule, Splits
 from sppcls.data.stream import check_shared_memory
 from sppcls.detection.run import check_run
+from sppcls.engine.fine_tuning import prepare_network
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
@@ -59,10 +60,18 @@ class RunChecks:
             [
                 *(parts["backbone"], parts["pyramid"], parts["head"]),
                 *(schedule.largest, train_source.classes, resumed),
+                *(
+                    config.init_from,
+                    config.freeze,
+                    config.optimizer.lr_factors,
+                    config.trainer.gradient_checkpointing,
+                ),
             ]
         )
         if self._net is None or self._net[0] != key:
-            self._net = (key, build_network(config, len(train_source.classes), resumed))
+            net = build_network(config, len(train_source.classes), resumed)
+            prepare_network(net, config, train_source.classes, resumed)
+            self._net = (key, net)
         fitting_protocols(config, self._net[1], schedule, sizes)
 
 

@@ -15,18 +15,18 @@ from sppcls._util.files import link_or_copy, replacing
 from sppcls._util.out_of_memory import is_out_of_memory
 from sppcls._util.reason import reason_of
 from sppcls.config.compose import to_yaml
-from sppcls.config.same_run import flatten, is_fixed, known_changes
+from sppcls.config.same_run import is_fixed, known_changes, with_defaults
 from sppcls.config.schema import Config
 from sppcls.data.classes import check_classes
 from sppcls.engine.module import ClassificationModule
-from sppcls.engine.optimizer import parameter_groups
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier
+from sppcls.nn.parts import parameter_groups
 from sppcls.registry import TARGET
 from sppcls.runs.checkpoint import DamagedError, read_checkpoint
 from sppcls.runs.folder import checkpoints_in, own_checkpoints
 from sppcls.runs.model_info import resume_problem
-from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, no_checkpoint
 
 
 class Resume(NamedTuple):
@@ -99,13 +99,7 @@ def find_named(name: str) -> Resume:
     if os.path.isdir(path):  # False, not an error, of an impossible name
         found = _first_readable(checkpoints_in(path))
         if found is None:
-            begun = (path / CONFIG).is_file()
-            why = (
-                "this run has no checkpoint yet; start it again"
-                if begun
-                else "no run's folder; name one, or a checkpoint"
-            )
-            raise CheckpointError(f"{path}: {why}")
+            raise CheckpointError(f"{path}: {no_checkpoint(path)}")
         return found
     try:
         return Resume(path, read_checkpoint(path), [])
@@ -186,14 +180,14 @@ class ConfirmResume(Callback):
     which may refuse it, and before the report, which takes rows out of ``metrics.csv``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder, self.config = folder, config
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
         pl_module.check_epoch_length()
         if trainer.is_global_zero:
-            write_config(self.folder, pl_module.config)
+            write_config(self.folder, self.config)
 
 
 def restoring_problem(error: Exception) -> str | None:
@@ -256,7 +250,7 @@ def check_resume(
             f"{checkpoint['epoch'] + 1}"
         )
     # What is kept beside the network: of the steps so far, of the averaged weights.
-    before, now = (flatten(given["config"]) for given in (old, model_info))
+    before, now = (with_defaults(given["config"]) for given in (old, model_info))
     for key in filter(is_fixed, now):
         if key.partition(".")[0] not in model_info["architecture"] and before.get(key) != now[key]:
             raise CheckpointError(
@@ -266,12 +260,14 @@ def check_resume(
     own_optimizer = TARGET in old["config"]["optimizer"]
     (optimizer,) = checkpoint["optimizer_states"]
     saved = [len(group["params"]) for group in optimizer["param_groups"]]
-    own = [len(group) for group in parameter_groups(net)]
+    rates = model_info["config"]["optimizer"]
+    groups = parameter_groups(net, rates.get("lr_factors"), rates.get("layer_decay"))
+    own = [len(group.parameters) for group in groups]
     if saved != own:
         raise CheckpointError(
             f"{path}: the optimizer has groups of {saved} parameters there, of {own} in this version of sppcls"
         )
-    parameters = [parameter for group in parameter_groups(net) for parameter in group]
+    parameters = [parameter for group in groups for parameter in group.parameters]
     for number, kept in {} if own_optimizer else optimizer["state"].items():
         for slot, value in kept.items():
             if value.shape != (() if slot == "step" else parameters[number].shape):

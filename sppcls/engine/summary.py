@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from sppcls._util.console import one_line, table
+from sppcls._util.processor import has_bf16_arithmetic
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
+from sppcls.config.choices import choice_of
 from sppcls.config.parts import PARTS, values_of
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
@@ -21,8 +23,8 @@ from sppcls.engine.module import ClassificationModule
 from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.registry import DOORS, TARGET
-from sppcls.runs.folder import pyramid_label
-from sppcls.runs.names import BEST, LAST, pyramid_word
+from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
+from sppcls.runs.names import BEST, LAST
 
 
 def start_table(
@@ -35,8 +37,13 @@ def start_table(
     device: tuple[str, int],
     folder: Path,
     resumed: str | None,
+    tuning: list[tuple[str, str]],
 ) -> str:
-    """The table a run begins with; ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from."""
+    """The table a run begins with.
+
+    ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from, ``tuning`` the rows on where its weights
+    come from and which are trained.
+    """
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
     rows = [
@@ -48,11 +55,11 @@ def start_table(
         ("guessing", _guessing(splits.val)),
         (
             "sizes",
-            f"{schedule.label} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
+            f"{sizes_label(config)} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
         ),
         (
             "backbone",
-            f"{_backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
+            f"{backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
         ),
     ]
     if net.backbone.weights:
@@ -66,6 +73,7 @@ def start_table(
     rows += [
         ("head", _head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
+        *tuning,
         (
             "training",
             f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
@@ -73,7 +81,7 @@ def start_table(
         ),
         (
             "device",
-            f"{device_label(accelerator)}, {config.trainer.precision}, {config.data.workers} loader processes",
+            f"{device_label(accelerator)}, {_precision_label(config, accelerator)}, {config.data.workers} loader processes",
         ),
         ("folder", str(folder)),
     ]
@@ -81,6 +89,12 @@ def start_table(
         rows.append(("resumed", resumed))
     labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
+
+
+def _precision_label(config: Config, accelerator: str) -> str:
+    """The arithmetic, and the faster one that this processor has."""
+    faster = accelerator == "cpu" and config.trainer.precision == "32-true" and has_bf16_arithmetic()
+    return config.trainer.precision + (" (faster here: trainer.precision=bf16-mixed)" if faster else "")
 
 
 def _limits(config: Config) -> str:
@@ -139,6 +153,7 @@ def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
 
 
 def closing_lines(
+    config: Config,
     module: ClassificationModule,
     folder: Path,
     seconds: float,
@@ -148,42 +163,43 @@ def closing_lines(
     """Errors of the last and of the best epoch, those on the test images, images left out, and where to look.
 
     Args:
+        config: of the run.
         module: trained.
         folder: the run's.
         seconds: that it took this time.
         test: what :class:`~sppcls.engine.callbacks.final_test.FinalTest` has found; may be empty.
         classes: errors of the classes at the main validation size; may be empty.
     """
-    epochs = module.config.trainer.max_epochs
-    if module.started:
+    state, epochs = module.state, config.trainer.max_epochs
+    if state.started:
         early = ", where a callback stopped it" if module.trainer.should_stop else ""
         done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
         lines = [f"\nTrained to {done}; {seconds / 60:.1f} minutes this time."]
     else:
         done = (
             f"a callback stopped it after epoch {module.trainer.current_epoch}"
-            if module.stopped
+            if state.stopped is not None
             else (f"all {epochs} epochs were done")
         )
         lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs goes on."]
-    if module.val_results:
-        images = next(iter(module.val_results.values()))["images"]
+    if state.val_results:
+        images = next(iter(state.val_results.values()))["images"]
         lines.append(
             f"After the last epoch ({module.trainer.current_epoch}), on {images:,} validation images:"
         )
-        lines += _error_lines(module.val_results)
-    if module.best and module.best["epoch"] + 1 == module.trainer.current_epoch:
+        lines += _error_lines(state.val_results)
+    if state.best and state.best["epoch"] + 1 == module.trainer.current_epoch:
         lines.append("No earlier epoch was better on these images.")
-    elif module.best:
+    elif state.best:
         lines.append(
-            f"Best epoch: {module.best['epoch'] + 1}, chosen on these same images, so its errors are too low:"
+            f"Best epoch: {state.best['epoch'] + 1}, chosen on these same images, so its errors are too low:"
         )
-        lines += _error_lines(module.best["val_results"])
+        lines += _error_lines(state.best["val_results"])
     lines += _test_lines(test)
     lines += _class_lines(classes, size_label(module.val_sizes[0]))
     lines += _guessing_line(module)
-    if module.bad_images:
-        names = list(module.bad_images)
+    if state.bad_images:
+        names = list(state.bad_images)
         lines.append(f"{len(names)} images could not be read and were left out:")
         lines += [f"  {one_line(name)}" for name in names[:10]]
         if len(names) > 10:
@@ -191,16 +207,17 @@ def closing_lines(
             everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
             lines.append(f"  ... all of them: {everything}")
     lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
-    if "tensorboard" in module.config.logger:
+    if "tensorboard" in config.logger:
         lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
-        address = time_series(["val/top1_error", "train/top1_error", "val_by_images/top1_error"])
+        main = f"val_{size_label(module.val_sizes[0])}"
+        address = time_series([f"{main}/top1_error", "train/top1_error", f"{main}_by_images/top1_error"])
         lines.append(f"and open    http://localhost:6006/{address}")
     return "\n".join(lines)
 
 
 def _error_lines(results: dict[str, dict[str, float]]) -> list[str]:
     return [
-        f"  {name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
+        f"  val_{name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
         for name, figures in results.items()
     ]
 
@@ -235,7 +252,7 @@ def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
         for name, found in figures.items():
             low, high = found["top1_interval"]
             lines.append(
-                f"  {name}: top-1 error {found['top1_error']:.2f} % (95 %: {low:.1f} to {high:.1f}), "
+                f"  test_{name}: top-1 error {found['top1_error']:.2f} % (95 %: {low:.1f} to {high:.1f}), "
                 f"top-5 error {found['top5_error']:.2f} %"
             )
     return lines
@@ -243,7 +260,7 @@ def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
 
 def _guessing_line(module: ClassificationModule) -> list[str]:
     """A warning if the last error is not below that of guessing by two standard errors; else nothing."""
-    last = module.val_results.get(size_label(module.val_sizes[0]))
+    last = module.state.val_results.get(size_label(module.val_sizes[0]))
     if not last or not last.get("images") or len(module.classes) < 2:
         return []
     guessing = guessing_error(module)
@@ -281,18 +298,19 @@ def hyperparameters(
     }
     return {
         "data": config.data.name,
-        "sizes": schedule.label,
-        "pyramid": pyramid_label(config) if "pyramid" in own else pyramid_word(levels),
+        "sizes": sizes_label(config),
+        "pyramid": pyramid_label(config),
         "bins": Pyramid(levels).bins if levels and "pyramid" not in own else 0,
         "bin_rule": config.pyramid.bin_rule,
         "pool": pyramid_label(config) if "pyramid" in own else config.pyramid.mode,
-        "backbone": _backbone_label(config),
+        "backbone": backbone_label(config),
         "width": 1.0 if width is None or "backbone" in own else width,
         "norm": norm if norm is not None and "backbone" not in own else "own",
-        "pretrained": config.backbone.weights is not None,
+        "pretrained": config.backbone.weights is not None or config.init_from is not None,
+        "frozen": ",".join(config.freeze) or "none",
         "head": _head_label(config),
         "dropout": 0.0 if "head" in own else config.head.dropout,
-        "augment": config.augment.crop,
+        "augment": choice_of(config, "augment") or config.augment.crop,
         "optimizer": config.optimizer.name,
         "lr": config.optimizer.lr,
         "weight_decay": config.optimizer.weight_decay,
@@ -303,6 +321,7 @@ def hyperparameters(
         "mixup": config.mix.mixup,
         "cutmix": config.mix.cutmix,
         "ema": config.ema.enabled,
+        "swa": config.swa.enabled,
         "init": config.init,
         "precision": config.trainer.precision,
         "seed": config.seed,
@@ -322,7 +341,7 @@ def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) ->
         elif config.pyramid.levels is not None:
             pyramid = Pyramid(config.pyramid.levels)
             length = pyramid.output_length(net.backbone.out_channels)
-            text += f" -> {pyramid.bins} bins ({pyramid.label}), vector {length:,}"
+            text += f" -> {pyramid.bins} bins ({pyramid_label(config)}), vector {length:,}"
             finer = pyramid.larger_than((height, width))
             if finer:
                 text += f"; level {Pyramid(finer).label} is finer than the map, its bins repeat cells"
@@ -345,14 +364,6 @@ def _head_label(config: Config) -> str:
     if values_of(config.head) is not None:
         return config.head.name
     return f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()
-
-
-def _backbone_label(config: Config) -> str:
-    if values_of(config.backbone) is not None:
-        return config.backbone.name
-    name = str(config.backbone.model if config.backbone.name == "timm" else config.backbone.name)
-    width = "" if config.backbone.width in (None, 1) else f" x{config.backbone.width:g}"
-    return name + width
 
 
 def _cache_label(caches: tuple[ImageCache, ImageCache]) -> str:

@@ -31,12 +31,14 @@ from sppcls.config.build import (
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
+from sppcls.engine.build import make_module
 from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.callbacks.progress import make_progress
-from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd
+from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figures
 from sppcls.engine.callbacks.saving import Saving
+from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
 from sppcls.engine.logger import make_loggers
 from sppcls.engine.module import ClassificationModule
@@ -72,9 +74,9 @@ from sppcls.runs.folder import (
     claim_run_folder,
     lacks_result,
     lock_folder,
-    write_result,
 )
-from sppcls.runs.names import BEST, CLASSES, CONFIG, LAST, PREDICTIONS, PREVIOUS
+from sppcls.runs.names import BEST, CLASSES, CONFIG, LAST, PREDICTIONS, PREVIOUS, figure_names
+from sppcls.runs.result import write_result
 
 # The folder that the first process of a distributed run has claimed, for the processes that it starts.
 _FOLDER_VARIABLE = "SPPCLS_RUN_FOLDER"
@@ -105,16 +107,17 @@ def train(
 
     Returns:
         ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols", "test"}``; ``best``
-        and ``last`` map validation sizes (``"224"``) to loss, top1_error and top5_error (per cent), ``protocols`` (only
-        with ``evaluation.protocols``) names of protocols to the errors at the end, and ``test`` (only with a test
-        split) is as in :class:`~sppcls.engine.callbacks.final_test.FinalTest`.
+        and ``last`` map figures of the validation (``"val_224/top1_error"``, in per cent) to their values, ``protocols``
+        (only with ``evaluation.protocols``) those at the end (``"val_ten_view_224/top1_error"``), and ``test`` (only
+        with a test split) has ``"last"`` and ``"best"``, each with its epoch and ``"test_224/top1_error"`` or
+        ``"test_best_224/top1_error"``.
 
     Raises:
         SppclsError: one line on what is wrong; before any training where that is possible.
 
     Examples:
         >>> outcome = sppcls.train(sppcls.compose(["data=folder", "data.root=PHOTOS"]))
-        >>> outcome["last"]["224"]["top1_error"], outcome["best_checkpoint"]
+        >>> outcome["last"]["val_224/top1_error"], outcome["best_checkpoint"]
     """
     if not isinstance(config, Config):
         raise ConfigError(
@@ -195,6 +198,7 @@ class _Run:
         self.net = given.checked_net(len(self.train_source.classes), self.schedule.largest) or build_network(
             config, len(self.train_source.classes), resumed=classes is not None
         )
+        self.rows = prepare_network(self.net, config, self.train_source.classes, resumed=classes is not None)
         self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
         self.model_info = make_model_info(
             architecture=self.architecture,
@@ -247,11 +251,17 @@ class _Run:
                     (self.accelerator, self.devices),
                     folder,
                     resumed,
+                    self.rows,
                 )
             )
         net = self.net.to(memory_format=torch.channels_last)
-        module = ClassificationModule(
-            net, config, self.schedule, self.val_sizes, self.train_source.classes, self.model_info
+        module = make_module(
+            config,
+            net,
+            self.schedule,
+            val_sizes=self.val_sizes,
+            classes=self.train_source.classes,
+            model_info=self.model_info,
         )
         if config.trainer.compile:
             # A graph for every size, batch size (the last two may differ by one image) and training or not.
@@ -285,33 +295,33 @@ class _Run:
             "best_checkpoint": str(folder / BEST) if (folder / BEST).exists() else None,
             "last_checkpoint": str(folder / LAST),
             "epochs": trainer.current_epoch,
-            "best": module.best["val_results"] if module.best else {},
-            "last": module.val_results,
+            "best": figure_names(module.state.best["val_results"]) if module.state.best else {},
+            "last": figure_names(module.state.val_results),
         }
+        tested: dict[str, dict[str, Any]] = {}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, ProtocolErrorsAtEnd):
-                result["protocols"] = {
-                    found.protocol: {"top1_error": found.top1_error, "top5_error": found.top5_error}
-                    for found in callback.results
-                }
+                result["protocols"] = protocol_figures(callback.results)
             if isinstance(callback, FinalTest) and callback.figures:
-                result["test"] = callback.figures
+                result["test"] = callback.named_figures()
+                tested = callback.figures
         if first:
             classes = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
-            if module.started or lacks_result(folder, trainer.current_epoch):
+            if module.state.started or lacks_result(folder, trainer.current_epoch):
                 if classes:
                     write_class_errors(folder / CLASSES, classes)
                 write_result(folder, self._summary(module, result, classes, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
             seconds = time.perf_counter() - started
-            say(closing_lines(module, folder, seconds, result.get("test", {}), classes))
+            say(closing_lines(config, module, folder, seconds, tested, classes))
         return result
 
     def _summary(
         self, module: ClassificationModule, result: dict[str, Any], classes: list[ClassError], epochs: int
     ) -> dict[str, Any]:
         """What ``result.json`` says."""
-        best = {"epoch": module.best["epoch"], **module.best["val_results"]} if module.best else {}
+        state = module.state
+        best = {"epoch": state.best["epoch"], **result["best"]} if state.best else {}
         return {
             "sppcls": __version__,
             "torch": torch.__version__,
@@ -319,13 +329,13 @@ class _Run:
             "device": device_label(self.accelerator),
             "epochs": epochs,
             "stopped": module.trainer.should_stop,
-            "images_seen": module.images_seen,
-            "pixels_seen": module.pixels_seen,
-            "train_seconds": round(module.train_seconds, 3),
+            "images_seen": state.images_seen,
+            "pixels_seen": state.pixels_seen,
+            "train_seconds": round(state.train_seconds, 3),
             "parameters": parameter_count(self.net),
             "main_size": size_label(self.val_sizes[0]),
             "best": best,
-            "last": module.val_results,
+            "last": result["last"],
             "class_mean_top1_error": class_mean(classes) if classes else None,
             "class_top1_error": {found.name: round(found.error, 4) for found in classes},
             "protocols": result.get("protocols", {}),
@@ -334,7 +344,7 @@ class _Run:
                 "used": validation_count(self.config, self.val_source),
                 "of": len(self.val_source),
             },
-            "bad_images": len(module.bad_images),
+            "bad_images": len(state.bad_images),
         }
 
     def _trainer(self, folder: Path) -> pl.Trainer:
@@ -421,4 +431,6 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings(
         "ignore", message=".*callbacks used to create the checkpoint need to be provided.*"
     )
+    # Normalisation layers of parts that are frozen.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 
 from sppcls._util.reason import reason_of
-from sppcls.config.checks import suggest
-from sppcls.config.compose import conf_dir
+from sppcls.config.early import protocol_path
 from sppcls.data import Size, size_label
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError
@@ -149,11 +148,6 @@ def _offset(place: tuple[float, float], whole: Size, region: Size) -> tuple[int,
 # --- reading
 
 
-def protocol_names() -> list[str]:
-    """Names of the protocols that come with sppcls."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
-
-
 def load_protocol(name: str, window_rule: str | None = None) -> Protocol:
     """A protocol by name, by the path of a YAML file, or several joined by ``+`` (their views together).
 
@@ -209,19 +203,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _folder() -> Path:
-    return conf_dir() / "protocol"
-
-
 def _load_one(name: str, beside: Path, above: tuple[Path, ...]) -> Protocol:
     """A protocol by name, or of a file; a relative path counts from the folder ``beside``."""
-    path = beside / name if name.endswith((".yaml", ".yml")) else _folder() / f"{name}.yaml"
-    if not _is_file(path):
-        known = protocol_names()
-        if name.endswith((".yaml", ".yml")):
-            raise ConfigError(f"protocol {name[:200]}: no such file")
-        hint = f"choose from {', '.join(known)}, a .yaml file, or several joined by +"
-        raise ConfigError(f"protocol {name[:100]}: no such protocol{suggest(name, known)}; {hint}")
+    path = protocol_path(name, beside)
     if path.resolve() in above:
         raise ConfigError(f"protocol {name}: includes itself")
     try:

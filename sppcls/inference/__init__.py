@@ -1,1 +1,24 @@
-"""What a trained network is used for: predictions, features, transfer, export and explanation."""
+"""What a trained network is used for: predictions (:func:`sppcls.predict`) and features; packages of it explain, export and transfer."""
+
+from typing import TYPE_CHECKING
+
+from sppcls._util.lazy import public
+
+if TYPE_CHECKING:
+    from sppcls.inference.features import Features as Features
+    from sppcls.inference.features import extract_features as extract_features
+    from sppcls.inference.features import write_features as write_features
+    from sppcls.inference.layers import layer_names as layer_names
+    from sppcls.inference.predict import Prediction as Prediction
+    from sppcls.inference.views import View as View
+    from sppcls.inference.views import choose_view as choose_view
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    {
+        "sppcls.inference.features": ["Features", "extract_features", "write_features"],
+        "sppcls.inference.layers": ["layer_names"],
+        "sppcls.inference.predict": ["Prediction"],
+        "sppcls.inference.views": ["View", "choose_view"],
+    },
+)

@@ -64,3 +64,7 @@ __all__ = [
     "torchvision_trunk",
     "zf5",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

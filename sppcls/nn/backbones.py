@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sppcls._util.reason import reason_of
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
+from sppcls.nn.segments import run_segments
 from sppcls.registry import INITS, NORMS, PAPER_BACKBONES
 
 
@@ -28,6 +29,8 @@ class Backbone(nn.Module):
         last_pool: the pooling that follows the map in the original network; not part of ``forward``.
         weights: one line on what was taken from a file of weights and what was left; empty without one.
         restarts: values of ``init`` for which sppcls initialises the layers; for others they keep their own start.
+        segments: modules whose inputs alone are kept in training; none unless
+            :func:`~sppcls.nn.recompute.recompute_backbone` has been called.
         convolutions: names of numbered convolutions, such as ``conv5``; a layer ``relu5`` follows each.
     """
 
@@ -43,10 +46,13 @@ class Backbone(nn.Module):
         self.weights = ""
         self.restarts: tuple[str, ...] = ()
         self.convolutions: tuple[str, ...] = ()
+        self.segments: list[list[nn.Module]] = []
         self._feature_sizes: dict[tuple[int, int], tuple[int, int]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to (N, out_channels, h, w)."""
+        if self.segments and self.training and torch.is_grad_enabled():
+            return run_segments(self.segments, x)
         return self.layers(x)
 
     def feature_size(self, height: int, width: int) -> tuple[int, int]:

@@ -45,8 +45,8 @@ def build_classifier(
             file that holds a state_dict, such as a checkpoint of ``sppcls train``, whose backbone is taken;
             default None; ``backbone.weights`` of the result says what was taken).
             The paper's networks also take ``width`` (default 1) and ``norm`` (one of :data:`NORMS`; default:
-            the LRN the network was trained with). ``timm`` needs ``model``. Keys that do not apply may be
-            None.
+            the LRN the network was trained with). ``timm`` needs ``model``; it and some of torchvision's networks
+            take ``drop_path_rate``. Keys that do not apply may be None.
         pyramid: ``levels`` (ints or (rows, columns) pairs; None for the backbone's own last pooling),
             ``mode`` (one of :data:`POOL_MODES`; default ``max``), ``bin_rule`` (one of :data:`BIN_RULES`; default
             ``adaptive``). Without levels there is nothing that another mode or rule could apply to.
@@ -126,9 +126,14 @@ def _last_pooling(trunk: Backbone, size: tuple[int, int]) -> tuple[nn.Module, in
 
 
 def _backbone(settings: Mapping[str, Any]) -> Backbone:
-    _check_keys("backbone", settings, ("name", "width", "norm", "weights", "model"))
+    _check_keys("backbone", settings, ("name", "width", "norm", "weights", "model", "drop_path_rate"))
     name = _choice("backbone.name", settings.get("name"), BACKBONES)
     width, norm, weights, model = (settings.get(key) for key in ("width", "norm", "weights", "model"))
+    drop_path = settings.get("drop_path_rate")
+    if drop_path is not None and (
+        not isinstance(drop_path, int | float) or isinstance(drop_path, bool) or not 0 <= drop_path < 1
+    ):
+        raise ValueError(f"backbone.drop_path_rate={drop_path!r}: must be null or a number from 0 to below 1")
     if weights is not None and not isinstance(weights, str):
         raise ValueError(f"backbone.weights={weights!r}: must be null, DEFAULT or a path")
     if model is not None and (name != "timm" or not isinstance(model, str)):
@@ -139,10 +144,12 @@ def _backbone(settings: Mapping[str, Any]) -> Backbone:
         if norm is not None:
             raise ValueError(f"backbone.norm={norm!r}: {name} has its own normalisation; use null")
         if name != "timm":
-            return _named("backbone.", lambda: torchvision_trunk(name, weights))
+            return _named("backbone.", lambda: torchvision_trunk(name, weights, drop_path))
         if model is None:
             raise ValueError("backbone.model=null: backbone.name=timm needs the name of a timm model")
-        return _named("backbone.", lambda: timm_trunk(model, weights))
+        return _named("backbone.", lambda: timm_trunk(model, weights, drop_path))
+    if drop_path is not None:
+        raise ValueError(f"backbone.drop_path_rate={drop_path}: {name} has no paths to drop; use null")
     if weights == "DEFAULT":
         raise ValueError(
             f"backbone.weights='DEFAULT': {name} has no published weights here; use null or a path"

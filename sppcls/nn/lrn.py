@@ -92,7 +92,11 @@ class _Normalise(torch.autograd.Function):
         y = torch.empty_like(x)
         for x_piece, y_piece in _pieces(x, y):
             wide = _wide(x_piece)
-            torch.mul(_power(_denominator(wide, dims, radius, scale, k)), wide, out=y_piece)
+            power = _power(_denominator(wide, dims, radius, scale, k))
+            if power.dtype == y.dtype:
+                torch.mul(power, wide, out=y_piece)
+            else:  # arithmetic between types, or into another one, takes torch several times as long as a copy
+                y_piece.copy_(power.mul_(wide))
         return y
 
     @staticmethod
@@ -124,9 +128,12 @@ class _Normalise(torch.autograd.Function):
         for x_piece, grad_piece, out_piece in _pieces(x, grad, grad_x):
             wide = _wide(x_piece)
             s = _denominator(wide, dims, radius, scale, k)
-            direct = _power(s).mul_(grad_piece)
+            direct = _power(s).mul_(grad_piece.to(wide.dtype))
             near = _neighbour_sum((direct * wide).div_(s), dims, radius)
-            torch.addcmul(direct, near, wide, value=-2 * _BETA * scale, out=out_piece)
+            if wide.dtype == x.dtype:
+                torch.addcmul(direct, near, wide, value=-2 * _BETA * scale, out=out_piece)
+            else:
+                out_piece.copy_(direct.addcmul_(near, wide, value=-2 * _BETA * scale))
         return grad_x, None, None, None, None
 
 

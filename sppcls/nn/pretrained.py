@@ -18,8 +18,11 @@ from sppcls.nn.backbones import STRIDE_SIZES, Backbone, measured, on_meta
 from sppcls.nn.weights import load_into, load_weights
 from sppcls.registry import TORCHVISION_TRUNKS
 
+# Of torchvision's trunks those that drop whole blocks in training.
+_DROP_PATH = ("convnext_tiny", "efficientnet_b0")
 
-def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
+
+def torchvision_trunk(name: str, weights: str | None = None, drop_path_rate: float | None = None) -> Backbone:
     """A torchvision network up to its last pooling.
 
     Args:
@@ -27,16 +30,26 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
         weights: None (torchvision's own random start), ``DEFAULT`` (torchvision's best pre-trained weights,
             downloaded once) or the path of a file that holds a state_dict with torchvision's names, whole model or
             trunk; see :func:`~sppcls.nn.weights.load_file`.
+        drop_path_rate: probability that the last block is left out for an image in training, less for those before it
+            (stochastic depth, Huang et al. 2016); None: torchvision's own.
 
     Raises:
-        ValueError: unknown name, failed download, or a file that does not fit.
+        ValueError: unknown name, no blocks to drop, failed download, or a file that does not fit.
     """
     if name not in TORCHVISION_TRUNKS:
         raise ValueError(f"name={name!r}: choose from {', '.join(TORCHVISION_TRUNKS)}")
     from torchvision import models
 
     # VGG fills its large classifier with random numbers a second time; here they are overwritten or cut off.
-    settings = {"init_weights": False} if name.startswith("vgg") and weights is not None else {}
+    settings: dict[str, float] = {}
+    if name.startswith("vgg") and weights is not None:
+        settings["init_weights"] = False
+    if drop_path_rate is not None:
+        if name not in _DROP_PATH:
+            raise ValueError(
+                f"drop_path_rate={drop_path_rate}: {name} has no paths to drop; use null, or {' or '.join(_DROP_PATH)}"
+            )
+        settings["stochastic_depth_prob"] = drop_path_rate
     model = models.get_model(name, weights=None, **settings)
     if weights == "DEFAULT":
         try:
@@ -58,7 +71,7 @@ def torchvision_trunk(name: str, weights: str | None = None) -> Backbone:
     return measured(trunk, f"model={name!r}")
 
 
-def timm_trunk(model: str, weights: str | None = None) -> Backbone:
+def timm_trunk(model: str, weights: str | None = None, drop_path_rate: float | None = None) -> Backbone:
     """Any timm network whose ``forward_features`` gives a map (N, C, h, w) of images of any size.
 
     That map is the trunk's: what timm computes before its pooling. Nothing is kept of what comes after it,
@@ -70,6 +83,7 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
         model: a timm model name, with or without a tag such as ``resnet18.a1_in1k``.
         weights: None, ``DEFAULT`` (timm's pre-trained weights of this tag, downloaded once) or the path of a
             state_dict file with timm's names, whole model or trunk.
+        drop_path_rate: as for :func:`torchvision_trunk`; None: timm's own.
 
     Raises:
         ValueError: timm is not installed, it does not know the model, the model gives no such map, the
@@ -80,7 +94,7 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
     except ImportError as error:
         raise ValueError("name='timm': timm is not installed; pip install 'sppcls[timm]'") from error
     if not timm.is_model(model):
-        near = get_close_matches(model, timm.list_models(), 3)
+        near = get_close_matches(model, timm.list_models(), 3, cutoff=0.75)
         raise ValueError(
             f"model={model!r}: timm has no such model" + (f"; near: {', '.join(near)}" if near else "")
         )
@@ -93,12 +107,18 @@ def timm_trunk(model: str, weights: str | None = None) -> Backbone:
     if weights == "DEFAULT" and not timm.is_model_pretrained(model):
         raise ValueError(f"weights='DEFAULT': timm has no weights of {model}; use null or a path")
     try:
-        layers = timm.create_model(model, pretrained=weights == "DEFAULT", num_classes=0)
+        layers = timm.create_model(
+            model, pretrained=weights == "DEFAULT", num_classes=0, drop_path_rate=drop_path_rate
+        )
     except Exception as error:  # of timm, of the hub, or of the network under it
         if weights == "DEFAULT" and not isinstance(error, (TypeError, AssertionError)):
             raise ValueError(
                 f"weights='DEFAULT': the download for {model} failed ({reason_of(error, first_line=True)}); "
                 "give the path of a state_dict file instead"
+            ) from error
+        if "drop_path_rate" in str(error):
+            raise ValueError(
+                f"drop_path_rate={drop_path_rate}: {model} has no paths to drop; use null"
             ) from error
         raise ValueError(
             f"model={model!r}: timm cannot build it ({reason_of(error, first_line=True)})"
@@ -119,6 +139,15 @@ class _TimmBackbone(Backbone):
     def forward(self, x: Tensor) -> Tensor:
         map_: Tensor = self.layers.forward_features(x)  # type: ignore[operator]
         return map_
+
+    def layer_names(self) -> dict[str, str]:
+        """Names of the parameters to the layers that timm counts for a layer-wise learning rate."""
+        from timm.models import group_parameters
+
+        matcher = self.layers.group_matcher(coarse=False)  # type: ignore[operator]
+        numbers: dict[str, int] = group_parameters(self.layers, matcher, reverse=True)
+        first = min(numbers.values())
+        return {f"layers.{name}": f"backbone.layer{number - first}" for name, number in numbers.items()}
 
 
 def _drop_unused(trunk: Backbone) -> None:

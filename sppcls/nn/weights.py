@@ -69,16 +69,24 @@ def load_weights(
 
 
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
-    """(state_dict, key it was found under) of a file by torch or, where it is installed, by safetensors.
+    """(state_dict, key it was found under) of a file: :func:`load_described` without what it says of the network."""
+    state, key, _ = load_described(path, f"weights={os.fspath(path)!r}")
+    return state, key
+
+
+def load_described(
+    path: str | os.PathLike[str], source: str
+) -> tuple[dict[str, Tensor], str, Mapping[str, Any]]:
+    """(state_dict, key it was found under, model info) of a file by torch or, where it is installed, by safetensors.
 
     A file may be a state_dict (names to tensors), or hold one under the name of :data:`_AVERAGED` or :data:`_PLAIN`,
     with whatever else. Nothing else in it is loaded: an object of another package is passed over, not built. The key
-    is empty for a bare state_dict. Of a checkpoint written by ``sppcls train`` the network's state_dict is taken.
+    is empty for a bare state_dict. Of a checkpoint written by ``sppcls train`` the network's state_dict is taken, and
+    the model info is what it says of itself; empty for other files. ``source`` begins the messages.
 
     Raises:
         ValueError: the file is missing, unreadable, or holds no state_dict. Files that would run code are refused.
     """
-    source = f"weights={os.fspath(path)!r}"
     try:
         content = _load_safetensors(path) if _is_safetensors(path) else _load_tensors(path)
     except FileNotFoundError as error:
@@ -90,7 +98,9 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
             f"{source}: cannot be read as a state_dict file ({reason_of(error, first_line=True)})"
         ) from error
     state, key = _unwrapped(content)
+    info: Mapping[str, Any] = {}
     if isinstance(content, Mapping) and "sppcls" in content:
+        info = content["sppcls"] if isinstance(content["sppcls"], Mapping) else {}
         # Beside the network, which is called net there, could be the state of other modules.
         state = {name: value for name, value in state.items() if name.startswith("net.")}
         key = ""
@@ -99,7 +109,7 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str]:
             f"{source}: holds no state_dict (a mapping from parameter names to tensors), "
             f"neither bare nor as {', '.join(_PLAIN)}"
         )
-    return state, key
+    return state, key, info
 
 
 def _is_safetensors(path: str | os.PathLike[str]) -> bool:
@@ -174,7 +184,7 @@ def load_into(
     wanted = layers.state_dict()
     if not any("_orig_mod" in name for name in wanted):
         state = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
-    prefix = _prefix(state, wanted, source)
+    prefix = common_prefix(state, wanted, source)
     below = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     # Files older than torch 0.4.1 have no counters of batches; nothing here uses them.
     missing = [name for name in wanted if name not in below and not name.endswith("num_batches_tracked")]
@@ -211,7 +221,7 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _prefix(state: Mapping[str, Tensor], wanted: Collection[str], source: str) -> str:
+def common_prefix(state: Mapping[str, Tensor], wanted: Collection[str], source: str) -> str:
     """What stands before most of the wanted names in ``state``; raises ValueError where two do so for all of them."""
     found: Counter[str] = Counter()
     for name in state:

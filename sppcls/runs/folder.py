@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import yaml
 
-from sppcls._util.files import read_json, replacing
+from sppcls.config.choices import choice_of
 from sppcls.config.old_versions import upgraded
 from sppcls.config.parts import values_of
 from sppcls.config.same_run import run_identity
@@ -25,16 +24,30 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError
 from sppcls.nn import Pyramid
-from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, RESULT
+from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, pyramid_word
+from sppcls.runs.result import read_result
 
 
 def pyramid_label(config: Config) -> str:
-    """``"6-3-2-1"``, or ``"none"`` without SPP; a pooling of one's own by its name."""
+    """As typed: ``l6321``, or ``none`` without SPP; a pooling of one's own by its name."""
     own = values_of(config.pyramid)
-    if own is not None:
-        return str(own["name"])
-    levels = config.pyramid.levels
-    return "none" if levels is None else Pyramid(levels).label
+    return pyramid_word(config.pyramid.levels) if own is None else str(own["name"])
+
+
+def sizes_label(config: Config) -> str:
+    """As typed: ``multi_224_180``."""
+    own = values_of(config.sizes) is not None
+    return (None if own else choice_of(config, "sizes", ("val_sizes",))) or size_schedule(config).label
+
+
+def backbone_label(config: Config) -> str:
+    """As typed: ``zf5_small``; with a width that no choice has ``zf5w0.1``."""
+    if values_of(config.backbone) is not None:
+        return config.backbone.name
+    if config.backbone.name == "timm":
+        return str(config.backbone.model)
+    width = "" if config.backbone.width in (None, 1) else f"w{config.backbone.width:g}"
+    return choice_of(config, "backbone", ("weights",)) or f"{config.backbone.name}{width}"
 
 
 def run_name(config: Config) -> str:
@@ -43,13 +56,20 @@ def run_name(config: Config) -> str:
         return _safe(config.run_name)
     if config.detection.checkpoint is not None:
         return _safe(detector_name(config))
+    parts = (sizes_label(config), pyramid_label(config), backbone_label(config), f"seed{config.seed}")
+    return _safe("-".join(parts))
+
+
+def _name_before(config: Config) -> str:
+    """The name that versions before 0.2 gave to the folder of such a run: ``multi_224_180-l6_3_2_1-zf5w0.25-seed0``."""
+    if config.run_name or values_of(config.backbone) is not None or values_of(config.pyramid) is not None:
+        return run_name(config)
     backbone = config.backbone.model if config.backbone.name == "timm" else config.backbone.name
-    own = values_of(config.backbone) is not None
-    width = "" if own or config.backbone.width in (None, 1) else f"w{config.backbone.width:g}"
-    pyramid = pyramid_label(config).replace("-", "_")
-    if values_of(config.pyramid) is None:
-        pyramid = "nospp" if config.pyramid.levels is None else f"l{pyramid}"
-    return _safe(f"{size_schedule(config).label}-{pyramid}-{backbone}{width}-seed{config.seed}")
+    width = "" if config.backbone.width in (None, 1) else f"w{config.backbone.width:g}"
+    levels = config.pyramid.levels
+    pyramid = "nospp" if levels is None else f"l{Pyramid(levels).label.replace('-', '_')}"
+    sizes = size_schedule(config).label.replace("random_batch", "randombatch")
+    return _safe(f"{sizes}-{pyramid}-{backbone}{width}-seed{config.seed}")
 
 
 def detector_name(config: Config) -> str:
@@ -192,17 +212,6 @@ def _alive(process: str) -> bool:
     return True
 
 
-def write_result(folder: Path, result: dict[str, Any]) -> None:
-    """Write ``result.json``, the sign of a finished run, atomically."""
-    with replacing(folder / RESULT) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """What :func:`write_result` wrote; None if training has not finished there."""
-    return read_json(folder / RESULT)
-
-
 def has_finished(folder: Path, epochs: int) -> bool:
     """Whether the run in ``folder`` has been trained for all its epochs, or a callback has stopped it, and nothing of it
     is missing."""
@@ -225,7 +234,8 @@ def own_checkpoints(config: Config) -> list[Path]:
     :func:`sppcls.config.same_run.run_identity`.
     """
     base = base_folder(config)
-    pattern = re.compile(re.escape(base.name) + r"(-\d+)?")
+    names = "|".join(map(re.escape, (base.name, _name_before(config))))
+    pattern = re.compile(rf"({names})(-\d+)?")
     folders = [p for p in base.parent.glob("*") if pattern.fullmatch(p.name)] if base.parent.is_dir() else []
     found = [checkpoints_in(folder) for folder in folders if is_same_run(folder, config)]
     return max(filter(None, found), key=lambda paths: paths[0].stat().st_mtime_ns, default=[])

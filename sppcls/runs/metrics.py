@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +58,25 @@ def append_row(folder: Path, row: dict[str, Any]) -> None:
     _write_rows(folder, [*_own_rows(folder), shown])
 
 
-def drop_rows_from(folder: Path, epoch: int) -> None:
-    """On resuming: forget rows of epochs that will be run again."""
-    rows = _own_rows(folder)
+def drop_rows_from(folder: Path, epoch: int, main_size: str) -> None:
+    """On resuming: forget rows of epochs that will be run again.
+
+    Version 0.1 wrote ``val/`` for ``main_size``; the columns of such a file are renamed.
+    """
+    rows = [renamed(row, main_size) for row in _own_rows(folder)]
     if rows:
         _write_rows(folder, [row for row in rows if int(row["epoch"]) < epoch])
+
+
+def renamed(row: Mapping[str, Any], main_size: str) -> dict[str, Any]:
+    """A row with ``val/loss``, as version 0.1 wrote it for the main size, under ``val_<main_size>/loss``."""
+    return {re.sub("^val/", f"val_{main_size}/", key): value for key, value in row.items()}
+
+
+def figure_in(row: Mapping[str, str], name: str) -> str:
+    """A figure of an epoch, such as ``val_224/loss``; ``val/loss`` is that of the main size, which comes first."""
+    names = [name, *(key for key in row if re.sub("^val_[^/]+/", "val/", key) == name)]
+    return next((row[key] for key in names if row.get(key)), "")
 
 
 def _own_rows(folder: Path) -> list[dict[str, str]]:

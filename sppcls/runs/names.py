@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
@@ -18,9 +20,32 @@ PROTOCOLS = "protocols"
 PICTURES = "pictures"
 # Average precision of a detector, with that of resampled images: judged.npz.
 JUDGED = "judged"
+# There: what a network is fed at first, by size.
+INPUTS = "train_inputs_"
 
 SWEEP = "sweep.json"
 SEARCH = "search.json"
+
+
+def no_checkpoint(folder: Path) -> str:
+    """Why a folder without a checkpoint is nothing that a run can go on from."""
+    if (folder / CONFIG).is_file():
+        return "this run has no checkpoint yet; start it again"
+    return "no run's folder; name one, or a checkpoint"
+
+
+def figure_names(results: Mapping[str, Mapping[str, Any]], images: str = "val") -> dict[str, Any]:
+    """Figures of each size or protocol under the one name that each has everywhere: ``val_224/top1_error``.
+
+    Args:
+        results: ``{"224": {"top1_error": 25.0}}``; a name may also be a protocol's, ``ten_view_224``.
+        images: ``val``; ``test`` or ``test_best`` for those of the test split.
+    """
+    return {
+        f"{images}_{name}/{figure}": value
+        for name, figures in results.items()
+        for figure, value in figures.items()
+    }
 
 
 def pyramid_word(levels: Sequence[int | Sequence[int]] | None) -> str:

@@ -20,9 +20,9 @@ from sppcls.runs.folder import (
     in_use,
     lock_folder,
     numbered_folders,
-    read_result,
 )
 from sppcls.runs.names import LAST, SWEEP
+from sppcls.runs.result import read_result
 from sppcls.sweeps.plan import SweepPlan
 
 OUTCOMES = "jobs"
@@ -211,14 +211,10 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
         "seconds": f"{result['train_seconds']:.1f}" if finished else "",
         "peak_memory_mib": f"{outcome['peak_memory_mib']:.0f}" if "peak_memory_mib" in outcome else "",
     }
-    for measure, value in result.get("map", {}).items() if finished else ():
-        row[f"map_{measure}"] = f"{value:.4f}"
-    for size, figures in result.get("last", {}).items() if finished else ():
-        row[f"top1_error_{size}"] = f"{figures['top1_error']:.4f}"
-    for weights, prefix in (("last", "test"), ("best", "test_best")) if finished else ():
-        for name, figures in result.get("test", {}).get(weights, {}).items():
-            if name != "epoch":
-                row[f"{prefix}_top1_error_{name}"] = f"{figures['top1_error']:.4f}"
+    if finished:
+        for figures in (result.get("last", {}), *result.get("test", {}).values()):
+            row |= {name: f"{value:.4f}" for name, value in figures.items() if name.endswith("/top1_error")}
+        row |= {f"mAP {measure}": f"{value:.4f}" for measure, value in result.get("map", {}).items()}
     return row
 
 
@@ -226,13 +222,15 @@ def summary_table(rows: list[dict[str, str]]) -> str:
     """The rows of :func:`write_summary` as aligned text."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     errors = [
-        key for start in ("top1_error_", "test_top1_error_", "map_") for key in keys if key.startswith(start)
+        key
+        for key in keys
+        if (key.endswith("/top1_error") and not key.startswith("test_best_")) or key.startswith("mAP ")
     ]
     header = [
         "run",
         "state",
         "epochs",
-        *(_error_title(key) for key in errors),
+        *(f"{key}, %" for key in errors),
         "minutes",
         "MiB",
     ]
@@ -251,10 +249,3 @@ def summary_table(rows: list[dict[str, str]]) -> str:
             ]
         )
     return table(shown, header)
-
-
-def _error_title(key: str) -> str:
-    if key.startswith("map_"):
-        return f"mAP {key.removeprefix('map_')}, %"
-    before, _, name = key.partition("top1_error_")
-    return f"{before.replace('_', ' ')}error at {name}, %"

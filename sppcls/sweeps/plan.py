@@ -217,15 +217,13 @@ def _jobs(constant: list[str], cells: dict[str, list[str]], choices: dict[str, l
 
 
 def value_name(key: str, value: str) -> str:
-    """How a value is called in the name of a run: ``l421``, ``seed0``, ``levels6_3_2_1``, ``none`` of pyramid ``nospp``.
+    """How a value is called in the name of a run: ``l421``, ``seed0``, ``levels6_3_2_1``, ``pyramid_none``.
 
-    A choice of a group stands alone where no other group has a choice of that name.
+    A choice of a group stands alone where no other group has a choice of that name, ``none`` never.
     """
     key = key.lstrip("+~")
     groups = group_choices()
     if key in groups:
-        if (key, value) == ("pyramid", "none"):
-            return "nospp"
         alone = sum(value in choices for choices in groups.values()) <= 1
         return safe_name(value if alone else f"{key}_{value}")
     text = _without_odd(value)

@@ -37,7 +37,7 @@ def sppcls(*words: str, cwd: Path, path: Path = ROOT) -> subprocess.CompletedPro
 
 def test_help_begins_with_what_is_used_most_and_fits_two_screens() -> None:
     text = train_help()
-    keys, groups = text.index("the keys used most"), text.index("groups (the default")
+    keys, groups = text.index("the keys used most"), text.index("config groups (the default")
     assert text[keys:groups].count("=") >= 10
     assert "    optimizer.lr=" in text[keys:groups]
     assert len(text.splitlines()) <= 130

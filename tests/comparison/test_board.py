@@ -54,7 +54,7 @@ def test_the_mean_and_its_band_are_those_of_the_seeds_at_each_size(
     board: Path, trained: Path, group: str, sizes: str
 ) -> None:
     first, second = (rows(trained / f"{sizes}-seed{seed}") for seed in (0, 1))
-    for tag, column in (("val_96/top1_error", "val/top1_error"), ("val_72/loss", "val_72/loss")):
+    for tag, column in (("val_96/top1_error", "val_96/top1_error"), ("val_72/loss", "val_72/loss")):
         pairs = [(float(a[column]), float(b[column])) for a, b in zip(first, second, strict=True)]
         mean = dict(enumerate(map(statistics.fmean, pairs)))
         std = dict(enumerate(map(statistics.stdev, pairs)))
@@ -78,7 +78,7 @@ def test_a_run_has_its_own_events_and_its_errors_by_size_against_epochs_pixels_a
     assert (
         scalars(run, "val_72_by_seconds/top1_error")[round(float(written[-1]["train_seconds"]))] == errors[-1]
     )
-    assert scalars(run, "final/top1_error_center_72") == pytest.approx({1: errors[-1]})
+    assert scalars(run, "final/val_72/top1_error") == pytest.approx({1: errors[-1]})
     assert scalars(run, "step/loss")  # of the training itself
 
 

@@ -68,7 +68,7 @@ def test_time_series(page: api.Page, addresses: dict[str, str], final: dict[str,
         for name in MEANS:
             row = card.locator("tb-data-table-content-row, .row").filter(has_text=name).first
             row.wait_for(state="attached")
-            assert f"{final[name]['val/top1_error']:g}" in row.inner_text().split()
+            assert f"{final[name]['val_96/top1_error']:g}" in row.inner_text().split()
 
 
 def test_custom_scalars(
@@ -89,7 +89,7 @@ def test_custom_scalars(
         ):
             title = f"top-1 error, % at {size}, centre view, by {axis}"
             cards.nth(place).get_by_text(title, exact=True).wait_for(state="attached")
-    for size, column in ((96, "val/top1_error"), (72, "val_72/top1_error")):
+    for size, column in ((96, "val_96/top1_error"), (72, "val_72/top1_error")):
         card = page.locator("tf-custom-scalar-multi-line-chart-card").filter(
             has_text=f"at {size}, centre view, by epoch"
         )
@@ -105,7 +105,7 @@ def test_scalars(page: api.Page, addresses: dict[str, str], final: dict[str, dic
     values = hovered(page, chart.locator("vz-line-chart2").first)
     assert {*values} & {*RUNS} == {*MEANS}
     for name in MEANS:
-        assert f"{final[name]['val/top1_error']:g}" in values[name]
+        assert f"{final[name]['val_96/top1_error']:g}" in values[name]
 
 
 def hovered(page: api.Page, chart: api.Locator) -> dict[str, list[str]]:
@@ -137,17 +137,17 @@ def test_hparams(page: api.Page, addresses: dict[str, str], final: dict[str, dic
     table = [[row[x] for x in sorted(row)] for _, row in sorted(rows.items())]
     # What was varied, as it was typed, then the errors; nothing that is the same for all.
     assert table[0][:6] == [
-        "Trial ID", "Show Metrics", "seed", "sizes", "top-1 error, %, 96", "std over seeds",
+        "Trial ID", "Show Metrics", "seed", "sizes", "val_96/top1_error", "std over seeds",
     ]  # fmt: skip
     found = {row[0]: row[1:] for row in table[1:]}
     assert list(found) == RUNS
     for name, row in found.items():
         group = name.partition("/")[2]
-        pair = [final[f"seed{seed}/{group}"]["val/top1_error"] for seed in (0, 1)]
+        pair = [final[f"seed{seed}/{group}"]["val_96/top1_error"] for seed in (0, 1)]
         seed, std = (
             ("mean", [f"{statistics.stdev(pair):#.5g}", "2.0000"]) if "mean" in name else (name[4], [])
         )
-        assert row[: 3 + len(std)] == [seed, group, f"{final[name]['val/top1_error']:#.5g}", *std]
+        assert row[: 3 + len(std)] == [seed, group, f"{final[name]['val_96/top1_error']:#.5g}", *std]
 
 
 def test_images(page: api.Page, addresses: dict[str, str]) -> None:
@@ -167,7 +167,7 @@ def test_text(page: api.Page, addresses: dict[str, str], final: dict[str, dict[s
     for group in ("single_96", "multi_96_72"):
         card = page.locator("tf-text-loader").filter(has_text="comparison/2_errors")
         text = card.locator(f"tr:has(> td:text-is('{group}'))").inner_text()
-        for column in ("val/top1_error", "val_72/top1_error"):
+        for column in ("val_96/top1_error", "val_72/top1_error"):
             pair = [final[f"seed{seed}/{group}"][column] for seed in (0, 1)]
             assert f"{statistics.fmean(pair):.2f} ± {statistics.stdev(pair):.2f} (2)" in text
 

@@ -31,7 +31,7 @@ def test_trained_runs_are_compared(trained: Path, tmp_path: Path, capsys: pytest
     assert main(["compare", str(trained), "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert "4 finished runs in 2 groups; varied: pyramid.levels." in out
-    assert "l321 against l1 (pyramid), top-1 error, center 96: " in out
+    assert "pyramid, val_96/top1_error: no difference shown. l321 " in out
     assert "over 2 seeds" in out
     assert f"Report: {tmp_path / 'out' / 'comparison.html'}" in out
     assert err == ""
@@ -42,7 +42,7 @@ def test_trained_runs_are_compared(trained: Path, tmp_path: Path, capsys: pytest
             assert set(run.answers) == set(run.errors) == set(comparison.measures)
             # Epoch 0 at 96, epoch 1 at 72; the numbers are those of the training itself.
             assert run.last("pixels_seen") == 48 * (96**2 + 72**2)
-            assert run.result["last"]["96"]["top1_error"] == pytest.approx(
+            assert run.result["last"]["val_96/top1_error"] == pytest.approx(
                 run.errors[comparison.main][0], abs=1e-3
             )
 

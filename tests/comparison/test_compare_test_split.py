@@ -27,9 +27,12 @@ def add_test(folder: Path, last: np.ndarray, best: np.ndarray | None = None, ima
     for weights, right in (("last", last), ("best", last if best is None else best)):
         epoch = 0 if weights == "best" and best is not None else 1
         error = 100 * float((~right).mean())
+        name = "test" if weights == "last" else "test_best"
         result["test"][weights] = {
             "epoch": epoch,
-            "96": {"top1_error": error, "top5_error": 0.0, "images": len(right)},
+            f"{name}_96/top1_error": error,
+            f"{name}_96/top5_error": 0.0,
+            f"{name}_96/images": len(right),
         }
         if weights == "best" and best is None:
             continue
@@ -64,12 +67,12 @@ def test_errors_on_the_test_images_stand_in_columns_of_their_own(runs: Path) -> 
     assert with_pyramid.errors(BEST) == {0: 20.0, 1: 22.0}
     assert without.errors(TEST) == without.errors(BEST) == {0: 30.0, 1: 36.0}
     table = content.groups_table(comparison)
-    assert "top-1 error %, test center 96" in table.header
-    assert "top-1 error %, test center 96 (best epoch)" in table.header
-    assert str(table.rows[0][table.header.index("top-1 error %, test center 96")]) == "11.00 ± 1.41 (2)"
+    assert "test_96/top1_error" in table.header
+    assert "test_best_96/top1_error" in table.header
+    assert str(table.rows[0][table.header.index("test_96/top1_error")]) == "11.00 ± 1.41 (2)"
     figures = final_figures(with_pyramid.runs[0], comparison)
-    assert figures["final/top1_error_test_center_96"] == 10.0
-    assert figures["final/top1_error_test_best_center_96"] == 20.0
+    assert figures["final/test_96/top1_error"] == 10.0
+    assert figures["final/test_best_96/top1_error"] == 20.0
 
 
 def test_a_pair_is_judged_on_the_test_images_as_on_the_others(runs: Path) -> None:
@@ -94,9 +97,9 @@ def test_the_report_has_them(runs: Path, tmp_path_factory: pytest.TempPathFactor
     out = tmp_path_factory.mktemp("report") / "report"
     write_report(compare([runs]), out)
     text = (out / "comparison.md").read_text()
-    assert "## Differences on the test images, test center 96" in text
-    assert "top-1 error, test center 96" in text
-    assert "test center 96" in (out / "differences.csv").read_text()
+    assert "## Differences on the test images, test_96" in text
+    assert "pyramid, test_96/top1_error: " in text
+    assert "test_96/top1_error" in (out / "differences.csv").read_text()
 
 
 def test_without_test_images_nothing_is_said_of_them(tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_other_test_images_are_not_compared(tmp_path: Path) -> None:
 def test_answers_of_an_earlier_end_are_not_used(tmp_path: Path) -> None:
     folder = add_test(write_run(tmp_path / "a", right=misses(40, 1)), misses(50, 1))
     result = json.loads((folder / "result.json").read_text())
-    result["test"]["last"]["96"]["top1_error"] = result["test"]["best"]["96"]["top1_error"] = 8.0
+    result["test"]["last"]["test_96/top1_error"] = result["test"]["best"]["test_best_96/top1_error"] = 8.0
     (folder / "result.json").write_text(json.dumps(result))
     comparison = compare([tmp_path])
     run = comparison.groups[0].runs[0]
@@ -132,8 +135,7 @@ def test_summary_csv_has_the_test_errors(runs: Path) -> None:
     for name in ("with-0", "without-0"):
         result = json.loads((runs / name / "result.json").read_text())
         result["train_seconds"] = 1.0
-        result["last"]["96"].setdefault("top1_error", 5.0)
         (runs / name / "result.json").write_text(json.dumps(result))
     rows = write_summary(runs, {"with-0": 2, "without-0": 2})
-    assert [row["test_top1_error_96"] for row in rows] == ["10.0000", "30.0000"]
-    assert [row["test_best_top1_error_96"] for row in rows] == ["20.0000", "30.0000"]
+    assert [row["test_96/top1_error"] for row in rows] == ["10.0000", "30.0000"]
+    assert [row["test_best_96/top1_error"] for row in rows] == ["20.0000", "30.0000"]

@@ -71,7 +71,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 def test_the_groups_table_has_what_a_reader_asks_for(comparison: Comparison) -> None:
     table = groups_table(comparison)
     assert table.header == [
-        "group", "seed numbers", "top-1 error %, center 96", "top-5 error %, center 96", "epochs", "images seen",
+        "group", "seed numbers", "val_96/top1_error", "val_96/top5_error", "epochs", "images seen",
         "gigapixels seen", "training minutes", "images/s", "million parameters",
     ]  # fmt: skip
     row = next(row for row in table.rows if row[0] == "coarse_1")
@@ -81,7 +81,7 @@ def test_the_groups_table_has_what_a_reader_asks_for(comparison: Comparison) -> 
     assert str(row[2]) == f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f} (2)"
     assert row[4:] == ["2", "200", f"{200 * 96 * 96 / 1e9:.3f}", f"{10 / 60:.2f}", "20.0", "2.500"]
     every = groups_table(comparison, every_measure=True)
-    assert "top-1 error %, center 64" in every.header
+    assert "val_64/top1_error" in every.header
 
 
 def test_an_ablation_is_drawn_in_the_order_of_its_table_with_the_number_of_bins(

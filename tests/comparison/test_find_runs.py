@@ -57,7 +57,7 @@ def replace(path: Path, old: str, new: str) -> None:
         (lambda f: (f / "metrics.csv").unlink(), "no metrics yet"),
         (lambda f: (f / "metrics.csv").write_text(""), "no metrics yet"),
         (
-            lambda f: (f / "metrics.csv").write_text("epoch,images_seen,size,val/top1_error\n"),
+            lambda f: (f / "metrics.csv").write_text("epoch,images_seen,size,val_96/top1_error\n"),
             "no metrics yet",
         ),
         (
@@ -199,7 +199,7 @@ def test_evaluations_of_the_last_weights_add_sizes_and_protocols(tmp_path: Path)
     evaluation(folder, "mine/other/ten_view_96.npz", misses(40), protocol="ten_view")
     run = read_run(folder)
     assert {str(measure): errors[0] for measure, errors in run.errors.items()} == {
-        "center 96": 5.0, "full 128": 2.5, "center 64": 10.0, "ten_view 96": 0.0,
+        "val_96": 5.0, "val_full_128": 2.5, "val_64": 10.0, "val_ten_view_96": 0.0,
     }  # fmt: skip
     assert set(run.answers) == set(run.errors)
     assert run.notes == []

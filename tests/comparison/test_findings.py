@@ -84,5 +84,7 @@ def test_seeds_and_images_must_agree(
     (pair,) = compare([tmp_path]).pairs
     seeds = paired_over_seeds({0: 10.0, 1: 12.0}, {0: 11.0, 1: 14.0})
     assert seeds is not None
-    finding = Finding(pair, Measure("center", "96"), 1, seeds, interval=interval, corrected=corrected)
+    finding = Finding(
+        pair, Measure("center", "96"), 1, "val_96/top1_error", seeds, interval=interval, corrected=corrected
+    )
     assert finding.verdict == verdict

@@ -125,7 +125,7 @@ def test_hparams_begin_with_the_means_their_spread_and_their_seeds(
     page: api.Page, addresses: dict[str, str], comparison: Comparison
 ) -> None:
     page.goto(addresses["HParams"])
-    for text in ("sizes", "top-1 error, %, 224", "std over seeds", "multi_224_180", "single_224"):
+    for text in ("sizes", "val_224/top1_error", "std over seeds", "multi_224_180", "single_224"):
         on_first_screen(page, text)
     table = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
     table.get_by_text("mean/").first.wait_for()

@@ -152,9 +152,9 @@ def test_groups_without_a_measure_in_common_are_named_and_not_passed_over(tmp_pa
     assert comparison.main == Measure("center", "96")
     (refusal,) = comparison.refused
     assert {refusal.first.label, refusal.second.label} == {"single_96", "single_72"}
-    assert refusal.reason == "have no size and protocol in common (center 96; center 72)"
+    assert refusal.reason == "have no size and protocol in common (val_96; val_72)"
     (line,) = comparison.problems
-    assert line.startswith("single_72 / multi_96_72: not both tested at center 96, so")
+    assert line.startswith("single_72 / multi_96_72: val_96 is not known of both, so")
     assert len(findings(comparison)) == 1  # multi_96_72 and single_96
     assert len(findings(comparison, Measure("center", "72"))) == 1
 

@@ -49,19 +49,20 @@ def save_answers(
     size: str = "96",
     prefix: str = "val",
 ) -> None:
-    """A file of predictions: class 0 is the true one, and the first answer where ``right``, else the second."""
+    """A file of predictions: the true classes are 0 to 7 in turn, the first answer where ``right``, else the second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = len(right)
     top = np.tile(np.arange(8), (count, 1))
     top[~np.asarray(right, dtype=bool)] = np.arange(8)[[1, 0, *range(2, 8)]]
+    labels = np.arange(count) % 8
     Predictions(
         protocol=protocol,
         setting={"size": size, "average": "softmax"},
         classes=[f"class {i}" for i in range(8)],
         indices=np.arange(count),
         names=[f"{prefix}/{i:05}.jpg" for i in range(count)],
-        labels=np.zeros(count, dtype=np.int64),
-        top_class=top,
+        labels=labels,
+        top_class=(top + labels[:, None]) % 8,
         top_score=np.linspace(0.9, 0.1, 8, dtype=np.float32) * np.ones((count, 1), dtype=np.float32),
         scores=None,
         views=1,
@@ -109,14 +110,15 @@ def write_run(
     done = config["trainer"]["max_epochs"] if epochs is None else epochs
     sizes = config["sizes"]["sizes"]
     main = max(sizes)
+    val = "val" if old else f"val_{main}"
     columns = [
         "epoch",
         "images_seen",
         "pixels_seen",
         "train_seconds",
         "size",
-        "val/top1_error",
-        "val/top5_error",
+        f"{val}/top1_error",
+        f"{val}/top5_error",
     ]
     columns += [f"val_{size}/top1_error" for size in sizes if size != main] + [
         "images_per_s",
@@ -129,9 +131,9 @@ def write_run(
         value = error + 10 * (done - 1 - epoch)
         row: dict[str, Any] = {
             "epoch": epoch, "images_seen": 100 * (epoch + 1), "pixels_seen": pixels, "train_seconds": 5 * (epoch + 1),
-            "size": size, "val/top1_error": value, "val/top5_error": value / 4, "images_per_s": 20, "epoch_seconds": 5,
+            "size": size, f"{val}/top1_error": value, f"{val}/top5_error": value / 4, "images_per_s": 20, "epoch_seconds": 5,
         }  # fmt: skip
-        row.update({column: value + 1 for column in columns if column.startswith("val_")})
+        row.update({f"val_{other}/top1_error": value + 1 for other in sizes if other != main})
         rows.append(row)
     if old:
         columns = [column for column in columns if column not in ("pixels_seen", "train_seconds")]
@@ -139,8 +141,8 @@ def write_run(
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     if done == config["trainer"]["max_epochs"] and not old:
         result = {
-            "sppcls": "0.1.0", "device": device, "epochs": done, "parameters": 2_500_000, "main_size": str(main),
-            "last": {str(main): {"top1_error": error}}, "protocols": {},
+            "sppcls": "0.2.0", "device": device, "epochs": done, "parameters": 2_500_000, "main_size": str(main),
+            "last": {f"val_{main}/top1_error": error}, "protocols": {},
         }  # fmt: skip
         (folder / "result.json").write_text(json.dumps(result))
     if right is not None:

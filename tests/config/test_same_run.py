@@ -29,16 +29,17 @@ AUTO, SWEEP, FACTOR, RESUMES = "auto", "sweep", "factor", "resumes"
 # The whole table, written down a second time: every key by what stays true of another value of it.
 EXPECTED = {
     (FACTOR,): """backbone.name backbone.width backbone.norm backbone.model pyramid.levels pyramid.mode
-        pyramid.bin_rule head.name head.hidden optimizer.name ema.enabled""",
-    (FACTOR, RESUMES): """init loss.name callbacks data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
+        pyramid.bin_rule head.name head.hidden optimizer.name optimizer.lr_factors optimizer.layer_decay
+        ema.enabled swa.enabled""",
+    (FACTOR, RESUMES): """init init_from freeze freeze_epochs loss.name callbacks data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
         data.test_dir data.num_train data.num_val data.batch_size data.drop_last data.on_error data.max_pixels
         data.pixel_range data.cache data.cache_shorter_side data.mean data.std sizes.kind sizes.sizes sizes.period
         sizes.step sizes.pixel_budget augment.crop augment.shorter_side augment.flip augment.lighting augment.scale
-        augment.ratio augment.trivial_augment augment.erasing mix.label_smoothing mix.mixup mix.cutmix
-        backbone.weights head.dropout optimizer.lr optimizer.weight_decay optimizer.momentum optimizer.nesterov
+        augment.ratio augment.rand_augment augment.augmix augment.repeats augment.trivial_augment augment.erasing mix.label_smoothing mix.mixup mix.cutmix
+        backbone.weights backbone.drop_path_rate head.dropout optimizer.lr optimizer.weight_decay optimizer.momentum optimizer.nesterov
         optimizer.betas optimizer.decay_norm_and_bias optimizer.bias_lr_factor scheduler.name scheduler.factor
         scheduler.patience scheduler.max_drops scheduler.milestones scheduler.warmup_epochs scheduler.final_factor
-        ema.decay trainer.devices trainer.num_nodes trainer.precision trainer.accumulate_grad_batches
+        ema.decay swa.start trainer.devices trainer.num_nodes trainer.precision trainer.accumulate_grad_batches
         trainer.gradient_clip_norm trainer.sync_batchnorm trainer.limit_train_batches trainer.limit_val_batches
         trainer.val_every detection.checkpoint detection.data detection.split detection.test_split detection.scenes
         detection.features detection.scorer detection.regression detection.scales detection.scale_rule
@@ -50,7 +51,7 @@ EXPECTED = {
     (AUTO, RESUMES): "evaluation.protocols evaluation.every",
     (SWEEP, RESUMES): "name run_name",
     (AUTO, SWEEP, RESUMES): """runs_dir ckpt_path plugins logger data.download data.check data.cache_dir data.val_batch_size
-        data.workers trainer.accelerator trainer.strategy trainer.deterministic trainer.compile trainer.threads
+        data.workers trainer.accelerator trainer.strategy trainer.deterministic trainer.compile trainer.gradient_checkpointing trainer.threads
         log.every_n_steps log.images log.progress log.save_every_minutes detection.maps_dir""",
 }  # fmt: skip
 ANSWERS = {key: set(answers) for answers, keys in EXPECTED.items() for key in keys.split()}

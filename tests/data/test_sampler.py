@@ -65,7 +65,51 @@ def test_without_shuffling_the_images_keep_their_order():
     assert indices(epoch_of(10, 4, 2, shuffle=False)) == list(range(10))
 
 
-@pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"pixel_budget": True, "schedule": RANDOM}])
+@given(
+    n=st.integers(2, 60),
+    batch=st.integers(1, 9),
+    world=st.integers(1, 3),
+    repeats=st.integers(1, 4),
+    seed=st.integers(),
+)
+@settings(deadline=None, max_examples=60)
+def test_repeated_augmentation_takes_every_image_so_often_and_each_time_anew(n, batch, world, repeats, seed):
+    if n < world:
+        return
+    epochs = [
+        [
+            epoch_of(n, batch, epoch, seed=seed, rank=rank, world=world, repeats=repeats)
+            for rank in range(world)
+        ]
+        for epoch in range(repeats)
+    ]
+    keys = [key for epoch in epochs for rank in epoch for step in rank for key in step]
+    assert len(keys) == n * repeats
+    assert Counter(index for *_, index in keys) == dict.fromkeys(range(n), repeats)
+    assert len({(number, index) for _, _, number, index in keys}) == len(keys)  # what seeds the augmentation
+    # In the order of the stream each image stands so many times in a row.
+    for epoch, ranks in enumerate(epochs):
+        stream = [key for step in zip(*ranks, strict=True) for key in interleaved(step)]
+        assert len(stream) == n
+        places = [(epoch * n + place) // repeats for place in range(n)]
+        assert all((places[i] == places[i + 1]) == (stream[i][3] == stream[i + 1][3]) for i in range(n - 1))
+
+
+def interleaved(batches):
+    """The images of a step in the order in which the ranks share them."""
+    longest = max(map(len, batches))
+    return [batch[i] for i in range(longest) for batch in batches if i < len(batch)]
+
+
+def test_a_step_has_its_images_several_times():
+    (first, *_) = epoch_of(24, 12, repeats=3)
+    assert sorted(Counter(index for *_, index in first).values()) == [3, 3, 3, 3]
+    assert [number for _, _, number, _ in first] == [0, 1, 2] * 4
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"drop_last": True}, {"repeats": 3}, {"pixel_budget": True, "schedule": RANDOM}]
+)
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_images_of_a_step_do_not_depend_on_the_number_of_ranks(options, world):
     for epoch in (0, 1, 2):

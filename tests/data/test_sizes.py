@@ -75,7 +75,7 @@ def test_random_batch_changes_with_the_step():
     assert sum((count - 1000) ** 2 / 1000 for count in counts.values()) < 16.3  # 3 degrees of freedom, .999
     assert schedule.changes_within_epoch
     assert [schedule.at(0, step) for step in range(20)] != [schedule.at(1, step) for step in range(20)]
-    assert schedule.label == "randombatch_128_224_step32"
+    assert schedule.label == "random_batch_128_224_step32"
 
 
 def test_random_sizes_depend_on_the_seed_and_0_is_a_seed():

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
 from sppcls.data.geometry import cut, offset_at, random_resized_box, resize, resized_size
@@ -334,6 +335,25 @@ def test_all_randomness_comes_from_the_seed(crop):
         assert torch.equal(b, again[1])
     assert len({a.numpy().tobytes() for a, _ in first}) > 15
     assert all(a.dtype == torch.uint8 and a.shape == (3, 64, 64) for a, _ in first)
+
+
+@pytest.mark.parametrize("options", [{"rand_augment": 9}, {"augmix": 3}], ids=str)
+def test_rand_augment_and_augmix_are_torchvisions_with_the_seed_of_the_image(options):
+    kinds = {"rand_augment": lambda m: v2.RandAugment(magnitude=m), "augmix": lambda m: v2.AugMix(severity=m)}
+    ((name, strength),) = options.items()
+    plain = TrainTransform((64, 64), crop="anywhere")
+    augmented = TrainTransform((64, 64), crop="anywhere", **options)
+    image = noise(90, 130)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    found = [augmented(image, seed)[0] for seed in range(10)]
+    assert torch.equal(torch.get_rng_state(), state)
+    for seed, region in enumerate(found):
+        random.seed(seed + 1)
+        torch.manual_seed(seed)
+        assert torch.equal(region, kinds[name](strength)(plain(image, seed)[0]))
+        assert torch.equal(region, augmented(image, seed)[0])
+    assert len({region.numpy().tobytes() for region in found}) > 7
 
 
 def test_erasing_paints_a_rectangle_grey():

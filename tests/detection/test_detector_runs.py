@@ -91,7 +91,8 @@ def test_features_are_compared_with_intervals_over_the_images(
     assert main(["compare", *map(str, paths), "--out", str(runs / "report")]) == 0
     out = capsys.readouterr().out
     assert "100 - mAP" in out
-    assert "top-1" not in out
+    assert "val_11-point/map_error" in out
+    assert "top1" not in out
     assert "epoch" not in out
     # The interval by hand, of detections judged anew with the same draws of the images.
     images = scenes("val", 6)
@@ -107,13 +108,13 @@ def test_features_are_compared_with_intervals_over_the_images(
     assert f"over the 6 images {low:+.2f} to {high:+.2f}" in out
     page = (runs / "report/comparison.html").read_text()
     assert "100 - mAP" in page
-    assert "top-1" not in page
+    assert "top1" not in page
     # In TensorBoard: the curve and the table of each run, and fine-tuning by step.
     board = write_board(comparison, runs / "board")
     errors = [100 - json.loads((path / "result.json").read_text())["map"]["11-point"] for path in paths]
     events = EventAccumulator(str(board / "mean/features=ftfc7"))
     events.Reload()
-    (mean,) = events.Scalars("final/map_error_detection_11-point")
+    (mean,) = events.Scalars("final/val_11-point/map_error")
     assert mean.value == pytest.approx(sum(errors[2:]) / 2, rel=1e-5)
     assert "val_11-point/map_error" in events.Tags()["scalars"]
     events = EventAccumulator(str(board / "seed0/features=ftfc7"))
@@ -134,7 +135,7 @@ def test_a_sweep_makes_every_detector_once(runs: Path, capfd: pytest.CaptureFixt
     assert main(["train", *sweep]) == 0
     out = capfd.readouterr().out
     assert "mAP 11-point" in out
-    assert "100 - mAP" in out
+    assert "val_11-point/map_error" in out
     assert main(["train", *sweep]) == 0
     assert "2 finished" in capfd.readouterr().out
 

@@ -67,18 +67,23 @@ def test_the_last_epoch_is_said_before_the_best(run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     ending = log[log.index("After the last epoch (2), on 27 validation images:") :]
     lines = ending.splitlines()
-    assert lines[1].startswith(f"  96: top-1 error {result['last']['96']['top1_error']:.2f} %")
+    assert lines[1].startswith(f"  val_96: top-1 error {result['last']['val_96/top1_error']:.2f} %")
     if result["best"]["epoch"] == 1:
         assert lines[3] == "No earlier epoch was better on these images."
     else:
         assert lines[3].startswith("Best epoch: 1, chosen on these same images")
-        assert lines[4].startswith(f"  96: top-1 error {result['best']['96']['top1_error']:.2f} %")
+        assert lines[4].startswith(f"  val_96: top-1 error {result['best']['val_96/top1_error']:.2f} %")
 
 
 def test_the_pictures_lie_in_the_run_folder(run: Path) -> None:
-    assert {"curves.png", "confusion.png", "worst_mistakes.png", "explain.png"} == {
-        path.name for path in (run / "pictures").iterdir()
-    }
+    assert {
+        "curves.png",
+        "confusion.png",
+        "worst_mistakes.png",
+        "explain.png",
+        "train_inputs_96.png",
+        "train_inputs_72.png",
+    } == {path.name for path in (run / "pictures").iterdir()}
 
 
 def test_numbers_and_colours_of_the_confusion_matrix_are_per_cent_of_the_row() -> None:

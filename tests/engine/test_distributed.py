@@ -47,8 +47,9 @@ def test_two_processes_train_and_their_validation_is_that_of_one(tiny, program, 
             wrong += int((logits.argmax(1) != batch.target).sum())
             total += len(batch.target)
         assert total == 41
-        tag = "val" if size == schedule.main else f"val_{size_label(size)}"
-        assert float(rows[-1][f"{tag}/top1_error"]) == pytest.approx(100 * wrong / total, rel=1e-5)
+        assert float(rows[-1][f"val_{size_label(size)}/top1_error"]) == pytest.approx(
+            100 * wrong / total, rel=1e-5
+        )
 
     alone = evaluate_protocol(net, datamodule.val, load_protocol("full").at(schedule.main))
     together = np.load(folders[0] / "protocols" / "full.npz")

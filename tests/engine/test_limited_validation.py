@@ -49,7 +49,7 @@ def test_each_class_is_there_in_proportion(photos: Path, tmp_path: Path) -> None
     kept = np.load(folder / "predictions" / "val_96.npz")
     assert np.bincount(kept["label"]).tolist() == [12, 8], "of 60 and 40"
     result = json.loads((folder / "result.json").read_text())
-    assert result["last"]["96"]["images"] == 20
+    assert result["last"]["val_96/images"] == 20
     assert result["validation_images"] == {"used": 20, "of": 100}
     assert "20 of 100 validation images (limit_val_batches 4)" in (folder / "train.log").read_text()
 

@@ -37,14 +37,14 @@ def test_predictions_of_the_last_epoch_give_its_error_at_every_size(finished) ->
     folder = Path(finished["folder"])
     row = last_row(folder)
     assert {p.name for p in (folder / "predictions").iterdir()} == {"val_96.npz", "val_72.npz"}
-    for size, tag in (("96", "val"), ("72", "val_72")):
+    for size in ("96", "72"):
         found = np.load(folder / "predictions" / f"val_{size}.npz")
         assert len(set(found["path"].tolist())) == 41
         for k in (1, 5):
             wrong = sum(
                 label not in best[:k] for label, best in zip(found["label"], found["top_class"], strict=True)
             )
-            assert float(row[f"{tag}/top{k}_error"]) == pytest.approx(100 * wrong / 41, rel=1e-5)
+            assert float(row[f"val_{size}/top{k}_error"]) == pytest.approx(100 * wrong / 41, rel=1e-5)
         assert str(found["size"]) == size
         scores = found["top_score"]
         assert (scores[:, :-1] >= scores[:, 1:]).all()
@@ -58,9 +58,9 @@ def test_result_json_says_what_was_trained_and_what_came_out(finished) -> None:
     # 47 images at 96 and the same 47 at 72: counted by hand.
     assert result["pixels_seen"] == 47 * 96 * 96 + 47 * 72 * 72 == int(row["pixels_seen"])
     assert (result["epochs"], result["images_seen"], result["main_size"]) == (2, 94, "96")
-    assert result["last"]["72"]["top1_error"] == pytest.approx(float(row["val_72/top1_error"]), rel=1e-5)
-    assert "pixels" not in result["last"]["72"]
-    assert result["last"]["72"]["images"] == 41
+    assert result["last"]["val_72/top1_error"] == pytest.approx(float(row["val_72/top1_error"]), rel=1e-5)
+    assert "val_72/pixels" not in result["last"]
+    assert result["last"]["val_72/images"] == 41
     assert float(row["train_seconds"]) == pytest.approx(result["train_seconds"], abs=1e-3)  # kept to 1 ms
     assert result["train_seconds"] > 0
     weights = finished_weights(folder)

@@ -89,21 +89,20 @@ def test_both_checkpoints_are_tested_on_every_image_at_every_size(
     result = json.loads((folder / "result.json").read_text())
     assert result["test"]["last"]["epoch"] == 3
     assert result["test"]["best"]["epoch"] == result["best"]["epoch"] < 3
-    assert result["test"]["best"]["96"]["top1_error"] > result["test"]["last"]["96"]["top1_error"]
+    assert result["test"]["best"]["test_best_96/top1_error"] > result["test"]["last"]["test_96/top1_error"]
     scalars = EventAccumulator(str(folder)).Reload()
     for weights, prefix in (("last", "test"), ("best", "test_best")):
         for size in (96, 72):
             names, right = counted(folder / f"{weights}.ckpt", photos, size)
             error = 100 * right.count(False) / 17
-            figures = result["test"][weights][str(size)]
-            assert (figures["images"], figures["top1_error"]) == (17, pytest.approx(error))
-            low, high = figures["top1_interval"]
+            figures, tag = result["test"][weights], f"{prefix}_{size}"
+            assert (figures[f"{tag}/images"], figures[f"{tag}/top1_error"]) == (17, pytest.approx(error))
+            low, high = figures[f"{tag}/top1_interval"]
             assert low <= error <= high
             kept = np.load(folder / "predictions" / f"{prefix}_{size}.npz")
             assert (str(kept["split"]), str(kept["weights"])) == ("test", weights)
             hits = dict(zip(kept["path"].tolist(), kept["top_class"][:, 0] == kept["label"], strict=True))
             assert hits == dict(zip(names, right, strict=True))
-            tag = prefix if size == 96 else f"{prefix}_{size}"
             (point,) = scalars.Scalars(f"{tag}/top1_error")
             assert (point.step, point.value) == (result["test"][weights]["epoch"], pytest.approx(error))
     assert finished["test"] == result["test"]
@@ -116,7 +115,7 @@ def test_it_is_said_before_and_after_training(finished: dict[str, Any]) -> None:
     best = finished["test"]["best"]
     assert f"Test error (17 images) of epoch {best['epoch'] + 1}, the best on the validation images:" in text
     assert "Test error (17 images) of epoch 4, the last:" in text
-    assert f"  96: top-1 error {best['96']['top1_error']:.2f} % (95 %: " in text
+    assert f"  test_96: top-1 error {best['test_best_96/top1_error']:.2f} % (95 %: " in text
 
 
 def test_a_finished_run_is_not_tested_again(finished: dict[str, Any]) -> None:
@@ -164,13 +163,15 @@ def test_a_run_that_is_killed_while_it_is_tested_ends_alike(runs: Runs, photos: 
     assert runs.start(whole).status == 0
     folders = [tmp_path / name / "folder" / "run" for name in ("whole", "killed")]
     result = json.loads((folders[0] / "result.json").read_text())
-    for weights in ("last", "best"):
+    for weights, prefix in (("last", "test"), ("best", "test_best")):
         net = load_classifier(folders[0] / f"{weights}.ckpt")
         source = build_sources("folder", photos).test
         assert source is not None
         for name in ("full", "full_flip"):
             alone = evaluate_protocol(net, source, load_protocol(name).at((96, 96)))
-            assert result["test"][weights][name]["top1_error"] == pytest.approx(alone.top1_error)
+            assert result["test"][weights][f"{prefix}_{name}_96/top1_error"] == pytest.approx(
+                alone.top1_error
+            )
     # Before the first test, and between two of them.
     for number in (1, 3):
         ended = runs.start(killed, {"call": "_keep", "number": number})
@@ -196,7 +197,7 @@ def test_two_processes_test_each_image_once(
         names, right = counted(folder / f"{weights}.ckpt", photos, 96)
         kept = np.load(folder / "predictions" / f"{prefix}_96.npz")
         assert kept["path"].tolist() == names
-        assert figures[weights]["96"]["top1_error"] == pytest.approx(100 * right.count(False) / 17)
+        assert figures[weights][f"{prefix}_96/top1_error"] == pytest.approx(100 * right.count(False) / 17)
     # And a part of the validation images is as large as with one process.
     validated = np.load(folder / "predictions" / "val_96.npz")
     assert len(validated["path"]) == 8
@@ -216,7 +217,7 @@ def test_unreadable_test_images_cost_no_finished_run(photos: Path, tmp_path: Pat
     result, text = json.loads((folder / "result.json").read_text()), (folder / "train.log").read_text()
     assert f"{root}/test/cat/0.png: damaged image" in text
     if broken == 1:
-        assert result["test"]["last"]["96"]["images"] == 16
+        assert result["test"]["last"]["test_96/images"] == 16
         assert result["bad_images"] == 1
     else:
         assert "test" not in result

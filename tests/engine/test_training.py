@@ -120,9 +120,10 @@ def test_every_option_trains_and_changes_the_weights(
     tiny, plain_weights: dict[str, torch.Tensor], options: str
 ) -> None:
     result = train(compose(tiny(*PLAIN, *options.split())))
-    figures = next(iter(result["last"].values()))
-    assert np.isfinite(figures["loss"])
-    assert 0 <= figures["top5_error"] <= figures["top1_error"] <= 100
+    main = next(iter(result["last"])).partition("/")[0]
+    loss, top1, top5 = (result["last"][f"{main}/{name}"] for name in ("loss", "top1_error", "top5_error"))
+    assert np.isfinite(loss)
+    assert 0 <= top5 <= top1 <= 100
     net = load_classifier(result["best_checkpoint"])
     height, width = net.model_info["val_sizes"][0]
     assert net(torch.zeros(1, 3, height, width)).shape == (1, 20)
@@ -141,14 +142,14 @@ def test_compile_gives_one_graph_per_size_and_nearly_the_same_loss(tiny) -> None
     # Training at two sizes and validation at one.
     assert counters["stats"]["unique_graphs"] == 3
     assert not counters["graph_break"]
-    assert compiled["last"]["96"]["loss"] == pytest.approx(plain["last"]["96"]["loss"], rel=1e-3)
+    assert compiled["last"]["val_96/loss"] == pytest.approx(plain["last"]["val_96/loss"], rel=1e-3)
     assert not [k for k in weights(compiled) if "_orig_mod" in k]
 
 
 def test_the_run_folder_holds_what_is_promised(tiny, tmp_path: Path) -> None:
     result = train(compose(tiny("log.images=true", "log.every_n_steps=1")))
     folder = Path(result["folder"])
-    assert folder == tmp_path / "runs/shapes/multi_96_72-l3_2_1-zf5w0.0625-seed0"
+    assert folder == tmp_path / "runs/shapes/multi_96_72-l321-zf5w0.0625-seed0"
     names = {p.name for p in folder.iterdir()}
     assert {"config.yaml", "metrics.csv", "train.log", "best.ckpt", "last.ckpt"} <= names
     assert not [n for n in names if n.endswith(".tmp")]
@@ -157,19 +158,20 @@ def test_the_run_folder_holds_what_is_promised(tiny, tmp_path: Path) -> None:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     tags = events.Tags()
-    assert {"val/top1_error", "val/top5_error", "val/loss", "val_72/top1_error", "train/top1_error", "schedule/lr",
-            "schedule/size", "val_by_images/top1_error", "speed/images_per_s_96", "speed/images_per_s_72",
+    assert {"val_96/top1_error", "val_96/top5_error", "val_96/loss", "val_72/top1_error", "train/top1_error", "schedule/lr",
+            "schedule/size", "val_96_by_images/top1_error", "speed/images_per_s_96", "speed/images_per_s_72",
             "step/loss"} <= set(tags["scalars"])  # fmt: skip
     assert [e.value for e in events.Scalars("schedule/size")] == [96, 72]
-    assert [e.step for e in events.Scalars("val/top1_error")] == [0, 1]
-    for size in ("", "_72"):
-        (final,) = events.Scalars(f"final/top1_error{size}")
-        assert (final.step, final.value) == (1, pytest.approx(float(rows[-1][f"val{size}/top1_error"])))
+    assert [e.step for e in events.Scalars("val_96/top1_error")] == [0, 1]
+    for name in ("val_96/top1_error", "val_72/top1_error"):
+        (final,) = events.Scalars(f"final/{name}")
+        assert (final.step, final.value) == (1, pytest.approx(float(rows[-1][name])))
+    assert not [tag for tag in tags["scalars"] if tag.startswith("val/")], "one name for each quantity"
     assert not any(tag.startswith(("final", "inputs")) for tag in tags["images"])
-    assert [e.step for e in events.Scalars("val_by_images/top1_error")] == [48, 96]
+    assert [e.step for e in events.Scalars("val_96_by_images/top1_error")] == [48, 96]
     for row, event in zip(rows, events.Scalars("val_72/top1_error"), strict=True):
         assert float(row["val_72/top1_error"]) == pytest.approx(event.value)
-    assert {"train_inputs/96", "train_inputs/72", "val/confusion", "val/worst_mistakes"} <= set(
+    assert {"train_inputs/96", "train_inputs/72", "val_96/confusion", "val_96/worst_mistakes"} <= set(
         tags["images"]
     )
     assert "_hparams_/session_start_info" in events.summary_metadata
@@ -216,9 +218,9 @@ def test_val_error_is_that_of_the_saved_network_counted_by_hand(tiny, tmp_path: 
                 logits = net(((x - mean) / std)[None])
             wrong += int(logits.argmax()) != number
             losses.append(float(F.cross_entropy(logits, torch.tensor([number]))))
-    assert result["last"]["64"]["top1_error"] == pytest.approx(100 * wrong / 27)
-    assert result["last"]["64"]["top5_error"] == 0
-    assert result["last"]["64"]["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert result["last"]["val_64/top1_error"] == pytest.approx(100 * wrong / 27)
+    assert result["last"]["val_64/top5_error"] == 0
+    assert result["last"]["val_64/loss"] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(tiny) -> None:

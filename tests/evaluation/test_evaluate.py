@@ -59,9 +59,9 @@ def test_center_is_the_validation_error_and_everything_is_written(run, checkpoin
     found = {row["protocol"]: row for row in rows(out / "errors.csv")}
     assert list(found) == ["center", "full"]
     validated = rows(run / "metrics.csv")[-1]
-    assert float(found["center"]["top1_error"]) == pytest.approx(float(validated["val/top1_error"]))
-    assert float(found["center"]["top5_error"]) == pytest.approx(float(validated["val/top5_error"]))
-    assert f"{float(validated['val/top1_error']):.2f}" in shown
+    assert float(found["center"]["top1_error"]) == pytest.approx(float(validated["val_96/top1_error"]))
+    assert float(found["center"]["top5_error"]) == pytest.approx(float(validated["val_96/top5_error"]))
+    assert f"{float(validated['val_96/top1_error']):.2f}" in shown
     kept = np.load(out / "center_96.npz")
     wrong = (kept["top_class"][:, 0] != kept["label"]).mean()
     assert 100 * wrong == pytest.approx(float(found["center"]["top1_error"]), abs=1e-3)
@@ -145,7 +145,7 @@ def test_other_data_must_have_the_same_classes(checkpoint, tmp_path, capsys) -> 
         (["--window-rule", "released"], "none of center, full has windows"),
         (["--recalibrate", "8", "--split", "all"], "so they cannot be tested (--split all)"),
         (["--protocol", "full, full"], "a second one named full"),
-        (["--data", "photos"], "--data photos: give KEY=VALUE words, such as data.root=photos"),
+        (["--data", "photos"], "data.root=photos: no such folder"),
         (["--data", "data.rot=x"], "data.rot: unknown key (did you mean 'root'?)"),
         (["--data", "data=folder", "data.root=nowhere"], "data.root=nowhere: no such folder"),
         (["--device", "tpu"], "--device tpu: choose from auto, cpu"),
@@ -300,10 +300,12 @@ def test_protocols_at_the_end_and_every_so_many_epochs(tiny, ema) -> None:
     result = train(compose(words))
     folder = Path(result["folder"])
     # The saved weights, averaged or not, are those that were tested.
-    assert result["protocols"]["center"]["top1_error"] == pytest.approx(result["last"]["96"]["top1_error"])
+    assert result["protocols"]["val_center_96/top1_error"] == pytest.approx(
+        result["last"]["val_96/top1_error"]
+    )
     drawn = scalars(folder)
-    assert [step for step, _ in drawn["protocol/full_top1_error"]] == [1, 2]
-    center, validated = drawn["protocol/center_top1_error"], dict(drawn["val/top1_error"])
+    assert [step for step, _ in drawn["val_full_96/top1_error"]] == [1, 2]
+    center, validated = drawn["val_center_96/top1_error"], dict(drawn["val_96/top1_error"])
     assert [value for _, value in center] == [validated[1], validated[2]]
     kept = np.load(folder / "protocols" / "center.npz")
     assert 100 * (kept["top_class"][:, 0] != kept["label"]).mean() == pytest.approx(center[-1][1], abs=1e-3)

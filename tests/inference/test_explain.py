@@ -27,6 +27,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import as_dict
 from sppcls.data import prepare_batch, read_image
 from sppcls.data.shapes import ShapesSource
+from sppcls.engine.build import make_module
 from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
 from sppcls.engine.logger import RunLogger
@@ -301,7 +302,7 @@ def train_here(
         architecture=architecture, classes=train.classes, mean=config.data.mean, std=config.data.std,
         train_sizes=list(schedule.training_sizes), val_sizes=sizes, config=plain,
     )  # fmt: skip
-    module = ClassificationModule(net, config, schedule, sizes, train.classes, model_info)
+    module = make_module(config, net, schedule, val_sizes=sizes, classes=train.classes, model_info=model_info)
     trainer = pl.Trainer(
         default_root_dir=folder,
         max_epochs=config.trainer.max_epochs,
@@ -409,7 +410,7 @@ def test_the_end_of_a_training_is_explained(photos: Path, trained) -> None:
     names = ["top1_error", *(f"top1_error_without_{n}x{n}" for n in (3, 2, 1))]
     assert [scalars[f"pyramid/{name}"] for name in names] == pytest.approx(truth)
     # The last validation used the averaged weights too.
-    assert scalars["pyramid/top1_error"] == pytest.approx(module.val_results["96"]["top1_error"])
+    assert scalars["pyramid/top1_error"] == pytest.approx(module.state.val_results["96"]["top1_error"])
     for norm in weight_norms(net):
         assert scalars[f"pyramid/weight_norm_{norm.label}"] == pytest.approx(norm.total)
         assert scalars[f"pyramid/weight_norm_per_bin_{norm.label}"] == pytest.approx(norm.per_bin)

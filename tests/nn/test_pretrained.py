@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.ops import StochasticDepth
 
 from sppcls.nn import TORCHVISION_TRUNKS, Backbone, timm_trunk, torchvision_trunk
 
@@ -365,3 +366,37 @@ def test_timm_weights_that_do_not_fit(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     with pytest.raises(ValueError, match=r"weights=.* does not fit this backbone"):
         timm_trunk("test_resnet", saved({"a": torch.zeros(1)}, tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "efficientnet_b0"])
+def test_drop_path_rises_to_the_rate_block_by_block(name: str) -> None:
+    trunk = torchvision_trunk(name, drop_path_rate=0.3)
+    rates = [module.p for module in trunk.modules() if isinstance(module, StochasticDepth)]
+    assert rates[0] == 0
+    assert rates == sorted(rates)
+    steps = len(rates) - (name == "convnext_tiny")  # EfficientNet's last block stays one step below
+    assert rates == pytest.approx([0.3 * i / steps for i in range(len(rates))])
+    x = torch.randn(8, 3, 64, 64)
+    torch.manual_seed(0)
+    first = trunk.train()(x)
+    torch.manual_seed(1)
+    assert not torch.equal(first, trunk(x))
+    assert not any(
+        m.p for m in torchvision_trunk(name, drop_path_rate=0.0).modules() if isinstance(m, StochasticDepth)
+    )
+
+
+def test_drop_path_of_timms_networks_and_none_where_there_is_none() -> None:
+    pytest.importorskip("timm")
+    rates = [
+        m.drop_prob
+        for m in timm_trunk("convnext_atto", drop_path_rate=0.2).modules()
+        if hasattr(m, "drop_prob")
+    ]
+    assert max(rates) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match=r"^drop_path_rate=0\.2: vgg11 has no paths to drop"):
+        timm_trunk("vgg11", drop_path_rate=0.2)
+    with pytest.raises(
+        ValueError, match=r"^drop_path_rate=0\.2: resnet18 has no paths to drop; use null, or convnext"
+    ):
+        torchvision_trunk("resnet18", drop_path_rate=0.2)

@@ -15,10 +15,17 @@ from sppcls.runs.folder import claim_run_folder, has_finished, own_checkpoints, 
 
 def test_names_say_what_was_trained() -> None:
     for words, name in (
-        ([], "multi_224_180-l6_3_2_1-zf5w0.25-seed0"),
-        (["sizes=single_224", "pyramid=none", "seed=3"], "single_224-nospp-zf5w0.25-seed3"),
+        ([], "multi_224_180-l6321-zf5_small-seed0"),
+        (["sizes=single_224", "pyramid=none", "seed=3"], "single_224-none-zf5_small-seed3"),
         (["backbone=resnet18", "pyramid.levels=[[2,3],1]"], "multi_224_180-l2x3_1-resnet18-seed0"),
-        (["backbone=timm", "backbone.model=hf/some.model"], "multi_224_180-l6_3_2_1-hf_some.model-seed0"),
+        (["backbone=timm", "backbone.model=hf/some.model"], "multi_224_180-l6321-hf_some.model-seed0"),
+        (
+            ["sizes=random_batch_180_224", "pyramid.levels=[12,1]"],
+            "random_batch_180_224-l12_1-zf5_small-seed0",
+        ),
+        (["sizes=progressive_128_224", "backbone=zf5"], "progressive_128_224-l6321-zf5-seed0"),
+        (["sizes.period=2", "backbone.width=0.5"], "multi_224_180_period2-l6321-zf5w0.5-seed0"),
+        (["sizes.val_sizes=[224]", "backbone.norm=none"], "multi_224_180-l6321-zf5w0.25-seed0"),
         (['run_name="../../my run; x"'], "_.._my_run_x"),
     ):
         assert run_name(compose(words)) == name
@@ -64,3 +71,22 @@ def test_a_result_that_says_no_number_of_epochs_is_of_no_finished_run(
 ) -> None:
     (tmp_path / "result.json").write_text(f'{{"epochs": {epochs}}}')
     assert has_finished(tmp_path, 3) is finished
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([], "multi_224_180-l6_3_2_1-zf5w0.25-seed0"),
+        (["sizes=single_224", "pyramid=none"], "single_224-nospp-zf5w0.25-seed0-2"),
+        (["sizes=random_batch_180_224"], "randombatch_180_224_step4-l6_3_2_1-zf5w0.25-seed0"),
+    ],
+)
+def test_auto_finds_folders_under_the_names_of_version_0_1(
+    tmp_path: Path, words: list[str], name: str
+) -> None:
+    config = compose([f"runs_dir={tmp_path}", *words])
+    folder = tmp_path / "shapes" / name
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").write_bytes(b"x")
+    (folder / "config.yaml").write_text(to_yaml(config))
+    assert own_checkpoints(config) == [folder / "last.ckpt"]

@@ -38,7 +38,7 @@ def test_every_combination_once_and_all_of_them_with_the_first_seed_first() -> N
 
 
 def test_names_say_what_differs_and_nothing_else() -> None:
-    assert names("pyramid=l421,none", "trainer.max_epochs=3") == ["l421", "nospp"]
+    assert names("pyramid=l421,none", "trainer.max_epochs=3") == ["l421", "pyramid_none"]
     # "none" and "paper" are choices of several groups, "name" is a key of several.
     assert names("pyramid=glob([l*21],exclude=l4321)") == ["l321", "l421", "l6321"]
     assert names("augment=none,paper") == ["augment_none", "augment_paper"]
@@ -115,7 +115,7 @@ def test_a_sweep_of_ones_own(tmp_path: Path) -> None:
         (["seed=0,1", "run_name=x"], "run_name=x: a sweep names its runs"),
         (["seed=0,1", "ckpt_path=auto"], "ckpt_path=auto: the same command again goes on"),
         (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): a sweep needs single values"),
-        (["optimiser.lr=1,2"], "optimiser.lr: unknown group optimiser"),
+        (["optimiser.lr=1,2"], "optimiser.lr: unknown config group optimiser"),
         (["pyramid=l6321,l99"], "job l99: pyramid=l99: choose from"),
         (["optimizer.lr=0.1,-1"], "job lr-1: optimizer.lr=-1.0: must be"),
         (["pyramid=l6321,l421", "pyramid.levels=[4,2,1]"], "jobs l6321 and l421 are the same run"),

@@ -79,7 +79,9 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(
     assert_same_weights(Path(alone["folder"]), sweep / "lr0.2")
     with open(sweep / "lr0.2" / "metrics.csv", newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    assert float(rows["lr0.2"]["top1_error_96"]) == pytest.approx(float(last["val/top1_error"]), abs=1e-3)
+    assert float(rows["lr0.2"]["val_96/top1_error"]) == pytest.approx(
+        float(last["val_96/top1_error"]), abs=1e-3
+    )
     assert 100 < int(rows["lr0.2"]["peak_memory_mib"]) < 8000
     kept = (sweep / "lr0.2" / "last.ckpt").stat().st_mtime_ns
     said, error = incomplete(loaded, words, children=1)

@@ -19,7 +19,7 @@ from sppcls.sweeps.plan import plan_sweep
 
 def finish(folder: Path) -> None:
     folder.mkdir()
-    last = {"96": {"top1_error": 12.5}}
+    last = {"val_96/top1_error": 12.5}
     (folder / "result.json").write_text(json.dumps({"epochs": 2, "train_seconds": 60.0, "last": last}))
 
 

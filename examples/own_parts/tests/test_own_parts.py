@@ -63,14 +63,14 @@ def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
 
 def test_it_trains_at_its_sizes_and_logs_to_its_logger(run: dict[str, Any]) -> None:
     assert run["epochs"] == 3
-    assert run["last"].keys() == {"96", "64", "80"}
+    assert {name.partition("/")[0] for name in run["last"]} == {"val_96", "val_64", "val_80"}
     folder = Path(run["folder"])
     rows = list(csv.DictReader((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["size"] for row in rows] == ["64", "80", "96"]
     lines = [*map(json.loads, (folder / "figures.jsonl").read_text(encoding="utf-8").splitlines())]
     assert lines[0]["hyperparameters"]["backbone"] == "small_convnext"
-    logged = [line["val/top1_error"] for line in lines if "val/top1_error" in line]
-    assert logged == pytest.approx([float(row["val/top1_error"]) for row in rows])
+    logged = [line["val_96/top1_error"] for line in lines if "val_96/top1_error" in line]
+    assert logged == pytest.approx([float(row["val_96/top1_error"]) for row in rows])
     # Two steps an epoch, restarts every two epochs: the last step of each epoch is step 1, 3 and 5 of periods of 4.
     rates = [0.01 * (1 + math.cos(math.pi * done / 4)) for done in (1, 3, 1)]
     assert [float(row["lr"]) for row in rows] == pytest.approx(rates, rel=1e-5)

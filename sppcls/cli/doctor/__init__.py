@@ -14,6 +14,8 @@ from sppcls.cli.doctor.imports import check_imports
 from sppcls.cli.doctor.machine import check_machine, runs_folder
 from sppcls.cli.doctor.packages import check_packages, malware
 
+__all__: list[str] = []
+
 
 def run(words: list[str]) -> int:
     """Print the report; 1 if there is a problem."""
@@ -25,10 +27,12 @@ def run(words: list[str]) -> int:
         "and its sizes. Nothing is written; the exit status is 1 if there is a problem.",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for `sppcls train`")
+    parser.add_argument("--data", metavar="PHOTOS", help="short for data=folder data.root=PHOTOS")
     parser.add_argument("--config-dir", "-cd", help="folder with more configs")
     parser.add_argument("--json", action="store_true", help="an object with a list of findings")
     args = parser.parse_args(words)
-    findings = list(_findings(args.overrides, args.config_dir))
+    given = [*args.overrides, *([] if args.data is None else [f"--data={args.data}"])]
+    findings = list(_findings(given, args.config_dir))
     if args.json:
         print(
             as_json(

@@ -13,7 +13,8 @@ from sppcls.cli.doctor.diagnosis import Diagnosis
 from sppcls.cli.doctor.machine import cores, runs_folder, shared_memory
 from sppcls.cli.doctor.pixels import pixels
 from sppcls.config.build import batch_bytes, find_sources
-from sppcls.config.compose import compose
+from sppcls.config.compose import compose, group_choices
+from sppcls.config.data_word import with_data_words
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
 from sppcls.data import (
@@ -37,7 +38,7 @@ _SHOWN = 3  # names in a line
 def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Diagnosis]:
     """Findings about the run of ``python train.py <words>``."""
     try:
-        config = compose(words, config_dir)
+        config = compose(with_data_words(words, group_choices()["data"]), config_dir)
     except SppclsError as error:
         yield Diagnosis("problem", "config", str(error), "python train.py --help all has every key")
         return

@@ -20,8 +20,7 @@ class Curves:
     Attributes:
         end: time of the last epoch, in seconds since 1970.
         epochs, pixels, seconds: one for each epoch done, the latter two from the start; None where not known.
-        values: by tag, one for each epoch, None where it was not validated. ``val/loss`` is as in the run's own events,
-            ``val_224/loss`` the same by the size of the images.
+        values: by tag, one for each epoch, None where it was not validated. such as ``val_224/loss``.
     """
 
     end: float
@@ -41,20 +40,16 @@ class Curves:
 
 
 def curve_names(comparison: Comparison) -> dict[Measure, str]:
-    """A first part of tags for everything that was validated during training: ``val_224``, the main size first.
-
-    A run's own ``val`` is its largest training size, which is another one for other runs.
-    """
+    """A first part of tags for everything that was validated during training: ``val_224``, the main size first."""
     runs = [run for group in comparison.groups for run in group.runs]
     validated = [measure for measure in comparison.measures if any(run.column(measure) for run in runs)]
-    views = {measure.protocol for measure in validated}
-    return {m: f"val_{m.size}" if len(views) == 1 else f"val_{m.size}_{m.protocol}" for m in validated}
+    return {measure: comparison.name_of(measure) for measure in validated}
 
 
 def shown_figures(comparison: Comparison) -> dict[str, str]:
     """Figures of a validation, with the words for each; the top-5 error only if it says anything."""
     if comparison.main.protocol == DETECTION:
-        return {comparison.main.figure: f"{comparison.main.error()}, %"}
+        return {comparison.main.figure(): f"{comparison.main.error()}, %"}
     figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %", "loss": "loss"}
     if not informative_top5(comparison):
         del figures["top5_error"]

@@ -9,7 +9,6 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2
 
 from sppcls._util.tensorboard import time_series
-from sppcls.comparison.answers import Measure
 from sppcls.comparison.board.curves import curve_names, shown_figures
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
@@ -29,15 +28,24 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
     names = {measure.in_words(): name for measure, name in curve_names(comparison).items()}
     found = []
     for number, (figure, words) in enumerate(shown_figures(comparison).items()):
+        level = figure == "top1_error" and comparison.guessing is not None
         bands = [
-            _band(f"{where.replace('top-1 error', words)}, by {axis}", f"seeds_{name}{ending}/{figure}")
+            _band(
+                f"{where.replace('top-1 error', words)}, by {axis}",
+                f"seeds_{name}{ending}/{figure}",
+                guessing_tag(ending) if level else None,
+            )
             for where, name in names.items()
-            for ending, axis in _AXES.items()
+            for ending, axis in AXES.items()
         ]
         lines = [
-            _lines(f"{where.replace('top-1 error', words)}, by {axis}", f"{name}{ending}/{figure}")
+            _lines(
+                f"{where.replace('top-1 error', words)}, by {axis}",
+                f"{name}{ending}/{figure}",
+                guessing_tag(ending) if level else None,
+            )
             for where, name in names.items()
-            for ending, axis in _AXES.items()
+            for ending, axis in AXES.items()
         ]
         what = f"{words}: means, bands of ± std over the seeds"
         title = what[0].upper() + what[1:] if number else f"{answer}: {what}"
@@ -50,20 +58,25 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
     return found
 
 
-_AXES = {"": "epoch", "_by_pixels": "training pixels", "_by_seconds": "seconds of training"}
+AXES = {"": "epoch", "_by_pixels": "training pixels", "_by_seconds": "seconds of training"}
 
 
-def _band(title: str, tag: str) -> layout_pb2.Chart:
-    series = layout_pb2.MarginChartContent.Series(
-        value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper"
-    )
-    return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
+def guessing_tag(ending: str) -> str:
+    """Tag of the level of guessing along an axis, one of :data:`AXES`."""
+    return f"guessing{ending}/top1_error"
 
 
-def _lines(title: str, tag: str) -> layout_pb2.Chart:
-    return layout_pb2.Chart(
-        title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{re.escape(tag)}$"])
-    )
+def _band(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
+    series_of = layout_pb2.MarginChartContent.Series
+    series = [series_of(value=f"{tag}_mean", lower=f"{tag}_lower", upper=f"{tag}_upper")]
+    if level is not None:
+        series.append(series_of(value=level, lower=level, upper=level))
+    return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=series))
+
+
+def _lines(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
+    tags = [f"^{re.escape(name)}$" for name in (tag, level) if name is not None]
+    return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
 
 
 def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
@@ -78,10 +91,10 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
         answer: tag of the picture of the answer, if there is one.
     """
     main = next(iter(curve_names(comparison).values()))
-    curves = quote(f"^{re.escape(main)}(_by_pixels)?/{comparison.main.figure}$")
+    curves = quote(f"^{re.escape(main)}(_by_pixels)?/{comparison.main.figure()}$")
     return {
         "Time Series": time_series(
-            [f"{main}/{comparison.main.figure}", f"{main}_by_pixels/{comparison.main.figure}"],
+            [f"{main}/{comparison.main.figure()}", f"{main}_by_pixels/{comparison.main.figure()}"],
             ("comparison", answer) if answer else None,
             runColorGroup=r"regex:^[^/]+/(.+)$",
             runFilter="^(mean|comparison)",
@@ -123,12 +136,12 @@ def final_names(comparison: Comparison) -> dict[str, str]:
     TensorBoard shows the first few at the start.
     """
     found: dict[str, str] = {}
-    for figure, words in shown_figures(comparison).items():
+    for figure in shown_figures(comparison):
         if figure != "loss":
             for measure in comparison.measures:
-                where = measure.size if measure.protocol == "center" and not measure.images else str(measure)
-                found[_final_tag(measure, figure)] = f"{words}, {where}"
-                if measure == comparison.main and figure == measure.figure:
+                name = f"{comparison.name_of(measure)}/{figure}"
+                found[f"final/{name}"] = name
+                if measure == comparison.main and figure == measure.figure():
                     found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
     return {**found, "final/train_minutes": "training minutes", "final/gigapixels": "gigapixels seen"}
 
@@ -137,10 +150,9 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
     """Errors of a run after the last epoch and what it cost, by tag; without those that are not known."""
     figures: dict[str, float | None] = {}
     for measure, (top1, top5) in run.errors.items():
-        figures[_final_tag(measure, measure.figure)] = top1
-        figures[_final_tag(measure, "top5_error")] = (
-            None if top5 != top5 else top5
-        )  # not a number: not measured
+        tag = f"final/{comparison.name_of(measure)}"
+        figures[f"{tag}/{measure.figure()}"] = top1
+        figures[f"{tag}/top5_error"] = None if top5 != top5 else top5  # not a number: not measured
     for tag, key, scale in (
         ("final/train_minutes", "train_seconds", 60.0),
         ("final/gigapixels", "pixels_seen", 1e9),
@@ -149,8 +161,3 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
         figures[tag] = None if value is None else value / scale
     shown = final_names(comparison)
     return {tag: value for tag, value in figures.items() if tag in shown and value is not None}
-
-
-def _final_tag(measure: Measure, figure: str) -> str:
-    images = f"{measure.images}_" if measure.images else ""
-    return f"final/{figure}_{images}{measure.protocol}_{measure.size}"

@@ -16,11 +16,13 @@ from sppcls._util.console import printable
 from sppcls.comparison.board.curves import Curves, Mean, curves_of, mean_of
 from sppcls.comparison.board.events import NAME, EventFile
 from sppcls.comparison.board.layout import (
+    AXES,
     MEAN,
     categories,
     columns,
     final_figures,
     final_names,
+    guessing_tag,
     hparam_values,
 )
 from sppcls.comparison.conclusions import Conclusion, conclusions
@@ -30,9 +32,11 @@ from sppcls.comparison.report.tables import Table
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
 from sppcls.errors import ConfigError
+from sppcls.runs.names import INPUTS, PICTURES
 
 # Folders below the log folder, which are TensorBoard's names of runs; they stand in this order on every page.
 COMPARISON = "comparison"
+GUESSING = "level of guessing"  # below that of the means
 _OURS = re.compile(rf"{COMPARISON}|{MEAN}|seed\d+")
 
 
@@ -61,6 +65,8 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
         for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
             _write_mean(comparison, group, mean_of(found), folder, number)
         number = len(curves)
+        _write_guessing(comparison, [run for found in curves for run in found], folder, number + 1)
+        number += 1
         for group, found in zip(comparison.groups, curves, strict=True):
             for run, own in zip(group.runs, found, strict=True):
                 number += 1
@@ -89,7 +95,7 @@ def _write_comparison(comparison: Comparison, folder: Path) -> None:
         events.experiment(columns(comparison), final_names(comparison))
         for tag, markdown in _texts(comparison).items():
             events.text(tag, markdown)
-        for tag, png in _pictures(comparison).items():
+        for tag, png in {**_pictures(comparison), **_inputs(comparison)}.items():
             events.image(tag, png)
 
 
@@ -117,7 +123,7 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     summary.append(content.introduction(comparison))
     groups = content.groups_table(comparison)
     # In one table of many columns TensorBoard would break the words.
-    errors = [i for i, name in enumerate(groups.header) if i < 2 or name.startswith("top-")]
+    errors = [i for i, name in enumerate(groups.header) if i < 2 or name.endswith("_error")]
     costs = [i for i in range(len(groups.header)) if i == 0 or i not in errors]
     texts = {
         "answer": "\n\n".join(summary),
@@ -171,6 +177,20 @@ def _pictures(comparison: Comparison) -> dict[str, bytes]:
     return images
 
 
+def _inputs(comparison: Comparison) -> dict[str, bytes]:
+    """The sheets of first inputs that runs have drawn: of each group's first seed, and each sheet once."""
+    sheets: dict[tuple[str, bytes], list[str]] = {}
+    for group in comparison.groups:
+        for path in sorted((group.runs[0].folder / PICTURES).glob(f"{INPUTS}*.png")):
+            sheets.setdefault((path.stem.removeprefix(INPUTS), path.read_bytes()), []).append(group.label)
+    found: dict[str, bytes] = {}
+    for (size, png), labels in sheets.items():
+        alone = sum(other == size for other, _ in sheets) == 1
+        of = f"{', '.join(labels[:2])}{f' and {len(labels) - 2} more' if len(labels) > 2 else ''}"
+        found[f"inputs/{size}" if alone else f"inputs/{size}, {of}"] = png
+    return found
+
+
 def _write_mean(comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int) -> None:
     name = f"{MEAN}/{_file_name(group.label)}"
     finals = [final_figures(run, comparison) for run in group.runs]
@@ -187,15 +207,31 @@ def _write_mean(comparison: Comparison, group: Group, mean: Mean, folder: Path, 
         _write_final(events, mean.mean, means)
 
 
+def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path, number: int) -> None:
+    """The error of guessing as a level line, for the charts of Custom Scalars."""
+    if comparison.guessing is None:
+        return
+    ends = {"": [curves.epochs[-1] for curves in runs]}
+    for axis in ("pixels", "seconds"):
+        ends[f"_by_{axis}"] = [
+            round(reached[-1] or 0) for reached in (getattr(curves, axis) for curves in runs)
+        ]
+    with EventFile(folder / MEAN / GUESSING, number) as events:
+        for ending in AXES:
+            for step in sorted({0, max(ends[ending])}):
+                events.scalar(guessing_tag(ending), comparison.guessing, step, runs[0].end)
+
+
 def _write_run(
     comparison: Comparison, group: Group, run: Run, curves: Curves, folder: Path, number: int
 ) -> None:
     name = f"seed{run.seed}/{_file_name(group.label)}"
+    own_events = sorted(run.folder.glob("events.out.tfevents.*"))
     with EventFile(folder / name, number) as events:
         events.hparams(hparam_values(group, str(run.seed)), name)
-        _write_curves(events, curves, curves.by_size(), {*run.rows[-1]})
+        _write_curves(events, curves, curves.by_size(), run.tags if own_events else ())
         _write_final(events, curves, final_figures(run, comparison))
-    for path in sorted(run.folder.glob("events.out.tfevents.*")):
+    for path in own_events:
         (folder / name / path.name).symlink_to(path.resolve())
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from sppcls.comparison.answers import DETECTION, TEST_BEST, Measure
+from sppcls.comparison.answers import DETECTION, Measure
 from sppcls.comparison.conclusions import Conclusion
+from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, informative_top5, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
@@ -60,7 +61,7 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
     measures = comparison.measures if every_measure else _shown(comparison)
     tops = (1, 5) if informative_top5(comparison) else (1,)
     header = ["group", "seed numbers"]
-    header += [f"{measure.error(top)} %, {measure}" for measure in measures for top in tops]
+    header += [comparison.name_of(measure, top) for measure in measures for top in tops]
     header += [name for name, _, _ in _COSTS]
     rows: list[list[Cell]] = []
     for group in comparison.groups:
@@ -69,7 +70,7 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
         for _, figure, digits in _COSTS:
             row.append(_cost_cell([figure(run) for run in group.runs], digits))
         rows.append(row)
-    return Table("Groups", header, rows).used()
+    return Table("Groups (errors in %)", header, rows).used()
 
 
 def _shown(comparison: Comparison) -> list[Measure]:
@@ -119,16 +120,14 @@ def measures_table(comparison: Comparison) -> Table | None:
     tops = (1, 5) if informative_top5(comparison) else (1,)
     rows: list[list[Cell]] = [
         [
-            measure.view + (" (best epoch)" if measure.images == TEST_BEST else ""),
-            measure.size,
-            f"top-{top}",
+            comparison.name_of(measure, top),
             *(errors_cell(g, measure, top) for g in comparison.groups),
         ]
         for measure in comparison.measures
         for top in tops
     ]
-    header = ["protocol", "size", "error %", *(group.label for group in comparison.groups)]
-    return Table("Errors at every size and protocol", header, rows)
+    header = ["error", *(group.label for group in comparison.groups)]
+    return Table("Errors at every size and protocol, %", header, rows)
 
 
 def differences_table(title: str, found: list[Finding]) -> Table:
@@ -145,7 +144,7 @@ def differences_table(title: str, found: list[Finding]) -> Table:
             [
                 f"{second} - {first}" + (f" ({f.context})" if len(f.pairs) > 1 else ""),
                 f.factor,
-                f"{f.measure.error(f.top).removesuffix(' error')}, {f.measure}",
+                f.error,
                 str(f.verdict),
                 signed(seeds.mean),
                 str(len(seeds.by_seed)),
@@ -157,6 +156,20 @@ def differences_table(title: str, found: list[Finding]) -> Table:
             ]
         )
     return Table(title, header, rows).used()
+
+
+def equal_cost_table(comparison: Comparison) -> Table | None:
+    """A row for each group: its error when it had cost as much as the cheapest run; None if all cost the same."""
+    spent = {cost: cost.common(comparison) for cost in COSTS if cost_differs(comparison, cost)}
+    measure = comparison.main
+    header = ["group", *(f"after {at:.3g} {cost.unit}" for cost, at in spent.items()), "at its end"]
+    rows: list[list[Cell]] = []
+    for group in comparison.groups:
+        errors = [errors_at(group, measure, cost, at) for cost, at in spent.items() if at is not None]
+        cells = [Spread(*mean_and_std(found), len(found)) if found else None for found in errors]
+        rows.append([group.label, *cells, errors_cell(group, measure)])
+    title = f"Errors at equal cost, {comparison.name_of(measure, 1)}, %"
+    return Table(title, header, rows) if spent else None
 
 
 def conclusion_table(conclusion: Conclusion) -> Table:
@@ -230,7 +243,7 @@ def runs_table(comparison: Comparison) -> Table:
         for group in comparison.groups
         for run in group.runs
     ]
-    return Table("Runs", ["group", "seed", f"{main.error()} %, {main}", "folder"], rows)
+    return Table("Runs", ["group", "seed", comparison.name_of(main, 1), "folder"], rows)
 
 
 def introduction(comparison: Comparison) -> str:
@@ -242,7 +255,8 @@ def introduction(comparison: Comparison) -> str:
     counts = {len(run.answers[run.main]) for run in runs if run.main in run.answers}
     images = f", {counts.pop():,} validation images" if len(counts) == 1 else ""
     when = "" if comparison.main.protocol == DETECTION else ", last epoch"
-    return f"{text}; varied: {varied}. Main figure: {comparison.main.in_words()}{images}{when}."
+    main = f"{comparison.main.in_words()} ({comparison.name_of(comparison.main, 1)})"
+    return f"{text}; varied: {varied}. Main figure: {main}{images}{when}."
 
 
 def reading_notes(comparison: Comparison) -> list[str]:
@@ -282,7 +296,7 @@ def reading_notes(comparison: Comparison) -> list[str]:
         )
     if comparison.pairs and len(comparison.measures) > 1:
         notes.append(
-            f"The measure to decide by is {comparison.main}, chosen beforehand. Of many other sizes and protocols some "
+            f"The measure to decide by is {comparison.name_of(comparison.main, 1)}, chosen beforehand. Of many other sizes and protocols some "
             "differ by chance: there the correction is for all of them and all pairs together."
         )
     most = max((len(group.runs) for group in comparison.groups), default=0)
@@ -295,6 +309,11 @@ def reading_notes(comparison: Comparison) -> list[str]:
     alone = [group.label for group in comparison.groups if len(group.runs) == 1]
     if alone:
         notes.append(f"One seed only, so no spread and no interval over seeds: {', '.join(alone)}.")
+    if any(cost_differs(comparison, cost) for cost in COSTS):
+        notes.append(
+            "An error at equal cost is that of a training under way, between two validations. One that was planned for this "
+            "cost would have lowered its learning rate by then, and may have ended lower."
+        )
     return notes + _cost_notes(runs)
 
 

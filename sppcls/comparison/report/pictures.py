@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sppcls.comparison.answers import TEST_BEST, Measure
+from sppcls.comparison.equal_cost import COSTS
 from sppcls.comparison.findings import Finding, Verdict
 from sppcls.comparison.groups import Comparison, Group, bins
 from sppcls.comparison.statistics import mean_and_std
@@ -31,16 +33,18 @@ def pictures(comparison: Comparison, found: Sequence[Finding]) -> dict[str, tupl
             differences(found),
         ),
         "error_by_group": (
-            "Dots: seeds. Line: mean ± standard deviation over the seeds.",
+            f"Dots: seeds. Line: mean ± standard deviation over the seeds.{_guessing_words(comparison)}",
             by_group(comparison),
         ),
         "error_by_size": (
-            "Error after the last epoch against the size of the tested images. Dashed: sizes trained at.",
+            "Error after the last epoch against the size of the tested images. Dashed: sizes trained at."
+            f"{_guessing_words(comparison)}",
             error_by_size(comparison),
         ),
         "error_by_cost": (
             "Error during training against training pixels and against time spent in training steps. Dotted: the cost "
-            f"that all groups have reached; there they have cost the same.{_pixels_of_sizes(comparison)}",
+            f"that all groups have reached; there they have cost the same.{_pixels_of_sizes(comparison)}"
+            f"{_guessing_words(comparison)}",
             error_by_cost(comparison),
         ),
     }
@@ -98,6 +102,7 @@ def by_group(comparison: Comparison) -> Figure:
     axes.invert_yaxis()
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.25 * (high - low))
+    _guessing_line(axes, comparison, across=False)
     axes.margins(y=0.15)
     figure.suptitle(f"After the last epoch: {comparison.main.in_words()}", fontsize="large")
     axes.set_xlabel("%")
@@ -140,6 +145,7 @@ def error_by_size(comparison: Comparison) -> Figure | None:
             errors = [list(group.errors(m).values()) for m in measures]
             _line(axes, comparison, group, [float(m.side) for m in measures], errors)
         axes.set(title=_view_title(view), xlabel="test size, pixels")
+        _guessing_line(axes, comparison)
         _clean(axes, "both")
     panels[0].set_ylabel("top-1 error, %")
     _legend(figure, panels[0], comparison)
@@ -171,25 +177,18 @@ def _pixels_of_sizes(comparison: Comparison) -> str:
 
 def error_by_cost(comparison: Comparison) -> Figure | None:
     """Learning curves against pixels and against time; None if nothing was counted."""
-    costs: list[tuple[str, str, float]] = [
-        ("pixels_seen", "training pixels seen, 10⁹", 1e9),
-        ("train_seconds", "time in training steps, minutes", 60),
-    ]
-    runs = [run for group in comparison.groups for run in group.runs]
-    known = [cost for cost in costs if any(run.last(cost[0]) is not None for run in runs)]
+    known = [cost for cost in COSTS if cost.common(comparison) is not None]
     if not known:
         return None
     figure = Figure(figsize=(max(7.5, 5 * len(known)), 4.4), layout="constrained")
     panels = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
-    for axes, (key, label, scale) in zip(panels, known, strict=True):
+    for axes, cost in zip(panels, known, strict=True):
         for group in comparison.groups:
-            x, errors = _learning_curve(group, comparison.main, key, scale)
+            x, errors = _learning_curve(group, comparison.main, cost.key, cost.scale)
             _line(axes, comparison, group, x, errors, ms=3)
-        reached = [run.last(key) for run in runs]
-        least = min((value for value in reached if value is not None), default=None)
-        if least is not None:
-            axes.axvline(least / scale, color="0.6", linewidth=1, linestyle=":", zorder=0)
-        axes.set(xlabel=label)
+        axes.axvline(cost.common(comparison) or 0, color="0.6", linewidth=1, linestyle=":", zorder=0)
+        axes.set(xlabel=cost.axis)
+        _guessing_line(axes, comparison)
         axes.set_xlim(left=0)
         _clean(axes, "both")
     panels[0].set_ylabel(f"{comparison.main.error()}, %")
@@ -220,6 +219,36 @@ def _learning_curve(
 
 
 # --- drawing
+
+
+def _guessing_words(comparison: Comparison) -> str:
+    level = comparison.guessing
+    return "" if level is None else f" Guessing, always the most frequent class: {level:.1f} %."
+
+
+def _guessing_line(axes: Axes, comparison: Comparison, across: bool = True) -> None:
+    """The level of guessing, where the data leave it on the axes: they are not stretched for it."""
+    level = comparison.guessing
+    limits = axes.get_ylim() if across else axes.get_xlim()
+    if level is None or not min(limits) <= level <= max(limits):
+        return
+    draw = axes.axhline if across else axes.axvline
+    draw(level, color="0.45", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+    place: dict[str, Any] = {
+        "xy": (1, level),
+        "xycoords": ("axes fraction", "data"),
+        "ha": "right",
+        "va": "bottom",
+    }
+    if not across:
+        place = {
+            "xy": (level, 0),
+            "xycoords": ("data", "axes fraction"),
+            "ha": "right",
+            "va": "bottom",
+            "rotation": 90,
+        }
+    axes.annotate("guessing", color="0.4", fontsize="small", **place)
 
 
 def _line(

@@ -40,15 +40,25 @@ class _Content:
         self.refused = content.refusals_table(comparison)
         self.runs = content.runs_table(comparison)
         sections = {
-            f"Differences, {comparison.main}": self.headline,
-            f"Differences on the test images, {', '.join(map(str, comparison.test[:1]))}": self.on_test,
+            f"Differences in {comparison.name_of(comparison.main)}": self.headline,
+            f"Differences on the test images, {', '.join(map(comparison.name_of, comparison.test[:1]))}": self.on_test,
             "Differences at other sizes and protocols": self.elsewhere,
         }
         main, test, other = (
             content.differences_table(title, found) if found else None for title, found in sections.items()
         )
         self.differences = (main, test, other)
-        found = (self.groups, main, test, content.measures_table(comparison), other, self.refused, self.runs)
+        self.equal_cost = content.equal_cost_table(comparison)
+        found = (
+            self.groups,
+            self.equal_cost,
+            main,
+            test,
+            content.measures_table(comparison),
+            other,
+            self.refused,
+            self.runs,
+        )
         self.tables = [table for table in found if table is not None]
 
 
@@ -146,15 +156,7 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = (
-    "group",
-    "seed numbers",
-    "top-1",
-    "100 - mAP",
-    "gigapixels",
-    "training minutes",
-    "million parameters",
-)
+_SHORT = ("group", "seed numbers", "val_", "test_", "gigapixels", "training minutes", "million parameters")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }
@@ -200,9 +202,10 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
         f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
     )
     body.append(f"<h2>{html.escape(found.groups.title)}</h2>{_html_table(found.groups.only(_SHORT))}")
-    body.append(
-        f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>' if figures else ""
-    )
+    if figures:
+        body.append(f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>')
+    if found.equal_cost is not None:
+        body.append(f"<h2>{html.escape(found.equal_cost.title)}</h2>{_html_table(found.equal_cost)}")
     tests = [finding for finding in found.on_test if finding.top == 1]
     if tests:
         body += ["<h2>On the test images</h2>", _list([str(finding) for finding in tests])]
@@ -210,6 +213,8 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
     if found.main:
         body.append(_folded("Each pair in words", _list([str(finding) for finding in found.main])))
     for table in found.tables:
+        if table is found.equal_cost:
+            continue
         kind = (
             "words" if table in (found.refused, found.runs) else "wide" if table in found.differences else ""
         )

@@ -1,1 +1,3 @@
 """The Lightning callbacks of a training run."""
+
+__all__: list[str] = []

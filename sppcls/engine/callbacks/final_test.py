@@ -25,16 +25,16 @@ from sppcls.evaluation.predictions import NothingTestedError, gather
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import read_checkpoint
 from sppcls.runs.folder import lacks_result
-from sppcls.runs.names import BEST, LAST, PREDICTIONS
+from sppcls.runs.names import BEST, LAST, PREDICTIONS, figure_names
 
 Figures = dict[str, Any]
 
 
 class FinalTest(Callback):
-    """Errors on the test images, in TensorBoard as ``test/top1_error`` and, of the best epoch, ``test_best/top1_error``.
+    """Errors on the test images: ``test_224/top1_error`` and, of the best epoch, ``test_best_224/top1_error``.
 
-    The views are those of ``protocols`` (``test/<name>_top1_error``) or, without any, those of the validation: one
-    centre view at every size, ``test`` at the main one and ``test_<size>`` at another. The weights come from the
+    The views are those of ``protocols`` (``test_ten_view_224/top1_error``) or, without any, those of the validation:
+    one centre view at every size, the main one first. The weights come from the
     checkpoints, so they are the averaged ones where these are kept, and a run that was killed here is tested alike when
     it is resumed. Each process tests its share of the images.
 
@@ -46,7 +46,7 @@ class FinalTest(Callback):
 
     Attributes:
         figures: ``{"last": {"epoch", name: {"top1_error", "top5_error", "images", "top1_interval"}}, "best": ...}``,
-            ``name`` a size or a protocol; empty without a test. ``best`` repeats ``last`` where it is the same epoch.
+            ``name`` a size, or a protocol and its size; empty without a test. ``best`` repeats ``last`` where it is the same epoch.
     """
 
     def __init__(self, folder: Path, protocols: Sequence[Protocol]) -> None:
@@ -58,7 +58,7 @@ class FinalTest(Callback):
         if datamodule.test is None:
             return
         # A run that had finished before keeps what it has.
-        if not module.started and not trainer.strategy.broadcast(
+        if not module.state.started and not trainer.strategy.broadcast(
             lacks_result(self.folder, trainer.current_epoch)
         ):
             return
@@ -66,7 +66,7 @@ class FinalTest(Callback):
             for path in (self.folder / PREDICTIONS).glob("test*.npz"):
                 path.unlink(missing_ok=True)
         last = trainer.current_epoch - 1
-        best = module.best["epoch"] if module.best else last
+        best = module.state.best["epoch"] if module.state.best else last
         # The best first: the module is left with the last weights.
         for weights, epoch in ([("best", best)] if best != last else []) + [("last", last)]:
             try:
@@ -79,6 +79,16 @@ class FinalTest(Callback):
             self.figures["best"] = self.figures["last"]
         if trainer.is_global_zero:
             self._write(trainer)
+
+    def named_figures(self) -> dict[str, dict[str, Any]]:
+        """The same under the names that figures have in logs: ``{"last": {"epoch", "test_224/top1_error", ...}, ...}``."""
+        return {
+            weights: {
+                "epoch": figures["epoch"],
+                **figure_names({k: v for k, v in figures.items() if k != "epoch"}, _prefix(weights)),
+            }
+            for weights, figures in self.figures.items()
+        }
 
     def _test(
         self,
@@ -106,7 +116,7 @@ class FinalTest(Callback):
         for predictions in found:
             setting = {**predictions.setting, "split": "test", "weights": weights}
             self._keep(trainer, replace(predictions, setting=setting), weights)
-            module.bad_images.update(dict.fromkeys(predictions.bad))
+            module.state.note_bad(predictions.bad)
 
     def _state(self, weights: str, epoch: int) -> dict[str, torch.Tensor] | str:
         """The weights of a checkpoint, or why there are none: all processes must learn of it."""
@@ -135,7 +145,7 @@ class FinalTest(Callback):
 
     def _keep(self, trainer: pl.Trainer, predictions: Predictions, weights: str) -> None:
         size = predictions.setting["size"]
-        name = predictions.protocol if self.protocols else size
+        name = f"{predictions.protocol}_{size}" if self.protocols else size
         self.figures[weights][name] = {
             "top1_error": predictions.top1_error,
             "top5_error": predictions.top5_error,
@@ -145,7 +155,7 @@ class FinalTest(Callback):
         if not trainer.is_global_zero:
             return
         place = self.folder / PREDICTIONS
-        file = f"{name.replace('+', '_and_')}_{size}" if self.protocols else size
+        file = name.replace("+", "_and_")
         try:
             place.mkdir(exist_ok=True)
             predictions.save(place / f"{_prefix(weights)}_{file}.npz")
@@ -153,15 +163,9 @@ class FinalTest(Callback):
             say(f"The predictions could not be written: {error}")
 
     def _write(self, trainer: pl.Trainer) -> None:
-        for weights, figures in self.figures.items():
-            names = [name for name in figures if name != "epoch"]
-            for place, name in enumerate(names):
-                group = _prefix(weights)
-                if not self.protocols and place:  # the main size is the first
-                    group += f"_{name}"
-                what = f"{name}_" if self.protocols else ""
-                tested = {f"{group}/{what}{f}": figures[name][f] for f in ("top1_error", "top5_error")}
-                log_figures(trainer, tested, figures["epoch"])
+        for figures in self.named_figures().values():
+            errors = {k: v for k, v in figures.items() if k.endswith(("/top1_error", "/top5_error"))}
+            log_figures(trainer, errors, figures["epoch"])
         writer_of(trainer).flush()
 
 
@@ -172,7 +176,7 @@ def _prefix(weights: str) -> str:
 def _center_views(module: ClassificationModule, datamodule: ImageDataModule) -> list[Predictions]:
     """Every test image as validation sees it, at every validation size."""
     assert datamodule.test is not None
-    data, started = module.config.data, time.perf_counter()
+    started = time.perf_counter()
     parts: dict[str, list[Part]] = {size_label(size): [] for size in module.val_sizes}
     bad: list[str] = []
     training = module.net.training
@@ -185,7 +189,7 @@ def _center_views(module: ClassificationModule, datamodule: ImageDataModule) -> 
                     continue
                 image = batch.image.to(module.device)
                 for size in module.val_sizes:
-                    logits = module.net(prepare_batch(image, size, data.mean, data.std))
+                    logits = module.net(prepare_batch(image, size, module.mean, module.std))
                     parts[size_label(size)].append(kept_part(batch, logits))
     finally:
         module.net.train(training)

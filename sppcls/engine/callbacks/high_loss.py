@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.console import say
-from sppcls.config.schema import OptimizerConfig
 from sppcls.data import Batch
 from sppcls.engine.module import ClassificationModule
 
@@ -26,14 +26,14 @@ class HighLoss(Callback):
 
     def __init__(self) -> None:
         self._losses: list[Any] = []
-        self._told = False
+        self._warned = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, ClassificationModule)
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if self._told or loss is None or not trainer.is_global_zero:
+        if self._warned or loss is None or not trainer.is_global_zero:
             return
         self._losses.append(loss)
         if len(self._losses) < self.STEPS:
@@ -43,13 +43,14 @@ class HighLoss(Callback):
         self._losses.clear()
         guessing = math.log(len(pl_module.classes))
         if math.isfinite(mean) and mean > self.FACTOR * guessing:
-            self._told = True
+            self._warned = True
             say(
                 f"warning: epoch {trainer.current_epoch + 1}, step {batch_idx + 1}: training loss {mean:.1f}, "
-                f"guessing {guessing:.2f}: try {_advice(pl_module.config.optimizer)}"
+                f"guessing {guessing:.2f}: try {_advice(pl_module.rate.base, trainer.optimizers[0])}"
             )
 
 
-def _advice(optimizer: OptimizerConfig) -> str:
-    lower = f"a lower optimizer.lr (now {optimizer.lr:g})"
-    return f"{lower} or optimizer=adamw optimizer.lr=3e-4" if optimizer.name == "sgd" else lower
+def _advice(rate: float, optimizer: torch.optim.Optimizer) -> str:
+    lower = f"a lower optimizer.lr (now {rate:g})"
+    adamw = f"{lower} or optimizer=adamw optimizer.lr=3e-4"
+    return adamw if isinstance(optimizer, torch.optim.SGD) else lower

@@ -11,12 +11,15 @@ from sppcls.config.schema import Config
 from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
 from sppcls.engine.callbacks.final_test import FinalTest
+from sppcls.engine.callbacks.gradients import GradientNorm
 from sppcls.engine.callbacks.high_loss import HighLoss
 from sppcls.engine.callbacks.pictures import Pictures
 from sppcls.engine.callbacks.predictions import SavePredictions
 from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
 from sppcls.engine.callbacks.report import EpochReport
 from sppcls.engine.callbacks.saving import Saving
+from sppcls.engine.callbacks.swa import StochasticWeightAveraging
+from sppcls.engine.fine_tuning import Freezing
 from sppcls.engine.resume import ConfirmResume
 from sppcls.errors import ConfigError
 from sppcls.evaluation.protocols import Protocol
@@ -51,7 +54,7 @@ def make_callbacks(
     """
     callbacks: list[Callback] = [
         memory,
-        ConfirmResume(folder),
+        ConfirmResume(folder, config),
         EpochReport(folder, hyperparameters),
         SavePredictions(folder),
         HighLoss(),
@@ -59,10 +62,16 @@ def make_callbacks(
         saving,
         progress,
     ]
+    if config.logger:
+        callbacks.append(GradientNorm(config.log.every_n_steps))
+    if config.freeze:
+        callbacks.append(Freezing(config.freeze, config.freeze_epochs))
     if config.log.images:
         callbacks += [Pictures(folder), ExplainPyramid(folder)]
     if config.ema.enabled:
         callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(config.ema.decay)))
+    if config.swa.enabled:
+        callbacks.insert(0, StochasticWeightAveraging(int(config.swa.start * config.trainer.max_epochs)))
     if protocols:
         errors = ProtocolErrors(protocols, config.evaluation.every)
         callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]
@@ -91,6 +100,7 @@ def own_callbacks(config: Config) -> list[Callback]:
 # Each comes before the other wherever both are there.
 _ORDER = (
     (WeightAveraging, ProtocolErrorsAtEnd),
+    (StochasticWeightAveraging, ProtocolErrorsAtEnd),
     (ConfirmResume, EpochReport),
     (EpochReport, Saving),
     (SavePredictions, Saving),

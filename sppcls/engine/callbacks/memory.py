@@ -83,12 +83,12 @@ class MemoryCheck(Callback):
                 "a loader process is out of memory: choose fewer data.workers or a smaller data.batch_size"
             )
         elif not trainer.training:
-            images = cast(ImageDataModule, trainer.datamodule).val_batch_size  # type: ignore[attr-defined]
+            images = _datamodule(trainer).val_batch_size
             sizes = ", ".join(map(size_label, module.val_sizes))
             self.message = (
                 f"data.val_batch_size={images}: out of memory in validation at {sizes}: choose a smaller one"
             )
-        elif not module.started:
+        elif not module.state.started:
             self.message = (
                 f"out of memory before the first step, on {module.device}: too little is left for this network; "
                 "look at what else is in its memory, or choose a smaller network"
@@ -101,16 +101,20 @@ class MemoryCheck(Callback):
         else:
             traceback.clear_frames(exception.__traceback__)  # they hold what the step had computed
             give_back_freed_memory()
-            images = dict(_largest_steps(trainer, module)).get(module.size, module.config.data.batch_size)
+            images = dict(_largest_steps(trainer, module)).get(module.size, _datamodule(trainer).batch_size)
             try:
                 self.message = _advice(trainer, module, module.size, images, begun=True)
             except Exception:  # of what the step has left in disorder
-                self.message = f"{_too_large(module, module.size, images)}: {_SMALLER}"
+                self.message = f"{_too_large(trainer, module.size, images)}: {_SMALLER}"
+
+
+def _datamodule(trainer: pl.Trainer) -> ImageDataModule:
+    return cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
 
 
 def _largest_steps(trainer: pl.Trainer, module: ClassificationModule) -> list[tuple[Size, int]]:
     """(size, images) of the steps that need most memory, on this process."""
-    data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+    data = _datamodule(trainer)
     world, largest = trainer.world_size, module.schedule.largest
     if data.pixel_budget:
         smallest = min(module.schedule.training_sizes, key=lambda size: size[0] * size[1])
@@ -186,19 +190,20 @@ def _tried(trainer: pl.Trainer, module: ClassificationModule, size: Size, images
 
 
 def _step(trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int) -> None:
-    config, device, region = module.config, module.device, module.schedule.largest
+    device, region = module.device, module.schedule.largest
     parameters = [p for p in module.net.parameters() if p.requires_grad]
     image = torch.zeros(images, 3, *region, dtype=torch.uint8, device=device)
     image = image.contiguous(memory_format=torch.channels_last)
     with trainer.precision_plugin.train_step_context():
         lighting = torch.zeros(images, 3, device=device)
-        x = prepare_batch(image, size, config.data.mean, config.data.std, lighting=lighting)
+        x = prepare_batch(image, size, module.mean, module.std, lighting=lighting)
         target = torch.zeros(images, dtype=torch.int64, device=device)
         loss = F.cross_entropy(module.net(x), target)
     # Not backward(): it would fill .grad, and in a distributed run set off the exchange of gradients.
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     # What the optimiser allocates at its first step, beside the gradients.
-    slots = 0 if trainer.optimizers[0].state else (1 if config.optimizer.name == "sgd" else 2)
+    optimizer = trainer.optimizers[0]
+    slots = 0 if optimizer.state else (1 if isinstance(optimizer, torch.optim.SGD) else 2)
     held = [torch.zeros_like(p) for p in parameters for _ in range(slots)]
     float(loss.detach())  # waits for a GPU, which reports late
     del gradients, held
@@ -207,15 +212,15 @@ def _step(trainer: pl.Trainer, module: ClassificationModule, size: Size, images:
 _SMALLER = "choose a smaller batch or smaller sizes"
 
 
-def _too_large(module: ClassificationModule, size: Size, images: int) -> str:
-    batch = module.config.data.batch_size
+def _too_large(trainer: pl.Trainer, size: Size, images: int) -> str:
+    batch = _datamodule(trainer).batch_size
     return f"data.batch_size={batch}: out of memory in a training step of {images} images at size {size_label(size)}"
 
 
 def _advice(
     trainer: pl.Trainer, module: ClassificationModule, size: Size, images: int, begun: bool = False
 ) -> str:
-    data, line = module.config.data, _too_large(module, size, images)
+    data, line = _datamodule(trainer), _too_large(trainer, size, images)
     if trainer.world_size > 1:  # the other processes would wait for this one's attempts
         return f"{line}: {_SMALLER}"
     most = _largest(images, lambda n: _fits(trainer, module, size, n))
@@ -223,11 +228,9 @@ def _advice(
         return f"{line}: {_SMALLER}"
     if not most:
         return f"{line}, and of 1 image: choose smaller sizes or a smaller network"
-    share = (
-        (size[0] * size[1]) / math.prod(module.schedule.largest) if module.config.sizes.pixel_budget else 1.0
-    )
+    share = math.prod(size) / math.prod(module.schedule.largest) if data.pixel_budget else 1.0
     choice = max(1, int(most * share))
-    accumulate = math.ceil(data.batch_size * module.config.trainer.accumulate_grad_batches / choice)
+    accumulate = math.ceil(data.batch_size * trainer.accumulate_grad_batches / choice)
     # What is left of a step that has begun may take room, so that more would fit into a new process.
     found = f"{most} fit" if begun else f"the largest that fits is {most}"
     return (

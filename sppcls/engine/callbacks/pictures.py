@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
-from torchvision.utils import make_grid
+from torchvision.utils import make_grid, save_image
 
 from sppcls._util.console import printable, say
 from sppcls._util.files import replacing
@@ -29,7 +29,7 @@ from sppcls.engine.summary import guessing_error
 from sppcls.errors import ImageError
 from sppcls.evaluation.class_errors import read_class_errors
 from sppcls.runs.metrics import read_metrics
-from sppcls.runs.names import PICTURES, PREDICTIONS
+from sppcls.runs.names import INPUTS, PICTURES, PREDICTIONS
 
 SAMPLES = 16
 
@@ -52,14 +52,15 @@ class Pictures(Callback):
             return
         assert isinstance(pl_module, ClassificationModule)
         writer = writer_of(trainer)
-        data = pl_module.config.data
-        mean, std = (torch.tensor(v, device=pl_module.device).view(3, 1, 1) for v in (data.mean, data.std))
+        colours = (pl_module.mean, pl_module.std)
+        mean, std = (torch.tensor(v, device=pl_module.device).view(3, 1, 1) for v in colours)
         for size in pl_module.schedule.training_sizes:
-            x = prepare_batch(
-                batch.image[:SAMPLES], size, data.mean, data.std, lighting=batch.lighting[:SAMPLES]
-            )
+            x = prepare_batch(batch.image[:SAMPLES], size, *colours, lighting=batch.lighting[:SAMPLES])
             shown = (x * std + mean).clamp(0, 1)
-            writer.add_image(f"train_inputs/{size_label(size)}", make_grid(shown, nrow=8), 0)
+            sheet = make_grid(shown, nrow=8)
+            writer.add_image(f"train_inputs/{size_label(size)}", sheet, 0)
+            with replacing(_picture(self.folder, f"{INPUTS}{size_label(size)}")) as temporary:
+                save_image(sheet, temporary, format="png")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -76,6 +77,7 @@ class Pictures(Callback):
     def _draw_results(
         self, trainer: pl.Trainer, pl_module: ClassificationModule, confusion: Tensor, worst: list[Mistake]
     ) -> None:
+        size = size_label(pl_module.val_sizes[0])
         figures = {"curves": curves_figure(read_metrics(self.folder).rows, pl_module)}
         if confusion.numel():
             figures["confusion"] = confusion_figure(confusion, pl_module.classes)
@@ -84,24 +86,27 @@ class Pictures(Callback):
             figures["worst_mistakes"] = mistakes_figure(worst, pl_module.classes, datamodule.val_image)
         for name, figure in figures.items():
             save_picture(self.folder, name, figure)
-            writer_of(trainer).add_figure(f"val/{name}", figure, trainer.current_epoch - 1)
-        size = size_label(pl_module.val_sizes[0])
+            writer_of(trainer).add_figure(f"val_{size}/{name}", figure, trainer.current_epoch - 1)
         classes = read_class_errors(self.folder / PREDICTIONS / f"val_{size}.npz")
         rows = [
             f"| {e.name} | {e.images} | {e.error:.2f} | {e.predicted} | {e.confused_with} |" for e in classes
         ]
         head = f"| class | images | top-1 error at {size}, % | predicted | most often taken for |\n|---|---|---|---|---|\n"
         writer_of(trainer).add_text(
-            "val/classes", printable(head + "\n".join(rows)), trainer.current_epoch - 1
+            f"val_{size}/classes", printable(head + "\n".join(rows)), trainer.current_epoch - 1
         )
         writer_of(trainer).flush()
 
 
 def save_picture(folder: Path, name: str, figure: Figure) -> None:
     """Write ``pictures/<name>.png`` into a run folder."""
-    (folder / PICTURES).mkdir(exist_ok=True)
-    with replacing(folder / PICTURES / f"{name}.png") as temporary:
+    with replacing(_picture(folder, name)) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def _picture(folder: Path, name: str) -> Path:
+    (folder / PICTURES).mkdir(exist_ok=True)
+    return folder / PICTURES / f"{name}.png"
 
 
 def curves_figure(rows: list[dict[str, str]], module: ClassificationModule) -> Figure:
@@ -113,9 +118,8 @@ def curves_figure(rows: list[dict[str, str]], module: ClassificationModule) -> F
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    main, *others = map(size_label, module.val_sizes)
-    columns = {"train": "training", "val": f"validation at {main}"}
-    columns |= {f"val_{size}": f"validation at {size}" for size in others}
+    columns = {"train": "training"}
+    columns |= {f"val_{name}": f"validation at {name}" for name in map(size_label, module.val_sizes)}
     for number, (prefix, label) in enumerate(columns.items()):
         points = [(int(r["epoch"]) + 1, float(r[key])) for r in rows if r.get(key := f"{prefix}/top1_error")]
         x, y = zip(*points, strict=True) if points else ((), ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -18,11 +18,11 @@ from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import read_checkpoint
 from sppcls.runs.folder import lacks_result
-from sppcls.runs.names import LAST, PROTOCOLS
+from sppcls.runs.names import LAST, PROTOCOLS, figure_names
 
 
 class ProtocolErrors(Callback):
-    """Errors of the validation images under named protocols, in TensorBoard as ``protocol/<name>_top1_error``.
+    """Errors of the validation images under named protocols, such as ``val_ten_view_224/top1_error``.
 
     Each process tests its share of the images. With averaged weights these are tested: in the list of callbacks this
     one stands before the averaging, which puts the raw weights back when a validation ends. At the end the averaging
@@ -51,11 +51,7 @@ class ProtocolErrors(Callback):
         if trainer.is_global_zero:
             for predictions in found:
                 name = predictions.protocol
-                figures = {
-                    f"protocol/{name}_top1_error": predictions.top1_error,
-                    f"protocol/{name}_top5_error": predictions.top5_error,
-                }
-                log_figures(trainer, figures, epoch)
+                log_figures(trainer, protocol_figures([predictions]), epoch)
                 say(
                     f"epoch {epoch + 1}, protocol {name}: top-1 error {predictions.top1_error:.2f} %, "
                     f"top-5 error {predictions.top5_error:.2f} % (views: {predictions.views}, "
@@ -78,9 +74,18 @@ class ProtocolErrors(Callback):
             batch_size=datamodule.val_batch_size,
             workers=datamodule.workers,
         )
-        for line in predictions.bad:
-            module.bad_images.setdefault(line)
+        module.state.note_bad(predictions.bad)
         return predictions
+
+
+def protocol_figures(found: Sequence[Predictions]) -> dict[str, Any]:
+    """Errors under protocols by the names that they have in logs and results: ``val_ten_view_224/top1_error``."""
+    return figure_names(
+        {
+            f"{p.protocol}_{p.setting['size']}": {"top1_error": p.top1_error, "top5_error": p.top5_error}
+            for p in found
+        }
+    )
 
 
 class ProtocolErrorsAtEnd(Callback):
@@ -102,7 +107,7 @@ class ProtocolErrorsAtEnd(Callback):
         self._test(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if cast(ClassificationModule, pl_module).started:
+        if cast(ClassificationModule, pl_module).state.started:
             return
         # Nothing was left to train. By now Lightning has put the network on the CPU.
         if trainer.strategy.broadcast(lacks_result(self.folder, trainer.current_epoch)):

@@ -22,9 +22,9 @@ from sppcls.runs.metrics import append_row, drop_rows_from
 class EpochReport(Callback):
     """Collects what an epoch showed and writes it down.
 
-    TensorBoard gets every epoch figure twice: against the epoch (``val/top1_error``) and against the number of
-    training images seen (``val_by_images/top1_error``), because runs with different batch or data sizes only line up
-    on one of the two. The main validation size is ``val``, every other one ``val_<size>``.
+    TensorBoard gets every epoch figure twice: against the epoch (``val_224/top1_error``) and against the number of
+    training images seen (``val_224_by_images/top1_error``), because runs with different batch or data sizes only line
+    up on one of the two.
 
     Args:
         folder: the run folder.
@@ -47,8 +47,11 @@ class EpochReport(Callback):
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hyperparameters)
         if len(pl_module.val_sizes) > 1:
-            _overlay_sizes(writer_of(trainer), [*map(pl_module.val_prefix, pl_module.val_errors)])
-        drop_rows_from(self.folder, trainer.current_epoch)
+            _overlay_sizes(writer_of(trainer), [f"val_{name}" for name in pl_module.val_errors])
+        sizes = (
+            pl_module.state.val_results or pl_module.val_errors
+        )  # those of the checkpoint, where the run goes on
+        drop_rows_from(self.folder, trainer.current_epoch, next(iter(sizes)))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start_epoch(trainer)
@@ -67,10 +70,9 @@ class EpochReport(Callback):
         if self._warm:
             self._seconds[name] = self._seconds.get(name, 0.0) + now - self._clock
             self._images[name] = self._images.get(name, 0) + len(batch.target) * trainer.world_size
-        pl_module.train_seconds += now - self._clock
+        pl_module.state.train_seconds += now - self._clock
         self._clock, self._warm = now, True
-        every = pl_module.config.log.every_n_steps
-        if trainer.is_global_zero and batch_idx % every == 0:
+        if trainer.is_global_zero and batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             # Lightning hands {} on of a step that was left out, none of its images being readable.
             loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
             if loss is not None:
@@ -80,13 +82,13 @@ class EpochReport(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
-        train = pl_module.train_errors.compute()
+        train, state = pl_module.train_errors.compute(), pl_module.state
         if not train["images"]:
-            raise DataError(f"no training image could be read; the first: {next(iter(pl_module.bad_images))}")
-        pl_module.images_seen += int(train["images"])
-        pl_module.pixels_seen += int(train["pixels"])
-        validated = (trainer.current_epoch + 1) % pl_module.config.trainer.val_every == 0
-        val = pl_module.val_results if validated else {}
+            raise DataError(f"no training image could be read; the first: {next(iter(state.bad_images))}")
+        state.images_seen += int(train["images"])
+        state.pixels_seen += int(train["pixels"])
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        val = state.val_results if validated else {}
         for figure in (
             "loss",
             "top1_error",
@@ -100,9 +102,9 @@ class EpochReport(Callback):
         seconds = sum(self._seconds.values())
         row: dict[str, Any] = {
             "epoch": trainer.current_epoch,
-            "images_seen": pl_module.images_seen,
-            "pixels_seen": pl_module.pixels_seen,
-            "train_seconds": pl_module.train_seconds,
+            "images_seen": state.images_seen,
+            "pixels_seen": state.pixels_seen,
+            "train_seconds": state.train_seconds,
             "size": size,
             "lr": pl_module.lr,
             "train/loss": train["loss"],
@@ -111,7 +113,7 @@ class EpochReport(Callback):
         }
         for name in pl_module.val_errors:
             for figure in ("loss", "top1_error", "top5_error"):
-                row[f"{pl_module.val_prefix(name)}/{figure}"] = val[name][figure] if name in val else ""
+                row[f"val_{name}/{figure}"] = val[name][figure] if name in val else ""
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
         append_row(self.folder, row)
@@ -147,10 +149,9 @@ class EpochReport(Callback):
             for name, seconds in self._seconds.items():
                 writer.add_scalar(f"speed/images_per_s_{name}", self._images[name] / seconds, epoch)
         # The first columns of HParams, which go by the alphabet.
-        if epoch + 1 == module.config.trainer.max_epochs or module.trainer.should_stop:
-            for name, figures in module.val_results.items():
-                size = module.val_prefix(name).removeprefix("val")
-                writer.add_scalar(f"final/top1_error{size}", figures["top1_error"], epoch)
+        if epoch + 1 == module.trainer.max_epochs or module.trainer.should_stop:
+            for name, figures in module.state.val_results.items():
+                writer.add_scalar(f"final/val_{name}/top1_error", figures["top1_error"], epoch)
         writer.flush()
 
 
@@ -173,7 +174,7 @@ def _line(
     ]
     for name, figures in val.items():
         top1, top5 = figures["top1_error"], figures["top5_error"]
-        parts.append(f"val {name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
+        parts.append(f"val_{name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
     if row["images_per_s"] != "":
         parts.append(f"{row['images_per_s']:.0f} images/s")
     return " | ".join(parts)

@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from sppcls._util.console import train_command
+from sppcls._util.console import say, train_command
 from sppcls._util.files import link_or_copy
 from sppcls.config.schema import hydra_word
 from sppcls.engine.module import ClassificationModule
@@ -49,7 +49,7 @@ class Saving(Checkpoint):
         self.every_minutes = every_minutes
         self.repeatable = repeatable
         self._signum = 0
-        self._begun = self._stopping = False
+        self._begun = self._stopping = self._trained = False
         self._saved_at = time.monotonic()
         self._watched = (signal.SIGINT, signal.SIGTERM, *([WARNING_SIGNAL] if slurm_job() else []))
 
@@ -94,8 +94,13 @@ class Saving(Checkpoint):
             )
             raise Interrupted(f"stopped by {signal.Signals(signum).name} at once; {kept}", signum)
         self._signum = signum
+        what = (
+            "Training is done; the run ends when its last figures are written"
+            if self._trained
+            else "Stopping after this step (or validation)"
+        )
         with suppress(OSError):  # a terminal that is gone
-            os.write(2, b"\nStopping after this step (or validation); the same again stops at once.\n")
+            os.write(2, f"\n{what}; the same again stops at once.\n".encode())
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
@@ -122,17 +127,25 @@ class Saving(Checkpoint):
         if new_best and trainer.is_global_zero:
             link_or_copy(self.folder / LAST, self.folder / BEST)
         signum = _agreed(trainer, self._signum)
-        if signum and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            self._stop(trainer, signum, f"the end of epoch {trainer.current_epoch + 1}")
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            if signum:
+                self._stop(trainer, signum, f"the end of epoch {trainer.current_epoch + 1}")
+            return
+        self._trained = True
+        if signum:
+            say(
+                f"{signal.Signals(signum).name} came in the last steps: nothing is left to stop, so the run ends as usual"
+            )
 
     def _is_new_best(self, trainer: pl.Trainer, module: ClassificationModule) -> bool:
         epoch = trainer.current_epoch
-        if not module.val_results or (epoch + 1) % module.config.trainer.val_every:
+        state = module.state
+        if not state.val_results or (epoch + 1) % (trainer.check_val_every_n_epoch or 1):
             return False
-        main = next(iter(module.val_results.values()))
-        if module.best is not None and not main["top1_error"] < module.best["top1_error"]:
+        main = next(iter(state.val_results.values()))
+        if state.best is not None and not main["top1_error"] < state.best["top1_error"]:
             return False
-        module.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": module.val_results}
+        state.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": state.val_results}
         return True
 
     def _save_last(self, trainer: pl.Trainer) -> None:

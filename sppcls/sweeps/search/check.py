@@ -36,12 +36,12 @@ class SpaceCheck:
         """
         config = self._trainable(self.plan.trial_words(values))
         labels = [size_label(size) for size in val_sizes(config, size_schedule(config))]
-        names = ["val", *(f"val_{label}" for label in labels[1:])]
+        names = ["val", *(f"val_{label}" for label in labels)]  # the first, too, is the main size
         columns = [f"{name}/{figure}" for name in names for figure in ("top1_error", "top5_error", "loss")]
         objective = self.plan.settings.objective
         if objective not in columns:
             raise ConfigError(f"objective={objective}: choose from {', '.join(columns)}")
-        size = labels[names.index(objective.partition("/")[0])]
+        size = [labels[0], *labels][names.index(objective.partition("/")[0])]
         if self._measured_at is None:
             self._measured_at = size
         elif size != self._measured_at:

@@ -14,7 +14,7 @@ from sppcls.config.schema import Config, hydra_word
 from sppcls.engine.module import DivergedError
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.runs.folder import has_finished
-from sppcls.runs.metrics import read_metrics
+from sppcls.runs.metrics import figure_in, read_metrics
 from sppcls.runs.names import LAST, METRICS
 from sppcls.sweeps.job import TrainingProcess, remove_dead_attempt
 from sppcls.sweeps.search.space import SearchPlan
@@ -134,7 +134,7 @@ class TrialRun:
     def _report(self) -> bool:
         """Hand new rows of metrics.csv to Optuna; whether the trial should be pruned."""
         for row in read_metrics(self.folder).rows:
-            epoch, value = int(row["epoch"]), row.get(self.plan.settings.objective) or ""
+            epoch, value = int(row["epoch"]), figure_in(row, self.plan.settings.objective)
             if epoch in self._reported or not value:
                 continue
             self.trial.report(float(value), epoch)
@@ -145,7 +145,7 @@ class TrialRun:
 
     def _finished(self) -> TrialOutcome:
         last = self._last_row()
-        value = last.get(self.plan.settings.objective) or ""
+        value = figure_in(last, self.plan.settings.objective)
         if int(last.get("epoch", -1)) + 1 < self.epochs or not value:
             return self._outcome(
                 "failed", f"{METRICS} has no {self.plan.settings.objective} of epoch {self.epochs}"

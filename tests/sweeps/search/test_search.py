@@ -117,10 +117,10 @@ def test_a_killed_search_goes_on_with_the_trial_that_it_was_killed_in(
 def test_a_trial_is_worth_what_its_run_ended_with(search: Path) -> None:
     row = _rows(search)[0]
     assert row["state"] == "finished"
-    assert row["val/loss"] == f"{float(_metrics(search / 'trial-0000')[-1]['val/loss'])}"
+    assert row["val/loss"] == f"{float(_metrics(search / 'trial-0000')[-1]['val_96/loss'])}"
     result = json.loads((search / "trial-0000" / "result.json").read_text())
     assert result["epochs"] == 20
-    assert float(row["val/loss"]) == pytest.approx(result["last"]["72"]["loss"], rel=1e-5)
+    assert float(row["val/loss"]) == pytest.approx(result["last"]["val_72/loss"], rel=1e-5)
 
 
 def test_a_bad_trial_is_stopped_early(search: Path) -> None:

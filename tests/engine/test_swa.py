@@ -1,0 +1,76 @@
+"""Stochastic weight averaging against the mean of the weights, written down."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+from test_resume import assert_same_run
+
+from sppcls import compose, load_classifier, train
+from sppcls.errors import ConfigError, Interrupted
+
+WORDS = [
+    "swa.enabled=true",
+    "swa.start=0.5",
+    "trainer.max_epochs=4",
+    "scheduler=constant",
+    "optimizer.lr=0.05",
+]
+
+
+class AfterEachEpoch(Callback):
+    """Keeps the weights of training after the last step of every epoch; may stop the run at a step."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.states: list[dict[str, torch.Tensor]] = []
+        self.stop_at = stop_at
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx + 1 == trainer.num_training_batches:
+            self.states.append({name: value.clone() for name, value in pl_module.net.state_dict().items()})
+        if trainer.global_step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_is_saved_is_the_mean_over_the_last_epochs(tiny) -> None:
+    watch = AfterEachEpoch()
+    folder = Path(train(compose(tiny(*WORDS)), callbacks=[watch])["folder"])
+    saved = load_classifier(folder / "last.ckpt").state_dict()
+    assert len(watch.states) == 4
+    for name, value in saved.items():
+        if value.is_floating_point():
+            mean = torch.stack([state[name].double() for state in watch.states[2:]]).mean(0)
+            torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(saved["head.last.weight"], watch.states[3]["head.last.weight"])
+
+
+def test_before_it_begins_the_weights_of_training_are_saved(tiny) -> None:
+    watch = AfterEachEpoch()
+    folder = Path(
+        train(compose(tiny("swa.enabled=true", "trainer.max_epochs=1")), callbacks=[watch])["folder"]
+    )
+    saved = load_classifier(folder / "last.ckpt").state_dict()
+    assert all(torch.equal(value, watch.states[0][name]) for name, value in saved.items())
+
+
+@pytest.mark.parametrize("stop_at", [2, 7, 10], ids=["before", "in the first epoch", "in the second epoch"])
+def test_a_run_goes_on_with_the_same_mean(tiny, stop_at: int) -> None:
+    whole = Path(train(compose(tiny(*WORDS, "run_name=whole")))["folder"])
+    words = tiny(*WORDS, "run_name=part")
+    with pytest.raises(Interrupted):
+        train(compose(words), callbacks=[AfterEachEpoch(stop_at)])
+    part = Path(train(compose([*words, "ckpt_path=auto"]))["folder"])
+    assert_same_run(whole, part)
+
+
+def test_two_averages_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"swa\.enabled=true: also ema\.enabled=true"):
+        compose(["swa.enabled=true", "ema.enabled=true"])

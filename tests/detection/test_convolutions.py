@@ -35,10 +35,10 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> WindowSet:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_vectors_and_gradient_are_those_of_crops_of_the_map(learning: WindowSet, mirrored: bool) -> None:
-    regions, places = learning.regions, np.array([0, 5, 250, 17])
+    regions, places = learning.regions, np.array([0, 250, 5, 17, 260, 90, 40, 200])
     net, image, size = regions.net, learning.images.image(1), learning.images.sizes[1]
     first = next(net.backbone.parameters())
-    weights = torch.randn(4, regions.pooled_length, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(8, regions.pooled_length, generator=torch.Generator().manual_seed(0))
     found = pooled_with_gradient(regions, learning, 1, places, mirrored)
     net.zero_grad()
     (found * weights).sum().backward()

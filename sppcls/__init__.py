@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sppcls.detection.train import train_detector
     from sppcls.engine.train import train
     from sppcls.evaluation.evaluate import evaluate
+    from sppcls.inference.ensemble import ensemble
     from sppcls.inference.explain.explanation import explain
     from sppcls.inference.export.export import export
     from sppcls.inference.features import extract_features
@@ -25,6 +26,7 @@ _WHERE = {
     "compare": "sppcls.comparison",
     "compose": "sppcls.config.compose",
     "detect": "sppcls.detection.predict",
+    "ensemble": "sppcls.inference.ensemble",
     "evaluate": "sppcls.evaluation.evaluate",
     "explain": "sppcls.inference.explain.explanation",
     "export": "sppcls.inference.export.export",
@@ -42,6 +44,7 @@ __all__ = [
     "compare",
     "compose",
     "detect",
+    "ensemble",
     "evaluate",
     "explain",
     "export",

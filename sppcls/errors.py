@@ -4,7 +4,15 @@ The message of each is one line that names the key, file or value at fault and s
 line prints that line without a traceback; library callers catch :class:`SppclsError`.
 """
 
-__all__ = ["CheckpointError", "ConfigError", "DataError", "ImageError", "Interrupted", "SppclsError"]
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "ImageError",
+    "Interrupted",
+    "PartError",
+    "SppclsError",
+]
 
 
 class SppclsError(Exception):
@@ -25,6 +33,10 @@ class ImageError(DataError):
 
 class CheckpointError(SppclsError):
     """A checkpoint cannot be read, written, or does not fit."""
+
+
+class PartError(SppclsError):
+    """A part that does not come with sppcls has raised an exception, which is the cause of this one."""
 
 
 class Interrupted(SppclsError):

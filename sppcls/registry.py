@@ -23,7 +23,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, SppclsError
 
 __all__ = ["allow_plugins", "register"]
 
@@ -88,10 +88,14 @@ DOORS: Mapping[str, Door] = {
     "pyramid": Door(given=("in_channels",)),
     "sizes": Door(given=("epochs", "seed"), shared=("pixel_budget", "val_sizes"), name_key="kind"),
     "data": Door(
-        shared=("batch_size", "val_batch_size", "workers", "drop_last", "check", "on_error", "mean", "std"),
+        shared=(
+            *("batch_size", "val_batch_size", "workers", "drop_last", "sampler", "balance"),
+            *("folds", "fold"),
+            *("check", "on_error", "mean", "std"),
+        ),
     ),
     "augment": Door(given=("region",), called=("image",), shared=("shorter_side",), name_key="crop"),
-    "loss": Door(given=("num_classes",), called=("logits", "target"), libraries=("torch.nn",)),
+    "loss": Door(given=("num_classes", "class_counts"), called=("logits", "target"), libraries=("torch.nn",)),
     "optimizer": Door(
         given=("params",),
         shared=("lr", "weight_decay", "decay_norm_and_bias", "bias_lr_factor", "lr_factors", "layer_decay"),
@@ -110,6 +114,8 @@ _OWN_ROOMS = ("sppcls.nn", "sppcls.data", "sppcls.engine")
 _T = TypeVar("_T", bound=Callable[..., Any])
 
 _registered: dict[str, dict[str, Callable[..., Any]]] = {group: {} for group in DOORS}
+# (group, package.module.name) of every part that was ever registered; a module is only run once.
+_decorated: set[tuple[str, str]] = set()
 
 
 def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
@@ -137,6 +143,7 @@ def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
         if chosen in _built_in(group) or (other is not None and target_of(other) != target_of(part)):
             raise ConfigError(f"register({group!r}, {chosen!r}): another part has this name")
         _registered[group][chosen] = part
+        _decorated.add((group, target_of(part)))
         return part
 
     return add
@@ -171,7 +178,8 @@ def name_of(group: str, part: Callable[..., Any]) -> str:
 def allow_plugins(*packages: str) -> None:
     """Import packages with parts of one's own, and let configs and checkpoints name what they hold.
 
-    Processes that this one starts may import them, too.
+    They stay named for the rest of the process: the parts they have registered cannot be taken back. Processes that
+    this one starts may import them, too.
 
     Raises:
         ConfigError: a package cannot be imported; names it and the reason.
@@ -221,7 +229,7 @@ def _import(module: str, key: str = "plugins") -> Any:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:  # a module may raise anything
         missing = isinstance(error, ModuleNotFoundError) and top == str(error.name).partition(".")[0]
-        reason = "no such module" if missing else _where(error)
+        reason = "no such module" if missing else reason_with_line(error)
         raise ConfigError(f"{key}: {module} cannot be imported: {reason}") from error
 
 
@@ -279,7 +287,7 @@ def find(group: str, values: Mapping[str, Any]) -> Callable[..., Any]:
         module, _OWN_ROOMS
     ):  # a decorated part that comes with sppcls; everything else there is none
         own: Any = getattr(_import(module, key), name, None)
-        if own in _registered[group].values():
+        if callable(own) and (group, target) in _decorated:
             return own
     if not _is_within(module, packages):
         raise ConfigError(
@@ -360,10 +368,10 @@ def build(group: str, values: Mapping[str, Any], **given: Any) -> Any:
         return Called(part, wanted, called)
     try:
         return part(**wanted)
-    except ConfigError:
+    except SppclsError:
         raise
     except Exception as error:  # other people's code
-        raise ConfigError(f"{group}: {target_of(part)} cannot be built: {_where(error)}") from error
+        raise ConfigError(f"{group}: {target_of(part)} cannot be built: {reason_with_line(error)}") from error
 
 
 class Called:
@@ -376,14 +384,34 @@ class Called:
         return self.part(**self.values, **dict(zip(self.called, args, strict=False)), **kwargs)
 
 
-def _where(error: BaseException) -> str:
-    """An exception of other people's code in one line, with the line that raised it."""
+def reason_with_line(error: BaseException) -> str:
+    """An exception of other people's code in one line, with the line of theirs that raised it.
+
+    Returns:
+        ``KeyError: 'x' (parts.py, line 7)``; without the line if none of their code took part.
+    """
     reason = " ".join(str(error).split()) or "no reason given"
+    _, line = own_line(error)
+    return f"{type(error).__name__}: {reason}{line and f' ({line})'}"
+
+
+def own_line(error: BaseException) -> tuple[str, str]:
+    """The innermost function that took part in an exception and belongs neither to sppcls nor to a library.
+
+    Returns:
+        ``package.module.Class.method`` and ``parts.py, line 7``; both empty if there is none.
+    """
+    function = line = ""
     trace = error.__traceback__
-    place = ""
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith("<") and Path(file) != Path(__file__):
-            place = f" ({Path(file).name}, line {trace.tb_lineno})"
+        code, module = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__", ""))
+        if not code.co_filename.startswith("<") and module.partition(".")[0] not in _LIBRARIES:
+            function = f"{module}.{code.co_qualname}"
+            line = f"{Path(code.co_filename).name}, line {trace.tb_lineno}"
         trace = trace.tb_next
-    return f"{type(error).__name__}: {reason}{place}"
+    return function, line
+
+
+# Where a part's own mistakes only come to light.
+_LIBRARIES = {"sppcls", "torch", "torchvision", "numpy", "PIL", "pytorch_lightning", "lightning_fabric", "lightning_utilities",
+              "hydra", "omegaconf", "torchmetrics", "tensorboard", "timm", *sys.stdlib_module_names} - {"__main__"}  # fmt: skip

@@ -43,8 +43,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _no_parts_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other tests of this process have registered or named is not there."""
-    monkeypatch.setattr(registry, "_registered", {group: {} for group in registry.DOORS})
+    """What other tests of this process have registered or named is not there; parts that come with sppcls are."""
+    ours = {
+        group: {name: part for name, part in parts.items() if part.__module__.startswith("sppcls.")}
+        for group, parts in registry._registered.items()
+    }
+    monkeypatch.setattr(registry, "_registered", ours)
     monkeypatch.delenv(registry.VARIABLE, raising=False)
 
 

@@ -50,13 +50,13 @@ PROMISED = {
     "single_vs_multi": [
         r"6 runs: 0 finished, 0 begun, 6 new",
         *(
-            rf"{kind}-seed{seed} +finished +error at 96: "
+            rf"{kind}-seed{seed} +finished +val_96/top1_error "
             for seed in range(3)
             for kind in ("single", "multi")
         ),
         r"single +[\d.]+ ± [\d.]+ %",
         r"multi +[\d.]+ ± [\d.]+ %",
-        r"multi against single \(sizes\), top-1 error, center 96: no difference shown",
+        r"sizes, val_96/top1_error: no difference shown. multi is ",
         # 300 images, 6 epochs at 96 pixels, or 3 at 96 and 3 at 80.
         r"single +16\.6 million training pixels",
         r"multi +14\.1 million training pixels",

@@ -1,4 +1,4 @@
-"""The libraries under torch, told how a training uses memory and threads. Free of torch."""
+"""Settings of the libraries under torch for the way in which a training uses memory and threads. Free of torch."""
 
 from __future__ import annotations
 

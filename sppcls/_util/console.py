@@ -32,7 +32,7 @@ class _TqdmHandler(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """``train.log``; a disk that is full is told of by what cannot do without it."""
+    """``train.log``; a full disk is reported by what cannot do without it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -43,6 +44,18 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """The positional argument ``checkpoint``."""
     parser.add_argument("checkpoint", metavar="CKPT", help="best.ckpt or last.ckpt of a run")
     add_plugins(parser)
+
+
+def add_with(parser: argparse.ArgumentParser) -> None:
+    """``--with``: more checkpoints, for an ensemble."""
+    parser.add_argument(
+        "--with",
+        dest="others",
+        nargs="+",
+        default=[],
+        metavar="CKPT",
+        help="more checkpoints: an ensemble, whose probabilities are the mean of the networks'",
+    )
 
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +98,17 @@ def not_negative(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 0")
     return int(text)
+
+
+def above_zero(text: str) -> float:
+    """An argument that is a number greater than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number greater than 0")
+    return value
 
 
 def report_bad(fate: str, lines: Collection[str]) -> int:
@@ -158,6 +182,18 @@ def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> S
     warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
     place = choose_device(device)
     return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)
+
+
+def load_together(
+    checkpoints: Sequence[str], device: str = "auto", threads: int | None = None
+) -> SPPClassifier:
+    """The network of a checkpoint, or the ensemble of those of several; errors as of :func:`load`."""
+    nets = [load(checkpoint, device, threads) for checkpoint in checkpoints]
+    if len(nets) == 1:
+        return nets[0]
+    from sppcls.inference.ensemble import ensemble
+
+    return ensemble(nets, names=checkpoints)
 
 
 def choose_device(device: str) -> Any:

@@ -25,6 +25,7 @@ def run(words: list[str]) -> int:
     from sppcls.comparison import compare
     from sppcls.comparison.conclusions import conclusions
     from sppcls.comparison.report import content
+    from sppcls.comparison.report.class_mean import class_mean_table
     from sppcls.comparison.report.write import check_out, write_report
 
     if args.out is not None:
@@ -41,6 +42,9 @@ def run(words: list[str]) -> int:
         tables.append(
             content.differences_table(f"Differences in {comparison.name_of(comparison.test[0])}", on_test)
         )
+    class_mean = class_mean_table(comparison)
+    if class_mean is not None:
+        tables.append(class_mean)
     measures = content.measures_table(comparison)
     if measures is not None:
         tables.append(measures)
@@ -51,9 +55,15 @@ def run(words: list[str]) -> int:
         print(visible("\n\n".join(getattr(table, args.format)().rstrip("\n") for table in tables)))
     else:
         for found in conclusions([finding for finding in headline if finding.top == 1]):
-            print(visible(f"{found.question} {found.answer.upper()}\n  {found.detail}\n  {found.outlook}\n"))
+            print(
+                visible(
+                    f"{found.question} {found.answer.upper()}\n  {found.sentence}\n  {found.detail}\n  {found.outlook}\n"
+                )
+            )
         print(visible(content.introduction(comparison)))
         print(visible(f"\n{tables[0].text()}"))
+        if class_mean is not None:
+            print(visible(f"\n{class_mean.title}\n{class_mean.text()}"))
         if measures is not None:
             print(visible(f"\n{measures.text()}"))
         if equal_cost is not None:
@@ -79,7 +89,9 @@ def _of_epoch(comparison: Comparison) -> str:
 
     of_detectors = comparison.main.protocol == DETECTION
     return (
-        f"{comparison.main.error()}: lower is better; " if of_detectors else "Errors are of the last epoch, "
+        f"{comparison.main.error()}: lower is better; "
+        if of_detectors
+        else "Errors are in per cent, of the last epoch, "
     )
 
 

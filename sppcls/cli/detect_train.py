@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sppcls._util.files import check_local
 from sppcls.cli.common import (
     Parser,
+    above_zero,
     add_plugins,
     add_processor,
     check_checkpoint,
@@ -147,13 +147,13 @@ def _parser() -> Parser:
         "--tune", type=not_negative, default=1000, metavar="N",
         help="steps of fine-tuning of the fc layers; 0: none (1000)",
     )  # fmt: skip
-    parser.add_argument("--lr", type=_above_zero, default=0.01, help="learning rate of fine-tuning (0.01)")
+    parser.add_argument("--lr", type=above_zero, default=0.01, help="learning rate of fine-tuning (0.01)")
     parser.add_argument(
         "--tune-convolutions", type=not_negative, default=0, metavar="N",
         help="steps after these, of two images each, that train the convolutions too, as Fast R-CNN does (0)",
     )  # fmt: skip
     parser.add_argument(
-        "--convolutions-lr", type=_above_zero, default=0.001, metavar="LR", help="their learning rate (0.001)"
+        "--convolutions-lr", type=above_zero, default=0.001, metavar="LR", help="their learning rate (0.001)"
     )
     parser.add_argument(
         "--layer",
@@ -177,11 +177,11 @@ def _parser() -> Parser:
     )
     parser.add_argument("--no-regression", action="store_true", help="leave boxes where their windows are")
     parser.add_argument(
-        "--ridge", type=_above_zero, default=1000.0, metavar="LAMBDA", help="of box regression (1000)"
+        "--ridge", type=above_zero, default=1000.0, metavar="LAMBDA", help="of box regression (1000)"
     )
     parser.add_argument(
         "--nms",
-        type=_above_zero,
+        type=above_zero,
         default=0.3,
         metavar="IOU",
         help="boxes that overlap a better one by more go (0.3)",
@@ -191,13 +191,3 @@ def _parser() -> Parser:
     add_processor(parser)
     add_plugins(parser)
     return parser
-
-
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number greater than 0")
-    return value

@@ -6,13 +6,15 @@ import argparse
 import re
 from pathlib import Path
 
-from sppcls.cli.common import Parser, add_checkpoint, check_checkpoint, load, positive
+from sppcls.cli.common import Parser, add_checkpoint, add_with, check_checkpoint, load_together, positive
 
 
 def run(words: list[str]) -> int:
     """Export, and print what was written and how near it is to the network."""
     args = _parser().parse_args(words)
-    check_checkpoint(args.checkpoint)
+    checkpoints = [args.checkpoint, *args.others]
+    for path in checkpoints:
+        check_checkpoint(path)
     from sppcls.data.sizes import size_label
     from sppcls.inference.export.export import SUFFIXES, check_request, export
 
@@ -20,9 +22,10 @@ def run(words: list[str]) -> int:
     if out is None:
         size = "" if args.size is None else f"-{size_label(args.size)}"
         checkpoint = Path(args.checkpoint)
-        out = checkpoint.with_name(f"{checkpoint.stem}{size}{SUFFIXES[args.format]}")
+        together = "-ensemble" if args.others else ""
+        out = checkpoint.with_name(f"{checkpoint.stem}{together}{size}{SUFFIXES[args.format]}")
     check_request(out, args.format, args.overwrite, args.opset)
-    net = load(args.checkpoint, "cpu", args.threads)
+    net = load_together(checkpoints, "cpu", args.threads)
     report = export(net, out, format=args.format, size=args.size, opset=args.opset, overwrite=args.overwrite)
     kind = f"ONNX, opset {report['opset']}" if args.format == "onnx" else "torch.export"
     smallest = "x".join(map(str, report["min_size"]))
@@ -47,6 +50,7 @@ def _parser() -> Parser:
         "how to resize, the smallest size.",
     )
     add_checkpoint(parser)
+    add_with(parser)
     parser.add_argument(
         "--format",
         choices=("onnx", "torch"),

@@ -28,6 +28,7 @@ from sppcls.config.compose import (
     name_plugins,
     read_command_line,
     restore,
+    without_foreign_defaults,
 )
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.early import check_early
@@ -74,7 +75,10 @@ def run(words: list[str]) -> int:
         # Lightning starts the other processes of a distributed run with sys.argv, so it has to be the real one.
         sys.argv = argv
         try:
-            _train(given, list(HydraConfig.get().overrides.task))
+            _train(
+                without_foreign_defaults(given, overrides, config_dir),
+                list(HydraConfig.get().overrides.task),
+            )
         except SppclsError as error:
             failed.append(error)
 
@@ -164,13 +168,13 @@ def _check_ckpt_path(given: DictConfig) -> None:
     newest = max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
     which = "a run's folder" if newest is None else f"a run's folder; the newest is {newest.parent}"
     raise CheckpointError(
-        f"ckpt_path={name}: name {which}; ckpt_path=auto goes on with the newest run of the same configuration"
+        f"ckpt_path={name}: name {which}; ckpt_path=auto resumes the newest run of the same configuration"
     )
 
 
 def _train(given: DictConfig, overrides: list[str]) -> None:
     config = _resumed_config(given, overrides) or check_config(given)
-    # Imported here: it takes seconds, and a wrong config should be told at once.
+    # Imported here: it takes seconds, and a wrong config should be reported at once.
     if config.detection.checkpoint is not None:
         from sppcls.cli.detect_common import bar
         from sppcls.detection.run import run_detector

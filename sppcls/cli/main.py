@@ -15,9 +15,12 @@ from sppcls.errors import SppclsError
 COMMANDS = {
     "train": "train a classifier; the config keys are those of `sppcls train --help`",
     "sizes": "print what a config would train, epoch by epoch, without training",
+    "lr": "try rising learning rates for a few steps, and suggest one",
     "doctor": "look at the installation, the machine and the images for what could go wrong",
     "search": "look for good values of config keys; bad trials are stopped early",
+    "shards": "write images into tar files with an index, for data that does not fit a folder",
     "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
+    "ensemble": "measure several checkpoints together, the mean of their scores, and each alone",
     "compare": "group finished runs by what was varied, and say what they show",
     "board": "start TensorBoard laid out for a comparison of runs",
     "predict": "classify images of any size",

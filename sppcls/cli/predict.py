@@ -16,9 +16,10 @@ from sppcls.cli.common import (
     Parser,
     add_checkpoint,
     add_device,
+    add_with,
     check_checkpoint,
     check_there,
-    load,
+    load_together,
     positive,
 )
 from sppcls.errors import DataError
@@ -67,12 +68,15 @@ def run(words: list[str]) -> int:
         "--shorter-side", type=_shorter_side, metavar="N|native",
         help="pixels; native: each image at its own size (the checkpoint's: 256 for a network of 224)",
     )  # fmt: skip
+    add_with(parser)
     add_device(parser)
     args = parser.parse_args(words)
     if args.out is not None:
         check_new_file(args.out, args.overwrite)
 
-    check_checkpoint(args.checkpoint)
+    checkpoints = [args.checkpoint, *args.others]
+    for checkpoint in checkpoints:
+        check_checkpoint(checkpoint)
     for place in args.places:
         check_there(place, "sppcls predicts image files")
     from sppcls.data import image_files
@@ -80,7 +84,7 @@ def run(words: list[str]) -> int:
     from sppcls.inference.predict_text import as_csv, as_json, as_table
 
     files = image_files(args.places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
-    net = load(args.checkpoint, args.device, args.threads)
+    net = load_together(checkpoints, args.device, args.threads)
     model_info = net.model_info
     classes = model_info["classes"]
     top = min(args.top, len(classes))

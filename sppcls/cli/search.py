@@ -8,7 +8,7 @@ _HELP = """\
 usage: sppcls search [+search=NAME] n_trials=N [group=choice ...] [key=value ...]
 
 Look for values of config keys with a small validation error, with Optuna: every trial is a training run, bad ones are
-stopped early. The same command again goes on until N trials are done. Needs sppcls[search].
+stopped early. The same command again continues until N trials are done. Needs sppcls[search].
 
 examples:
   sppcls search +search=small n_trials=40 --data PHOTOS                   the space of conf/search/small.yaml

@@ -20,7 +20,7 @@ def run(words: list[str]) -> int:
     args = parser.parse_args(with_data_words(words, group_choices()["data"]))
 
     config = compose(args.overrides, args.config_dir)
-    # Imported here: it takes seconds, and a wrong config should be told at once.
+    # Imported here: it takes seconds, and a wrong config should be reported at once.
     from sppcls.engine.plan import plan
 
     print(plan(config))

@@ -34,8 +34,7 @@ examples:
 """
 
 _TAIL = """
---data PHOTOS is short for data=folder data.root=PHOTOS, in every command; --data NAME for data=NAME.
-`sppcls sizes [group=choice ...] [key=value ...]` prints the plan of a run without training.
+--data PHOTOS is data=folder data.root=PHOTOS, in every command. `sppcls sizes ...` prints the plan of a run.
 --cfg job prints the config; --config-dir DIR adds your own configs; --hydra-help lists Hydra's other flags.
 """
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import math
 import sys
 
 from sppcls._util.files import check_new_file
 from sppcls.cli.common import (
     Parser,
+    above_zero,
     add_checkpoint,
     add_device,
     check_checkpoint,
@@ -106,18 +105,8 @@ def _parser() -> Parser:
     )
     parser.add_argument("--splits", type=positive, metavar="N", help="number of random splits (10)")
     parser.add_argument("--seed", type=not_negative, default=0, help="of the random splits (0)")
-    parser.add_argument("--c", type=_positive_number, default=1.0, metavar="C", help="C of the SVM (1)")
+    parser.add_argument("--c", type=above_zero, default=1.0, metavar="C", help="C of the SVM (1)")
     parser.add_argument("--out", metavar="FILE", help="also write the figures to this CSV file")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     add_device(parser)
     return parser
-
-
-def _positive_number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number greater than 0")
-    return value

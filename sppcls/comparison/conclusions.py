@@ -20,6 +20,7 @@ class Conclusion:
     Attributes:
         question: in words.
         answer: a few words: "Yes", "Not shown", ...
+        sentence: what was found, in plain words.
         detail: the answer's grounds, in a sentence.
         outlook: what these runs could have shown, and what it would take to show a point; may be empty.
         findings: what a reader wants to see of it: every pair and pooled line, or of many those that decide.
@@ -27,6 +28,7 @@ class Conclusion:
 
     question: str
     answer: str
+    sentence: str
     detail: str
     outlook: str
     findings: list[Finding]
@@ -38,7 +40,8 @@ class Conclusion:
 
     def __str__(self) -> str:
         """All of it in one paragraph."""
-        return " ".join(filter(None, (self.question, f"{self.answer.upper()}: {self.detail}", self.outlook)))
+        parts = (self.question, f"{self.answer.upper()}: {self.sentence}", self.detail, self.outlook)
+        return " ".join(filter(None, parts))
 
 
 def conclusions(found: list[Finding]) -> list[Conclusion]:
@@ -103,7 +106,10 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
         f"{', '.join(parts)} percentage points of {deciding[0].measure.error(deciding[0].top)} ({minus}95 % interval), "
         f"{seeds} seed{'s' * (counts[-1] > 1)} each."
     )
-    return Conclusion(question, answer, detail, outlook(deciding), lines)
+    sentence = "; ".join(f.change + (f" ({f.context})" if len(f.pairs) > 1 else "") for f in deciding)
+    return Conclusion(
+        question, answer, f"Top-{deciding[0].top} error: {sentence}.", detail, outlook(deciding), lines
+    )
 
 
 def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclusion:
@@ -121,12 +127,12 @@ def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclus
     of_best = {f.names[f.names[0] == best]: f in shown for f in deciding if best in f.names}
     higher, open_ = ([name for name, known in of_best.items() if known is which] for which in (True, False))
     answer = f"{best}, better than {'some' if open_ else 'all'} others" if higher else _NOT_SHOWN
-    detail = f"{best} has the lowest mean error, {means[best]:.2f} %"
-    detail += f"; shown to be higher: {', '.join(higher)}" if higher else ""
-    detail += f"; not shown: {', '.join(open_)}" if open_ else ""
-    detail += f" ({len(shown)} of {len(deciding)} differences shown)."
+    sentence = f"{best} has the lowest mean error, {means[best]:.2f} %"
+    sentence += f"; shown to be higher: {', '.join(higher)}" if higher else ""
+    sentence += f"; not shown: {', '.join(open_)}" if open_ else ""
+    detail = f"{len(shown)} of {len(deciding)} differences are shown."
     lines = found if len(found) <= _MOST else deciding
-    return Conclusion(f"Which {words} best?", answer, detail, outlook(deciding), lines)
+    return Conclusion(f"Which {words} best?", answer, f"{sentence}.", detail, outlook(deciding), lines)
 
 
 def _interval(finding: Finding) -> str:

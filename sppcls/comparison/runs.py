@@ -95,6 +95,18 @@ class Run:
         name = f"val_{measure.size}/{measure.figure()}"
         return name if name in self.rows[-1] else None
 
+    def figure(self, measure: Measure, name: str) -> float | None:
+        """A figure of :data:`~sppcls._util.figures.FIGURES` under a measure after the last epoch, or of the best; None
+        where it was not written down."""
+        test = self.result.get("test") or {}
+        places = {
+            "": self.rows[-1] | (self.result.get("protocols") or {}),
+            TEST: test.get("last"),
+            TEST_BEST: test.get("best"),
+        }
+        value = (places[measure.images] or {}).get(f"{measure.named(self.training_view)}/{name}")
+        return float(value) if isinstance(value, int | float) else None
+
     def last(self, key: str) -> float | None:
         """A figure at the end of the run, such as ``pixels_seen``."""
         return self.rows[-1].get(key)

@@ -26,9 +26,11 @@ from sppcls.data import (
     check_headers,
     set_pixel_range,
 )
+from sppcls.data.balance import class_counts, image_weights
 from sppcls.data.cache import ImageCache, cache_folders, open_cache
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.files import keep_class_order
+from sppcls.data.folds import into_folds
 from sppcls.data.own import OwnTransform, own_splits
 from sppcls.data.sizes import area
 from sppcls.errors import ConfigError, DataError
@@ -48,8 +50,17 @@ def find_sources(config: Config) -> Splits:
     """The images that a config names, not looked at; ``data.download`` may fetch them.
 
     Raises:
-        DataError: what is missing or inconsistent.
+        DataError: what is missing or inconsistent, or a class too small for ``data.folds``.
     """
+    return _folded(config, _named_splits(config))
+
+
+def _folded(config: Config, splits: Splits) -> Splits:
+    folds, fold = config.data.folds, config.data.fold
+    return splits if folds is None or fold is None else into_folds(splits, folds, fold)
+
+
+def _named_splits(config: Config) -> Splits:
     data = config.data
     if (own := values_of(data)) is not None:
         return own_splits(own)
@@ -58,7 +69,8 @@ def find_sources(config: Config) -> Splits:
         data.name,
         data.root,
         download=data.download,
-        val_fraction=data.val_fraction,
+        # What is held out here goes into folds with the rest; half leaves a class of two images on both sides.
+        val_fraction=data.val_fraction if data.folds is None else 0.5,
         labels=data.labels,
         train_dir=data.train_dir,
         val_dir=data.val_dir,
@@ -81,7 +93,7 @@ def load_sources(config: Config, classes: Sequence[str] | None = None, given: Sp
         DataError: what is missing or inconsistent, or the files that are no readable images.
     """
     data = config.data
-    splits = given if given is not None else find_sources(config)
+    splits = _folded(config, given) if given is not None else find_sources(config)
     for source in splits[:3]:
         if source is not None and classes is not None:
             keep_class_order(source, classes)
@@ -115,7 +127,7 @@ def build_network(config: Config, num_classes: int, resumed: bool = False) -> SP
             init=config.init,
         )
     except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(reason_of(error)) from None
+        raise ConfigError(reason_of(error)) from error
 
 
 def make_transforms(config: Config, schedule: SizeSchedule) -> tuple[TrainTransform, EvalTransform]:
@@ -162,7 +174,8 @@ def make_caches(
             f"/{path}" for path in (data.labels, data.train_dir, data.val_dir) if path is not None
         )
         assert isinstance(source, FileSource)
-        reading = f"{data.val_fraction}/{source.max_pixels}/{source.pixel_range}"
+        part = data.val_fraction if data.folds is None else f"fold {data.fold} of {data.folds}"
+        reading = f"{part}/{source.max_pixels}/{source.pixel_range}"
         name = f"{data.name}/{os.path.realpath(str(data.root))}{chosen}/{reading}/{split}"
         return open_cache(source, transform, folders, name, workers=data.workers, say=say)
 
@@ -198,7 +211,18 @@ def make_datamodule(
         caches=caches or (None, None),
         val_batches=config.trainer.limit_val_batches,
         test=test_source,
+        image_weights=sampler_weights(config, train_source),
     )
+
+
+def sampler_weights(config: Config, train_source: Source) -> list[float] | None:
+    """How often an image of each class is drawn, relative to the others; None where all are drawn equally often.
+
+    Raises:
+        ConfigError: a class that is not there, or one without an image.
+    """
+    counts = class_counts(train_source.targets, len(train_source.classes))
+    return image_weights(config.data.sampler, config.data.balance, train_source.classes, counts)
 
 
 def batch_bytes(config: Config, schedule: SizeSchedule) -> int:

@@ -184,9 +184,12 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
         nested = spec.default_factory
         if nested is not dataclasses.MISSING:
             _check_keys(cast(type, nested), values[name], f"{prefix}{name}.")
-        elif isinstance(values[name], dict) and "dict" not in str(spec.type):
+        elif isinstance(values[name], dict) and spec.type != "Any" and "dict" not in str(spec.type):
             # OmegaConf does not name the key where it wants a list.
             key = f"{prefix}{name}"
+            raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
+        elif str(spec.type).startswith("bool") and type(values[name]) in (int, float):
+            key = f"{prefix}{name}"  # OmegaConf would take any number but 0 for true
             raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
@@ -297,8 +300,11 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
     _check_detection(config)
+    _check_balance(config)
+    ours = values_of(config.data) is None  # another has the keys that its own signature says
+    _check_folds(config)
     for name, place in (
-        ("data.root", config.data.root),
+        ("data.root", config.data.root if ours else None),
         ("data.cache_dir", config.data.cache_dir),
         ("backbone.weights", config.backbone.weights),
         ("init_from", config.init_from),
@@ -309,7 +315,6 @@ def _check_together(config: Config) -> None:
     ):
         if place is not None:
             check_local(place, f"{name} takes a path")
-    ours = values_of(config.data) is None  # another has the keys that its own signature says
     if ours and config.data.name == "shapes" and config.data.root:
         raise ConfigError(
             f"data.root={config.data.root}: data=shapes has no files; for photos add data=folder"
@@ -360,6 +365,38 @@ def _check_detection(config: Config) -> None:
         raise ConfigError(
             f"ckpt_path={config.ckpt_path}: the same command again goes on with a detector, without ckpt_path"
         )
+
+
+def _check_folds(config: Config) -> None:
+    folds, fold = config.data.folds, config.data.fold
+    if fold is not None and folds is None:
+        raise ConfigError(f"data.fold={fold}: of how many? add data.folds=5")
+    if folds is not None and fold is None:
+        raise ConfigError(
+            f"data.folds={folds}: which one is validated on? add data.fold=0, or train all: -m +sweep=kfold"
+        )
+    if folds is not None and fold is not None and fold >= folds:
+        raise ConfigError(f"data.fold={fold}: must be below data.folds={folds}; the first is 0")
+
+
+def _check_balance(config: Config) -> None:
+    """Weights of the classes, as far as they can be judged without them."""
+    from sppcls.data.balance import BALANCED, PLAIN, check_weight
+
+    sampler, balance = config.data.sampler, config.data.balance
+    if balance != 1 and sampler != BALANCED:
+        raise ConfigError(f"data.balance={balance:g}: is of the balanced sampler; add data.sampler=balanced")
+    chosen = {
+        "data.sampler": (sampler, (PLAIN, BALANCED)),
+        "loss.class_weights": (config.loss.class_weights, (None, BALANCED)),
+    }
+    for name, (value, words) in chosen.items():
+        if isinstance(value, dict | list) and value:
+            for label, weight in value.items() if isinstance(value, dict) else enumerate(value):
+                check_weight(name, str(label), weight)
+        elif value not in words:
+            allowed = " or ".join("null" if word is None else word for word in words)
+            raise ConfigError(f"{name}={value}: must be {allowed}, or numbers > 0 such as {{roses: 3}}")
 
 
 def _check_cache(config: Config) -> None:

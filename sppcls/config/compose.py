@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -26,10 +26,10 @@ from sppcls.config.grammar import in_grammar
 from sppcls.config.hydra_words import check_hydra_words
 from sppcls.config.mistakes import config_error_line, no_key, unknown_option
 from sppcls.config.own_files import read_yaml, use_own_reader
-from sppcls.config.parts import check_plugins
+from sppcls.config.parts import PARTS, check_plugins
 from sppcls.config.schema import Config, as_dict, in_quotes, literal
 from sppcls.errors import CheckpointError, ConfigError
-from sppcls.registry import DOORS, GIVEN, NOT_IN_FILES, TARGET, allow_plugins
+from sppcls.registry import DOORS, GIVEN, NOT_IN_FILES, TARGET, allow_plugins, is_own
 
 CONFIG_NAME = "train"
 
@@ -98,11 +98,36 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         with open_dict(composed):
             del composed["hydra"]
         check_plugins(composed.get("plugins"), typed)
-        return composed
+        return without_foreign_defaults(composed, overrides, config_dir)
     except ConfigError:
         raise
     except Exception as error:  # Hydra raises nearly any type on odd words, and nothing but Hydra runs here
         raise ConfigError(config_error_line(error, overrides, group_choices(config_dir))) from None
+
+
+def without_foreign_defaults(
+    composed: DictConfig, overrides: Sequence[str], config_dir: str | Path | None = None
+) -> DictConfig:
+    """A composed config whose groups with a part of another's lack the defaults of our own parts' keys.
+
+    A key that a file or a word has given the same value stays: only a second composition tells the two apart.
+    """
+    plain = cast(dict[str, Any], OmegaConf.to_container(composed))
+    groups = [group for group in PARTS if is_own(group, plain.get(group))]
+    if not groups:
+        return composed
+    words = [*in_grammar(overrides), *searchpath_words(config_dir)]
+    try:
+        with hydra_session(without=groups):
+            given = hydra_compose(CONFIG_NAME, overrides=words)
+    finally:
+        offer_defaults()
+    with open_dict(composed):
+        for group in groups:
+            for name in plain[group]:
+                if name not in DOORS[group].shared and OmegaConf.is_missing(given[group], name):
+                    del composed[group][name]
+    return composed
 
 
 # What of Hydra's own section may only be typed: by it Hydra imports, calls or sets something. Files that put a group
@@ -180,12 +205,15 @@ def searchpath_words(config_dir: str | Path | None) -> list[str]:
 
 
 @contextmanager
-def hydra_session() -> Iterator[Hydra]:
-    """Hydra on our configs; inside a running Hydra program its global state is put back afterwards."""
+def hydra_session(without: Collection[str] = ()) -> Iterator[Hydra]:
+    """Hydra on our configs; inside a running Hydra program its global state is put back afterwards.
+
+    ``without``: groups without their defaults, see :func:`~sppcls.config.defaults.offer_defaults`.
+    """
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     use_own_reader()
-    offer_defaults()
+    offer_defaults(without)
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             session = GlobalHydra.instance().hydra
@@ -225,7 +253,7 @@ def restore(
             and group not in map(_group, names)
         ):
             raise ConfigError(
-                f"{path}: this run was given its {argument} from Python; go on there, with sppcls.train(config, {argument}=...)"
+                f"{path}: this run was given its {argument} from Python; resume there, with sppcls.train(config, {argument}=...)"
             )
     values = resolved(given)
     _check_saved_parts(saved, names, path)

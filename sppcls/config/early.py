@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from sppcls._util.files import check_local
 from sppcls.config.checks import suggest
 from sppcls.config.compose import conf_dir
 from sppcls.errors import ConfigError, DataError
@@ -31,7 +32,8 @@ def check_early(config: DictConfig) -> None:
 
 
 def check_data_root(root: str) -> None:
-    """Raise DataError if there is no folder ``root``."""
+    """Raise DataError if there is no folder ``root``, ConfigError if it is an address."""
+    check_local(root, "data.root takes a path")
     if not os.path.exists(root):
         raise DataError(f"data.root={root}: no such folder")
     if not os.path.isdir(root):

@@ -158,7 +158,7 @@ def no_key(word: str, groups: Groups) -> str:
     text = f"{word}: give key=value words, such as trainer.max_epochs=3"
     fitting = [group for group, choices in groups.items() if word in choices]
     if os.path.isfile(os.path.join(word, "last.ckpt")) or word.endswith(".ckpt"):
-        return f"{text}; to go on with that run type {shlex.quote(f'ckpt_path={word}')}"
+        return f"{text}; to resume that run type {shlex.quote(f'ckpt_path={word}')}"
     if os.path.isdir(word):
         return f"{text}; for a folder of photos type {_photos(word)}"
     if len(fitting) == 1:

@@ -58,7 +58,7 @@ def with_own_parts(values: Mapping[str, Any]) -> tuple[type[Config], dict[str, A
                     f"{TARGET} alone, by {group}=FILE or, in another file, override /{group}: FILE"
                 )
             kind = part_schema(group, part)
-            changed[group] = _own_values(group, spec.default_factory, kind, part, values[group])
+            changed[group] = _own_values(group, kind, part, values[group])
             own.append((group, kind, dataclasses.field(default_factory=kind)))
     if not own:
         return Config, changed
@@ -115,25 +115,12 @@ def part_schema(group: str, part: Callable[..., Any]) -> type:
     return made
 
 
-def _own_values(
-    group: str, built_in: Any, kind: Any, part: Callable[..., Any], values: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The group's values for the part: the defaults of our own parts' keys are none of its."""
-    foreign = schema.default_values(built_in)
+def _own_values(group: str, kind: Any, part: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The group's values for the part, with its defaults where nothing is given."""
     own = {spec.name: spec.metadata["default"] for spec in dataclasses.fields(kind)}
     merged = {name: default for name, default in own.items() if default is not schema._MISSING}
-    signature = parameters(part)
-    for name, value in values.items():
-        if name == "name" and name not in own:
-            continue  # the short name, in a group whose key for it has another name
-        is_foreign = name in foreign and value == foreign[name]
-        # A default of ours that the part has a default of its own for was not chosen by anybody either.
-        shared = name in DOORS[group].shared
-        if is_foreign and (
-            name not in own or (name in signature and own[name] is not schema._MISSING and not shared)
-        ):
-            continue
-        merged[name] = value
+    # The short name has no key of its own in a group whose key for it has another name.
+    merged.update((name, value) for name, value in values.items() if name != "name" or name in own)
     merged[DOORS[group].name_key] = name_of(group, part)
     merged[TARGET] = target_of(part)
     return merged

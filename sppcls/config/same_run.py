@@ -18,8 +18,8 @@ log         what is written beside the checkpoints      yes          yes        
 ==========  ==========================================  ===========  =========  =======  ==========
 
 "auto finds the run": ``ckpt_path=auto``. "Same sweep": the same folder; its finished runs are not trained or tested
-again, so another length or other tests are another sweep. "Factor": of a comparison, except the seed, which repeats a
-run. "In a run": by an explicit ``ckpt_path``.
+again, so another length or other tests are another sweep. "Factor": of a comparison, except the seed and
+``data.fold``, which repeat a run. "In a run": by an explicit ``ckpt_path``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from sppcls.config.schema import Change, Config, default_values
 _NOT_FOUND_BY_AUTO: tuple[Change, ...] = ("state", "weights", "validation", "name")
 _ANOTHER_SWEEP: tuple[Change, ...] = ("state", "weights", "length", "validation", "tests")
 _FACTORS: tuple[Change, ...] = ("state", "weights", "length")
+
+# Repetitions of a run: by another start, or on another fold of the images.
+_REPETITIONS = ("seed", "data.fold")
 
 # Groups whose keys, those of parts from elsewhere included, shape the network.
 _NETWORK = ("backbone", "pyramid", "head")
@@ -91,7 +94,7 @@ def sweep_identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_factor(key: str) -> bool:
     """Whether runs that differ in this key are compared as different ones, not as repetitions."""
-    return key != "seed" and change(key) in _FACTORS
+    return key not in _REPETITIONS and change(key) in _FACTORS
 
 
 def is_fixed(key: str) -> bool:

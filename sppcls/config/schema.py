@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sppcls._util.figures import FIGURES
 from sppcls.registry import (
     BACKBONES,
     BIN_RULES,
@@ -104,6 +105,18 @@ class DataConfig:
     val_fraction: float = key(
         "share of each class held out where there is no validation split", default=0.2, above=0, high=0.9
     )
+    folds: int | None = key(
+        "cross-validation: so many folds of all images but the test split's; null: none",
+        default=None,
+        low=2,
+        changes="state",
+    )
+    fold: int | None = key(
+        "the fold that is validated on, from 0; the others are trained on",
+        default=None,
+        low=0,
+        changes="state",
+    )
     labels: str | None = key(
         "CSV or JSON-lines file of labels, in root (folder); null: class folders, or found", default=None
     )
@@ -125,6 +138,13 @@ class DataConfig:
     workers: int = key("loader processes per device", default=4, low=0, changes="speed")
     drop_last: bool = key(
         "full batches only; false spreads the images evenly over the steps, none left out", default=False
+    )
+    sampler: Any = key(
+        "plain: each image once per epoch; balanced: all classes equally often; or how often, as {class: number}",
+        default="plain",
+    )
+    balance: float = key(
+        "of sampler=balanced: from 0, all images equally often, to 1, all classes", default=1.0, low=0, high=1
     )
     check: bool = key("look at the header of every image file before training", default=True, changes="place")
     on_error: str = key(
@@ -259,6 +279,10 @@ class LossConfig:
     """From class scores and targets to the loss of each image."""
 
     name: str = key("loss", choices=LOSSES)
+    class_weights: Any = key(
+        "null, balanced, numbers in the order of the classes, or {class: number} (cross_entropy)",
+        default=None,
+    )
 
 
 @dataclass
@@ -463,6 +487,12 @@ class Config:
         "checkpoint or run folder to resume; auto: this run's own last one, if any",
         default=None,
         changes="place",
+    )
+    best_by: str = key(
+        "figure of the main validation size that best.ckpt is the best epoch by",
+        default="top1_error",
+        choices=tuple(FIGURES),
+        changes="validation",
     )
     init: str = key("initialisation of new layers", default="modern", choices=INITS)
     init_from: str | None = key(

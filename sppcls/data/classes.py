@@ -38,6 +38,24 @@ def check_known(known: Sequence[str], found: Sequence[str], path: str | Path) ->
         raise CheckpointError(_other(path, set(known), set(found)) + meant)
 
 
+def class_numbers(
+    classes: Sequence[str], own: Sequence[str], path: str | Path, first: str | Path
+) -> list[int]:
+    """The numbers that a network of ``own`` classes gives to ``classes``, which are the same in any order.
+
+    Raises:
+        CheckpointError: they are others; ``path`` and ``first`` are what has ``own`` and ``classes``.
+    """
+    number = {normalize("NFC", name): index for index, name in enumerate(own)}
+    wanted = [normalize("NFC", name) for name in classes]
+    if len(number) == len(wanted) and number.keys() == set(wanted):
+        return [number[name] for name in wanted]
+    raise CheckpointError(
+        f"{path}: other classes than {first}; only in the former: {_some(sorted(number.keys() - set(wanted)))}; "
+        f"only in the latter: {_some(sorted(set(wanted) - number.keys()))}"
+    )
+
+
 def missing_line(classes: Sequence[str], targets: Sequence[int]) -> str:
     """A line that names the classes without an image; empty if there are none."""
     present = set(targets)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from sppcls.data.balance import WeightedOrder
 from sppcls.data.cache import ImageCache
 from sppcls.data.dataset import Batch, ImageDataset, Sample, collate
 from sppcls.data.files import Source
@@ -45,6 +47,7 @@ class ImageDataModule(pl.LightningDataModule):
         val_batches: validate on a part of the images: as many as so many batches of one process hold, the same ones in
             every run and on any number of processes, each class in proportion to its images; None: on all.
         test: images kept for the end, if there are any; they are decoded each time.
+        image_weights: how often a training image of each class is drawn, relative to the others; None: equally often.
 
     Attributes:
         val_part: numbers of the images that are validated on; None: all.
@@ -74,6 +77,7 @@ class ImageDataModule(pl.LightningDataModule):
         caches: tuple[ImageCache | None, ImageCache | None] = (None, None),
         val_batches: int | None = None,
         test: Source | None = None,
+        image_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         val_batch_size = batch_size if val_batch_size is None else val_batch_size
@@ -91,6 +95,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.drop_last, self.pixel_budget, self.on_error = drop_last, pixel_budget, on_error
         self.repeats = repeats
         self.train_cache, self.val_cache = caches
+        self.order = None if image_weights is None else WeightedOrder(train.targets, image_weights, seed)
         self.val_part = limited_part(val, val_batches, val_batch_size)
         # A validation set smaller than the number of processes is fine.
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -110,6 +115,7 @@ class ImageDataModule(pl.LightningDataModule):
             pixel_budget=self.pixel_budget,
             repeats=self.repeats,
             start=start,
+            order=self.order,
         )
 
     def train_dataloader(self) -> DataLoader[Sample]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
@@ -14,7 +15,8 @@ from sppcls.data.files import Source
 from sppcls.data.sampler import Key
 from sppcls.data.seeding import derive
 from sppcls.data.transforms import EvalTransform, TrainTransform
-from sppcls.errors import DataError, ImageError
+from sppcls.errors import DataError, ImageError, PartError
+from sppcls.registry import own_line, reason_with_line
 
 
 class Batch(NamedTuple):
@@ -73,10 +75,20 @@ class ImageDataset(Dataset[Sample]):
         cache: ImageCache | None = None,
     ) -> None:
         self.source, self.transform, self.seed, self.cache = source, transform, seed, cache
-        self._targets = torch.tensor(source.targets, dtype=torch.int64)
+        self._targets = torch.from_numpy(np.asarray(source.targets, dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self._targets)
+
+    def __getitems__(self, keys: Sequence[Key | int]) -> list[Sample]:
+        """The samples of a batch; a source that can reads all their bytes at once, from far away, before."""
+        fetch = None if self.cache else getattr(self.source, "fetch", None)
+        if fetch is not None:
+            try:
+                fetch([key if isinstance(key, int) else key[3] for key in keys])
+            except DataError as error:
+                return [Sample(None, 0, 0, torch.zeros(3), 0, 0, fault=str(error))]
+        return [self[key] for key in keys]
 
     def __getitem__(self, key: Key | int) -> Sample:
         epoch, step, number, index = (0, 0, 0, key) if isinstance(key, int) else key
@@ -86,8 +98,15 @@ class ImageDataset(Dataset[Sample]):
             image, size = self.cache.read(index) if self.cache else (self.source.image(index), None)
         except ImageError as error:
             return Sample(None, target, index, lighting, epoch, step, bad=str(error))
-        except DataError as error:  # the cache is at fault, and so will be every other image of it
+        except DataError as error:  # the cache or the connection is at fault: so will be every other image
             return Sample(None, target, index, lighting, epoch, step, fault=str(error))
+        except PartError:
+            raise
+        except Exception as error:  # a source of somebody's own
+            function, _ = own_line(error)
+            if not function:
+                raise
+            raise PartError(f"{function} failed: {reason_with_line(error)}") from error
         if isinstance(self.transform, TrainTransform):
             try:
                 image, lighting = self.transform(image, derive(self.seed, "augment", number, index), size)

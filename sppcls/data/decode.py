@@ -122,7 +122,17 @@ def check_header(
         return reason
     try:
         with open(path, "rb") as file:
-            _open(file, max_pixels, pixel_range)
+            return check_header_of(file, max_pixels, pixel_range)
+    except OSError as error:
+        return f"cannot be read ({error.strerror or _reason(error)})"
+
+
+def check_header_of(
+    file: IO[bytes], max_pixels: int = MAX_PIXELS, pixel_range: PixelRange = "full"
+) -> str | None:
+    """:func:`check_header` of an open file."""
+    try:
+        _open(file, max_pixels, pixel_range)
     except ImageError as error:
         return str(error)
     except OSError as error:

@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 from unicodedata import normalize
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
@@ -22,7 +23,10 @@ class Source(Protocol):
     """One split of a data set."""
 
     classes: list[str]
-    targets: list[int]
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """Class number of each image."""
 
     def __len__(self) -> int: ...
 
@@ -81,7 +85,7 @@ class FileSource:
     ) -> None:
         self.root, self.classes, self.targets = Path(root), list(classes), list(targets)
         self.max_pixels, self.ignored = max_pixels, ignored
-        self._names = _PackedStrings(names)
+        self._names = PackedStrings(names)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -92,7 +96,7 @@ class FileSource:
     def renumber(self, classes: Sequence[str], targets: Sequence[int]) -> None:
         """Give the classes other numbers, and list the images in the order of these."""
         order = sorted(range(len(targets)), key=targets.__getitem__)
-        self._names = _PackedStrings([self._names[index] for index in order])
+        self._names = PackedStrings([self._names[index] for index in order])
         self.classes, self.targets = list(classes), [targets[index] for index in order]
 
     def image(self, index: int) -> torch.Tensor:
@@ -155,7 +159,7 @@ class JoinedSource:
 def set_pixel_range(pixel_range: PixelRange, *sources: Source | None) -> None:
     """Have the files of ``sources`` read with a pixel range; sources that are not files have 8 bits anyway."""
     for source in sources:
-        if isinstance(source, FileSource):
+        if source is not None and hasattr(source, "pixel_range"):
             source.pixel_range = pixel_range
 
 
@@ -164,13 +168,13 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
     if source.classes == list(classes):
         return source
     number = {normalize("NFC", name): index for index, name in enumerate(classes)}
-    renumbered = copy.copy(source)
+    renumbered: Any = copy.copy(source)
     renumbered.targets = [number[normalize("NFC", source.classes[target])] for target in source.targets]
     renumbered.classes = list(classes)
-    return renumbered
+    return cast(Source, renumbered)
 
 
-class _PackedStrings:
+class PackedStrings:
     """Strings in one buffer.
 
     A list of a million strings would be copied, page by page, into every forked worker, because reading a
@@ -179,8 +183,26 @@ class _PackedStrings:
 
     def __init__(self, strings: Sequence[str]) -> None:
         encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
-        self._ends = np.cumsum([0, *map(len, encoded)])
-        self._buffer = b"".join(encoded)
+        self._set(b"".join(encoded), np.fromiter(map(len, encoded), np.int64, len(encoded)))
+
+    @classmethod
+    def split(cls, joined: bytes, separator: bytes, count: int) -> PackedStrings:
+        """The ``count`` strings in bytes with a separator, of one byte, after each.
+
+        Raises:
+            ValueError: there are more or fewer.
+        """
+        stops = np.flatnonzero(np.frombuffer(joined, np.uint8) == separator[0])
+        if len(stops) != count or (count and stops[-1] != len(joined) - 1):
+            raise ValueError(f"{len(stops)} names for {count} images")
+        packed = cls.__new__(cls)
+        packed._set(joined.replace(separator, b""), np.diff(stops, prepend=-1) - 1)
+        return packed
+
+    def _set(self, buffer: bytes, lengths: npt.NDArray[np.int64]) -> None:
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        self._ends = ends.astype(np.uint32) if len(buffer) < 1 << 32 else ends
+        self._buffer = buffer
 
     def __getitem__(self, index: int) -> str:
         return self._buffer[self._ends[index] : self._ends[index + 1]].decode("utf-8", "surrogateescape")

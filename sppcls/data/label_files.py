@@ -205,8 +205,8 @@ def _delimited_records(path: Path, file: Iterable[str]) -> Iterator[tuple[int, M
     lines = iter(file)
     head = next(lines, "")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
-    if told := re.fullmatch(r"sep=(.)", head.strip("\r\n")):  # Excel's own first line
-        delimiter, head = told[1], "\n"
+    if named := re.fullmatch(r"sep=(.)", head.strip("\r\n")):  # Excel's own first line
+        delimiter, head = named[1], "\n"
     reader = csv.reader(chain([head], lines), delimiter=delimiter, strict=True)
     names: list[str] = []
     try:

@@ -18,12 +18,11 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from sppcls._util.reason import reason_of
 from sppcls.data.files import Source, Splits
 from sppcls.data.sizes import Size, SizeSchedule, as_size, size_label
 from sppcls.data.transforms import TrainTransform
-from sppcls.errors import ConfigError, DataError, ImageError
-from sppcls.registry import TARGET, build
+from sppcls.errors import ConfigError, DataError, ImageError, PartError
+from sppcls.registry import TARGET, build, reason_with_line
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
 
@@ -103,7 +102,7 @@ class OwnTransform(TrainTransform):
             with _seeded(seed):
                 result = self.part(image)
         except Exception as error:  # other people's code
-            raise DataError(f"augment: {self.part_name} failed: {reason_of(error)}") from error
+            raise PartError(f"augment: {self.part_name} failed: {reason_with_line(error)}") from error
         wanted = (3, *self.region)
         if (
             not isinstance(result, torch.Tensor)
@@ -137,6 +136,18 @@ def _seeded(seed: int) -> Iterator[None]:
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
+# Exceptions that tell of a mistake in the code of a Dataset, not of one image that cannot be read.
+_MISTAKES = (
+    TypeError,
+    NameError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NotImplementedError,
+    AssertionError,
+)
+
+
 class DatasetSource:
     """A map-style Dataset of (image, class number) as a source.
 
@@ -162,7 +173,7 @@ class DatasetSource:
             raise DataError(f"{role}: {type(dataset).__name__} has no images")
         found = next((t for n in ("targets", "labels") if (t := getattr(dataset, n, None)) is not None), None)
         if found is None:
-            found = [self._item(index)[1] for index in range(count)]
+            found = self._targets(count)
         try:
             self.targets = [int(target) for target in found]
         except (TypeError, ValueError):
@@ -171,9 +182,16 @@ class DatasetSource:
             raise DataError(f"{role}: has {count} images and {len(self.targets)} class numbers")
         names = classes if classes is not None else getattr(dataset, "classes", None)
         self.classes = [str(n) for n in (range(max(self.targets) + 1) if names is None else names)]
-        if min(self.targets) < 0 or max(self.targets) >= len(self.classes):
+        low, high = min(self.targets), max(self.targets)
+        # Without names nobody has said that there are more classes than numbers.
+        counted_from_one = low == 1 and high == (len(self.classes) if names is not None else high)
+        if counted_from_one:
             raise DataError(
-                f"{role}: class numbers are {min(self.targets)} to {max(self.targets)}, "
+                f"{role}: class numbers are 1 to {high}; they begin at 0: off by one, subtract 1 in the Dataset"
+            )
+        if low < 0 or high >= len(self.classes):
+            raise DataError(
+                f"{role}: class numbers are {low} to {high}, "
                 f"for {len(self.classes)} classes they must be 0 to {len(self.classes) - 1}"
             )
 
@@ -188,8 +206,10 @@ class DatasetSource:
             image = self._item(index)[0]
         except DataError:
             raise
-        except Exception as error:  # other people's code, and files
-            raise ImageError(f"{self.name(index)}: {reason_of(error)}") from error
+        except _MISTAKES as error:
+            raise PartError(f"{self._role}: item {index} failed: {reason_with_line(error)}") from error
+        except Exception as error:  # of a decoder, most likely: this image cannot be read
+            raise ImageError(f"{self.name(index)}: {reason_with_line(error)}") from error
         if isinstance(image, Image.Image):
             image = np.asarray(image.convert("RGB"))
         if isinstance(image, np.ndarray):
@@ -205,6 +225,17 @@ class DatasetSource:
                 f"{self._role}: item {index}: {image.dtype}; uint8 in 0..255 is needed: leave out ToTensor and Normalize"
             )
         return image.expand(3, -1, -1)
+
+    def _targets(self, count: int) -> list[Any]:
+        targets = []
+        for index in range(count):
+            try:
+                targets.append(self._item(index)[1])
+            except DataError:
+                raise
+            except Exception as error:  # other people's code
+                raise PartError(f"{self._role}: item {index} failed: {reason_with_line(error)}") from error
+        return targets
 
     def _item(self, index: int) -> tuple[Any, Any]:
         item = self._dataset[index]

@@ -8,7 +8,7 @@ one epoch behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -56,6 +56,8 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         pixel_budget: larger batches at smaller sizes.
         repeats: times in a row that an image is taken.
         start: (epoch, step) to begin at; the skipped steps belong to that epoch only.
+        order: passes and images, int64 (n,) each, of block number 0, 1, ... of the stream, in place of permutations;
+            see :class:`~sppcls.data.balance.WeightedOrder`.
 
     Raises:
         DataError: fewer images than ranks.
@@ -76,6 +78,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         pixel_budget: bool = False,
         repeats: int = 1,
         start: tuple[int, int] = (0, 0),
+        order: Callable[[int], tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> None:
         if n < world:
             raise DataError(
@@ -88,7 +91,8 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         self.start = start
         self.epoch = start[0]
         self._epoch_places = [0]
-        self._order: tuple[int, torch.Tensor] | None = None
+        self._blocks = order or self._permuted
+        self._block: tuple[int, torch.Tensor, torch.Tensor] | None = None
         together = batch_size * world
         if pixel_budget:
             self._steps = max(1, n // together)
@@ -149,15 +153,16 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         return place + sum(self._count(epoch, each) for each in range(step))
 
     def _pass_and_image(self, place: int) -> tuple[int, int]:
-        """Pass and image at a place of the endless stream; only the current permutation is kept."""
+        """Pass and image at a place of the endless stream; only the current block is kept."""
         distinct, again = divmod(place, self.repeats)
         number, position = divmod(distinct, self.n)
-        seen = number * self.repeats + again
-        if not self.shuffle:
-            return seen, position
-        if self._order is None or self._order[0] != number:
-            self._order = number, permutation(self.n, self.seed, number)
-        return seen, int(self._order[1][position])
+        if self._block is None or self._block[0] != number:
+            self._block = number, *self._blocks(number)
+        return int(self._block[1][position]) * self.repeats + again, int(self._block[2][position])
+
+    def _permuted(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images = permutation(self.n, self.seed, number) if self.shuffle else torch.arange(self.n)
+        return torch.full((self.n,), number), images
 
 
 class EvalSampler(Sampler[int]):

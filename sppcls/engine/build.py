@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,10 +24,11 @@ def make_module(
     *,
     val_sizes: list[Size],
     classes: list[str],
+    class_counts: Sequence[int],
     model_info: dict[str, Any],
 ) -> ClassificationModule:
-    """A module with the loss, optimizer and learning rate that a config names; for the others see
-    :class:`~sppcls.engine.module.ClassificationModule`.
+    """A module with the loss, optimizer and learning rate that a config names, for ``class_counts`` training images of each
+    class; for the others see :class:`~sppcls.engine.module.ClassificationModule`.
 
     Raises:
         ConfigError: a part cannot be made.
@@ -36,8 +38,8 @@ def make_module(
         schedule,
         val_sizes=val_sizes,
         classes=classes,
-        loss=make_loss(config, len(classes)),
-        val_loss=make_loss(config, len(classes), training=False),
+        loss=make_loss(config, classes, class_counts),
+        val_loss=make_loss(config, classes, class_counts, training=False),
         optimizer=partial(make_optimizer, config=config.optimizer),
         rate=LearningRate(config.optimizer.lr, config.scheduler),
         mean=config.data.mean,

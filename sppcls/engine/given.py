@@ -17,7 +17,7 @@ from sppcls.data import Size
 from sppcls.data.own import as_splits
 from sppcls.errors import CheckpointError, ConfigError
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
-from sppcls.registry import GIVEN, TARGET
+from sppcls.registry import GIVEN, TARGET, own_line, reason_with_line
 
 
 def _listed(name: str, parts: Any) -> list[Any]:
@@ -112,8 +112,9 @@ class Given:
             self.net.check_input_size(*size)
             with torch.no_grad():
                 logits = self.net.eval()(torch.zeros(1, 3, *size))
-        except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"net: {reason_of(error)}") from None
+        except Exception as error:  # other people's code
+            own = own_line(error)[0]
+            raise ConfigError(f"net: {reason_with_line(error) if own else reason_of(error)}") from error
         finally:
             self.net.train(training)
         if tuple(logits.shape) != (1, num_classes):

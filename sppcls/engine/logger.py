@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
+from lightning_utilities.core.imports import RequirementCache
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
@@ -14,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from sppcls.config.schema import Config
 from sppcls.errors import ConfigError
-from sppcls.registry import TARGET, build
+from sppcls.registry import TARGET, build, find
 
 
 def writer_of(trainer: pl.Trainer) -> SummaryWriter:
@@ -41,6 +43,21 @@ def log_elsewhere(trainer: pl.Trainer, figures: Mapping[str, float], epoch: int)
     for logger in trainer.loggers:
         if not isinstance(logger, RunLogger):
             logger.log_metrics({**figures, "epoch": epoch}, step=trainer.global_step)
+
+
+def check_loggers(config: Config) -> None:
+    """Refuse one of Lightning's loggers whose package is missing, before anything is written.
+
+    Raises:
+        ConfigError: names the logger and the package.
+    """
+    for name, values in config.logger.items():
+        module = vars(sys.modules[find("logger", values).__module__]) if values else {}
+        needed = [value for value in module.values() if isinstance(value, RequirementCache)]
+        if needed and not any(needed):
+            raise ConfigError(
+                f"logger.{name}: needs a package that is not installed: pip install '{needed[0].requirement}'"
+            )
 
 
 def make_loggers(config: Config, folder: Path) -> list[Logger]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -11,16 +11,25 @@ from torch import Tensor, nn
 
 from sppcls.config.parts import values_of
 from sppcls.config.schema import Config
+from sppcls.data.balance import class_weights
 from sppcls.errors import ConfigError
 from sppcls.registry import build
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def make_loss(config: Config, num_classes: int, training: bool = True) -> Loss:
+def make_loss(
+    config: Config, classes: Sequence[str], class_counts: Sequence[int], training: bool = True
+) -> Loss:
     """The loss of each image (N,), of logits (N, classes) and class numbers (N,) or, of mixed images, shares (N, classes).
 
-    One's own may give the mean as one number, too. Label smoothing (``training``) is for our own alone.
+    One's own may give the mean as one number, too; as a module it is in evaluation mode in a validation. Label smoothing
+    and the weights of classes are for our own alone, and for training.
+
+    Args:
+        config: of the run.
+        classes, class_counts: names of the classes, and training images of each.
+        training: whether to train by it; else it is for validation.
 
     Raises:
         ConfigError: it cannot be made, or label smoothing is asked of one's own.
@@ -28,17 +37,30 @@ def make_loss(config: Config, num_classes: int, training: bool = True) -> Loss:
     own = values_of(config.loss)
     smoothing = config.mix.label_smoothing if training else 0.0
     if own is None:
-        return partial(F.cross_entropy, label_smoothing=smoothing, reduction="none")
+        value = config.loss.class_weights if training else None
+        if value is None:
+            return partial(F.cross_entropy, label_smoothing=smoothing, reduction="none")
+        weights = class_weights("loss.class_weights", value, classes, class_counts)
+        return partial(_weighted, torch.tensor(weights), smoothing)
     if smoothing:
         raise ConfigError(
             f"mix.label_smoothing={smoothing:g}: is for loss=cross_entropy; {own['name']} says itself what it smooths"
         )
-    loss = build("loss", own, num_classes=num_classes)
+    loss = build("loss", own, num_classes=len(classes), class_counts=list(class_counts))
     if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
         raise ConfigError(
             f"loss: {own['name']} has parameters, which no optimizer would train; put them into the head"
         )
+    if isinstance(loss, nn.Module):
+        loss.train(training)
     return partial(_checked, loss, str(own["name"]))
+
+
+def _weighted(weights: Tensor, smoothing: float, logits: Tensor, target: Tensor) -> Tensor:
+    # Not torch's mean, which divides by the weights in a batch: an image would count by its neighbours.
+    return F.cross_entropy(
+        logits.float(), target, weight=weights.to(logits.device), label_smoothing=smoothing, reduction="none"
+    )
 
 
 def _checked(loss: Loss, name: str, logits: Tensor, target: Tensor) -> Tensor:

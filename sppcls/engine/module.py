@@ -10,13 +10,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from sppcls._util.figures import FIGURES
 from sppcls.data import Batch
 from sppcls.data.seeding import derive
 from sppcls.data.sizes import Size, SizeSchedule, size_label
 from sppcls.data.transforms import prepare_batch
 from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.losses import Loss
-from sppcls.engine.metrics import ErrorCounter
+from sppcls.engine.metrics import ErrorCounter, ValidationCounter
 from sppcls.engine.mistakes import Mistakes
 from sppcls.engine.state import RunState
 from sppcls.errors import CheckpointError, DataError, SppclsError
@@ -88,7 +89,9 @@ class ClassificationModule(pl.LightningModule):
         self.step = 0
         self.lr = rate.base
         self.train_errors = ErrorCounter()
-        self.val_errors = nn.ModuleDict({size_label(size): ErrorCounter() for size in val_sizes})
+        self.val_errors = nn.ModuleDict(
+            {size_label(size): ValidationCounter(len(classes)) for size in val_sizes}
+        )
         self.mistakes = Mistakes(len(classes))
         self._mixers = list(mixers)
         self._losses, self._val_losses = loss, val_loss or loss
@@ -213,9 +216,9 @@ class ClassificationModule(pl.LightningModule):
                 f"{DivergedError.SIGN} a lower optimizer.lr (now {self.rate.base:g})"
             )
         for name, figures in results.items():
-            for figure in ("loss", "top1_error", "top5_error"):  # for callbacks that watch a figure
+            for figure in FIGURES:  # for callbacks that watch one
                 self.log(f"val_{name}/{figure}", figures[figure], logger=False)
-        for figure in ("loss", "top1_error", "top5_error"):  # a name that does not depend on the size
+        for figure in FIGURES:  # a name that does not depend on the size
             self.log(f"val/{figure}", main[figure], logger=False)
         if self.rate.follows_error:
             self.state.plateau.update(main["top1_error"])

@@ -8,13 +8,24 @@ import sys
 import torch
 
 from sppcls._util.allocator import allow_many_files
-from sppcls.config.build import batch_bytes, build_network, check_batch, check_size, load_sources, val_sizes
+from sppcls.config.build import (
+    batch_bytes,
+    build_network,
+    check_batch,
+    check_size,
+    load_sources,
+    sampler_weights,
+    val_sizes,
+)
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
-from sppcls.data import Size, SizeSchedule, Splits
+from sppcls.data import Size, SizeSchedule, Source, Splits
+from sppcls.data.balance import class_counts
 from sppcls.data.stream import check_shared_memory
 from sppcls.detection.run import check_run
 from sppcls.engine.fine_tuning import prepare_network
+from sppcls.engine.logger import check_loggers
+from sppcls.engine.losses import make_loss
 from sppcls.errors import ConfigError
 from sppcls.evaluation import Protocol, load_protocols
 from sppcls.nn import SPPClassifier
@@ -28,22 +39,23 @@ class RunChecks:
     share it.
 
     Args:
-        here: whether the runs will be on this machine, so that its devices are what they will have.
+        on_this_machine: whether the runs will be on this machine, so that its devices are what they will have.
     """
 
-    def __init__(self, here: bool = True) -> None:
-        self.here = here
+    def __init__(self, on_this_machine: bool = True) -> None:
+        self.on_this_machine = on_this_machine
         self._sources: dict[str, Splits] = {}
         self._net: tuple[str, SPPClassifier] | None = None
 
     def check(self, config: Config) -> None:
         """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
+        check_loggers(config)
         if config.detection.checkpoint is not None:
-            check_run(config, self.here)
+            check_run(config, self.on_this_machine)
             return
         schedule = size_schedule(config)
-        devices = device_count(config) if self.here else 1
-        if self.here:
+        devices = device_count(config) if self.on_this_machine else 1
+        if self.on_this_machine:
             check_loaders(config, schedule)
         data = {k: v for k, v in as_dict(config)["data"].items() if k not in ("batch_size", "val_batch_size")}
         key = str(data)
@@ -51,6 +63,7 @@ class RunChecks:
             self._sources[key] = load_sources(config)
         train_source = self._sources[key].train
         check_batch(config, len(train_source), devices)
+        check_classes(config, train_source)
         sizes = val_sizes(config, schedule)
         parts = as_dict(config)
         resumed = (
@@ -73,6 +86,12 @@ class RunChecks:
             prepare_network(net, config, train_source.classes, resumed)
             self._net = (key, net)
         fitting_protocols(config, self._net[1], schedule, sizes)
+
+
+def check_classes(config: Config, train: Source) -> None:
+    """Raise ConfigError for a sampler or a loss that does not fit the classes."""
+    sampler_weights(config, train)
+    make_loss(config, train.classes, class_counts(train.targets, len(train.classes)))
 
 
 def check_loaders(config: Config, schedule: SizeSchedule) -> None:

@@ -106,7 +106,7 @@ def find_named(name: str) -> Resume:
     except DamagedError as error:
         if path.name != LAST or not path.with_name(PREVIOUS).is_file():
             raise
-        raise DamagedError(f"{error}; ckpt_path={path.parent} goes on from the one before it") from None
+        raise DamagedError(f"{error}; ckpt_path={path.parent} resumes from the one before it") from None
 
 
 def _first_readable(paths: list[Path]) -> Resume | None:
@@ -131,7 +131,7 @@ def repair(folder: Path, resume: Resume) -> list[str]:
     for leftover in folder.rglob(".*.tmp*"):  # of a process killed while it was saving
         leftover.unlink(missing_ok=True)
     path = resume.path
-    lines = [f"{line}; going on from {path.name}, {resume.where}" for line in resume.damaged]
+    lines = [f"{line}; resuming from {path.name}, {resume.where}" for line in resume.damaged]
     if path.name != LAST:
         link_or_copy(path, folder / LAST)
     best = resume.checkpoint["sppcls_progress"]["best"]
@@ -160,7 +160,7 @@ def check_processes(resume: Resume, steps: int, processes: int) -> None:
     if not isinstance(before, int) or before == processes or progress["epoch_length"][0] == steps:
         return
     raise CheckpointError(
-        f"{resume.path}: trained by {before} process(es), this run would have {processes} and other steps: go on with "
+        f"{resume.path}: trained by {before} process(es), this run would have {processes} and other steps: resume with "
         f"{before} (trainer.devices x trainer.num_nodes), or begin a new run with its convolutions: "
         f"backbone.weights={resume.path}"
     )
@@ -175,8 +175,8 @@ def write_config(folder: Path, config: Config) -> None:
 class ConfirmResume(Callback):
     """The last check of a run that goes on, and its ``config.yaml``, at the moment when nothing can refuse it any more.
 
-    Written earlier, the words of a command that is refused would take the place of those that the run was trained with,
-    and ``ckpt_path=auto`` with the latter would begin anew. Stands after the look at memory in the list of callbacks,
+    Written earlier, the config of a command that is refused would replace the one that the run was trained with, and
+    ``ckpt_path=auto`` with the latter would begin a new run. Stands after the look at memory in the list of callbacks,
     which may refuse it, and before the report, which takes rows out of ``metrics.csv``.
     """
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sppcls._util.console import one_line, table
+from sppcls._util.figures import FIGURES
 from sppcls._util.processor import has_bf16_arithmetic
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
@@ -20,6 +21,7 @@ from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.cache import ImageCache, amount
 from sppcls.engine.module import ClassificationModule
+from sppcls.engine.uneven import uneven_line
 from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.registry import DOORS, TARGET
@@ -52,6 +54,7 @@ def start_table(
             f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
         ),
         ("classes", _shorten(splits.train.classes)),
+        *([("uneven", line)] if (line := uneven_line(config, splits.train)) else []),
         ("guessing", _guessing(splits.val)),
         (
             "sizes",
@@ -170,7 +173,7 @@ def closing_lines(
         test: what :class:`~sppcls.engine.callbacks.final_test.FinalTest` has found; may be empty.
         classes: errors of the classes at the main validation size; may be empty.
     """
-    state, epochs = module.state, config.trainer.max_epochs
+    state, epochs, by = module.state, config.trainer.max_epochs, config.best_by
     if state.started:
         early = ", where a callback stopped it" if module.trainer.should_stop else ""
         done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
@@ -181,20 +184,21 @@ def closing_lines(
             if state.stopped is not None
             else (f"all {epochs} epochs were done")
         )
-        lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs goes on."]
+        lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs continues."]
     if state.val_results:
         images = next(iter(state.val_results.values()))["images"]
         lines.append(
             f"After the last epoch ({module.trainer.current_epoch}), on {images:,} validation images:"
         )
-        lines += _error_lines(state.val_results)
+        lines += _error_lines(state.val_results, by)
+    chosen = "" if by == "top1_error" else f" by its {FIGURES[by].words}"
     if state.best and state.best["epoch"] + 1 == module.trainer.current_epoch:
-        lines.append("No earlier epoch was better on these images.")
+        lines.append(f"No earlier epoch was better on these images{chosen}.")
     elif state.best:
         lines.append(
-            f"Best epoch: {state.best['epoch'] + 1}, chosen on these same images, so its errors are too low:"
+            f"Best epoch: {state.best['epoch'] + 1}, chosen{chosen} on these same images, so its errors are too low:"
         )
-        lines += _error_lines(state.best["val_results"])
+        lines += _error_lines(state.best["val_results"], by)
     lines += _test_lines(test)
     lines += _class_lines(classes, size_label(module.val_sizes[0]))
     lines += _guessing_line(module)
@@ -215,9 +219,12 @@ def closing_lines(
     return "\n".join(lines)
 
 
-def _error_lines(results: dict[str, dict[str, float]]) -> list[str]:
+def _error_lines(results: dict[str, dict[str, float]], by: str) -> list[str]:
+    """The errors at every size, and the figure that the best epoch is chosen by."""
+    shown = dict.fromkeys(["top1_error", "top5_error", by])
     return [
-        f"  val_{name}: top-1 error {figures['top1_error']:.2f} %, top-5 error {figures['top5_error']:.2f} %"
+        f"  val_{name}: "
+        + ", ".join(f"{FIGURES[f].words} {figures[f]:.2f}{FIGURES[f].unit}" for f in shown if f in figures)
         for name, figures in results.items()
     ]
 

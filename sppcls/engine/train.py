@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,6 +32,7 @@ from sppcls.config.build import (
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
+from sppcls.data.balance import class_counts
 from sppcls.engine.build import make_module
 from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
@@ -40,9 +42,15 @@ from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figu
 from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
-from sppcls.engine.logger import make_loggers
+from sppcls.engine.logger import check_loggers, make_loggers
 from sppcls.engine.module import ClassificationModule
-from sppcls.engine.preflight import accelerator_of, check_loaders, device_count, fitting_protocols
+from sppcls.engine.preflight import (
+    accelerator_of,
+    check_classes,
+    check_loaders,
+    device_count,
+    fitting_protocols,
+)
 from sppcls.engine.resume import (
     Resume,
     check_processes,
@@ -63,8 +71,8 @@ from sppcls.engine.summary import (
     unused_sizes_line,
     validation_count,
 )
-from sppcls.engine.user_errors import as_user_error, hidden_error, quiet_event_writer
-from sppcls.errors import CheckpointError, ConfigError, SppclsError
+from sppcls.engine.user_errors import as_user_error, hidden_error, part_error, quiet_event_writer
+from sppcls.errors import CheckpointError, ConfigError, PartError, SppclsError
 from sppcls.evaluation.class_errors import ClassError, class_mean, read_class_errors, write_class_errors
 from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
 from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
@@ -107,9 +115,9 @@ def train(
 
     Returns:
         ``{"folder", "best_checkpoint", "last_checkpoint", "epochs", "best", "last", "protocols", "test"}``; ``best``
-        and ``last`` map figures of the validation (``"val_224/top1_error"``, in per cent) to their values, ``protocols``
-        (only with ``evaluation.protocols``) those at the end (``"val_ten_view_224/top1_error"``), and ``test`` (only
-        with a test split) has ``"last"`` and ``"best"``, each with its epoch and ``"test_224/top1_error"`` or
+        and ``last`` map figures of the validation (``"val_224/top1_error"``, in per cent but for the loss) to their values,
+        ``protocols`` (only with ``evaluation.protocols``) those at the end (``"val_ten_view_224/top1_error"``), and ``test``
+        (only with a test split) has ``"last"`` and ``"best"``, each with its epoch and ``"test_224/top1_error"`` or
         ``"test_best_224/top1_error"``.
 
     Raises:
@@ -125,7 +133,7 @@ def train(
         )
     given = Given(net, sources, callbacks, logger)
     config = given.in_config(config)
-    _quiet_lightning()
+    quiet_lightning()
     start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -160,7 +168,7 @@ def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
             return run.fit(folder, checkpoint_path, resumed)
     except (SppclsError, OSError, RuntimeError) as error:
         known = as_user_error(error, folder if _rank() == 0 else None)
-        say_to_log(str(known or error))
+        say_to_log(_with_cause(known or error))
         if known is None:
             raise
         raise known from None
@@ -175,6 +183,7 @@ class _Run:
     def __init__(self, config: Config, given: Given, classes: list[str] | None) -> None:
         self.config = config
         self.callbacks, self.loggers = [*own_callbacks(config), *given.callbacks], given.loggers
+        check_loggers(config)
         self.memory = MemoryCheck()
         self.schedule = size_schedule(config)
         self.accelerator = accelerator_of(config)
@@ -184,6 +193,7 @@ class _Run:
         self.train_source, self.val_source = self.splits.train, self.splits.val
         self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)
+        check_classes(config, self.train_source)
         nodes = config.trainer.num_nodes
         self.slurm = slurm_environment(self.devices // nodes, nodes)
         self.architecture = {
@@ -255,12 +265,14 @@ class _Run:
                 )
             )
         net = self.net.to(memory_format=torch.channels_last)
+        classes = self.train_source.classes
         module = make_module(
             config,
             net,
             self.schedule,
             val_sizes=self.val_sizes,
-            classes=self.train_source.classes,
+            classes=classes,
+            class_counts=class_counts(self.train_source.targets, len(classes)),
             model_info=self.model_info,
         )
         if config.trainer.compile:
@@ -276,6 +288,8 @@ class _Run:
         try:
             with self.saving.signals():
                 trainer.fit(module, datamodule, ckpt_path=checkpoint_path, weights_only=True)
+        except PartError as error:
+            raise part_error(error, folder if first else None) or error from error
         except SppclsError:
             raise
         except Exception as error:
@@ -287,6 +301,8 @@ class _Run:
                 raise OutOfMemoryError(self.memory.message) from None
             if checkpoint_path is not None and (problem := restoring_problem(error)):
                 raise CheckpointError(f"{checkpoint_path}: {problem}") from None
+            if (failed := part_error(error, folder if first else None)) is not None:
+                raise failed from error
             raise
         finally:
             self.memory.give_back()
@@ -306,14 +322,14 @@ class _Run:
                 result["test"] = callback.named_figures()
                 tested = callback.figures
         if first:
-            classes = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
+            by_class = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
             if module.state.started or lacks_result(folder, trainer.current_epoch):
-                if classes:
-                    write_class_errors(folder / CLASSES, classes)
-                write_result(folder, self._summary(module, result, classes, trainer.current_epoch))
+                if by_class:
+                    write_class_errors(folder / CLASSES, by_class)
+                write_result(folder, self._summary(module, result, by_class, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
             seconds = time.perf_counter() - started
-            say(closing_lines(config, module, folder, seconds, tested, classes))
+            say(closing_lines(config, module, folder, seconds, tested, by_class))
         return result
 
     def _summary(
@@ -350,7 +366,7 @@ class _Run:
     def _trainer(self, folder: Path) -> pl.Trainer:
         options = self.config.trainer
         repeatable = _repeatable(self.config, folder)
-        self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable)
+        self.saving = Saving(folder, self.config.log.save_every_minutes, repeatable, self.config.best_by)
         progress = make_progress(self.config.log.progress)
         callbacks = make_callbacks(
             self.config,
@@ -387,6 +403,13 @@ class _Run:
         )
 
 
+def _with_cause(error: Exception) -> str:
+    """An error for ``train.log``, where one of somebody's own part has its traceback."""
+    if not isinstance(error, PartError) or error.__cause__ is None:
+        return str(error)
+    return "".join([*traceback.format_exception(error.__cause__), str(error)])
+
+
 def _run_folder(config: Config, begun: Path | None) -> Path:
     """The folder to write to: that of the run that goes on, else a new one."""
     inherited = os.environ.get(_FOLDER_VARIABLE)
@@ -400,7 +423,7 @@ def _run_folder(config: Config, begun: Path | None) -> Path:
 
 
 def _repeatable(config: Config, folder: Path) -> bool:
-    """Whether the same command again goes on with the run in ``folder``."""
+    """Whether the same command again resumes the run in ``folder``."""
     if config.ckpt_path in (None, "auto"):
         return config.ckpt_path == "auto"
     return Path(str(config.ckpt_path)).resolve() in (folder.resolve(), (folder / LAST).resolve())
@@ -415,7 +438,7 @@ def _rank() -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Keep Lightning's start-up chatter and the warnings that do not apply out of the way."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sppcls.data.stream import loader_problem
-from sppcls.errors import DataError, Interrupted, SppclsError
-from sppcls.runs.names import LAST
+from sppcls.errors import DataError, Interrupted, PartError, SppclsError
+from sppcls.registry import own_line, reason_with_line
+from sppcls.runs.names import LAST, LOG
 
 _WRITING = (
     errno.ENOSPC,
@@ -39,7 +40,7 @@ def as_user_error(error: Exception, folder: Path | None) -> SppclsError | None:
     # Lightning hides the error of a loader that could not begin behind one of its own.
     if problem := loader_problem(error) or (error.__context__ and loader_problem(error.__context__)):
         written = folder is not None and (folder / LAST).is_file()
-        return DataError(problem + ("; ckpt_path=auto goes on from the last checkpoint" if written else ""))
+        return DataError(problem + ("; ckpt_path=auto resumes from the last checkpoint" if written else ""))
     if isinstance(error, OSError) and error.errno in _WRITING:
         place = error.filename if isinstance(error.filename, str) else folder
         return SppclsError(f"{place}: {os.strerror(error.errno)}; the last checkpoint written is intact")
@@ -59,6 +60,24 @@ def hidden_error(error: Exception) -> BaseException | None:
         cause = cause.__cause__ or cause.__context__
     stop = next((cause for cause in causes if isinstance(cause, Interrupted)), None)
     return stop or (error.__cause__ if str(error).lstrip().startswith("you tried to log") else None)
+
+
+def part_error(error: Exception, folder: Path | None) -> PartError | None:
+    """An exception that a part of somebody's own has raised, in one line; None of any other.
+
+    Args:
+        error: what ended the training.
+        folder: the run's, whose ``train.log`` gets the traceback; None on processes that do not write there.
+    """
+    if isinstance(error, PartError):
+        # Of a loader process: torch hands it on as a page of traceback, whose last line is the message.
+        text = str(error).strip().splitlines()[-1].removeprefix(f"{PartError.__module__}.PartError: ")
+    else:
+        function, _ = own_line(error)
+        if not function:
+            return None
+        text = f"{function} failed: {reason_with_line(error)}"
+    return PartError(text + (f"; the traceback is in {folder / LOG}" if folder is not None else ""))
 
 
 def _is_gone(folder: Path) -> bool:

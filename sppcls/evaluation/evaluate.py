@@ -65,6 +65,7 @@ def evaluate(
     done: Callable[[list[Result]], None] = lambda results: None,
     bar: bool = False,
     split: str = "",
+    keep_scores: bool = False,
 ) -> list[Result]:
     """Errors of a trained network under test protocols.
 
@@ -81,9 +82,10 @@ def evaluate(
         done: called with the results so far, each time there is one more.
         bar: show progress on a terminal.
         split: what the kept predictions call these images, such as ``test``; empty for those of the validation.
+        keep_scores: see :func:`~sppcls.evaluation.evaluate_protocol`.
 
     Raises:
-        ConfigError, CheckpointError, DataError: what is impossible is told before any testing.
+        ConfigError, CheckpointError, DataError: what is impossible is raised before any testing.
 
     Examples:
         >>> for result in sppcls.evaluate(net, "PHOTOS", ["center", "ten_view"]):
@@ -113,8 +115,9 @@ def evaluate(
 
     def test(protocol: Protocol, tested: SPPClassifier, used: int) -> None:
         predictions = evaluate_protocol(
-            tested, source, protocol, model_info=model_info, batch_size=batch_size, workers=workers, bar=bar
-        )
+            tested, source, protocol, model_info=model_info, batch_size=batch_size, workers=workers,
+            keep_scores=keep_scores, bar=bar,
+        )  # fmt: skip
         if split:
             predictions.setting["split"] = split
         results.append(Result(protocol, predictions, used))
@@ -152,9 +155,16 @@ _COLUMNS = (
     "top-1 error %",
     "95 % interval",
     "top-5 error %",
+    "class-mean error %",
+    "macro F1 %",
+    "ECE %",
     "images/s",
     "images",
 )
+
+
+# Beside the errors: what uneven classes and confidences ask for.
+_MORE = ("class_mean_error", "f1", "ece")
 
 
 def results_table(results: Sequence[Result]) -> str:
@@ -171,6 +181,7 @@ def results_table(results: Sequence[Result]) -> str:
                 f"{p.top1_error:.2f}",
                 f"{low:.1f} to {high:.1f}",
                 f"{p.top5_error:.2f}" if len(p.classes) > 5 else "-",
+                *(f"{p.figures[name]:.2f}" if name in p.figures else "-" for name in _MORE),
                 f"{p.images_per_second:.1f}",
                 len(p),
             )
@@ -215,6 +226,7 @@ def _row(result: Result) -> dict[str, object]:
         "top1_error_low": f"{low:.4f}",
         "top1_error_high": f"{high:.4f}",
         "top5_error": f"{p.top5_error:.4f}" if len(p.classes) > 5 else "",
+        **{name: f"{p.figures[name]:.4f}" if name in p.figures else "" for name in _MORE},
         "images_per_s": f"{p.images_per_second:.2f}",
     }
 

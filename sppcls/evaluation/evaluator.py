@@ -195,7 +195,7 @@ class _Tester:
     ) -> None:
         self.net, self.protocol, self.model_info, self.batch_size = net, protocol, model_info, batch_size
         self.device = next(net.parameters()).device
-        self.center = first_center(net.backbone)
+        self.center = first_center(net.backbone) if protocol.has_windows else 0.0
         self.by_scale: dict[int, list[Views]] = {}
         for group in protocol.groups:
             for scale in group.scales if group.kind != "crop" else ():

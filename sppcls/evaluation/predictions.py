@@ -11,6 +11,7 @@ import numpy as np
 import torch.distributed as dist
 
 from sppcls._util.console import printable
+from sppcls._util.figures import of_answers
 from sppcls._util.files import replacing
 from sppcls.errors import DataError
 
@@ -71,6 +72,17 @@ class Predictions:
     def top5_error(self) -> float:
         """In per cent; 0 by definition with at most five classes."""
         return error(self.hits(5))
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All figures by name, in per cent: ``top1_error``, ``top5_error``, ``class_mean_error``, ``f1`` and, where the
+        scores are probabilities, ``ece``."""
+        confidence = self.top_score[:, 0] if self.setting.get("average") == "softmax" else None
+        return {
+            "top1_error": self.top1_error,
+            "top5_error": self.top5_error,
+            **of_answers(self.labels, self.top_class[:, 0], confidence, len(self.classes)),
+        }
 
     @property
     def top1_interval(self) -> tuple[float, float]:

@@ -36,7 +36,7 @@ class RowFile:
     def append(self, rows: np.ndarray) -> None:
         """Add rows (n, length)."""
         self._file.write(np.ascontiguousarray(rows, np.float32).data)
-        self._file.flush()  # a full disk is told here
+        self._file.flush()  # a full disk raises here
         self._shape = (self._shape[0] + len(rows), rows.shape[1])
 
     def array(self) -> np.ndarray:

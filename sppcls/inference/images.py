@@ -25,24 +25,24 @@ _KINDS = (
 )
 
 
-def given_images(places: Any, pixel_range: PixelRange = "full") -> list[Given]:
+def given_images(images: Any, pixel_range: PixelRange = "full") -> list[Given]:
     """What :func:`sppcls.predict` was handed, in its order; a folder gives all image files in and below it.
 
     Args:
-        places: one of, or an iterable of: paths of files and folders; PIL images; numpy arrays (H, W, 3), (H, W, 4) and
+        images: one of, or an iterable of: paths of files and folders; PIL images; numpy arrays (H, W, 3), (H, W, 4) and
             (H, W), torch tensors (3, H, W) and (1, H, W), both uint8 or floating point in 0..1; bytes of an image
             file, or a file that is open for reading them.
         pixel_range: which values of grey images of more than 8 bits are black and white.
 
     Raises:
-        ConfigError: something else, or pixels of another shape, type or range; names its place in the list.
+        ConfigError: something else, or pixels of another shape, type or range; names its position in the list.
         DataError: a path that does not exist, or a folder without an image.
     """
-    if _is_image(places) or isinstance(places, str | os.PathLike) or not isinstance(places, Iterable):
-        return _images(places, "image", pixel_range)
+    if _is_image(images) or isinstance(images, str | os.PathLike) or not isinstance(images, Iterable):
+        return _images(images, "image", pixel_range)
     found: list[Given] = []
-    for number, place in enumerate(places, 1):
-        found += _images(place, f"image {number}", pixel_range)
+    for number, image in enumerate(images, 1):
+        found += _images(image, f"image {number}", pixel_range)
     return found
 
 
@@ -51,24 +51,24 @@ def _is_image(thing: Any) -> bool:
     return isinstance(thing, kinds) or hasattr(thing, "read")
 
 
-def _images(place: Any, name: str, pixel_range: PixelRange) -> list[Given]:
-    if isinstance(place, str | os.PathLike):
-        check_local(place, "sppcls predicts image files")
-        return list(image_files([place]))
-    if isinstance(place, Image.Image):
+def _images(image: Any, name: str, pixel_range: PixelRange) -> list[Given]:
+    if isinstance(image, str | os.PathLike):
+        check_local(image, "sppcls predicts image files")
+        return list(image_files([image]))
+    if isinstance(image, Image.Image):
         try:
-            return [from_pillow(place, pixel_range)]
+            return [from_pillow(image, pixel_range)]
         except ImageError as error:
             raise ConfigError(f"{name}: {error}") from None
-    if isinstance(place, np.ndarray):
-        return [_pixels(place, name)]
-    if isinstance(place, torch.Tensor):
-        return [_pixels(_channels_last(place, name), name)]
-    if hasattr(place, "read"):
-        place = place.read()
-    if isinstance(place, bytes | bytearray | memoryview):
-        return [bytes(place)]
-    raise ConfigError(f"{name}: {type(place).__name__}: give {_KINDS}")
+    if isinstance(image, np.ndarray):
+        return [_pixels(image, name)]
+    if isinstance(image, torch.Tensor):
+        return [_pixels(_channels_last(image, name), name)]
+    if hasattr(image, "read"):
+        image = image.read()
+    if isinstance(image, bytes | bytearray | memoryview):
+        return [bytes(image)]
+    raise ConfigError(f"{name}: {type(image).__name__}: give {_KINDS}")
 
 
 def _channels_last(tensor: torch.Tensor, name: str) -> np.ndarray:

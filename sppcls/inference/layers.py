@@ -26,11 +26,17 @@ from torch import Tensor, nn
 
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
-from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
+from sppcls.nn import Ensemble, SpatialPyramidPooling2d, SPPClassifier
 
 
 def layer_names(net: SPPClassifier) -> list[str]:
-    """The layers of a network, from the image to the classes."""
+    """The layers of a network, from the image to the classes.
+
+    Raises:
+        ConfigError: it is an ensemble.
+    """
+    if isinstance(net, Ensemble):
+        raise ConfigError("an ensemble has no layers of its own; take one of its networks")
     return [*map_layers(net), *(name for name in _after_map(net) if name not in map_layers(net))]
 
 

@@ -40,7 +40,7 @@ class Prediction:
     """The most probable classes of an image, or why there are none.
 
     Attributes:
-        path: the image file; ``image 1``, ``image 2``, ... for images in memory, by their place in the list.
+        path: the image file; ``image 1``, ``image 2``, ... for images in memory, by their position in the list.
         classes: names, the most probable class first; empty if there is an error.
         probabilities: softmax of the logits for each of these, in 0..1.
         error: why the image could not be classified; None if it was.
@@ -54,7 +54,7 @@ class Prediction:
 
 def predict(
     net: SPPClassifier,
-    places: Any,
+    images: Any,
     *,
     top: int = 5,
     shorter_side: ShorterSide = None,
@@ -68,7 +68,7 @@ def predict(
 
     Args:
         net: from :func:`sppcls.load_classifier`, on any device.
-        places: an image or several: paths of files and folders, PIL images, numpy arrays (H, W, 3) or (H, W) and torch
+        images: an image or several: paths of files and folders, PIL images, numpy arrays (H, W, 3) or (H, W) and torch
             tensors (3, H, W), both uint8 or floating point in 0..1, bytes of image files, and open files.
         top: classes per image; all of them if the network has fewer.
         shorter_side: of the resized image in pixels, ``"native"`` for the image's own size, None for the
@@ -81,7 +81,7 @@ def predict(
 
     Raises:
         ConfigError: an argument that the network cannot work with, or an image of another shape, type or range.
-        DataError: a place that does not exist, or a folder without an image.
+        DataError: a file or folder that does not exist, or a folder without an image.
 
     Examples:
         >>> for p in sppcls.predict(net, ["photo.jpg", "folder"], top=2):
@@ -89,7 +89,7 @@ def predict(
     """
     return predict_files(
         net,
-        given_images(places, trained_pixel_range(model_info_of(net))),
+        given_images(images, trained_pixel_range(model_info_of(net))),
         top=top,
         shorter_side=shorter_side,
         batch_size=batch_size,

@@ -11,6 +11,7 @@ from sppcls.nn.backbones import (
 )
 from sppcls.nn.build import build_classifier
 from sppcls.nn.classifier import SPPClassifier
+from sppcls.nn.ensemble import Ensemble
 from sppcls.nn.heads import ConvHead, FCHead, Head, OwnHead
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
 from sppcls.nn.pool.windows import pool_windows
@@ -43,6 +44,7 @@ __all__ = [
     "TORCHVISION_TRUNKS",
     "Backbone",
     "ConvHead",
+    "Ensemble",
     "FCHead",
     "Head",
     "LRNAcrossChannels",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sppcls._util.reason import reason_of
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
 from sppcls.nn.segments import run_segments
-from sppcls.registry import INITS, NORMS, PAPER_BACKBONES
+from sppcls.registry import INITS, NORMS, PAPER_BACKBONES, own_line, reason_with_line
 
 
 class Backbone(nn.Module):
@@ -122,9 +122,13 @@ def measured(trunk: Backbone, what: str, sizes: Sequence[tuple[int, int]] = STRI
     for height, width in sizes:
         try:
             shape = output_shape(trunk, (height, width))
-        except TypeError as error:
-            raise ValueError(f"{what}: {reason_of(error, first_line=True)}") from error
         except Exception as error:  # networks have many ways to refuse a size
+            if own_line(error)[0]:
+                raise ValueError(
+                    f"{what}: fails on an image of {height}x{width}: {reason_with_line(error)}"
+                ) from error
+            if isinstance(error, TypeError):
+                raise ValueError(f"{what}: {reason_of(error, first_line=True)}") from error
             raise ValueError(
                 f"{what}: takes only some sizes of images, not {height}x{width} "
                 f"({reason_of(error, first_line=True)})"

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sppcls._util.reason import reason_of
 from sppcls.nn.backbones import Backbone, as_backbone
 from sppcls.nn.heads import Head, OwnHead
 from sppcls.nn.init import input_scale
 from sppcls.nn.weights import load_weights
-from sppcls.registry import build, find, target_of
+from sppcls.registry import build, find, reason_with_line, target_of
 
 
 def own_backbone(settings: Mapping[str, Any]) -> Backbone:
@@ -94,7 +93,7 @@ def _output(module: nn.Module, x: Tensor, what: str) -> Tensor:
         with torch.no_grad():
             output = module.eval()(x)
     except Exception as error:  # other people's code
-        raise ValueError(f"{what}: cannot take {tuple(x.shape)}: {reason_of(error)}") from error
+        raise ValueError(f"{what}: fails on {tuple(x.shape)}: {reason_with_line(error)}") from error
     finally:
         module.train(training)
     if not isinstance(output, Tensor):

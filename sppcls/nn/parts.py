@@ -74,7 +74,7 @@ class Frozen:
             if chosen(name) and any(True for _ in (*module.parameters(False), *module.buffers(False)))
         ]
         if len(self.parameters) == len(list(net.parameters())):
-            raise ValueError(f"freeze={list(parts)}: nothing is left to train; leave out a part")
+            raise ValueError(f"freeze=[{','.join(parts)}]: nothing is left to train; leave out a part")
 
     def __len__(self) -> int:
         """How many numbers are frozen."""

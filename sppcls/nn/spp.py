@@ -74,7 +74,7 @@ def spatial_pyramid_pool2d(
 
 @cache
 def _warn_larger(level: Level, size: tuple[int, int]) -> None:
-    # Cached, so that each level and map size is told once in a process.
+    # Cached, so that each level and map size warns once in a process.
     warnings.warn(
         f"level {level[0]}x{level[1]} has more bins than a {size[0]}x{size[1]} map has cells; bins repeat "
         "cells",

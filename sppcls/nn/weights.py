@@ -23,9 +23,7 @@ def load_data_only(path: str | os.PathLike[str]) -> Any:
         raise ValueError("not a regular file")  # of a pipe one would wait for ever
     is_archive(path)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of unusual files torch asks to be told; whoever calls says what is wrong
+        warnings.simplefilter("ignore")  # torch warns of unusual files; the caller says what is wrong
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -172,7 +172,8 @@ def load_classifier(
         path: ``best.ckpt`` or ``last.ckpt`` of a run.
         map_location: the device that it is put on.
         net: of a run that was given a network from Python, one that is built in the same way; it takes the weights.
-        plugins: packages that hold parts of the network; a checkpoint itself never chooses which code runs.
+        plugins: packages that hold parts of the network; a checkpoint itself never chooses which code runs. They stay
+            named for the rest of the process, and for those that it starts.
 
     With ``ema.enabled`` these are the averaged weights. What it says of itself is the attribute ``model_info``: among others
     ``model_info["classes"]``, ``model_info["mean"]``, ``model_info["std"]`` (RGB, 0..1) and ``model_info["train_sizes"]``.
@@ -239,7 +240,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError of its zip writer.
-            if LOADER_DIED in str(error):  # which is told wherever the program is at that moment
+            if LOADER_DIED in str(error):  # which is raised wherever the program is at that moment
                 raise
             kept = "; the one written before it is intact" if path.exists() else ""
             reason = (

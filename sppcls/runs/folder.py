@@ -56,7 +56,9 @@ def run_name(config: Config) -> str:
         return _safe(config.run_name)
     if config.detection.checkpoint is not None:
         return _safe(detector_name(config))
-    parts = (sizes_label(config), pyramid_label(config), backbone_label(config), f"seed{config.seed}")
+    parts = [sizes_label(config), pyramid_label(config), backbone_label(config), f"seed{config.seed}"]
+    if config.data.fold is not None:
+        parts.append(f"fold{config.data.fold}")
     return _safe("-".join(parts))
 
 

@@ -74,7 +74,7 @@ class TrainingProcess:
         with self._process.stdout as lines:
             for line in lines:
                 # A whole sweep or search is gone on with, not one run of it.
-                text = line.rstrip().partition(" Go on with:")[0]
+                text = line.rstrip().partition(" Resume with:")[0]
                 with suppress(OSError):  # nobody reads it any more
                     self._say(text)
                 if text.strip():

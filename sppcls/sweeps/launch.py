@@ -65,7 +65,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
     _print(f"Checking {len(plan.jobs)} run{'s' if len(plan.jobs) > 1 else ''} ...")
     configs = job_configs(plan)
     launcher_config = _launcher_config(plan)
-    _check_jobs(plan, configs, here=_class_of(launcher_config.hydra.launcher) not in _ELSEWHERE)
+    _check_jobs(plan, configs, on_this_machine=_class_of(launcher_config.hydra.launcher) not in _ELSEWHERE)
     epochs = {name: config.trainer.max_epochs for name, config in configs.items()}
     with claim_sweep_folder(plan) as folder:
         states = {job.name: job_state(folder, job.name, epochs[job.name]) for job in plan.jobs}
@@ -81,12 +81,12 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
                 if todo:
                     with _stopping(folder, launcher_config):
                         _launch(plan, todo, folder, launcher_config)
-            finally:  # however the jobs end, what became of them is written and told
+            finally:  # however the jobs end, what became of them is written and reported
                 _remove_empty(folder / LAUNCHER)
                 rows = write_summary(folder, epochs)
                 _print(f"\n{summary_table(rows)}")
         except KeyboardInterrupt:
-            _print("Stopped; the same command again goes on.")
+            _print("Stopped; the same command again continues.")
             raise
         except SystemExit as stopped:
             if stopped.code == 128 + WARNING_SIGNAL:
@@ -95,7 +95,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
                     f"Slurm job {slurm_job()} is {f'not queued again: {reason}' if reason else 'queued again'}"
                 )
             else:
-                _print("Stopped; the same command again goes on.")
+                _print("Stopped; the same command again continues.")
             raise
         _compare(folder)
         return _conclude(folder, rows)
@@ -128,7 +128,7 @@ def _conclude(folder: Path, rows: list[dict[str, str]]) -> Path:
     _print(f"Table: {folder / 'summary.csv'}")
     if bad:
         raise SppclsError(
-            f"{len(bad)} of {len(rows)} runs did not finish; the same command again goes on with them"
+            f"{len(bad)} of {len(rows)} runs did not finish; the same command again resumes them"
         )
     return folder
 
@@ -140,11 +140,11 @@ def _print(text: str) -> None:
 # --- before the first job
 
 
-def _check_jobs(plan: SweepPlan, configs: dict[str, Config], here: bool) -> None:
+def _check_jobs(plan: SweepPlan, configs: dict[str, Config], on_this_machine: bool) -> None:
     """What building a run would refuse, for every job; networks and folders that several jobs share are built once."""
     from sppcls.engine.preflight import RunChecks
 
-    checks = RunChecks(here)
+    checks = RunChecks(on_this_machine)
     for job in sorted(plan.jobs, key=lambda job: str(as_dict(configs[job.name])["backbone"])):
         try:
             checks.check(configs[job.name])
@@ -278,7 +278,7 @@ def _run(
             JobOutcome(job, "failed", str(error), 0.0, 0.0).save(sweep)
             return {"job": job, "status": "failed"}
     left = progress.time_left(job) if progress else ""
-    say(f"[{number}/{len(names)}] {job}{' goes on' if state == 'begun' else ''}{left}")
+    say(f"[{number}/{len(names)}] {job}{' resumed' if state == 'begun' else ''}{left}")
     process = TrainingProcess(words, say=progress.shortened(say) if progress else say, note=say)
     try:
         wait(process)

@@ -35,7 +35,7 @@ CELL = "cell"
 # Words that a sweep sets for its jobs itself.
 _RESERVED = {
     "run_name": "a sweep names its runs by what differs; name=... names the sweep",
-    "ckpt_path": "the same command again goes on with every unfinished run of a sweep",
+    "ckpt_path": "the same command again resumes every unfinished run of a sweep",
 }
 
 # What a file of conf/sweep has: words for all jobs, words for each cell, and values to combine with every cell.

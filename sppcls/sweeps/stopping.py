@@ -128,11 +128,11 @@ class Worker:
 
     def wait_for(self, process: TrainingProcess) -> Ended:
         """Wait for a run, and stop it when it is time to."""
-        told = False
+        asked = False
         while (ended := process.wait(0.5)) is None:
-            reason = "" if told else self.stopping()
+            reason = "" if asked else self.stopping()
             if reason:
-                told = True
+                asked = True
                 self._say(f"stopping: {reason}; the run saves what it has")
                 process.stop()
         return ended

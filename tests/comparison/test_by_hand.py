@@ -128,6 +128,9 @@ def test_files_of_predictions_are_subtracted_and_counted_alike(
 def test_the_question_of_the_sizes_comes_first_with_its_answer(comparison: Comparison) -> None:
     sizes, pyramid = conclusions(findings(comparison))
     assert (sizes.question, sizes.answer) == ("Are several training sizes better than one?", "Not shown")
+    assert sizes.sentence == (
+        "Top-1 error: multi_96_72 is 1.67 percentage points lower than single_96 (pooled over l1, l321)."
+    )
     assert (pyramid.question, pyramid.answer) == ("Is l321 better than l1?", "Not shown")
     table = conclusion_table(sizes)
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
@@ -164,7 +167,7 @@ def test_many_levels_name_the_best_and_what_it_is_shown_to_beat(tmp_path: Path) 
     comparison = compare([tmp_path])
     (found,) = conclusions(findings(comparison))
     assert (found.question, found.answer) == ("Which pyramid is best?", "l21, better than some others")
-    assert "l21 has the lowest mean error, 31.00 %; shown to be higher: l1; not shown: l31" in found.detail
+    assert "l21 has the lowest mean error, 31.00 %; shown to be higher: l1; not shown: l31." in found.sentence
 
 
 def test_terminal_and_page_begin_with_the_answer(
@@ -172,13 +175,14 @@ def test_terminal_and_page_begin_with_the_answer(
 ) -> None:
     capsys.readouterr()
     assert main(["compare", str(folder), "--out", str(tmp_path / "out")]) == 0
-    first, second, *_ = capsys.readouterr().out.splitlines()
+    first, second, third, *_ = capsys.readouterr().out.splitlines()
     assert first == "Are several training sizes better than one? NOT SHOWN"
-    assert "l1 -0.83 [" in second
-    assert "(multi_96_72 minus single_96, 95 % interval), 3 seeds each" in second
+    assert "multi_96_72 is 1.67 percentage points lower than single_96" in second
+    assert "l1 -0.83 [" in third
+    assert "(multi_96_72 minus single_96, 95 % interval), 3 seeds each" in third
     text = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert text.startswith(
-        "# Comparison\n\n**Are several training sizes better than one?** NOT SHOWN: l1 -0.83 ["
+        "# Comparison\n\n**Are several training sizes better than one?** NOT SHOWN: Top-1 error: multi_96_72 is 1.67"
     )
 
 

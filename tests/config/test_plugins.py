@@ -407,3 +407,57 @@ def test_names_are_given_once() -> None:
         add(lambda logits, target: logits)
     with pytest.raises(ConfigError, match="choose from backbone"):
         registry.register("trunk")
+
+
+@pytest.fixture
+def forgetful(package: str) -> str:
+    """A package with a head whose parameters have the names of our keys and defaults of their own."""
+    import importlib.util
+
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    with open(spec.origin, "a", encoding="utf-8") as file:
+        file.write(
+            '\n\n@register("head", "forgetful")\nclass Forgetful(nn.Linear):\n'
+            "    def __init__(self, in_features, num_classes, dropout: float = 0.5, flag: bool = False):\n"
+            "        super().__init__(in_features, num_classes)\n"
+        )
+    return package
+
+
+@pytest.mark.parametrize("how", ["word", "target", "file"])
+def test_a_value_that_is_our_default_is_taken_where_the_part_has_another(
+    how: str, forgetful: str, tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "head").mkdir(parents=True)
+    file = {"_target_": f"{forgetful}.Forgetful", "dropout": 0.0}
+    (tmp_path / "conf" / "head" / "mine.yaml").write_text(yaml.safe_dump(file), encoding="utf-8")
+    words = {
+        "word": ["head.name=forgetful", "head.dropout=0"],
+        "target": [f"++head._target_={forgetful}.Forgetful", "head.dropout=0.0"],
+        "file": ["head=mine"],
+    }[how]
+    chosen = as_dict(sppcls.compose([f"plugins=[{forgetful}]", *words], tmp_path / "conf"))["head"]
+    assert chosen["dropout"] == 0.0
+    untouched = as_dict(sppcls.compose([f"plugins=[{forgetful}]", "head.name=forgetful"]))["head"]
+    assert untouched == {
+        "name": "forgetful",
+        "_target_": f"{forgetful}.Forgetful",
+        "dropout": 0.5,
+        "flag": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["head.name=forgetful", "head.flag=3"], "head.flag=3: must be true or false"),
+        (["data.check=3"], "data.check=3: must be true or false"),
+        (["backbone.name=striped", "backbone.width=null"], "backbone.width=null: must be a whole number"),
+    ],
+)
+def test_what_no_type_takes_is_one_line(words: list[str], line: str, forgetful: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        sppcls.compose([f"plugins=[{forgetful}]", *words])
+    assert str(caught.value) == line

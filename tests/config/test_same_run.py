@@ -28,10 +28,11 @@ AUTO, SWEEP, FACTOR, RESUMES = "auto", "sweep", "factor", "resumes"
 
 # The whole table, written down a second time: every key by what stays true of another value of it.
 EXPECTED = {
-    (FACTOR,): """backbone.name backbone.width backbone.norm backbone.model pyramid.levels pyramid.mode
+    (): "data.fold",
+    (FACTOR,): """data.folds backbone.name backbone.width backbone.norm backbone.model pyramid.levels pyramid.mode
         pyramid.bin_rule head.name head.hidden optimizer.name optimizer.lr_factors optimizer.layer_decay
         ema.enabled swa.enabled""",
-    (FACTOR, RESUMES): """init init_from freeze freeze_epochs loss.name callbacks data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
+    (FACTOR, RESUMES): """init init_from freeze freeze_epochs loss.name loss.class_weights callbacks data.sampler data.balance data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
         data.test_dir data.num_train data.num_val data.batch_size data.drop_last data.on_error data.max_pixels
         data.pixel_range data.cache data.cache_shorter_side data.mean data.std sizes.kind sizes.sizes sizes.period
         sizes.step sizes.pixel_budget augment.crop augment.shorter_side augment.flip augment.lighting augment.scale
@@ -46,7 +47,7 @@ EXPECTED = {
         detection.window_rule detection.proposals detection.limit detection.k detection.tuning_steps detection.tuning_lr
         detection.convolution_steps detection.convolution_lr detection.duplicates detection.passes detection.ridge
         detection.nms""",
-    (RESUMES,): "seed sizes.val_sizes",
+    (RESUMES,): "seed sizes.val_sizes best_by",
     (AUTO, FACTOR, RESUMES): "trainer.max_epochs",
     (AUTO, RESUMES): "evaluation.protocols evaluation.every",
     (SWEEP, RESUMES): "name run_name",

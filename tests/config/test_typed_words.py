@@ -196,8 +196,8 @@ def test_words_and_options_come_in_any_order(loaded: Loaded, tmp_path: Path) -> 
         ("--resume runs/X", "type ckpt_path=runs/X"),
         ("--resume=runs/X", "type ckpt_path=runs/X"),
         ("resume=runs/X", "type ckpt_path=runs/X"),
-        ("--data photos", "type data=folder data.root=photos"),
-        ("--data flowers102", "type data=flowers102"),
+        ("--data photos", "data.root=photos: no such folder"),
+        ("--data flowers102", "data.root: missing; data=flowers102 needs"),
         ("--data.root photos", "type data.root=photos"),
         ("--model resnet18", "type backbone=resnet18"),
         ("epochs=5", "type trainer.max_epochs=5"),
@@ -310,7 +310,7 @@ def test_a_file_of_ones_own_that_cannot_be_used_is_named(
         ("export net.onnx", "net.onnx: is an exported network; CKPT comes first"),
         ("evaluate run.zip", "run.zip: is an archive; CKPT comes first"),
         ("evaluate val_224.npz", "val_224.npz: holds predictions or features; `sppcls compare` takes"),
-        ("evaluate CKPT --data photos", "--data photos: give KEY=VALUE words, such as data.root=photos"),
+        ("evaluate CKPT --data photos", "data.root=photos: no such folder"),
     ],
 )
 def test_what_a_command_cannot_take_is_said_before_it_loads(

@@ -83,7 +83,7 @@ def test_two_processes_stopped_within_an_epoch_go_on_and_count_every_image_once(
         if process.returncode == 0:  # it came too late
             continue
         assert process.returncode == 128 + signal.SIGTERM, output
-        assert output.count("Go on with") == 1
+        assert output.count("Resume with") == 1
         counts = read_checkpoint(folder / "last.ckpt")["sppcls_progress"]["train_counts"]
         if 0 < counts[3] < 94:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 from pathlib import Path
@@ -188,3 +189,48 @@ def test_gradient_checkpointing_gives_the_same_run(tiny) -> None:
     plain = train(compose([*words, "run_name=plain"]))["folder"]
     saving = train(compose([*words, "run_name=saving", "trainer.gradient_checkpointing=true"]))["folder"]
     assert_same_run(Path(plain), Path(saving))
+
+
+EVERY_EPOCH = ["callbacks=model_checkpoint", "callbacks.model_checkpoint.monitor=null",
+               "callbacks.model_checkpoint.save_top_k=-1"]  # fmt: skip
+
+
+def test_checkpoints_of_every_second_epoch_and_of_the_two_best(tiny) -> None:
+    words = tiny(*EVERY_EPOCH, "trainer.max_epochs=5", "callbacks.model_checkpoint.every_n_epochs=2")
+    folder = Path(train(compose([*words, "run_name=every"]))["folder"])
+    assert {path.name for path in folder.rglob("epoch*.ckpt")} == {"epoch=001.ckpt", "epoch=003.ckpt"}
+    words = tiny(
+        "callbacks=model_checkpoint", "callbacks.model_checkpoint.save_top_k=2", "trainer.max_epochs=4"
+    )
+    folder = Path(train(compose([*words, "run_name=best"]))["folder"])
+    with open(folder / "metrics.csv", newline="") as file:
+        losses = {int(row["epoch"]): float(row["val_96/loss"]) for row in csv.DictReader(file)}
+    best = sorted(losses, key=lambda epoch: losses[epoch])[:2]
+    assert {path.name for path in folder.rglob("epoch*.ckpt")} == {
+        f"epoch={epoch:03d}.ckpt" for epoch in best
+    }
+
+
+@pytest.mark.parametrize("epochs", ["1", "null"])
+def test_two_processes_freeze_and_unfreeze_as_one_does(tiny, program, tmp_path: Path, epochs: str) -> None:
+    words = tiny(*EVERY_EPOCH, "freeze=[backbone]", f"freeze_epochs={epochs}", "backbone.norm=none", "optimizer.lr=0.1",
+                 "head.dropout=0", "trainer.gradient_clip_norm=0.5")  # fmt: skip
+    train(compose([*words, "run_name=alone"]))
+    process = program(
+        [*words, "data.batch_size=8", "trainer.strategy=ddp", "trainer.devices=2", "run_name=two"], children=1
+    )
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    states = {}
+    for name in ("alone", "two"):
+        for epoch in (0, 1):
+            (path,) = (tmp_path / "runs" / "shapes" / name).rglob(f"epoch=00{epoch}.ckpt")
+            states[name, epoch] = read_checkpoint(path)["state_dict"]
+    for epoch in (0, 1):
+        for key, value in states["alone", epoch].items():
+            torch.testing.assert_close(states["two", epoch][key], value, rtol=1e-4, atol=1e-5)
+    assert torch.equal(states["two", 0][CONV], states["two", 1][CONV]) == (epochs == "null")
+    assert torch.equal(states["two", 0][CONV], states["alone", 0][CONV])  # as it began
+
+
+CONV = "net.backbone.layers.conv1.weight"

@@ -80,7 +80,7 @@ def test_auto_goes_on_from_the_checkpoint_before_a_damaged_one(runs: Runs, whole
     assert named.status == 1
     assert named.output.count("\n") == 1
     assert "damaged, cut short" in named.output
-    assert f"ckpt_path={folder} goes on from the one before it" in named.output
+    assert f"ckpt_path={folder} resumes from the one before it" in named.output
     words = [*WORDS, f"runs_dir={half}", "run_name=half"]
     ended = runs.start([f"ckpt_path={folder}", f"runs_dir={half}"])
     assert ended.status == 0, ended.output

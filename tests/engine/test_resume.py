@@ -107,7 +107,7 @@ def test_a_stop_signal_saves_and_says_how_to_go_on(
     assert process.returncode == 128 + signum
     assert f"stopped by {name}" in output
     assert "Traceback" not in output
-    hint = output.split("Go on with: ")[1].split("\n")[0].strip()
+    hint = output.split("Resume with: ")[1].split("\n")[0].strip()
     assert hint == f"python train.py ckpt_path={folder}"
     assert f"stopped by {name} at" in (folder / "train.log").read_text()
     # The hint as it stands: nothing else has to be typed again.

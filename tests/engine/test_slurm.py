@@ -95,7 +95,7 @@ def test_a_command_that_would_begin_anew_is_saved_but_not_queued_again(
         signal.signal(signal.SIGUSR1, before)
     assert caught.value.exit_code == 128 + signal.SIGUSR1
     assert "Slurm job 4711 is not queued again: without ckpt_path=auto" in str(caught.value)
-    assert "Go on with: " in str(caught.value)
+    assert "Resume with: " in str(caught.value)
     assert not cluster.exists()
 
 

@@ -271,4 +271,4 @@ def test_too_many_open_files_are_told(tmp_path: Path) -> None:
     except RuntimeError as error:
         told = as_user_error(error, tmp_path)
     assert str(told).startswith("too many open files for the loader processes (a process may open ")
-    assert str(told).endswith("; ckpt_path=auto goes on from the last checkpoint")
+    assert str(told).endswith("; ckpt_path=auto resumes from the last checkpoint")

@@ -53,6 +53,7 @@ COMMANDS = {
     "train": ["train", "ckpt_path=CKPT"],
     "weights": ["train", "data.num_train=40", "data.num_val=40", "trainer=cpu", "backbone.weights=CKPT"],
     "evaluate": ["evaluate", "CKPT"],
+    "ensemble": ["ensemble", "CKPT", "CKPT"],
     "predict": ["predict", "CKPT", "photo.png"],
     "features": ["features", "CKPT", ".", "--out", "out.npz"],
     "transfer": ["transfer", "CKPT", "--data", "."],

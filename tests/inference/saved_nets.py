@@ -25,8 +25,13 @@ def save_net(
     hidden: tuple[int, ...] = (16, 12),
     size: int = SIZE,
     norm: str | None = None,
+    seed: int = 0,
+    **said: Any,
 ) -> Path:
-    """A checkpoint of a network with random weights; without levels, one without a pyramid."""
+    """A checkpoint of a network with random weights; without levels, one without a pyramid.
+
+    What is ``said`` is put into its model_info.
+    """
     width = 0.0625 if backbone in ("zf5", "convnet_star5", "overfeat5", "overfeat7") else None
     architecture = {
         "backbone": {"name": backbone, "width": width, "norm": norm, "weights": None, "model": None},
@@ -36,16 +41,14 @@ def save_net(
         "input_size": (size, size),
         "init": "modern",
     }
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     net = build_classifier(**architecture)
+    told = {"classes": ["a", "b", "c", "d"], "mean": MEAN, "std": STD, "config": {}}
     model_info = make_model_info(
         architecture={**architecture, "input_size": [size, size]},
-        classes=["a", "b", "c", "d"],
-        mean=MEAN,
-        std=STD,
         train_sizes=[(size, size)],
         val_sizes=[(size, size)],
-        config={},
+        **{**told, **said},
     )
     state = {f"net.{name}": value for name, value in net.state_dict().items()}
     torch.save({"sppcls": model_info, "state_dict": state}, path)

@@ -302,7 +302,15 @@ def train_here(
         architecture=architecture, classes=train.classes, mean=config.data.mean, std=config.data.std,
         train_sizes=list(schedule.training_sizes), val_sizes=sizes, config=plain,
     )  # fmt: skip
-    module = make_module(config, net, schedule, val_sizes=sizes, classes=train.classes, model_info=model_info)
+    module = make_module(
+        config,
+        net,
+        schedule,
+        val_sizes=sizes,
+        classes=train.classes,
+        class_counts=[1] * len(train.classes),
+        model_info=model_info,
+    )
     trainer = pl.Trainer(
         default_root_dir=folder,
         max_epochs=config.trainer.max_epochs,

@@ -59,8 +59,8 @@ def test_joblib_runs_two_at_once_and_goes_on_after_ctrl_c(
     run_sweep([*words[1:], "log.save_every_minutes=10"])
     get_reusable_executor().shutdown()
     output = capfd.readouterr().out
-    assert "seed0: [1/2] seed0 goes on\n" in output
-    assert "seed1: [2/2] seed1 goes on\n" in output
+    assert "seed0: [1/2] seed0 resumed\n" in output
+    assert "seed1: [2/2] seed1 resumed\n" in output
     assert [images_seen(run) for run in runs] == [["160", "320"]] * 2
     assert [row["status"] for row in summary(sweep).values()] == ["finished", "finished"]
     assert not (sweep / ".launcher").exists()
@@ -90,7 +90,7 @@ def test_submitit_warns_a_run_of_two_processes_which_goes_on(
     name = run.name
     assert said.count(f"{name}: [1/1] {name}\n") == 1
     assert said.count(f"{name}: stopping: warned by SIGUSR2; the run saves what it has") == 1
-    assert said.count(f"{name}: [1/1] {name} goes on\n") == 1
+    assert said.count(f"{name}: [1/1] {name} resumed\n") == 1
     assert images_seen(run) == ["160", "320"]
     assert summary(sweep)[name]["status"] == "finished"
 

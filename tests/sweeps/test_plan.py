@@ -113,7 +113,7 @@ def test_a_sweep_of_ones_own(tmp_path: Path) -> None:
         (["+sweep=single_vs_multi", "pyramid=l421"], "sets pyramid itself, differently in each of its cells"),
         (["pyramid=l1"], "-m: nothing varies; give a key several values"),
         (["seed=0,1", "run_name=x"], "run_name=x: a sweep names its runs"),
-        (["seed=0,1", "ckpt_path=auto"], "ckpt_path=auto: the same command again goes on"),
+        (["seed=0,1", "ckpt_path=auto"], "ckpt_path=auto: the same command again resumes"),
         (["optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): a sweep needs single values"),
         (["optimiser.lr=1,2"], "optimiser.lr: unknown config group optimiser"),
         (["pyramid=l6321,l99"], "job l99: pyramid=l99: choose from"),

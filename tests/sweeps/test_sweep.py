@@ -62,7 +62,7 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(
 ) -> None:
     words = [*tiny("trainer.max_epochs=1", "name=lrs"), "optimizer.lr=1e30,0.2"]
     said, error = incomplete(loaded, words, children=2)
-    assert "1 of 2 runs did not finish; the same command again goes on" in error
+    assert "1 of 2 runs did not finish; the same command again resumes" in error
     sweep = tmp_path / "runs" / "lrs"
     places = [line for line in said.splitlines() if line.startswith("[")]
     assert places == ["[1/2] lr1e_30", "[2/2] lr0.2"]
@@ -114,7 +114,7 @@ def test_killed_in_the_middle_and_run_again_it_ends_as_if_undisturbed(
     output = again.communicate(timeout=300)[0]
     assert again.returncode == 0, output
     assert "2 runs: 1 finished, 1 begun, 0 new" in output
-    assert "[2/2] seed1 goes on (" in output
+    assert "[2/2] seed1 resumed (" in output
     assert (sweep / "seed0" / "last.ckpt").stat().st_mtime_ns == first
     assert {row["status"] for row in summary(sweep).values()} == {"finished"}
     undisturbed = train(compose([*words, "seed=1", "run_name=whole"]))
@@ -148,7 +148,7 @@ def test_a_stopped_sweep_saves_its_running_job_and_says_what_is_done(
     [
         (
             ["pyramid=none,l321", "sizes=multi_224_180", "sizes.sizes=[96,72]"],
-            "job nospp: sizes: ",
+            "job pyramid_none: sizes: ",
         ),
         (["data.batch_size=16,500"], "job batch_size500: data.batch_size=500: "),
         (["evaluation.protocols=[center],[nothing]"], "job protocols_nothing: "),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from sppcls._version import __version__
 from sppcls.cli.common import Parser
-from sppcls.cli.doctor.diagnosis import Diagnosis, as_json, as_text
+from sppcls.cli.doctor.diagnosis import Diagnosis, as_json, as_text, note
 from sppcls.cli.doctor.imports import check_imports
 from sppcls.cli.doctor.machine import check_machine, runs_folder
 from sppcls.cli.doctor.packages import check_packages, malware
@@ -61,9 +61,6 @@ def _findings(words: list[str], config_dir: str | None) -> Iterator[Diagnosis]:
     else:
         yield runs_folder("runs")
         if words:
-            yield Diagnosis(
-                "note",
-                "config",
-                "not looked at, as packages cannot be used",
-                "mend the problems above, then again",
+            yield note(
+                "config", "not looked at, as packages cannot be used", "mend the problems above, then again"
             )

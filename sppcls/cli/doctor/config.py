@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
-from sppcls.cli.doctor.diagnosis import Diagnosis
+from sppcls.cli.doctor.diagnosis import Diagnosis, note, ok, problem
 from sppcls.cli.doctor.machine import cores, runs_folder, shared_memory
 from sppcls.cli.doctor.pixels import pixels
 from sppcls.config.build import batch_bytes, find_sources
@@ -25,13 +25,13 @@ from sppcls.data import (
     set_pixel_range,
     size_label,
 )
+from sppcls.data.balance import UNEVEN
 from sppcls.data.files import FileSource
 from sppcls.engine.preflight import RunChecks, device_count
 from sppcls.engine.summary import untested_classes_line
 from sppcls.errors import SppclsError
 
 _FEW = 10  # training images of a class, below which its error is a matter of luck
-_UNEVEN = 3  # times as many training images in the largest class as in the smallest
 _SHOWN = 3  # names in a line
 
 
@@ -40,7 +40,7 @@ def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Diagnosi
     try:
         config = compose(with_data_words(words, group_choices()["data"]), config_dir)
     except SppclsError as error:
-        yield Diagnosis("problem", "config", str(error), "python train.py --help all has every key")
+        yield problem("config", str(error), "python train.py --help all has every key")
         return
     yield runs_folder(config.runs_dir)
     yield from _loaders(config)
@@ -52,13 +52,12 @@ def _loaders(config: Config) -> Iterator[Diagnosis]:
     try:
         devices = device_count(config) // config.trainer.num_nodes
     except SppclsError as error:
-        yield Diagnosis("problem", "device", str(error))
+        yield problem("device", str(error))
         devices = 1
     workers = data.workers * devices
     yield shared_memory(2 * workers * batch_bytes(config, schedule), workers)  # two batches for each process
     if workers > cores():
-        yield Diagnosis(
-            "note",
+        yield note(
             "loaders",
             f"{workers} loader processes for {cores():g} cores",
             f"data.workers={max(1, int(cores() // devices))}",
@@ -71,13 +70,13 @@ def _images(config: Config) -> Iterator[Diagnosis]:
         # As training does, but without its look at the files: here every fault of them is wanted.
         sources = find_sources(replace(config, data=replace(data, download=False)))
     except SppclsError as error:
-        yield Diagnosis("problem", "images", str(error), "docs/faq.md#photos")
+        yield problem("images", str(error), "docs/faq.md#photos")
         return
     set_pixel_range(as_pixel_range(data.pixel_range), *sources[:3])
     if sources.found:
-        yield Diagnosis("ok", "images", sources.found)
+        yield ok("images", sources.found)
     for warning in sources.warnings:
-        yield Diagnosis("note", "images", warning)
+        yield note("images", warning)
     yield from classes(sources.train, sources.val)
     yield from files(sources.train, sources.val, sources.test)
     yield from pixels(sources.train)
@@ -93,30 +92,25 @@ def classes(train: Source, val: Source) -> Iterator[Diagnosis]:
     numbers = [counts[label] for label in range(len(names))]
     text = f"{len(names)} classes, {len(train):,} training images ({min(numbers):,} to {max(numbers):,} a class), {len(val):,} validation images"
     ignored = sum(source.ignored for source in (train, val) if isinstance(source, FileSource))
-    yield Diagnosis("ok", "images", text + (f"; {ignored:,} other files passed over" if ignored else ""))
+    yield ok("images", text + (f"; {ignored:,} other files passed over" if ignored else ""))
     few = [f"{names[label]} ({count})" for label, count in enumerate(numbers) if count < _FEW]
     if few:
-        yield Diagnosis(
-            "note",
-            "classes",
-            f"fewer than {_FEW} training images: {_some(few)}",
-            "add images, or join classes",
+        yield note(
+            "classes", f"fewer than {_FEW} training images: {_some(few)}", "add images, or join classes"
         )
     untested = [name for label, name in enumerate(names) if not tested[label]]
     if untested:
-        yield Diagnosis(
-            "note",
+        yield note(
             "classes",
             f"no validation image: {_some(untested)}",
             "errors say nothing about them; add some to val/",
         )
     smallest, largest = (pick(range(len(names)), key=lambda label: numbers[label]) for pick in (min, max))
-    if numbers[smallest] * _UNEVEN < numbers[largest]:
-        yield Diagnosis(
-            "note",
+    if numbers[smallest] * UNEVEN <= numbers[largest]:
+        yield note(
             "classes",
             f"uneven: {numbers[largest]:,} training images of {names[largest]}, {numbers[smallest]:,} of {names[smallest]}",
-            "read the class-mean error and classes.csv of the run, too",
+            "data.sampler=balanced or loss=logit_adjusted, and best_by=class_mean_error: docs/howto/uneven.md",
         )
 
 
@@ -125,8 +119,7 @@ def files(train: Source, val: Source, test: Source | None = None) -> Iterator[Di
     sources = {"training": train, "validation": val, **({} if test is None else {"test": test})}
     bad = [f"{name}: {reason}" for source in sources.values() for name, reason in check_headers(source)]
     if bad:
-        yield Diagnosis(
-            "problem",
+        yield problem(
             "files",
             f"{len(bad):,} are not readable images: {_some(bad, '; ')}",
             "remove them, or data.check=false skips them",
@@ -138,8 +131,7 @@ def files(train: Source, val: Source, test: Source | None = None) -> Iterator[Di
         pairs = duplicates(seen, judged)
         if pairs:
             alike = True
-            yield Diagnosis(
-                "problem",
+            yield problem(
                 "files",
                 f"{len(pairs):,} of {len(judged):,} {there} images are also {here} images: "
                 + _some([f"{other} = {name}" for name, other in pairs], "; "),
@@ -147,16 +139,14 @@ def files(train: Source, val: Source, test: Source | None = None) -> Iterator[Di
             )
     if not bad and not alike:
         which = "both training and validation" if test is None else "two of training, validation and test"
-        yield Diagnosis("ok", "files", f"every header can be read; no image is in {which}")
+        yield ok("files", f"every header can be read; no image is in {which}")
 
 
 def _test_images(splits: Splits) -> Iterator[Diagnosis]:
     assert splits.test is not None
-    yield Diagnosis(
-        "ok", "images", f"{len(splits.test):,} test images, looked at once, when training has finished"
-    )
+    yield ok("images", f"{len(splits.test):,} test images, looked at once, when training has finished")
     if line := untested_classes_line(splits):
-        yield Diagnosis("note", "classes", line.removeprefix("warning: "), "add some to the test images")
+        yield note("classes", line.removeprefix("warning: "), "add some to the test images")
 
 
 def duplicates(train: FileSource, val: FileSource) -> list[tuple[str, str]]:
@@ -187,16 +177,13 @@ def _plan(config: Config, images: int) -> Iterator[Diagnosis]:
     try:
         RunChecks().check(config)
     except SppclsError as error:
-        yield Diagnosis("problem", "run", str(error), "docs/faq.md")
+        yield problem("run", str(error), "docs/faq.md")
         return
     schedule = size_schedule(config)
     sizes = ", ".join(map(size_label, schedule.training_sizes))
     text = f"{config.trainer.max_epochs} epochs of {images:,} images, batches of {config.data.batch_size}, sizes {sizes}"
-    yield Diagnosis(
-        "ok",
-        "run",
-        f"{text} ({schedule.label})",
-        "epoch by epoch, with the bins of every level: sppcls sizes",
+    yield ok(
+        "run", f"{text} ({schedule.label})", "epoch by epoch, with the bins of every level: sppcls sizes"
     )
 
 

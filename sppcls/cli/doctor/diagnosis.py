@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 from sppcls._util.console import one_line
@@ -28,6 +29,11 @@ class Diagnosis:
     topic: str
     text: str
     do: str = ""
+
+
+ok = partial(Diagnosis, "ok")
+note = partial(Diagnosis, "note")
+problem = partial(Diagnosis, "problem")
 
 
 def as_text(findings: Sequence[Diagnosis], columns: int) -> str:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from sppcls.cli.doctor.diagnosis import Diagnosis
+from sppcls.cli.doctor.diagnosis import Diagnosis, ok, problem
 
 _SECONDS = 180  # a minute on a busy machine with a slow disk is nothing rare
 
@@ -119,11 +119,9 @@ def _findings(probes: dict[str, Probe]) -> Iterator[Diagnosis]:
     for name, error in failed.items():
         if name not in ("torch", "other packages") and "torch" in failed:
             continue  # for the same reason
-        yield Diagnosis("problem", name, f"cannot be used: {error}", _advice(name, error))
+        yield problem(name, f"cannot be used: {error}", _advice(name, error))
     if not failed:
-        yield Diagnosis(
-            "ok", "imports", "torch, torchvision's compiled parts, Lightning, TensorBoard and the rest work"
-        )
+        yield ok("imports", "torch, torchvision's compiled parts, Lightning, TensorBoard and the rest work")
 
 
 def _advice(name: str, error: str) -> str:

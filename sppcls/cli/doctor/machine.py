@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sppcls._util.processor import has_bf16_arithmetic
-from sppcls.cli.doctor.diagnosis import Diagnosis
+from sppcls.cli.doctor.diagnosis import Diagnosis, note, ok, problem
 from sppcls.cli.doctor.imports import Probe
 
 _GIB = 2**30
@@ -25,16 +25,13 @@ def check_machine(torch: Probe) -> Iterator[Diagnosis]:
     """Findings about processor, memory, GPU and open files; ``torch`` is what torch said about itself."""
     yield processor(torch)
     if has_bf16_arithmetic():
-        yield Diagnosis(
-            "ok", "bfloat16", "the processor has it: trainer.precision=bf16-mixed is faster than 32-true"
-        )
+        yield ok("bfloat16", "the processor has it: trainer.precision=bf16-mixed is faster than 32-true")
     yield memory()
     yield gpu(nvidia_smi(), torch)
     # A training raises the soft limit to what the hard one allows.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < _FILES:
-        yield Diagnosis(
-            "note",
+        yield note(
             "open files",
             f"a process may open {hard}; with many loader processes it ends with 'Too many open files'",
             f"ulimit -n {_FILES} before training",
@@ -57,24 +54,22 @@ def processor(torch: Probe, cgroup: Path = _CGROUP) -> Diagnosis:
     text = f"{share:g} cores" if share != 1 else "1 core"
     threads = torch.values.get("threads")
     if threads is None:
-        return Diagnosis("ok", "processor", text)
+        return ok("processor", text)
     text += f", torch uses {threads} threads" if threads != 1 else ", torch uses 1 thread"
     if threads > share:
-        return Diagnosis(
-            "note",
+        return note(
             "processor",
             f"{text}: more than there are cores slow it down",
             f"trainer.threads={max(1, int(share))}",
         )
     setting = os.environ.get("OMP_NUM_THREADS")
     if setting and threads < share / 2:
-        return Diagnosis(
-            "note",
+        return note(
             "processor",
             f"{text}, because OMP_NUM_THREADS={setting}",
             f"trainer.threads={int(share)} for a run alone on it",
         )
-    return Diagnosis("ok", "processor", text)
+    return ok("processor", text)
 
 
 def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> Diagnosis:
@@ -82,7 +77,7 @@ def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> Dia
     rows = (line.split() for line in _read(meminfo).splitlines())
     sizes = {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) > 1 and row[1].isdigit()}
     if "MemAvailable" not in sizes:
-        return Diagnosis("ok", "memory", "unknown here")
+        return ok("memory", "unknown here")
     free, total, where = sizes["MemAvailable"], sizes.get("MemTotal", 0), ""
     for limit, used in (
         ("memory.max", "memory.current"),
@@ -94,13 +89,12 @@ def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> Dia
             where = " (the container's limit)"
     text = f"{_gib(free)} of {_gib(total)} free{where}"
     if free < _MEMORY:
-        return Diagnosis(
-            "note",
+        return note(
             "memory",
             text,
             "if the run is 'Killed': smaller data.batch_size and data.val_batch_size, fewer data.workers",
         )
-    return Diagnosis("ok", "memory", text)
+    return ok("memory", text)
 
 
 def nvidia_smi() -> list[list[str]] | str | None:
@@ -140,37 +134,28 @@ def gpu(found: list[list[str]] | str | None, torch: Probe) -> Diagnosis:
             if cards and cards[0][3].isdigit()
             else ""
         )
-        return Diagnosis(
-            "ok",
-            "gpu",
-            f"{len(names)}: {', '.join(dict.fromkeys(names))}{room}; torch for {build} works on it",
+        return ok(
+            "gpu", f"{len(names)}: {', '.join(dict.fromkeys(names))}{room}; torch for {build} works on it"
         )
     if isinstance(found, str):
-        return Diagnosis(
-            "problem",
-            "gpu",
-            f"the driver fails: {found}",
-            "restart the machine or install the NVIDIA driver again",
+        return problem(
+            "gpu", f"the driver fails: {found}", "restart the machine or install the NVIDIA driver again"
         )
     if not found:
-        return Diagnosis("ok", "gpu", "none found; training runs on the CPU")
+        return ok("gpu", "none found; training runs on the CPU")
     card = f"{found[0][0]}, driver {found[0][1]}" if len(found[0]) > 1 else found[0][0]
     if torch.error:
-        return Diagnosis("note", "gpu", f"{card}; not tried, as torch cannot be imported")
+        return note("gpu", f"{card}; not tried, as torch cannot be imported")
     if not build:
-        return Diagnosis(
-            "problem",
+        return problem(
             "gpu",
             f"{card}, but this torch is for CPUs only",
             "install torch and torchvision for CUDA: pytorch.org",
         )
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
-        return Diagnosis(
-            "note", "gpu", f"{card}, hidden by CUDA_VISIBLE_DEVICES={hidden}", "unset CUDA_VISIBLE_DEVICES"
-        )
-    return Diagnosis(
-        "problem",
+        return note("gpu", f"{card}, hidden by CUDA_VISIBLE_DEVICES={hidden}", "unset CUDA_VISIBLE_DEVICES")
+    return problem(
         "gpu",
         f"{card}, but torch for {build} cannot use it: {torch.values.get('why') or 'it sees no GPU'}",
         "a newer driver, or a torch for an older CUDA: pytorch.org",
@@ -183,14 +168,13 @@ def runs_folder(place: str | Path) -> Diagnosis:
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():
-        return Diagnosis("problem", "runs folder", f"{place}: {folder} is not a folder", "runs_dir=FOLDER")
+        return problem("runs folder", f"{place}: {folder} is not a folder", "runs_dir=FOLDER")
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x" * 4096)
             file.flush()
     except OSError as error:
-        return Diagnosis(
-            "problem",
+        return problem(
             "runs folder",
             f"{place}: {folder} cannot be written ({error.strerror})",
             "runs_dir=FOLDER that can",
@@ -198,13 +182,10 @@ def runs_folder(place: str | Path) -> Diagnosis:
     free = shutil.disk_usage(folder).free
     text = f"{place}: can be written, {_gib(free)} free"
     if free < _DISK:
-        return Diagnosis(
-            "note",
-            "runs folder",
-            text,
-            "make room, or runs_dir=FOLDER on another disk; a full disk stops a run",
+        return note(
+            "runs folder", text, "make room, or runs_dir=FOLDER on another disk; a full disk stops a run"
         )
-    return Diagnosis("ok", "runs folder", text)
+    return ok("runs folder", text)
 
 
 def shared_memory(needed: int, workers: int, place: Path = Path("/dev/shm")) -> Diagnosis:
@@ -216,25 +197,23 @@ def shared_memory(needed: int, workers: int, place: Path = Path("/dev/shm")) -> 
         place: file system of the shared memory.
     """
     if not workers:
-        return Diagnosis("ok", "shared memory", "not needed: data.workers=0")
+        return ok("shared memory", "not needed: data.workers=0")
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
-        return Diagnosis(
-            "problem",
+        return problem(
             "shared memory",
             f"{place}: {error.strerror}; loader processes need it",
             "data.workers=0, or mount it",
         )
     text = f"{_gib(free)} free in {place}; the loader processes hold up to {_gib(needed)} of batches there"
     if free < needed:
-        return Diagnosis(
-            "problem",
+        return problem(
             "shared memory",
             f"{text} and would die ('Bus error')",
             "docker run --shm-size=2g (or --ipc=host), a smaller data.batch_size, or data.workers=0",
         )
-    return Diagnosis("ok", "shared memory", text)
+    return ok("shared memory", text)
 
 
 def _gib(size: int) -> str:

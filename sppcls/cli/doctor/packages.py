@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppcls.cli.doctor.diagnosis import Diagnosis
+from sppcls.cli.doctor.diagnosis import Diagnosis, note, ok, problem
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -36,11 +36,8 @@ def check_packages() -> Iterator[Diagnosis]:
     try:
         from packaging.requirements import Requirement
     except Exception as error:
-        yield Diagnosis(
-            "problem",
-            "packages",
-            f"packaging cannot be imported ({error})",
-            "pip install --force-reinstall packaging",
+        yield problem(
+            "packages", f"packaging cannot be imported ({error})", "pip install --force-reinstall packaging"
         )
         return
     project = _project()
@@ -58,8 +55,7 @@ def malware() -> Iterator[Diagnosis]:
     for name, releases in _MALWARE.items():
         version = _version(name)
         if version in releases:
-            yield Diagnosis(
-                "problem",
+            yield problem(
                 name,
                 f"{version} is malware ({_ADVISORY}); nothing that needs it was started",
                 f"pip uninstall {name}; replace every key and password that was on this machine; "
@@ -96,10 +92,8 @@ def _python(wanted: str) -> Diagnosis:
 
     version = platform.python_version()
     if SpecifierSet(wanted).contains(version, prereleases=True):
-        return Diagnosis("ok", "python", version)
-    return Diagnosis(
-        "problem", "python", f"{version}; sppcls needs {wanted}", "make the environment with another Python"
-    )
+        return ok("python", version)
+    return problem("python", f"{version}; sppcls needs {wanted}", "make the environment with another Python")
 
 
 def _needed(requirements: Iterable[Requirement]) -> Iterator[Diagnosis]:
@@ -107,16 +101,13 @@ def _needed(requirements: Iterable[Requirement]) -> Iterator[Diagnosis]:
     for requirement in requirements:
         reason = _unmet(requirement)
         if reason:
-            yield Diagnosis(
-                "problem",
-                requirement.name,
-                reason,
-                f'pip install "{requirement.name}{requirement.specifier}"',
+            yield problem(
+                requirement.name, reason, f'pip install "{requirement.name}{requirement.specifier}"'
             )
         else:
             good.append(f"{requirement.name} {_version(requirement.name)}")
     if good:
-        yield Diagnosis("ok", "packages", ", ".join(good))
+        yield ok("packages", ", ".join(good))
 
 
 def _unmet(requirement: Requirement) -> str:
@@ -139,8 +130,7 @@ def _torchvision() -> Iterator[Diagnosis]:
     for line in metadata.requires("torchvision") or []:
         requirement = Requirement(line)
         if requirement.name == "torch" and not requirement.specifier.contains(torch, prereleases=True):
-            yield Diagnosis(
-                "problem",
+            yield problem(
                 "torchvision",
                 f"{vision} was built for torch{requirement.specifier}, torch {torch} is installed",
                 "install both in one command, so that they fit: pip install --upgrade torch torchvision",
@@ -152,8 +142,7 @@ def _hydra() -> Iterator[Diagnosis]:
 
     version = _version("hydra-core")
     if version is not None and Version(version) >= Version("1.4.dev0"):
-        yield Diagnosis(
-            "note",
+        yield note(
             "hydra-core",
             f"{version} is newer than the 1.3 that sppcls was tested with",
             'if configs fail to compose: pip install "hydra-core<1.4"',
@@ -174,10 +163,8 @@ def _extras(extras: dict[str, list[Requirement]]) -> Diagnosis:
     if missing:
         text += f"; not here: {', '.join(missing)}"
     if old:
-        return Diagnosis(
-            "note", "extras", f"{text}; {'; '.join(old)}", 'pip install --upgrade "sppcls[EXTRA]"'
-        )
-    return Diagnosis("ok", "extras", text, 'if needed: pip install "sppcls[EXTRA]"' if missing else "")
+        return note("extras", f"{text}; {'; '.join(old)}", 'pip install --upgrade "sppcls[EXTRA]"')
+    return ok("extras", text, 'if needed: pip install "sppcls[EXTRA]"' if missing else "")
 
 
 def _version(name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sppcls.cli.doctor.diagnosis import Diagnosis
+from sppcls.cli.doctor.diagnosis import Diagnosis, note, ok
 from sppcls.data import Source
 from sppcls.data.decode import grey_values
 from sppcls.data.files import FileSource
@@ -32,21 +32,17 @@ def pixels(train: Source) -> Iterator[Diagnosis]:
         low, high = min(v[0] for v in values), max(v[1] for v in values)
         kinds = f"{len(values)} of {count} images looked at are grey of more than 8 bits, with values from {low:g} to {high:g}"
         if not brightest:
-            yield Diagnosis(
-                "note", "pixels", kinds, f"data.pixel_range={_range(low, high)} if those are black and white"
-            )
+            yield note("pixels", kinds, f"data.pixel_range={_range(low, high)} if those are black and white")
         elif brightest < _DARK:
-            yield Diagnosis(
-                "note",
+            yield note(
                 "pixels",
                 f"{kinds}: {brightest} of 255 levels are used",
                 f"data.pixel_range={_range(low, high)}",
             )
         else:
-            yield Diagnosis("ok", "pixels", f"{kinds}; data.pixel_range={_words(train)}")
+            yield ok("pixels", f"{kinds}; data.pixel_range={_words(train)}")
     elif 0 < brightest < _DARK:
-        yield Diagnosis(
-            "note",
+        yield note(
             "pixels",
             f"the {count} images looked at are dark: their brightest value is {brightest} of 255",
             "are these the photos, or label images?",

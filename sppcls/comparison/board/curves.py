@@ -9,6 +9,7 @@ from statistics import fmean
 from sppcls.comparison.answers import DETECTION, Measure
 from sppcls.comparison.findings import informative_top5
 from sppcls.comparison.groups import Comparison
+from sppcls.comparison.report.class_mean import figures_of
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
 
@@ -50,10 +51,13 @@ def shown_figures(comparison: Comparison) -> dict[str, str]:
     """Figures of a validation, with the words for each; the top-5 error only if it says anything."""
     if comparison.main.protocol == DETECTION:
         return {comparison.main.figure(): f"{comparison.main.error()}, %"}
-    figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %", "loss": "loss"}
+    figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %"}
     if not informative_top5(comparison):
         del figures["top5_error"]
-    return figures
+    runs = [run for group in comparison.groups for run in group.runs]
+    more = {name: f"{words}, %" for name, words in figures_of(comparison).items()}
+    written = {name for run in runs for name in more if run.figure(comparison.main, name) is not None}
+    return {**figures, **{name: words for name, words in more.items() if name in written}, "loss": "loss"}
 
 
 def curves_of(run: Run, comparison: Comparison) -> Curves:

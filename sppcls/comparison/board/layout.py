@@ -136,9 +136,12 @@ def final_names(comparison: Comparison) -> dict[str, str]:
     TensorBoard shows the first few at the start.
     """
     found: dict[str, str] = {}
+    runs = [run for group in comparison.groups for run in group.runs]
     for figure in shown_figures(comparison):
         if figure != "loss":
             for measure in comparison.measures:
+                if not figure.startswith("top") and all(run.figure(measure, figure) is None for run in runs):
+                    continue
                 name = f"{comparison.name_of(measure)}/{figure}"
                 found[f"final/{name}"] = name
                 if measure == comparison.main and figure == measure.figure():
@@ -153,6 +156,8 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
         tag = f"final/{comparison.name_of(measure)}"
         figures[f"{tag}/{measure.figure()}"] = top1
         figures[f"{tag}/top5_error"] = None if top5 != top5 else top5  # not a number: not measured
+        for figure in ("class_mean_error", "f1", "ece"):
+            figures[f"{tag}/{figure}"] = run.figure(measure, figure)
     for tag, key, scale in (
         ("final/train_minutes", "train_seconds", 60.0),
         ("final/gigapixels", "pixels_seen", 1e9),

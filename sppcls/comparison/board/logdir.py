@@ -119,7 +119,12 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     summary = []
     for found in _conclusions(comparison):
         table = content.conclusion_table(found)
-        summary += [f"### {found.question} {found.answer.upper()}", found.outlook, table.markdown()]
+        summary += [
+            f"### {found.question} {found.answer.upper()}",
+            found.sentence,
+            table.markdown(),
+            found.outlook,
+        ]
     summary.append(content.introduction(comparison))
     groups = content.groups_table(comparison)
     # In one table of many columns TensorBoard would break the words.
@@ -218,7 +223,9 @@ def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path
         ]
     with EventFile(folder / MEAN / GUESSING, number) as events:
         for ending in AXES:
-            for step in sorted({0, max(ends[ending])}):
+            # As many points as the curves have: TensorBoard leaves what few points say out of the axes.
+            count = max(len(curves.epochs) for curves in runs)
+            for step in sorted({round(max(ends[ending]) * i / count) for i in range(count + 1)}):
                 events.scalar(guessing_tag(ending), comparison.guessing, step, runs[0].end)
 
 

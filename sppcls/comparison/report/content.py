@@ -12,6 +12,7 @@ from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, informative_top5, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.report.class_mean import figure_cells, figures_of
 from sppcls.comparison.report.tables import Cell, Spread, Table
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import LEVEL, interval_half_width, mean_and_std
@@ -62,11 +63,13 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
     tops = (1, 5) if informative_top5(comparison) else (1,)
     header = ["group", "seed numbers"]
     header += [comparison.name_of(measure, top) for measure in measures for top in tops]
+    header += [f"{comparison.name_of(comparison.main)}/{figure} %" for figure in figures_of(comparison)]
     header += [name for name, _, _ in _COSTS]
     rows: list[list[Cell]] = []
     for group in comparison.groups:
         row: list[Cell] = [group.label, ", ".join(map(str, group.seeds))]
         row += [errors_cell(group, measure, top) for measure in measures for top in tops]
+        row += figure_cells(comparison, group)
         for _, figure, digits in _COSTS:
             row.append(_cost_cell([figure(run) for run in group.runs], digits))
         rows.append(row)

@@ -230,7 +230,8 @@ def _guessing_line(axes: Axes, comparison: Comparison, across: bool = True) -> N
     """The level of guessing, where the data leave it on the axes: they are not stretched for it."""
     level = comparison.guessing
     limits = axes.get_ylim() if across else axes.get_xlim()
-    if level is None or not min(limits) <= level <= max(limits):
+    room = 0.1 * abs(limits[1] - limits[0])
+    if level is None or not min(limits) - room <= level <= max(limits) + room:
         return
     draw = axes.axhline if across else axes.axvline
     draw(level, color="0.45", linewidth=1, linestyle=(0, (1, 2)), zorder=0)

@@ -15,6 +15,7 @@ from sppcls._util.files import replacing
 from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
+from sppcls.comparison.report.class_mean import class_mean_table
 from sppcls.comparison.report.pictures import pictures
 from sppcls.comparison.report.tables import Table
 from sppcls.errors import ConfigError
@@ -48,12 +49,14 @@ class _Content:
             content.differences_table(title, found) if found else None for title, found in sections.items()
         )
         self.differences = (main, test, other)
+        self.class_mean = class_mean_table(comparison)
         self.equal_cost = content.equal_cost_table(comparison)
         found = (
             self.groups,
             self.equal_cost,
             main,
             test,
+            self.class_mean,
             content.measures_table(comparison),
             other,
             self.refused,
@@ -142,7 +145,10 @@ def _png(figure: Figure) -> bytes:
 def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
     parts = [
         "# Comparison",
-        *(f"**{c.question}** {c.answer.upper()}: {c.detail} {c.outlook}" for c in found.conclusions),
+        *(
+            f"**{c.question}** {c.answer.upper()}: {c.sentence} {c.detail} {c.outlook}"
+            for c in found.conclusions
+        ),
     ]
     parts.append(content.introduction(comparison))
     parts.append("\n".join(f"- {finding}" for finding in found.main + found.on_test if finding.top == 1))
@@ -235,6 +241,7 @@ def _conclusion(found: Conclusion) -> str:
     return (
         f'<div class="conclusion"><h1>{html.escape(found.question)} '
         f'<span class="answer{shown}">{html.escape(found.answer)}</span></h1>'
+        f"<p>{html.escape(found.sentence)}</p>"
         f"{_html_table(content.conclusion_table(found))}<p>{html.escape(found.outlook)}</p></div>"
     )
 

@@ -13,13 +13,14 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.console import say
+from sppcls._util.figures import FIGURES
 from sppcls.data import prepare_batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
-from sppcls.engine.callbacks.predictions import Part, center_predictions, kept_part
+from sppcls.engine.callbacks.predictions import Part, center_predictions, keep, kept_part
 from sppcls.engine.logger import log_figures, writer_of
 from sppcls.engine.module import ClassificationModule
-from sppcls.errors import ConfigError, DataError, SppclsError
+from sppcls.errors import DataError, SppclsError
 from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
 from sppcls.evaluation.predictions import NothingTestedError, gather
 from sppcls.nn import SPPClassifier
@@ -45,8 +46,9 @@ class FinalTest(Callback):
         protocols: what to test; empty: the views of the validation.
 
     Attributes:
-        figures: ``{"last": {"epoch", name: {"top1_error", "top5_error", "images", "top1_interval"}}, "best": ...}``,
-            ``name`` a size, or a protocol and its size; empty without a test. ``best`` repeats ``last`` where it is the same epoch.
+        figures: ``{"last": {"epoch", name: {"top1_error", ..., "images", "top1_interval"}}, "best": ...}``, with the
+            figures of :attr:`Predictions.figures`, ``name`` a size, or a protocol and its size; empty without a test.
+            ``best`` repeats ``last`` where it is the same epoch.
     """
 
     def __init__(self, folder: Path, protocols: Sequence[Protocol]) -> None:
@@ -147,24 +149,17 @@ class FinalTest(Callback):
         size = predictions.setting["size"]
         name = f"{predictions.protocol}_{size}" if self.protocols else size
         self.figures[weights][name] = {
-            "top1_error": predictions.top1_error,
-            "top5_error": predictions.top5_error,
+            **predictions.figures,
             "images": len(predictions),
             "top1_interval": list(predictions.top1_interval),
         }
-        if not trainer.is_global_zero:
-            return
-        place = self.folder / PREDICTIONS
-        file = name.replace("+", "_and_")
-        try:
-            place.mkdir(exist_ok=True)
-            predictions.save(place / f"{_prefix(weights)}_{file}.npz")
-        except (OSError, ConfigError) as error:  # a finished training is worth more
-            say(f"The predictions could not be written: {error}")
+        if trainer.is_global_zero:
+            file = f"{_prefix(weights)}_{name.replace('+', '_and_')}.npz"
+            keep(predictions, self.folder / PREDICTIONS / file)
 
     def _write(self, trainer: pl.Trainer) -> None:
         for figures in self.named_figures().values():
-            errors = {k: v for k, v in figures.items() if k.endswith(("/top1_error", "/top5_error"))}
+            errors = {k: v for k, v in figures.items() if k.rpartition("/")[2] in FIGURES}
             log_figures(trainer, errors, figures["epoch"])
         writer_of(trainer).flush()
 

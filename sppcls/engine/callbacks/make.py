@@ -55,17 +55,17 @@ def make_callbacks(
     callbacks: list[Callback] = [
         memory,
         ConfirmResume(folder, config),
-        EpochReport(folder, hyperparameters),
+        EpochReport(folder, hyperparameters, config.best_by),
         SavePredictions(folder),
         HighLoss(),
         *own,
         saving,
         progress,
     ]
-    if config.logger:
-        callbacks.append(GradientNorm(config.log.every_n_steps))
     if config.freeze:
         callbacks.append(Freezing(config.freeze, config.freeze_epochs))
+    if config.logger:
+        callbacks.append(GradientNorm(config.log.every_n_steps))
     if config.log.images:
         callbacks += [Pictures(folder), ExplainPyramid(folder)]
     if config.ema.enabled:
@@ -103,6 +103,7 @@ _ORDER = (
     (StochasticWeightAveraging, ProtocolErrorsAtEnd),
     (ConfirmResume, EpochReport),
     (EpochReport, Saving),
+    (Freezing, GradientNorm),
     (SavePredictions, Saving),
     (ProtocolErrors, EpochReport),
     (ProtocolErrorsAtEnd, FinalTest),

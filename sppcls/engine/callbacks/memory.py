@@ -96,7 +96,7 @@ class MemoryCheck(Callback):
         elif self._over:
             self.message = (
                 "out of memory in the tests after the last epoch, which is saved: choose a smaller data.val_batch_size "
-                "or fewer evaluation.protocols, and go on with this run"
+                "or fewer evaluation.protocols, and resume this run"
             )
         else:
             traceback.clear_frames(exception.__traceback__)  # they hold what the step had computed

@@ -72,12 +72,17 @@ class SavePredictions(Callback):
         self._parts = {}
         if not trainer.is_global_zero:
             return
-        try:
-            self.folder.mkdir(exist_ok=True)
-            for predictions in found:
-                predictions.save(self.folder / f"val_{predictions.setting['size']}.npz")
-        except (OSError, ConfigError) as error:  # a finished training is worth more
-            say(f"The predictions could not be written: {error}")
+        for predictions in found:
+            keep(predictions, self.folder / f"val_{predictions.setting['size']}.npz")
+
+
+def keep(predictions: Predictions, path: Path) -> None:
+    """Write predictions; say it if that is impossible, as a finished training is worth more."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        predictions.save(path)
+    except (OSError, ConfigError) as error:
+        say(f"The predictions could not be written: {error}")
 
 
 def kept_part(batch: Batch, logits: Tensor) -> Part:

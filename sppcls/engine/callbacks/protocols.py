@@ -11,9 +11,9 @@ from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.console import say
 from sppcls.data.datamodule import ImageDataModule
+from sppcls.engine.callbacks.predictions import keep
 from sppcls.engine.logger import log_figures, writer_of
 from sppcls.engine.module import ClassificationModule
-from sppcls.errors import ConfigError
 from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import read_checkpoint
@@ -80,12 +80,7 @@ class ProtocolErrors(Callback):
 
 def protocol_figures(found: Sequence[Predictions]) -> dict[str, Any]:
     """Errors under protocols by the names that they have in logs and results: ``val_ten_view_224/top1_error``."""
-    return figure_names(
-        {
-            f"{p.protocol}_{p.setting['size']}": {"top1_error": p.top1_error, "top5_error": p.top5_error}
-            for p in found
-        }
-    )
+    return figure_names({f"{p.protocol}_{p.setting['size']}": p.figures for p in found})
 
 
 class ProtocolErrorsAtEnd(Callback):
@@ -118,11 +113,6 @@ class ProtocolErrorsAtEnd(Callback):
 
     def _test(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.results = self.errors.test(trainer, pl_module, trainer.current_epoch - 1)
-        if trainer.is_global_zero and self.results:
-            place = self.folder / PROTOCOLS
-            try:
-                place.mkdir(exist_ok=True)
-                for predictions in self.results:
-                    predictions.save(place / f"{predictions.protocol}.npz")
-            except (OSError, ConfigError) as error:  # a finished training is worth more
-                say(f"The predictions could not be written: {error}")
+        if trainer.is_global_zero:
+            for predictions in self.results:
+                keep(predictions, self.folder / PROTOCOLS / f"{predictions.protocol}.npz")

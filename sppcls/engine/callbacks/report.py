@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.tensorboard import SummaryWriter
 
 from sppcls._util.console import say
+from sppcls._util.figures import FIGURES
 from sppcls.data import Batch
 from sppcls.data.sizes import size_label
 from sppcls.engine.logger import log_elsewhere, writer_of
@@ -29,11 +30,12 @@ class EpochReport(Callback):
     Args:
         folder: the run folder.
         hyperparameters: the row of TensorBoard's HParams page.
+        best_by: figure that the best epoch is chosen by, shown beside the errors.
     """
 
-    def __init__(self, folder: Path, hyperparameters: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, hyperparameters: dict[str, Any], best_by: str = "top1_error") -> None:
         self.folder = folder
-        self.hyperparameters = hyperparameters
+        self.hyperparameters, self.best_by = hyperparameters, best_by
         self._clock = 0.0
         self._warm = False
         self._seconds: dict[str, float] = {}
@@ -112,7 +114,7 @@ class EpochReport(Callback):
             "train/top5_error": train["top5_error"],
         }
         for name in pl_module.val_errors:
-            for figure in ("loss", "top1_error", "top5_error"):
+            for figure in FIGURES:
                 row[f"val_{name}/{figure}"] = val[name][figure] if name in val else ""
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
@@ -123,7 +125,7 @@ class EpochReport(Callback):
             {tag: v for tag, v in row.items() if tag not in ("epoch", "size") and v != ""},
             row["epoch"],
         )
-        say(_line(row, pl_module, val, trainer.max_epochs or 0))
+        say(_line(row, val, trainer.max_epochs or 0, self.best_by))
 
     def _to_tensorboard(
         self, writer: SummaryWriter, module: ClassificationModule, row: dict[str, Any]
@@ -148,9 +150,9 @@ class EpochReport(Callback):
         else:
             for name, seconds in self._seconds.items():
                 writer.add_scalar(f"speed/images_per_s_{name}", self._images[name] / seconds, epoch)
-        # The first columns of HParams, which go by the alphabet.
+        # The first column of HParams, which go by the alphabet; of the main size alone, as 180 would come before 224.
         if epoch + 1 == module.trainer.max_epochs or module.trainer.should_stop:
-            for name, figures in module.state.val_results.items():
+            for name, figures in [*module.state.val_results.items()][:1]:
                 writer.add_scalar(f"final/val_{name}/top1_error", figures["top1_error"], epoch)
         writer.flush()
 
@@ -159,14 +161,12 @@ def _overlay_sizes(writer: SummaryWriter, prefixes: list[str]) -> None:
     """Charts under *Custom scalars* that show all validation sizes of a run together."""
     charts = {
         f"{figure} at every size": ["Multiline", [f"{prefix}/{figure}" for prefix in prefixes]]
-        for figure in ("top1_error", "top5_error", "loss")
+        for figure in ("top1_error", "top5_error", "class_mean_error", "f1", "ece", "loss")
     }
     writer.add_custom_scalars({"validation": charts})
 
 
-def _line(
-    row: dict[str, Any], module: ClassificationModule, val: dict[str, dict[str, float]], epochs: int
-) -> str:
+def _line(row: dict[str, Any], val: dict[str, dict[str, float]], epochs: int, best_by: str) -> str:
     width = len(str(epochs))
     parts = [
         f"epoch {row['epoch'] + 1:>{width}}/{epochs}  size {row['size']:>6}  lr {row['lr']:<9.3g} "
@@ -174,7 +174,10 @@ def _line(
     ]
     for name, figures in val.items():
         top1, top5 = figures["top1_error"], figures["top5_error"]
-        parts.append(f"val_{name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %")
+        text = f"val_{name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %"
+        if best_by not in ("top1_error", "top5_error"):
+            text += f", {FIGURES[best_by].words} {figures[best_by]:.1f}{FIGURES[best_by].unit}"
+        parts.append(text)
     if row["images_per_s"] != "":
         parts.append(f"{row['images_per_s']:.0f} images/s")
     return " | ".join(parts)

@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from sppcls._util.console import say, train_command
+from sppcls._util.figures import is_better
 from sppcls._util.files import link_or_copy
 from sppcls.config.schema import hydra_word
 from sppcls.engine.module import ClassificationModule
@@ -38,16 +39,23 @@ class Saving(Checkpoint):
     Args:
         folder: the run folder.
         every_minutes: also save within an epoch when this long has passed; None: never.
-        repeatable: whether the same command again goes on with this run, so that its job may be queued again.
+        repeatable: whether the same command again resumes this run, so that its job may be queued again.
+        best_by: figure of the main validation size that the best epoch is chosen by.
     """
 
     # With several processes, how many optimiser steps pass between two exchanges on whether anyone was asked to stop.
     AGREE_EVERY = 10
 
-    def __init__(self, folder: Path, every_minutes: float | None, repeatable: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        every_minutes: float | None,
+        repeatable: bool = False,
+        best_by: str = "top1_error",
+    ) -> None:
         self.folder = folder
         self.every_minutes = every_minutes
-        self.repeatable = repeatable
+        self.repeatable, self.best_by = repeatable, best_by
         self._signum = 0
         self._begun = self._stopping = self._trained = False
         self._saved_at = time.monotonic()
@@ -57,7 +65,7 @@ class Saving(Checkpoint):
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Watch for signals; afterwards they are whose they were before. Only the main thread can."""
+        """Watch for signals, then restore the previous handlers. Only the main thread can."""
         before = {signum: signal.getsignal(signum) for signum in self._watched}
         try:
             self._watch()
@@ -88,7 +96,7 @@ class Saving(Checkpoint):
         if self._signum:
             self._stopping = True
             kept = (
-                f"go on with: {self._how_to_go_on()}"
+                f"resume with: {self._how_to_resume()}"
                 if (self.folder / LAST).exists()
                 else "nothing is saved yet"
             )
@@ -143,7 +151,9 @@ class Saving(Checkpoint):
         if not state.val_results or (epoch + 1) % (trainer.check_val_every_n_epoch or 1):
             return False
         main = next(iter(state.val_results.values()))
-        if state.best is not None and not main["top1_error"] < state.best["top1_error"]:
+        best = next(iter(state.best["val_results"].values())) if state.best is not None else {}
+        # The checkpoint may be of a version that did not have the figure.
+        if self.best_by in best and not is_better(self.best_by, main[self.best_by], best[self.best_by]):
             return False
         state.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": state.val_results}
         return True
@@ -164,9 +174,9 @@ class Saving(Checkpoint):
             if not reason:
                 raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)
             stopped += f" Slurm job {slurm_job()} is not queued again: {reason}."
-        raise Interrupted(f"{stopped} Go on with: {self._how_to_go_on()}", signum)
+        raise Interrupted(f"{stopped} Resume with: {self._how_to_resume()}", signum)
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_resume(self) -> str:
         return f"{train_command()} {resume_word(self.folder)}"
 
 

@@ -46,7 +46,7 @@ from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.errors import ConfigError
 from sppcls.inference.export.graph import lowest_size, quiet, reason, trace
 from sppcls.inference.export.parity import TOLERANCE, Run, check_parity, compare, parity_batches
-from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
+from sppcls.nn import Ensemble, SpatialPyramidPooling2d, SPPClassifier
 from sppcls.nn.model_info import model_info_of
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
@@ -190,15 +190,9 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
     model_info = model_info_of(net)
     main = fixed or as_size(model_info["val_sizes"][0])
     height, width = fixed or ("height", "width")
-    pool = net.pool
-    pooling = (
-        f"pyramid {pool.pyramid.label} ({pool.mode}, {pool.bin_rule} bins)"
-        if isinstance(pool, SpatialPyramidPooling2d)
-        else "no pyramid"
-    )
     return {
         "sppcls_version": __version__,
-        "network": f"{net.backbone.name}, {pooling}, {type(net.head).__name__}",
+        "network": _in_words(net),
         "classes": list(model_info["classes"]),
         "input": {
             "name": "images",
@@ -224,6 +218,18 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
             "normalised_in_graph": True,
         },
     }
+
+
+def _in_words(net: SPPClassifier) -> str:
+    if isinstance(net, Ensemble):
+        return f"mean of {len(net.members)} networks: {'; '.join(map(_in_words, net.members))}"
+    pool = net.pool
+    pooling = (
+        f"pyramid {pool.pyramid.label} ({pool.mode}, {pool.bin_rule} bins)"
+        if isinstance(pool, SpatialPyramidPooling2d)
+        else "no pyramid"
+    )
+    return f"{net.backbone.name}, {pooling}, {type(net.head).__name__}"
 
 
 def _fixed_size(net: SPPClassifier, size: int | tuple[int, int] | None) -> Size | None:

@@ -15,7 +15,8 @@ from torch.export import Dim, ExportedProgram
 from sppcls._util.reason import reason_of
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
-from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
+from sppcls.nn import Ensemble, SpatialPyramidPooling2d, SPPClassifier
+from sppcls.nn.ensemble import log_mean_softmax
 from sppcls.nn.model_info import model_info_of
 from sppcls.nn.pool.reference import pool_in_graph
 
@@ -52,6 +53,25 @@ class ExportedClassifier(nn.Module):
         return pool_in_graph(feature_map, list(pool.levels), pool.mode, pool.bin_rule, self.gathered)
 
 
+class ExportedEnsemble(nn.Module):
+    """As :class:`ExportedClassifier`, of the networks of an ensemble: the mean of their probabilities."""
+
+    def __init__(self, net: Ensemble, gathered: bool) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(ExportedClassifier(member, gathered) for member in net.members)
+        self.orders = [reading.order for reading in net.readings]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        found = [member(images)["logits"] for member in self.members]
+        logits = log_mean_softmax(
+            [
+                one if order is None else one[:, list(order)]
+                for one, order in zip(found, self.orders, strict=True)
+            ]
+        )
+        return {"logits": logits, "probabilities": logits.softmax(1)}
+
+
 def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, format: str) -> ExportedProgram:
     """The graph of a network, traced at ``size``; the number of images is free, height and width if ``dynamic``.
 
@@ -66,7 +86,9 @@ def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, form
             f"--format {format}: {net.backbone.name} pads by the size of its images ({same}), which cannot be exported "
             "for images of any size; give the one size with --size"
         )
-    module = ExportedClassifier(net, gathered)
+    module = (
+        ExportedEnsemble(net, gathered) if isinstance(net, Ensemble) else ExportedClassifier(net, gathered)
+    )
     # DYNAMIC, not AUTO: where the tracer would settle on one size, it must fail.
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if dynamic else {0: Dim.DYNAMIC}
     images = torch.zeros(2, 3, *size, dtype=torch.uint8)

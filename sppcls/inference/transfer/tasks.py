@@ -225,7 +225,7 @@ def fit_svm(
         class_weight=None if positive_weight == 1 else {1: positive_weight},
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of not converging, which is told once for all
+        warnings.simplefilter("ignore")  # of not converging, which is reported once
         svm.fit(rows, targets)
     return svm, int(np.max(svm.n_iter_)) < _MAX_ITER
 

@@ -139,8 +139,8 @@ def _scripted_level() -> Any:
 
 def is_exporting() -> bool:
     """Whether ``torch.export`` is at work; older versions of torch cannot tell."""
-    told = getattr(torch.compiler, "is_exporting", None)
-    return bool(told and told())
+    exporting = getattr(torch.compiler, "is_exporting", None)
+    return bool(exporting and exporting())
 
 
 def pool_level(x: Tensor, level: tuple[int, int], mode: str, rule: str) -> Tensor:

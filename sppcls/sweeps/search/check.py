@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from sppcls._util.figures import FIGURES
 from sppcls.config.build import val_sizes
 from sppcls.config.compose import compose
 from sppcls.config.schedule import size_schedule
@@ -18,6 +19,9 @@ from sppcls.sweeps.search.space import SearchPlan
 
 # How many draws of the other values a value is tried with before it is called impossible.
 _TRIES = 20
+
+# Figures that are to be small.
+_OBJECTIVES = [name for name, figure in FIGURES.items() if not figure.more_is_better]
 
 
 class SpaceCheck:
@@ -37,7 +41,7 @@ class SpaceCheck:
         config = self._trainable(self.plan.trial_words(values))
         labels = [size_label(size) for size in val_sizes(config, size_schedule(config))]
         names = ["val", *(f"val_{label}" for label in labels)]  # the first, too, is the main size
-        columns = [f"{name}/{figure}" for name in names for figure in ("top1_error", "top5_error", "loss")]
+        columns = [f"{name}/{figure}" for name in names for figure in _OBJECTIVES]
         objective = self.plan.settings.objective
         if objective not in columns:
             raise ConfigError(f"objective={objective}: choose from {', '.join(columns)}")

@@ -36,7 +36,7 @@ class SearchReport:
         """Where the search stands before it goes on."""
         asked = self.plan.settings.n_trials
         going_on = f"; {begun} begun before go{'es' if begun == 1 else ''} on first" if begun else ""
-        nothing = "; nothing to do, a higher n_trials goes on" if done >= asked else ""
+        nothing = "; nothing to do, a higher n_trials continues" if done >= asked else ""
         self.say(f"Search {self.folder}: {done} of {asked} trials done{going_on}{nothing}")
 
     def started(self, trial: optuna.Trial) -> None:
@@ -80,7 +80,7 @@ class SearchReport:
         self.say(f"All trials: {self.folder / 'trials.csv'}")
         self.say(f"Look at them: tensorboard --logdir {shlex.quote(str(self.folder))}")
         if done < asked:
-            self.say("The same command again goes on.")
+            self.say("The same command again continues.")
 
     def _best(self, best: FrozenTrial, finished: int) -> None:
         words = [w for w in self.plan.trial_words(best.params) if key_of(w) != "name"]

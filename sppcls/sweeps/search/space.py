@@ -32,7 +32,7 @@ _SHAPE = "must hold params: {key: [choices] or {low: , high: , log: , step: }}; 
 # Keys that a search cannot take, given or drawn.
 _RESERVED = {
     "run_name": "a search names its runs itself; name=... names the search",
-    "ckpt_path": "the same command again goes on with the search",
+    "ckpt_path": "the same command again resumes the search",
 }
 
 # Keys that a search cannot draw.

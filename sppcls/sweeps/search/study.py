@@ -36,7 +36,7 @@ _WASTED = 50
 # What counts as a trial done. A failed one says nothing about its values.
 _DONE = ("finished", "pruned", "diverged")
 
-# How each outcome is told to Optuna. A pruned trial without a value counts as worse than all others, a failed one is
+# How each outcome is reported to Optuna. A pruned trial without a value counts as worse than all others, a failed one is
 # not learnt from.
 _STATES = {
     "finished": TrialState.COMPLETE,

@@ -110,7 +110,7 @@ class TrialRun:
             return self._outcome("pruned")
         if ended.status == "stopped":
             raise SppclsError(
-                f"{self.folder.name} was stopped: {ended.reason}; the same command again goes on with it"
+                f"{self.folder.name} was stopped: {ended.reason}; the same command again resumes it"
             )
         return self._outcome("diverged" if DivergedError.SIGN in ended.reason else "failed", ended.reason)
 

@@ -94,7 +94,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(interrupted: str) -> None:
     assert "0 of 2 trials done; 1 begun before goes on first" in interrupted
     assert "stopping: the run saves what it has" in interrupted
     assert "0 of 2 trials done (1 begun)." in interrupted
-    assert "The same command again goes on." in interrupted
+    assert "The same command again continues." in interrupted
     assert "Traceback" not in interrupted
 
 
@@ -117,7 +117,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_it_was_killed_in(
 def test_a_trial_is_worth_what_its_run_ended_with(search: Path) -> None:
     row = _rows(search)[0]
     assert row["state"] == "finished"
-    assert row["val/loss"] == f"{float(_metrics(search / 'trial-0000')[-1]['val_96/loss'])}"
+    assert row["val/loss"] == f"{float(_metrics(search / 'trial-0000')[-1]['val_72/loss'])}"
     result = json.loads((search / "trial-0000" / "result.json").read_text())
     assert result["epochs"] == 20
     assert float(row["val/loss"]) == pytest.approx(result["last"]["val_72/loss"], rel=1e-5)
@@ -150,7 +150,7 @@ def test_a_search_that_is_done_does_nothing_and_says_how_to_go_on(
     assert main(["search", *_WORDS, "n_trials=2", f"runs_dir={search.parent}"]) == 0
     assert {path: path.stat().st_mtime_ns for path in search.glob("trial-*/*")} == before
     said = capsys.readouterr().out
-    assert "2 of 2 trials done; nothing to do, a higher n_trials goes on" in said
+    assert "2 of 2 trials done; nothing to do, a higher n_trials continues" in said
     assert "2 of 2 trials done (1 finished, 1 pruned)." in said
     dropout = _rows(search)[0]["head.dropout"]
     again = next(line for line in said.splitlines() if line.startswith("  python train.py data.batch_size"))

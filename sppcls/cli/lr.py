@@ -1,0 +1,90 @@
+"""``sppcls lr``: which learning rates lower the loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sppcls.cli.common import Parser, positive
+
+if TYPE_CHECKING:
+    from sppcls.engine.lr_finder import RateTest
+
+_ROWS, _WIDTH = 16, 40
+
+
+def run(words: list[str]) -> int:
+    """Try rising rates, print the curve and a suggestion."""
+    parser = Parser(
+        "lr",
+        "Train a few steps at a learning rate that rises from one to the next, with the images, sizes and parts of a\n"
+        "config, print the loss beside the rate and suggest one. Writes nothing, unless --out names a picture.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for `sppcls train`")
+    parser.add_argument("--steps", type=positive, default=100, help="updates (100)")
+    parser.add_argument("--low", type=float, default=1e-6, help="first rate (1e-6)")
+    parser.add_argument("--high", type=float, default=1.0, help="last rate (1)")
+    parser.add_argument("--out", metavar="FILE", help="also draw the curve: .png, .svg or .pdf")
+    parser.add_argument("--config-dir", "-cd", help="folder with more configs")
+    args = parser.parse_args(words)
+    from sppcls.config.compose import compose
+    from sppcls.errors import ConfigError
+
+    if args.out and Path(args.out).suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--out {args.out}: must end in .png, .svg or .pdf")
+    if args.out and not Path(args.out).absolute().parent.is_dir():
+        raise ConfigError(f"--out {args.out}: no such folder")
+    config = compose(args.overrides, args.config_dir)
+    # Imported here: it takes seconds, and a wrong config should be told at once.
+    from sppcls.engine.lr_finder import find_rate
+
+    test = find_rate(config, args.steps, args.low, args.high)
+    print(curve(test))
+    if args.out:
+        _draw(test, args.out)
+        print(f"Picture: {args.out}")
+    return 0
+
+
+def curve(test: RateTest) -> str:
+    """The smoothed loss at some of the rates, with bars, and what to try."""
+    from sppcls._util.console import table
+
+    count = len(test.rates)
+    shown = sorted({round(i * (count - 1) / (_ROWS - 1)) for i in range(_ROWS)})
+    top = min(max(test.smoothed), 2 * test.smoothed[0])
+    rows = [
+        (
+            f"{test.rates[i]:.2g}",
+            f"{test.smoothed[i]:.3f}",
+            "#" * max(1, round(min(1.0, test.smoothed[i] / top) * _WIDTH)),
+        )
+        for i in shown
+    ]
+    lines = [table(rows, ["rate", "loss", ""]), ""]
+    if test.ended:
+        lines.append(f"Ended at {test.rates[-1]:.2g}, as {test.ended}.")
+    if test.steepest is None:
+        lines.append("The loss does not fall at any of these rates: try a higher --high, or more --steps.")
+    else:
+        steepest, lowest = test.rates[test.steepest], test.rates[test.lowest]
+        lines.append(f"The loss falls fastest at {steepest:.2g} and is lowest at {lowest:.2g}.")
+        lines.append(f"Try optimizer.lr={steepest:.2g}; a few steps say nothing about the end of a training.")
+    return "\n".join(lines)
+
+
+def _draw(test: RateTest, path: str) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.semilogx(test.rates, test.losses, ".", color="0.7", label="loss of a step")
+    axes.semilogx(test.rates, test.smoothed, label="running mean")
+    if test.steepest is not None:
+        rate = test.rates[test.steepest]
+        axes.axvline(rate, linestyle="--", color="#D55E00", label=f"falls fastest: {rate:.2g}")
+    axes.set(
+        xlabel="learning rate", ylabel="training loss", ylim=(0, 1.2 * max(test.smoothed[: test.lowest + 1]))
+    )
+    axes.legend()
+    figure.savefig(path)

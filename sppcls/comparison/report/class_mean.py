@@ -1,0 +1,75 @@
+"""Figures beside the top-1 and top-5 errors: means of the groups, and paired differences of the class-mean error."""
+
+from __future__ import annotations
+
+from sppcls._util.figures import FIGURES
+from sppcls.comparison.answers import Measure
+from sppcls.comparison.findings import p_text, signed, span
+from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.report.tables import Cell, Spread, Table
+from sppcls.comparison.statistics import holm, mean_and_std, paired_over_seeds
+
+CLASS_MEAN = "class_mean_error"
+
+# Points by which the class-mean error has to differ from the top-1 error to be shown beside it.
+_DIFFERS = 0.005
+
+
+def figures_of(comparison: Comparison) -> dict[str, str]:
+    """Figures with their words that say something besides the errors at the main measure.
+
+    With as many images of each class, the class-mean error is the top-1 error.
+    """
+    names = {name: FIGURES[name].words for name in (CLASS_MEAN, "f1", "ece")}
+    runs = [run for group in comparison.groups for run in group.runs]
+    pairs = [
+        (run.figure(comparison.main, CLASS_MEAN), run.figure(comparison.main, "top1_error")) for run in runs
+    ]
+    if not any(a is not None and b is not None and abs(a - b) > _DIFFERS for a, b in pairs):
+        del names[CLASS_MEAN]
+    return names
+
+
+def by_seed(group: Group, measure: Measure, figure: str) -> dict[int, float]:
+    """A figure of each run of a group that has it."""
+    found = {run.seed: run.figure(measure, figure) for run in group.runs}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def figure_cells(comparison: Comparison, group: Group) -> list[Cell]:
+    """Mean and spread of each of :func:`figures_of` at the main measure; None where it was not measured."""
+    cells: list[Cell] = []
+    for figure in figures_of(comparison):
+        values = list(by_seed(group, comparison.main, figure).values())
+        cells.append(Spread(*mean_and_std(values), len(values)) if values else None)
+    return cells
+
+
+def class_mean_table(comparison: Comparison) -> Table | None:
+    """A row for each pair: the difference in class-mean error, paired by seed; None where it is the top-1 error."""
+    if CLASS_MEAN not in figures_of(comparison):
+        return None
+    found = []
+    for pair in comparison.pairs:
+        errors = [by_seed(group, comparison.main, CLASS_MEAN) for group in (pair.first, pair.second)]
+        difference = paired_over_seeds(*errors)
+        if difference is not None:
+            found.append((pair, difference))
+    corrected = iter(holm([d.p for _, d in found if d.p is not None]))
+    rows: list[list[Cell]] = [
+        [
+            f"{pair.second.label} - {pair.first.label}",
+            signed(d.mean),
+            str(len(d.by_seed)),
+            None if d.low is None or d.high is None else span(d.low, d.high),
+            None if d.p is None else p_text(d.p),
+            None if d.p is None else p_text(next(corrected)),
+        ]
+        for pair, d in found
+    ]
+    header = ["A - B", "A - B, points", "seeds", "95 % over seeds", "p", "p, corrected"]
+    return (
+        Table(f"Differences in {comparison.name_of(comparison.main)}/{CLASS_MEAN}", header, rows).used()
+        if rows
+        else None
+    )

@@ -1,0 +1,134 @@
+"""Cross-validation: all images but those of the test split in folds, one of which is validated on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from sppcls.data.files import FileSource, Source, Splits
+from sppcls.data.seeding import derive
+from sppcls.errors import DataError
+
+
+class PartSource:
+    """Some of the images of several sources with the same classes.
+
+    Args:
+        sources: by the role that goes before the names of their images.
+        members: role and number of each image, in order.
+    """
+
+    def __init__(self, sources: dict[str, Source], members: Sequence[tuple[str, int]]) -> None:
+        self._sources, self._members = sources, list(members)
+        self.classes = next(iter(sources.values())).classes
+        self.targets = [sources[role].targets[index] for role, index in members]
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def name(self, index: int) -> str:
+        role, number = self._members[index]
+        return f"{role}/{self._sources[role].name(number)}"
+
+    def image(self, index: int) -> torch.Tensor:
+        role, number = self._members[index]
+        return self._sources[role].image(number)
+
+
+def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
+    """The same images, ``fold`` of ``folds`` of them to validate on and the others to train on.
+
+    Training and validation images are put together; a test split stays as it is. Within each class, images go to the
+    folds in turn, in the order of a hash of their content: so each fold has its share of every class, the folds are the
+    same on every machine and for every seed, whatever the files are called, and files of the same bytes share a fold.
+    Images that are not files go by their names.
+
+    Args:
+        splits: as they were found.
+        folds: how many, at least 2.
+        fold: the one to validate on, from 0.
+
+    Raises:
+        DataError: a class has fewer different images than there are folds.
+    """
+    sources: dict[str, Source] = {"train": splits.train, "val": splits.val}
+    members = [(role, index) for role, source in sources.items() for index in range(len(source))]
+    keys = [key for source in sources.values() for key in _content(source)]
+    by_class: dict[int, dict[str, list[tuple[str, int]]]] = defaultdict(lambda: defaultdict(list))
+    for member, key in zip(members, keys, strict=True):
+        by_class[sources[member[0]].targets[member[1]]][key].append(member)
+    train: list[tuple[str, int]] = []
+    val: list[tuple[str, int]] = []
+    for label, name in enumerate(splits.train.classes):
+        images = by_class[label]
+        if len(images) < folds:
+            raise DataError(
+                f"data.folds={folds}: class {name!r} has {len(images)} different image(s), so a fold would be without it; "
+                + (
+                    f"choose at most {len(images)}"
+                    if len(images) > 1
+                    else "add images, or take the class out"
+                )
+            )
+        first = derive("fold", name) % folds  # which classes have one more in the first fold
+        for place, key in enumerate(sorted(images, key=lambda key: derive("fold", key))):
+            (val if (first + place) % folds == fold else train).extend(images[key])
+    made = [_part(sources, sorted(part)) for part in (train, val)]
+    notes = splits.found.partition("; ")[2]
+    found = (
+        f"fold {fold} of 0 to {folds - 1}: {len(val):,} images to validate on, the other {len(train):,} to train on"
+        + (f", {len(splits.test):,} test images kept for the end" if splits.test is not None else "")
+    )
+    return splits._replace(
+        train=made[0], val=made[1], found="; ".join(filter(None, (found, notes))), held_out=True
+    )
+
+
+def _content(source: Source) -> list[str]:
+    """What decides on the fold of each image: a digest of its file, or its name where it is not one."""
+    names = [source.name(index) for index in range(len(source))]
+    if not isinstance(source, FileSource):
+        return names
+
+    def digest(name: str) -> str:
+        try:
+            with open(source.root / name, "rb") as file:
+                return hashlib.file_digest(file, "blake2b").hexdigest()
+        except OSError:
+            return name  # the look at its header names it
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(digest, names))
+
+
+def _part(sources: dict[str, Source], members: Sequence[tuple[str, int]]) -> Source:
+    """Some images of sources: of files again files, listed class by class as everywhere."""
+    files = [source for source in sources.values() if isinstance(source, FileSource)]
+    if len(files) < len(sources):
+        return PartSource(sources, members)
+    root = Path(os.path.commonpath([source.root.absolute() for source in files]))
+    before = {
+        role: os.path.relpath(source.root.absolute(), root)
+        for role, source in sources.items()
+        if isinstance(source, FileSource)
+    }
+    rows = sorted(
+        (sources[role].targets[index], os.path.normpath(f"{before[role]}/{sources[role].name(index)}"))
+        for role, index in members
+    )
+    made = FileSource(
+        root,
+        [name for _, name in rows],
+        [label for label, _ in rows],
+        files[0].classes,
+        files[0].max_pixels,
+        sum(source.ignored for source in files),
+    )
+    made.pixel_range = files[0].pixel_range
+    return made

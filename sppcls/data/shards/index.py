@@ -1,0 +1,210 @@
+"""The index of a folder of shards: its classes, its tar files, and where in them each image lies.
+
+One JSON file, ``index.json``. Classes, files, counts and checksums can be read in it; what there is of every image is
+packed: little-endian numbers, compressed by zlib, in base64. A million images take about 25 MB and half a second.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sppcls._util.files import replacing
+from sppcls.data.files import PackedStrings
+from sppcls.data.names import ROLES
+from sppcls.errors import DataError
+
+INDEX = "index.json"
+MAX_IMAGE = 1 << 30
+"""Most bytes of one image file; a header that says more would have this process run out of memory."""
+
+_FORMAT = "sppcls shards"
+_VERSION = 1
+_NAME = 4096  # most bytes of a name
+_COLUMNS = {"shard": "<i4", "offset": "<i8", "size": "<i4", "crc32": "<u4", "label": "<i4"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file.
+
+    Attributes:
+        file: its path below the folder of the index, with ``/``.
+        bytes: its size.
+        images: number of images in it.
+        sha256: checksum of the file, in hexadecimal digits.
+    """
+
+    file: str
+    bytes: int
+    images: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Records:
+    """The images of a split, a row each, in the order of their numbers.
+
+    Attributes:
+        shard: int32, number of the tar file.
+        offset: int64, its first byte in the tar file.
+        size: int32, its bytes.
+        crc32: uint32, checksum of its bytes.
+        label: int32, number of its class.
+        names: its name.
+    """
+
+    shard: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int32]
+    crc32: npt.NDArray[np.uint32]
+    label: npt.NDArray[np.int32]
+    names: PackedStrings
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any], names: Sequence[str]) -> Records:
+        """From lists or arrays by column."""
+        arrays = {name: np.asarray(columns[name], np.dtype(kind)) for name, kind in _COLUMNS.items()}
+        return cls(**arrays, names=PackedStrings(names))
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is in a folder of shards.
+
+    Attributes:
+        classes: their names.
+        shards: the tar files.
+        splits: ``train``, and perhaps ``val`` and ``test``.
+        made_of: how the images were prepared, for whoever writes into the folder again.
+        held_out: whether ``val`` was held out of the training images.
+    """
+
+    classes: list[str]
+    shards: list[Shard]
+    splits: dict[str, Records]
+    made_of: dict[str, Any] = field(default_factory=dict)
+    held_out: bool = False
+
+    def write(self, folder: Path) -> Path:
+        """Write ``index.json``, at once; returns its path."""
+        content = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "made_of": self.made_of,
+            "held_out": self.held_out,
+            "classes": self.classes,
+            "shards": [asdict(shard) for shard in self.shards],
+            "splits": {role: _packed(records) for role, records in self.splits.items()},
+        }
+        path = folder / INDEX
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+def read_index(data: bytes, place: str) -> Index:
+    """The index in the bytes of an ``index.json``.
+
+    Args:
+        data: the file.
+        place: what to call it in messages.
+
+    Raises:
+        DataError: it is damaged, of another kind or of a newer version, or contradicts itself.
+    """
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        raise DataError(f"{place}: damaged: no JSON; `sppcls shards --index FOLDER` writes it anew") from None
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise DataError(f"{place}: no index of shards; `sppcls shards --index FOLDER` writes one")
+    if found.get("version") != _VERSION:
+        raise DataError(f"{place}: version {found.get('version')!r}; this sppcls reads {_VERSION}")
+    try:
+        index = Index(
+            [str(name) for name in found["classes"]],
+            [Shard(**shard) for shard in found["shards"]],
+            {role: _unpacked(found["splits"][role]) for role in ROLES if role in found["splits"]},
+            dict(found["made_of"]),
+            bool(found["held_out"]),
+        )
+        _check(index)
+    except (ValueError, TypeError, KeyError, AttributeError, zlib.error, MemoryError) as error:
+        raise DataError(f"{place}: damaged ({_said(error)}); write it anew") from None
+    return index
+
+
+def _said(error: BaseException) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+
+
+def _check(index: Index) -> None:
+    """Raise ValueError where an index says what cannot be."""
+    for shard in index.shards:
+        if not isinstance(shard.file, str) or not isinstance(shard.bytes, int) or shard.bytes < 0:
+            raise ValueError(f"shard {shard.file!r}")
+        # A path that leads elsewhere would have any file of this machine read.
+        if (
+            shard.file.startswith("/")
+            or ".." in shard.file.split("/")
+            or ":" in shard.file
+            or "\\" in shard.file
+        ):
+            raise ValueError(f"shard {shard.file!r} is not below its folder")
+    if "train" not in index.splits:
+        raise ValueError("no training images")
+    sizes = np.array([shard.bytes for shard in index.shards], np.int64)
+    for role, rows in index.splits.items():
+        if not len(rows):
+            raise ValueError(f"no image in {role}")
+        if rows.label.min() < 0 or rows.label.max() >= len(index.classes):
+            raise ValueError(f"{role} has label {rows.label.max()}, for {len(index.classes)} classes")
+        if rows.shard.min() < 0 or rows.shard.max() >= len(sizes):
+            raise ValueError(f"{role} has images in shard {rows.shard.max()} of {len(sizes)}")
+        if rows.size.min() <= 0 or rows.size.max() > MAX_IMAGE or rows.offset.min() < 0:
+            raise ValueError(f"{role} has an image of impossible size")
+        if (rows.offset + rows.size > sizes[rows.shard]).any():
+            raise ValueError(f"{role} has an image that ends behind its shard")
+
+
+def _packed(records: Records) -> dict[str, Any]:
+    columns = {name: _text(getattr(records, name).astype(kind).tobytes()) for name, kind in _COLUMNS.items()}
+    names = b"".join(
+        records.names[index].encode("utf-8", "surrogateescape") + b"\0" for index in range(len(records))
+    )
+    return {"images": len(records), **columns, "name": _text(names)}
+
+
+def _unpacked(split: Mapping[str, Any]) -> Records:
+    count = split["images"]
+    if not isinstance(count, int) or count < 0:
+        raise ValueError(f"images: {count!r}")
+    arrays: dict[str, Any] = {}
+    for name, kind in _COLUMNS.items():
+        data = _bytes(split[name], count * np.dtype(kind).itemsize)
+        if len(data) != count * np.dtype(kind).itemsize:
+            raise ValueError(f"column {name} is not that of {count} images")
+        arrays[name] = np.frombuffer(data, kind).astype(np.dtype(kind).newbyteorder("="), copy=False)
+    names = _bytes(split["name"], count * _NAME)
+    return Records(**arrays, names=PackedStrings.split(names, b"\0", count))
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(zlib.compress(data, 6)).decode("ascii")
+
+
+def _bytes(text: str, most: int) -> bytes:
+    """Unpack a column of at most so many bytes: a small file could else fill all memory."""
+    return zlib.decompressobj().decompress(base64.b64decode(text, validate=True), max(1, most))

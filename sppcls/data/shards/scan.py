@@ -1,0 +1,249 @@
+"""Tar files that somebody else has written: where the images in them lie. No member is unpacked or run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from sppcls._util.reason import reason_of
+from sppcls.data.kinds import image_kinds
+from sppcls.data.names import in_order, roles_among, some
+from sppcls.data.seeding import derive
+from sppcls.data.shards.index import MAX_IMAGE, Index, Records, Shard
+from sppcls.errors import ConfigError, DataError
+
+# webdataset's readers unpickle them.
+_PICKLES = ("pyd", "pkl", "pickle", "pth")
+_LABEL = 4096  # most bytes of a label
+_PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
+
+class Member(NamedTuple):
+    """A file in a tar file: its name, its first byte and its bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@contextmanager
+def reading_tar(path: Path) -> Iterator[None]:
+    """A block that reads a tar file; what tarfile and the disk raise becomes a DataError."""
+    try:
+        yield
+    except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged or cut off ({reason_of(error)})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or reason_of(error)})") from None
+
+
+def members(path: Path, file: IO[bytes], end: int) -> Iterator[Member]:
+    """The files of a tar file that begins where ``file`` is; links, folders and devices are passed over.
+
+    Args:
+        path: what to call it in messages.
+        file: an open file.
+        end: where the tar file ends at the latest.
+
+    Raises:
+        DataError: it is cut off, or a member is not in one piece.
+        tarfile.TarError: it is damaged.
+    """
+    with tarfile.TarFile(fileobj=file) as tar:
+        while (info := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # a list of a million is not needed
+            if not info.isreg():
+                continue
+            if info.issparse():
+                raise DataError(f"{path}: {info.name!r} has holes (a sparse member): pack it anew")
+            if info.offset_data + info.size > end:
+                raise DataError(f"{path}: cut off within {info.name!r}")
+            yield Member(info.name, info.offset_data, info.size)
+
+
+class _Sample(NamedTuple):
+    name: str
+    label: str
+    shard: int
+    image: Member
+    crc32: int
+
+
+def index_folder(
+    folder: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    val_fraction: float = 0.2,
+    say: Callable[[str], None] = print,
+) -> Index:
+    """The index of WebDataset tar files: ``KEY.jpg`` (or another kind of image) and ``KEY.cls`` for each image.
+
+    Splits are told by the names of files or their folders (``train-000000.tar``, ``val/0001.tar``). Without validation
+    files, ``val_fraction`` of each class is held out by the hash of the keys.
+
+    Args:
+        folder: of the tar files, which may lie in folders below it.
+        classes: names of the classes, if the labels are numbers; None: the numbers.
+        val_fraction: share of each class to hold out.
+        say: takes a line for each tar file.
+
+    Raises:
+        DataError: a file is damaged or compressed, holds pickles, or an image has no label; names the file and member.
+    """
+    found = sorted(path for path in folder.rglob("*") if not path.name.startswith("."))
+    if packed := [path for path in found if path.name.endswith(_PACKED)]:
+        raise DataError(
+            f"{packed[0]}: compressed, so no image can be read by itself: unpack it to a plain .tar"
+        )
+    paths = [path for path in found if path.suffix == ".tar" and path.is_file()]
+    if not paths:
+        raise DataError(f"{folder}: there is no .tar file in it")
+    shards: list[Shard] = []
+    samples: list[list[_Sample]] = []
+    for number, path in enumerate(paths):
+        rows, digest = _samples(path, number)
+        name = path.relative_to(folder).as_posix()
+        if ":" in name or "\\" in name:
+            raise DataError(f"{path}: rename it: a shard's name has no colon and no backslash")
+        shards.append(Shard(name, path.stat().st_size, len(rows), digest))
+        samples.append(rows)
+        say(f"{name}: {len(rows):,} images")
+    names, number_of = _classes([row.label for rows in samples for row in rows], classes, folder)
+    roles = _roles([shard.file for shard in shards])
+    by_role: dict[str, list[_Sample]] = {}
+    for role, rows in zip(roles, samples, strict=True):
+        by_role.setdefault(role, []).extend(rows)
+    if "train" not in by_role:
+        raise DataError(f"{folder}: no training images; found {', '.join(sorted(by_role))}")
+    held_out = "val" not in by_role
+    if held_out:
+        by_role["train"], by_role["val"] = _hold_out(by_role["train"], val_fraction)
+    splits = {}
+    for role, rows in by_role.items():
+        if not rows:
+            raise DataError(f"{folder}: no image in {role}")
+        columns = {
+            "shard": [row.shard for row in rows],
+            "offset": [row.image.offset for row in rows],
+            "size": [row.image.size for row in rows],
+            "crc32": [row.crc32 for row in rows],
+            "label": [number_of[row.label] for row in rows],
+        }
+        splits[role] = Records.of(columns, [row.name for row in rows])
+    return Index(names, shards, splits, held_out=held_out)
+
+
+def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
+    """The images of one tar file, and its SHA-256."""
+    kinds = image_kinds()
+    images: dict[str, tuple[Member, int]] = {}
+    labels: dict[str, str] = {}
+    size = path.stat().st_size
+    with reading_tar(path), open(path, "rb") as headers, open(path, "rb") as file:
+        for member in members(path, headers, size):
+            # WebDataset's rule: the key ends at the first dot of the file's name.
+            parts = re.fullmatch(r"((?:.*/|)[^./][^.]*)[.]([^/]*)", member.name, re.DOTALL)
+            if parts is None:
+                continue
+            key, extension = parts[1], parts[2].lower()
+            last = extension.rpartition(".")[2]
+            if last in _PICKLES:
+                raise DataError(f"{path}: {member.name!r} is a pickle, which can run code: leave it out")
+            is_image = f".{last}" in kinds and kinds[f".{last}"].readable
+            if not is_image and extension != "cls":
+                continue
+            if key in (images if is_image else labels):
+                raise DataError(f"{path}: two members {member.name!r}")
+            if member.size > (MAX_IMAGE if is_image else _LABEL) or "\0" in key:
+                raise DataError(f"{path}: {member.name!r} is too large, or has an impossible name")
+            file.seek(member.offset)
+            data = file.read(member.size)
+            if is_image:
+                if not data:
+                    raise DataError(f"{path}: {member.name!r} is empty")
+                images[key] = member, zlib.crc32(data)
+            else:
+                labels[key] = data.decode("utf-8", "replace").strip()
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if lacking := [key for key in images if not labels.get(key)]:
+        raise DataError(f"{path}: {len(lacking)} images have no label, KEY.cls: {some(lacking)}")
+    rows = [_Sample(key, labels[key], number, member, crc32) for key, (member, crc32) in images.items()]
+    return rows, digest
+
+
+def _classes(
+    labels: Sequence[str], classes: Sequence[str] | None, folder: Path
+) -> tuple[list[str], dict[str, int]]:
+    """Names of the classes, and the number of each label."""
+    there = in_order(set(labels))
+    numbers = all(label.isascii() and label.isdigit() for label in there)
+    if classes is None:
+        if not numbers:
+            return there, {label: number for number, label in enumerate(there)}
+        # An address by itself says no more than that there are this many.
+        classes = [str(number) for number in range(max(map(int, there), default=-1) + 1)]
+    if numbers:
+        if unknown := [label for label in there if int(label) >= len(classes)]:
+            raise DataError(f"{folder}: label {some(unknown)}, for {len(classes)} classes")
+        return list(classes), {label: int(label) for label in there}
+    if unknown := [label for label in there if label not in classes]:
+        raise DataError(f"{folder}: label {some(unknown)} is not in the list of classes")
+    return list(classes), {label: list(classes).index(label) for label in there}
+
+
+def _roles(files: Sequence[str]) -> list[str]:
+    """The split of each tar file, by its folder or its name without the number at its end; train if neither tells."""
+
+    def group(file: str) -> str:
+        folder, _, name = file.rpartition("/")
+        return folder or re.sub(r"[-_.{}\d]*$", "", name.removesuffix(".tar"))
+
+    groups = dict.fromkeys(map(group, files))
+    role_of = {name: role for role, names in roles_among(filter(None, groups)).items() for name in names}
+    return [role_of.get(group(file), "train") for file in files]
+
+
+def _hold_out(rows: Sequence[_Sample], val_fraction: float) -> tuple[list[_Sample], list[_Sample]]:
+    """(train, val): in each class, the images whose keys hash lowest are val."""
+    if not 0 < val_fraction < 1:
+        raise ConfigError(f"--val-fraction {val_fraction}: a number between 0 and 1 is needed")
+    by_class: dict[str, list[_Sample]] = {}
+    for row in rows:
+        by_class.setdefault(row.label, []).append(row)
+    chosen: set[tuple[int, str]] = set()
+    for label, of_class in by_class.items():
+        count = round(len(of_class) * val_fraction)
+        if not 0 < count < len(of_class):
+            raise ConfigError(
+                f"--val-fraction {val_fraction}: class {label!r} has {len(of_class)} image(s), too few to hold some out"
+            )
+        of_class.sort(key=lambda row: derive("split", row.name))
+        chosen.update((row.shard, row.name) for row in of_class[:count])
+    train = [row for row in rows if (row.shard, row.name) not in chosen]
+    return train, [row for row in rows if (row.shard, row.name) in chosen]
+
+
+def check_shards(folder: Path, index: Index) -> list[str]:
+    """Read every shard to its end; a line on each whose bytes are not those that were written."""
+    bad = []
+    for shard in index.shards:
+        path = folder / shard.file
+        try:
+            with open(path, "rb") as file:
+                if os.fstat(file.fileno()).st_size != shard.bytes:
+                    bad.append(
+                        f"{path}: {os.fstat(file.fileno()).st_size:,} bytes instead of {shard.bytes:,}"
+                    )
+                elif hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                    bad.append(f"{path}: damaged: other bytes than were written (SHA-256)")
+        except OSError as error:
+            bad.append(f"{path}: cannot be read ({error.strerror})")
+    return bad

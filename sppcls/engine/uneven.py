@@ -1,0 +1,32 @@
+"""What the start of a run says of uneven classes."""
+
+from __future__ import annotations
+
+from sppcls._util.console import one_line
+from sppcls.config.schema import Config
+from sppcls.data import Source
+from sppcls.data.balance import BALANCED, PLAIN, UNEVEN, class_counts
+
+
+def uneven_line(config: Config, train: Source) -> str | None:
+    """How uneven the classes are, and what the run does about it; None where they are even and nothing is done."""
+    counts = class_counts(train.targets, len(train.classes))
+    most, fewest = max(counts), min(counts)
+    done = []
+    if config.data.sampler != PLAIN:
+        balance = "" if config.data.balance == 1 else f" {config.data.balance:g}"
+        done.append(
+            f"sampler {BALANCED}{balance}" if config.data.sampler == BALANCED else "sampler weighted by class"
+        )
+    if config.loss.class_weights is not None:
+        done.append("loss weighted by class")
+    if config.loss.name == "logit_adjusted":
+        done.append("logits adjusted")
+    if most < UNEVEN * fewest and not done:
+        return None
+    names = [one_line(train.classes[counts.index(count)]) for count in (most, fewest)]
+    text = f"{most:,} training images of {names[0]}, {fewest:,} of {names[1]}"
+    advice = (
+        f"nothing is done about it: data.sampler={BALANCED}, loss=logit_adjusted, best_by=class_mean_error"
+    )
+    return f"{text}; {', '.join(done) or advice}"

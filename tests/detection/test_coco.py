@@ -53,7 +53,8 @@ def test_nothing_found_and_nothing_to_find() -> None:
 
 
 def test_our_ranking_gives_cocos_figure_where_the_rules_agree() -> None:
-    # One object of a class in an image leaves no second-best object, and recalls below 1/101 apart do not matter.
+    # One object of a class in an image leaves no second-best object. None is difficult: COCO sets the overlap with a crowd
+    # over the area of the detection alone.
     rng = np.random.default_rng(0)
     truths, detections = [], []
     for _ in range(60):
@@ -61,7 +62,7 @@ def test_our_ranking_gives_cocos_figure_where_the_rules_agree() -> None:
         for label in range(2):
             left, top = rng.uniform(0, 50, 2)
             box = [left, top, left + rng.uniform(15, 45), top + rng.uniform(15, 45)]
-            boxes.append((label, box, bool(rng.random() < 0.15)))
+            boxes.append((label, box, False))
             for _ in range(int(rng.integers(0, 4))):
                 moved = (np.array(box) + rng.normal(0, 4, 4)).tolist()
                 rows.append((label, float(rng.random()), moved))

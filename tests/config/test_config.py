@@ -27,7 +27,7 @@ MILLIONS = {
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_shipped_choice_composes_and_builds(group: str, choice: str) -> None:
     overrides = [f"{group}={choice}"]
-    if group in ("data", "experiment") and choice != "shapes":
+    if group in ("data", "experiment") and choice != "shapes" and "detect_" not in choice:
         overrides.append("data.root=photos")
     if choice == "none" and group == "pyramid":
         overrides.append("sizes=single_224")

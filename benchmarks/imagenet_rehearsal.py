@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN, VAL = 1_281_167, 50_000
 EPOCHS = 70  # of experiment=paper/zf5_multi
 _DISTINCT = 100
+UNFINISHED = ".unfinished"  # what sppcls.data.shards.write knows of whole shards
 
 
 def photos() -> list[bytes]:
@@ -254,7 +255,7 @@ def main() -> None:
         m["bytes"] = build(tars, args.train, args.val, args.classes) / images
         words = ("shards", str(tars), str(out), "--resize-shorter-side", "256", "--quality", "90", "--workers", "1",
                  "--size", "64MB")  # fmt: skip
-        killed(*words, after="train-000000.tar", place=out)
+        killed(*words, after="train-000000.json", place=out / UNFINISHED)
         text, _, m["prepare_s"] = command(*words)
         first = int(re.search(r"going on behind [\d,]+ shards with ([\d,]+)", text)[1].replace(",", ""))  # type: ignore[index]
         m["prepare_per_core"] = (images - first) / m["prepare_s"]

@@ -210,7 +210,8 @@ def allowed() -> list[str]:
 
 def has_plugins() -> bool:
     """Whether this process has parts that do not come with sppcls."""
-    return bool(allowed()) or any(_registered.values())
+    registered = (part for parts in _registered.values() for part in parts.values())
+    return bool(allowed()) or any(part.__module__.partition(".")[0] != "sppcls" for part in registered)
 
 
 def named_plugins() -> list[str]:

@@ -184,6 +184,9 @@ def check_command(name: str, words: list[str]) -> None:
     if name in ("train", "sizes", "doctor"):
         check_train_words(tuple(words))
         return
+    if name == "lr":  # would begin, too
+        check_words([word for word in words if "=" in word])
+        return
     if name == "detect" and len(words) == 1:  # a verb that a sentence names
         assert words[0] in VERBS, words
         return

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from sppcls.comparison.findings import Finding, Verdict, contrasts, signed
+from sppcls.comparison.folds import overlap, unit
 from sppcls.comparison.statistics import LEVEL, images_needed, seeds_needed, smallest_shown
 
 _POINTS = 1.0  # the difference that the outlook asks about
@@ -103,8 +104,8 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
     first, second = deciding[0].names
     minus = f"{second} minus {first}, " if one else ""
     detail = (
-        f"{', '.join(parts)} percentage points of top-{deciding[0].top} error ({minus}95 % interval), "
-        f"{seeds} seed{'s' * (counts[-1] > 1)} each."
+        f"{', '.join(parts)} percentage points of {deciding[0].measure.error(deciding[0].top)} ({minus}95 % interval), "
+        f"{seeds} {unit(lines[0].seeds.by_seed)}{'s' * (counts[-1] > 1)} each."
     )
     sentence = "; ".join(f.change + (f" ({f.context})" if len(f.pairs) > 1 else "") for f in deciding)
     return Conclusion(
@@ -155,16 +156,16 @@ def outlook(found: list[Finding]) -> str:
     count, level = len(seeds.by_seed), LEVEL / finding.among
     if not seeds.std or seeds.low is None:
         if count == 1:
-            return "One seed shows nothing about another training."
-        return (
-            f"The difference is the same for each of the {count} seeds, so there is no spread to judge it by."
-        )
-    smallest = smallest_shown(seeds.std, count, level)
+            return f"One {unit(seeds.by_seed)} shows nothing about another training."
+        return f"The difference is the same for each of the {count} {unit(seeds.by_seed)}s, so there is no spread to judge it by."
+    smallest = smallest_shown(seeds.std, count, level, overlap(seeds.by_seed))
     only = (
         f"only true differences above about {_rough(smallest)} points are"
         if smallest < 50
         else "hardly any difference is"
     )
+    if unit(seeds.by_seed) == "fold":  # more of them have the more in common
+        return f"With {count} folds {only} likely to show; more photos would show more."
     needed = _rough(seeds_needed(seeds.std, _POINTS, level))
     text = f"With {count} seeds {only} likely to show; 1 point would take about {needed} seeds"
     if finding.interval is not None:

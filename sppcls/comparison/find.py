@@ -120,7 +120,9 @@ def _read_sweep(folder: Path) -> _Sweep:
         sweep: Any = read_json(folder / SWEEP) or {}
         return _Sweep(
             {
-                str(job["name"]): {str(k): str(v) for k, v in job["values"].items() if k != "seed"}
+                str(job["name"]): {
+                    str(k): str(v) for k, v in job["values"].items() if k not in ("seed", "data.fold")
+                }
                 for job in sweep["jobs"]
             }
         )

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import fmean
 
-from sppcls.comparison.answers import Measure
+import numpy as np
+
+from sppcls.comparison.answers import Answers, Judged, Measure
+from sppcls.comparison.folds import Fold, unit
 from sppcls.comparison.groups import Comparison, Pair
 from sppcls.comparison.statistics import (
     LEVEL,
@@ -15,6 +18,7 @@ from sppcls.comparison.statistics import (
     SeedDifference,
     bootstrap_over_images,
     holm,
+    interval_of_draws,
     mcnemar,
     paired_over_seeds,
 )
@@ -117,7 +121,7 @@ class Finding:
         seeds = list(self.seeds.by_seed)
         if len(seeds) == 1:
             return self._one_seed(seeds[0])
-        text = f"{self.change} over {len(seeds)} seeds"
+        text = f"{self.change} over {len(seeds)} {unit(seeds)}s"
         if self.seeds.low is None or self.seeds.high is None:
             return f"{text}, the same for each, so there is no spread to judge it by"
         text += f", 95 % interval {span(self.seeds.low, self.seeds.high)}"
@@ -132,7 +136,7 @@ class Finding:
         return text
 
     def _one_seed(self, seed: int) -> str:
-        text = f"{self.change} with one seed ({seed}), so there is no interval over seeds"
+        text = f"{self.change} with one {unit([seed])} ({seed}), so there is no interval over {unit([seed])}s"
         test = self.tests.get(seed)
         if test is None:
             missing = "and no answers were kept for both: nothing" if len(self.pairs) == 1 else "nothing"
@@ -199,16 +203,37 @@ def _find(pairs: tuple[Pair, ...], measure: Measure, top: int, error: str) -> Fi
         for seed in seeds.by_seed
     ]
     kept = [(seed, a, b) for seed, a, b in both if a is not None and b is not None]
-    kept = [(seed, a, b) for seed, a, b in kept if a.images == b.images == kept[0][1].images]
-    hits = [(a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5) for _, a, b in kept]
+    first_of = {_fold(seed): a.images for seed, a, _ in reversed(kept)}
+    kept = [(seed, a, b) for seed, a, b in kept if a.images == b.images == first_of[_fold(seed)]]
+    answers = [(seed, a, b) for seed, a, b in kept if isinstance(a, Answers) and isinstance(b, Answers)]
+    hits = [(seed, *((a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5))) for seed, a, b in answers]
+    draws = [(a.draws, b.draws) for _, a, b in kept if isinstance(a, Judged) and isinstance(b, Judged)]
     tests = {}
-    if len(pairs) == 1:
-        tests = {seed: mcnemar(*pair) for (seed, _, _), pair in zip(kept, hits, strict=True)}
+    if len(pairs) == 1 and hits:
+        tests = {seed: mcnemar(first, second) for seed, first, second in hits}
     complete = len(kept) == len(both)
-    interval = bootstrap_over_images(*zip(*hits, strict=True)) if complete else None
+    interval, images = None, 0
+    if complete and (joined := _joined(hits)):
+        interval, images = bootstrap_over_images(*zip(*joined, strict=True)), len(joined[0][0])
+    elif complete and draws:
+        interval, images = interval_of_draws(*zip(*draws, strict=True)), len(kept[0][1])
     p = next(iter(tests.values())).p if len(seeds.by_seed) == 1 and tests else seeds.p
-    images = len(kept[0][1].labels) if complete else 0
     return Finding(pairs, measure, top, error, seeds, tests, images, interval, p)
+
+
+def _fold(seed: int) -> int | None:
+    return seed.fold if isinstance(seed, Fold) else None
+
+
+def _joined(hits: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Right or wrong by seed and pair, the folds one after the other; empty if not each has all folds."""
+    by_fold: dict[int | None, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for seed, first, second in sorted(hits, key=lambda hit: hit[0]):
+        by_fold.setdefault(_fold(seed), []).append((first, second))
+    if len({len(found) for found in by_fold.values()}) != 1:
+        return []
+    rows = zip(*by_fold.values(), strict=True)
+    return [(np.concatenate([a for a, _ in row]), np.concatenate([b for _, b in row])) for row in rows]
 
 
 def _mean_by_seed(errors: Sequence[dict[int, float]]) -> dict[int, float]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
+from sppcls.comparison.folds import overlap
+
 RESAMPLES = 10_000
 LEVEL = 0.05
 POWER = 0.8  # how often a true difference is to be shown, where the size of an experiment is asked
@@ -42,21 +44,31 @@ class SeedDifference:
     p: float | None
 
 
-def interval_half_width(count: int) -> float:
-    """Half the 95 % t interval of a mean of ``count`` values, in standard deviations of these values."""
-    return float(stdtrit(count - 1, 1 - LEVEL / 2)) / math.sqrt(count)
+def interval_half_width(count: int, shared: float = 0.0) -> float:
+    """Half the 95 % t interval of a mean of ``count`` values, in standard deviations of these values.
+
+    Args:
+        count: at least 2.
+        shared: of folds, what their training images have in common: :func:`sppcls.comparison.folds.overlap`.
+    """
+    return float(stdtrit(count - 1, 1 - LEVEL / 2)) * _error_of_mean(count, shared)
 
 
-def smallest_shown(std: float, count: int, level: float = LEVEL) -> float:
+def _error_of_mean(count: int, shared: float) -> float:
+    return math.sqrt(1 / count + shared)
+
+
+def smallest_shown(std: float, count: int, level: float = LEVEL, shared: float = 0.0) -> float:
     """The true difference, in points, that a paired t test of ``count`` seeds shows four times in five.
 
     Args:
         std: of the difference from seed to seed, in points.
         count: number of seeds, at least 2.
         level: of the test, two-sided.
+        shared: as of :func:`interval_half_width`.
     """
     quantiles = stdtrit(count - 1, 1 - level / 2) + stdtrit(count - 1, POWER)
-    return float(quantiles) * std / math.sqrt(count)
+    return float(quantiles) * std * _error_of_mean(count, shared)
 
 
 def seeds_needed(std: float, points: float, level: float = LEVEL) -> int:
@@ -81,7 +93,10 @@ def images_needed(interval: tuple[float, float], count: int, points: float) -> i
 
 
 def paired_over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -> SeedDifference | None:
-    """Paired t interval and test over the seeds that both have; None if there is no such seed."""
+    """Paired t interval and test over the seeds that both have; None if there is no such seed.
+
+    Folds of a cross-validation count as seeds, with the wider interval that their common training images ask for.
+    """
     by_seed = {seed: second[seed] - first[seed] for seed in sorted(first.keys() & second.keys())}
     if not by_seed:
         return None
@@ -89,8 +104,9 @@ def paired_over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -
     # Errors are shares of a number of images: differences this close are equal but for rounding.
     if std is None or std < 1e-9:
         return SeedDifference(by_seed, mean, std, None, None, None)
-    half = interval_half_width(len(by_seed)) * std
-    p = 2 * float(stdtr(len(by_seed) - 1, -abs(mean) / (std / math.sqrt(len(by_seed)))))
+    shared = overlap(by_seed)
+    half = interval_half_width(len(by_seed), shared) * std
+    p = 2 * float(stdtr(len(by_seed) - 1, -abs(mean) / (std * _error_of_mean(len(by_seed), shared))))
     return SeedDifference(by_seed, mean, std, mean - half, mean + half, p)
 
 
@@ -132,6 +148,17 @@ def bootstrap_over_images(
     values, counts = np.unique(gain.round(9), return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(gain), counts / len(gain), size=resamples)
     low, high = np.percentile(100 * (drawn @ values) / len(gain), [100 * LEVEL / 2, 100 - 100 * LEVEL / 2])
+    return float(low), float(high)
+
+
+def interval_of_draws(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[float, float]:
+    """As :func:`bootstrap_over_images`, of errors in resampled images that are known already.
+
+    Args:
+        first, second: errors in per cent, (draws,) for each seed; draw number i is of the same images in all of them.
+    """
+    gain = np.mean([b - a for a, b in zip(first, second, strict=True)], axis=0)
+    low, high = np.nanpercentile(gain, [100 * LEVEL / 2, 100 - 100 * LEVEL / 2])
     return float(low), float(high)
 
 

@@ -15,7 +15,7 @@ from sppcls.data.files import Source
 from sppcls.data.sampler import Key
 from sppcls.data.seeding import derive
 from sppcls.data.transforms import EvalTransform, TrainTransform
-from sppcls.errors import DataError, ImageError, PartError
+from sppcls.errors import DataError, ImageError, PartError, SppclsError
 from sppcls.registry import own_line, reason_with_line
 
 
@@ -100,7 +100,7 @@ class ImageDataset(Dataset[Sample]):
             return Sample(None, target, index, lighting, epoch, step, bad=str(error))
         except DataError as error:  # the cache or the connection is at fault: so will be every other image
             return Sample(None, target, index, lighting, epoch, step, fault=str(error))
-        except PartError:
+        except SppclsError:  # a stop by a signal, too, which may come within a source
             raise
         except Exception as error:  # a source of somebody's own
             function, _ = own_line(error)

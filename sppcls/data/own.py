@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from sppcls.data.files import Source, Splits
 from sppcls.data.sizes import Size, SizeSchedule, as_size, size_label
 from sppcls.data.transforms import TrainTransform
-from sppcls.errors import ConfigError, DataError, ImageError, PartError
+from sppcls.errors import ConfigError, DataError, ImageError, Interrupted, PartError
 from sppcls.registry import TARGET, build, reason_with_line
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
@@ -101,6 +101,8 @@ class OwnTransform(TrainTransform):
         try:
             with _seeded(seed):
                 result = self.part(image)
+        except Interrupted:  # a signal that came within
+            raise
         except Exception as error:  # other people's code
             raise PartError(f"augment: {self.part_name} failed: {reason_with_line(error)}") from error
         wanted = (3, *self.region)
@@ -231,7 +233,7 @@ class DatasetSource:
         for index in range(count):
             try:
                 targets.append(self._item(index)[1])
-            except DataError:
+            except (DataError, Interrupted):
                 raise
             except Exception as error:  # other people's code
                 raise PartError(f"{self._role}: item {index} failed: {reason_with_line(error)}") from error

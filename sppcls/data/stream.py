@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import pickle
 import resource
 import shutil
 import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,6 +47,7 @@ MAX_RESIZED_PIXELS = 1 << 23
 LOADERS_BEGIN = "fork" if sys.platform == "linux" else None
 """How loader processes come to be; from Python 3.14 on, Linux' default loads torch anew in every one. None: the default."""
 
+_LOOK_SECONDS = 1.0  # between looks at whether the main process is there
 _CHUNK_BYTES = 256 << 20  # of images that wait for others of their shape
 _CHUNK_ITEMS = 512
 
@@ -79,6 +83,18 @@ def begin_worker(worker: int) -> None:
     for signum in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
     sys.excepthook = _unless_unheard
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the main one is gone, however it ended.
+
+    One that was killed leaves behind a loader whose pipe is full, which would wait for ever, and hold the locks that it
+    has from the main process.
+    """
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 def _unless_unheard(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -461,3 +461,10 @@ def test_what_no_type_takes_is_one_line(words: list[str], line: str, forgetful: 
     with pytest.raises(ConfigError) as caught:
         sppcls.compose([f"plugins=[{forgetful}]", *words])
     assert str(caught.value) == line
+
+
+def test_a_part_of_ours_that_is_registered_when_used_lets_no_unknown_key_in(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.check=0"):
+        sppcls.compose(["data=shards", f"data.root={tmp_path}", "data.check=0"])
+    with pytest.raises(ConfigError, match=r"optimizer\.lr has no keys of its own"):
+        sppcls.compose(["optimizer.lr.x=3"])

@@ -244,7 +244,7 @@ def test_the_newest_run_is_named_for_last(
     assert "the newest is runs/a/new;" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["class_weights=1", "data.labls_of=1", "data.levels_x=3", "verbose=1"])
+@pytest.mark.parametrize("word", ["class_wobble=1", "data.labls_of=1", "data.levels_x=3", "verbose=1"])
 def test_nothing_far_off_is_suggested(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compose([word])

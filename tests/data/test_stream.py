@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import resource_sharer
 from multiprocessing.connection import Client, Connection
@@ -19,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sppcls._util.files import one_at_a_time
 from sppcls.data import FileSource, JoinedSource, image_files
 from sppcls.data.stream import (
     MAX_RESIZED_PIXELS,
@@ -184,3 +187,31 @@ def test_other_errors_beside_the_reading_are_told_of(capfd) -> None:
     process, _ = _started(_raise_in_a_thread)
     process.join()
     assert "ValueError: invalid literal" in capfd.readouterr().err
+
+
+def _read_for_ever(lock: Path) -> None:
+    with one_at_a_time(lock, lambda: None):
+        for _ in load_each(lambda index: bytes(1 << 20), 100, 1):
+            lock.with_name("begun").touch()
+            time.sleep(60)
+
+
+def test_a_loader_ends_with_a_main_process_that_was_killed_and_gives_up_its_lock(tmp_path: Path) -> None:
+    """Its pipe is full, and it has inherited the lock."""
+    lock = tmp_path / "lock"
+    process = multiprocessing.get_context("fork").Process(target=_read_for_ever, args=(lock,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    with open(lock, "a+b") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)

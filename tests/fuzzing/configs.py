@@ -130,6 +130,11 @@ TOGETHER = {"sizes": sizes(), "backbone": BACKBONES, "pyramid": PYRAMIDS}
 
 ALONE: dict[str, st.SearchStrategy[Any]] = {
     "data.val_fraction": st.floats(0.01, 0.9),
+    "data.folds": st.one_of(st.none(), st.integers(2, 4)),
+    "data.fold": st.one_of(st.none(), st.integers(0, 3)),
+    "data.sampler": st.sampled_from(["plain", "balanced"]),
+    "data.balance": st.floats(0, 1),
+    "loss.class_weights": st.sampled_from([None, "balanced"]),
     "data.batch_size": st.integers(1, 14),
     "data.val_batch_size": st.one_of(st.none(), st.integers(1, 30)),
     "data.max_pixels": st.sampled_from([1, 1000, 10**9]),

@@ -23,6 +23,10 @@ def test_names_say_what_was_trained() -> None:
             ["sizes=random_batch_180_224", "pyramid.levels=[12,1]"],
             "random_batch_180_224-l12_1-zf5_small-seed0",
         ),
+        (
+            ["sizes=random_batch_180_224", "sizes.val_sizes=[224]"],
+            "random_batch_180_224-l6321-zf5_small-seed0",
+        ),
         (["sizes=progressive_128_224", "backbone=zf5"], "progressive_128_224-l6321-zf5-seed0"),
         (["sizes.period=2", "backbone.width=0.5"], "multi_224_180_period2-l6321-zf5w0.5-seed0"),
         (["sizes.val_sizes=[224]", "backbone.norm=none"], "multi_224_180-l6321-zf5w0.25-seed0"),

@@ -37,7 +37,7 @@ from sppcls.runs.names import INPUTS, PICTURES
 # Folders below the log folder, which are TensorBoard's names of runs; they stand in this order on every page.
 COMPARISON = "comparison"
 GUESSING = "level of guessing"  # below that of the means
-_OURS = re.compile(rf"{COMPARISON}|{MEAN}|seed\d+")
+_OURS = re.compile(rf"{COMPARISON}|{MEAN}|seed\d+(_fold\d+)?")
 
 
 def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:

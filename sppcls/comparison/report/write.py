@@ -162,7 +162,8 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = ("group", "seed numbers", "val_", "test_", "gigapixels", "training minutes", "million parameters")
+_SHORT = ("group", "seed numbers", "gigapixels", "training minutes", "million parameters")
+_SHORT_FIGURES = ("/top1_error", "/top5_error")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }
@@ -207,7 +208,9 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
     body.append(
         f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
     )
-    body.append(f"<h2>{html.escape(found.groups.title)}</h2>{_html_table(found.groups.only(_SHORT))}")
+    body.append(
+        f"<h2>{html.escape(found.groups.title)}</h2>{_html_table(found.groups.only(_short(found.groups)))}"
+    )
     if figures:
         body.append(f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>')
     if found.equal_cost is not None:
@@ -233,6 +236,10 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Comparison</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
     )
+
+
+def _short(groups: Table) -> tuple[str, ...]:
+    return (*_SHORT, *(name for name in groups.header if name.endswith(_SHORT_FIGURES)))
 
 
 def _conclusion(found: Conclusion) -> str:

@@ -11,3 +11,7 @@ from sppcls.data.shards.source import ShardSource, shards
 from sppcls.data.shards.write import write_shards
 
 __all__ = ["INDEX", "Index", "Shard", "ShardSource", "shards", "write_shards"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

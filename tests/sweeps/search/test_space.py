@@ -157,7 +157,7 @@ def test_a_mistake_in_a_file_is_one_line_that_names_it(text: str, message: str, 
     [
         (["head.dropout=interval(0.5,1.5)"], "head.dropout=1.5: must be >= 0"),
         (["pyramid=l321,none"], "pyramid=none: sizes: input_size=72x72"),
-        ([LR, "objective=val/top1_eror"], "objective=val/top1_eror: choose from val/top1_error, "),
+        ([LR, "objective=val/top1_eror"], "objective=val/top1_eror: choose from val/loss, val/top1_error, "),
         (
             [LR, "objective=val_72/loss", "sizes.kind=single", "sizes.sizes=[96]"],
             "objective=val_72/loss: choose from",

@@ -163,7 +163,8 @@ def test_it_is_swept_and_compared(
     printed = capfd.readouterr().out
     assert "activation_relu" in printed
     (answer,) = [line for line in printed.splitlines() if line.startswith("backbone, val_96/top1_error:")]
-    assert "activation=gelu" in answer and "activation=relu" in answer
+    assert "activation=gelu" in answer
+    assert "activation=relu" in answer
 
 
 @pytest.mark.parametrize(

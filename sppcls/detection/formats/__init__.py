@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sppcls.detection.formats.annotated import Annotated, Format
+from sppcls.detection.formats.annotated import Format
 from sppcls.detection.formats.coco import find_coco
 from sppcls.detection.formats.voc import find_voc
 from sppcls.detection.formats.yolo import find_yolo
 from sppcls.errors import DataError
 
-__all__ = ["Annotated", "Format", "find_format", "has_boxes"]
+__all__: list[str] = []  # public is what sppcls.detection has
 
 
 def find_format(root: Path) -> Format:

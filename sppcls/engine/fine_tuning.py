@@ -62,9 +62,9 @@ def prepare_network(
     except ValueError as error:
         raise ConfigError(reason_of(error)) from None
     groups = parameter_groups(net, rates.lr_factors, rates.layer_decay)
-    scales = {group.name: f"{group.name} {group.scale:.3g}" for group in groups if group.name}
+    scales = dict.fromkeys(f"{group.name} {group.scale:.3g}" for group in groups if group.name)
     if scales:
-        rows.append(("rates", f"{', '.join(scales.values())} of the base rate"))
+        rows.append(("rates", f"{', '.join(scales)} of the base rate"))
     return rows
 
 

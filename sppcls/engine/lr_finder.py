@@ -33,6 +33,7 @@ from sppcls.errors import ConfigError
 
 _SMOOTHING = 0.9
 _TOO_HIGH = 4.0  # times the lowest loss, at which the test ends
+_NOT_FINITE = "the loss was no finite number any more"
 
 
 @dataclass
@@ -83,8 +84,7 @@ class RisingRate(LearningRate):
 class _Curve(Callback):
     """Gathers (rate, loss) of every batch, and ends the training when the loss has risen far above its lowest."""
 
-    def __init__(self, accumulate: int) -> None:
-        self.accumulate = accumulate
+    def __init__(self) -> None:
         self.points: list[tuple[float, float]] = []
         self.test = RateTest()
 
@@ -93,7 +93,13 @@ class _Curve(Callback):
     ) -> None:
         if not isinstance(outputs, dict) or "loss" not in outputs:
             return  # none of its images can be read
-        self.points.append((float(pl_module.lr), float(outputs["loss"])))  # type: ignore[arg-type]
+        # Lightning hands out the share that a batch has in an update.
+        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+        if not math.isfinite(loss):  # on a GPU the module looks only now and then
+            self.test.ended = _NOT_FINITE
+            trainer.should_stop = True
+            return
+        self.points.append((float(pl_module.lr), loss))  # type: ignore[arg-type]
         self.test = _smoothed(self.points)
         if self.test.smoothed[-1] > _TOO_HIGH * min(self.test.smoothed):
             self.test.ended = f"the loss was {_TOO_HIGH:g} times its lowest"
@@ -157,7 +163,7 @@ def find_rate(config: Config, steps: int = 100, low: float = 1e-6, high: float =
         model_info={},
     )
     module.rate = RisingRate(low, high, steps, config.scheduler)
-    curve = _Curve(accumulate)
+    curve = _Curve()
     freezing = [Freezing(config.freeze, config.freeze_epochs)] if config.freeze else []
     trainer = pl.Trainer(
         max_steps=steps,
@@ -180,7 +186,7 @@ def find_rate(config: Config, steps: int = 100, low: float = 1e-6, high: float =
     try:
         trainer.fit(module, datamodule)
     except DivergedError:
-        curve.test.ended = "the loss was no finite number any more"
+        curve.test.ended = _NOT_FINITE
     if not curve.test.rates:
         raise ConfigError("the loss is no finite number at the lowest rate: choose a lower one")
     return curve.test

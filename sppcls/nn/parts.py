@@ -117,7 +117,7 @@ def parameter_groups(
     factors = factors or {}
     layers = layer_names(net) if layer_decay is not None else {}
     order = [*dict.fromkeys(layers.values())]
-    groups: dict[tuple[str, bool], Group] = {}
+    groups: dict[tuple[str, float, bool], Group] = {}
     for name, parameter in net.named_parameters():
         part = max((part for part in factors if is_within(name, part)), key=len, default="")
         scale = factors.get(part, 1.0)
@@ -128,7 +128,8 @@ def parameter_groups(
         label = max(short_name(part), layer, key=len) or rest
         # Biases, and scale and shift of normalisation layers, are the vectors; everything else is a weight.
         vector = parameter.ndim <= 1
-        group = groups.setdefault((label, vector), Group(label, scale, vector, []))
+        # A part and a layer as timm counts them may overlap without one being within the other.
+        group = groups.setdefault((label, scale, vector), Group(label, scale, vector, []))
         group.parameters.append(parameter)
     # Weights first, so that one rate for all gives the two groups that it always gave.
     return sorted(groups.values(), key=lambda group: group.vectors)

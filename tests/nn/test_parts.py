@@ -133,3 +133,15 @@ def test_layers_of_timms_networks_are_timms() -> None:
     found = layer_names(net)
     assert list(found) == [name for name, _ in net.named_parameters()]
     assert len(set(found.values())) == 1 + (2 + 2 + 6 + 2)  # stem and blocks
+
+
+def test_a_part_that_spans_timms_layers_keeps_their_decay() -> None:
+    pytest.importorskip("timm")
+    net = nn.ModuleDict({"backbone": timm_trunk("convnext_atto")})
+    groups = parameter_groups(net, {"backbone.stages": 0.5}, layer_decay=0.75)
+    scales = {id(parameter): group.scale for group in groups for parameter in group.parameters}
+    layers = layer_names(net)
+    order = list(dict.fromkeys(layers.values()))
+    for name, parameter in net.named_parameters():
+        factor = 0.5 if name.startswith("backbone.layers.stages.") else 1.0
+        assert scales[id(parameter)] == factor * 0.75 ** (len(order) - order.index(layers[name])), name

@@ -78,7 +78,9 @@ class EpochReport(Callback):
             # Lightning hands {} on of a step that was left out, none of its images being readable.
             loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
             if loss is not None:
-                figures = {"step/loss": float(loss), "step/lr": pl_module.lr}
+                # Lightning hands out the share that a batch has in an update.
+                loss = float(loss) * trainer.accumulate_grad_batches
+                figures = {"step/loss": loss, "step/lr": pl_module.lr}
                 for logger in trainer.loggers:
                     logger.log_metrics(figures, step=trainer.global_step)
 

@@ -153,6 +153,8 @@ def what_it_may_be(name: str, schema: type = Config) -> str | None:
     """The type of a key in words, such as "a whole number or null"; None if there is no such key."""
     kind: Any = schema
     for part in name.split("."):
+        if kind == "dict[str, float]":  # the part is a name in it
+            return _kinds(name, "float")
         fields = {f.name: f for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
         if part not in fields:
             return None

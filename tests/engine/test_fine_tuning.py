@@ -169,6 +169,7 @@ def test_what_does_not_fit_is_one_line_before_anything_is_written(
         ("freeze_epochs=2", "freeze_epochs=2: nothing is frozen; add the parts: freeze=\\[backbone\\]"),
         ("init_from=a backbone.weights=b", "init_from=a: also backbone.weights=b"),
         ("optimizer.lr_factors={backbone: 0}", "optimizer.lr_factors.backbone=0.0: must be above 0"),
+        ("optimizer.lr_factors={backbone: x}", "optimizer.lr_factors.backbone=x: must be a number$"),
         ("optimizer.lr_factors=3", "optimizer.lr_factors=3: must be a mapping from names to numbers"),
         ("optimizer.layer_decay=0", "optimizer.layer_decay=0.0: must be > 0 and <= 1"),
         ("freeze=backbone", "freeze=backbone: must be a list of names"),

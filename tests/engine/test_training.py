@@ -387,6 +387,14 @@ def test_ema_with_warmup_against_a_loop() -> None:
     assert float(value) == pytest.approx(expected, rel=1e-4)
 
 
+def test_ema_leaves_what_does_not_change_as_it_is() -> None:
+    weights = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    value = weights
+    for n in range(50):
+        value = ema_with_warmup(0.999)(value, weights.clone(), n)
+    assert torch.equal(value, weights)
+
+
 def test_class_names_that_are_no_plain_text_do_not_stop_a_run(tiny, tmp_path: Path, capsys) -> None:
     root = tmp_path / "photos"
     make_photos(root, ["$5_vs_$10", "größe 中文"])

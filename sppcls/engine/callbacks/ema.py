@@ -18,6 +18,6 @@ def ema_with_warmup(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
         weight = min(decay, (1 + n) / (10 + n))
         if not averaged.is_floating_point():
             return current  # counters, such as batch norm's
-        return averaged * weight + current * (1 - weight)
+        return averaged + (current - averaged) * (1 - weight)  # exactly what it was where nothing changes
 
     return average

@@ -203,12 +203,12 @@ ImageNet's. One run; {m["machine"]}; one process beside others, so the seconds a
 
 | step | measured |
 |---|---|
-| `sppcls shards TARS OUT --resize-shorter-side 256 --quality 90`, killed after its first shard and gone on with | {m["prepare_s"]:.0f} s, {m["prepare_per_core"]:.0f} images a second and core |
+| `sppcls shards TARS OUT --resize-shorter-side 256 --quality 90`, killed after its first shard and resumed | {m["prepare_s"]:.0f} s, {m["prepare_per_core"]:.0f} images a second and core |
 | shards | {m["shard_bytes"] / 1e3:.1f} kB an image, of {m["bytes"] / 1e3:.1f} kB before |
 | `sppcls shards --check OUT` | {m["check_s"]:.0f} s, start-up included; all as they were written |
 | loader, from these shards: read, decode, cut 224 of 256 | {m["loader_small"]:.0f} images a second and core |
 | loader, from shards of the files as they are | {m["loader_large"]:.0f} images a second and core |
-| `experiment=paper/zf5_multi data=shards` with a narrow network: two short epochs at 224 and 180, killed within them and gone on with | {m["narrow_s"]:.0f} s |
+| `experiment=paper/zf5_multi data=shards` with a narrow network: two short epochs at 224 and 180, killed within them and resumed | {m["narrow_s"]:.0f} s |
 | `sppcls evaluate CKPT --protocol center,full,ten_view` of that, {m["val"]:,} images | {m["evaluate_s"]:.0f} s |
 
 ## Disk

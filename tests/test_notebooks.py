@@ -34,6 +34,19 @@ PROMISED = {
         r"224 .*'spp': \(3200,\)",
         r"180 .*'spp': \(3200,\)",
     ],
+    "detection": [
+        r"classes: 20 +hidden layers: \['fc6', 'fc7'\]",
+        r"450 x 283 pixels: triangle, cross",
+        r"\d+ windows; best overlap with each object: \[0\.\d+ 0\.\d+\]",
+        r"first 1,000 windows: 3[0-3] of 33 objects",
+        r"map of 19 x 31 cells; the window has \d+ x \d+ of them",
+        r"vectors of 448; as the crop's: True",
+        r"fine-tuning: 400 steps",
+        r"SVMs on fc7: \d+ passes",
+        r"triangle: \d+ windows above its threshold, \d+ after suppression",
+        r"mAP [\d.]+ %, 95 % interval [\d.]+ to [\d.]+",
+        r"without box regression: mAP [\d.]+ %",
+    ],
     "single_vs_multi": [
         r"6 runs: 0 finished, 0 begun, 6 new",
         *(

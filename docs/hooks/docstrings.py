@@ -13,6 +13,7 @@ PAGES = {
     "sppcls": "sppcls",
     "nn": "sppcls.nn",
     "data": "sppcls.data",
+    "shards": "sppcls.data.shards",
     "config_python": "sppcls.config",
     "runs": "sppcls.runs",
     "engine": "sppcls.engine",

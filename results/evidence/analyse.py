@@ -340,6 +340,24 @@ def judge_transfer(found: Errors) -> list[tuple[Side, Side, SeedDifference, floa
     return [(*one, p) for one, p in zip(results, corrected, strict=True)]
 
 
+def draw_transfer(found: Errors) -> None:
+    groups = [
+        (f"{layer}\n{view}", e, COLOURS[arm])
+        for arm in ("single", "random")
+        for layer in ("spp", "fc6", "fc7")
+        for view in ("crop", "full")
+        if len(e := found.get(Side(arm, f"{layer} {view}", MAIN), {})) >= FEWEST
+    ]
+    figure, axes = panel()
+    bars(axes, groups)
+    for arm in ("single", "random"):
+        axes.plot([], [], color=COLOURS[arm], lw=3, label=f"trained at {LABELS[arm]}")
+    axes.tick_params(axis="x", labelsize="small")
+    axes.set_ylim(top=axes.get_ylim()[1] + 1)
+    axes.legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
+    figure.savefig(HERE / "transfer.png", dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -377,6 +395,7 @@ def main() -> None:
             known = "" if seeds.p is None else f"{seeds.p:.2g}"
             rows.append([f"`{first.arm}`, {first.test}", f"`{second.arm}`, {second.test}", len(seeds.by_seed), f"{seeds.mean:+.1f}", over, known, f"{p:.2g}"])  # fmt: skip
         print(f"### Family 4\n\n{markdown(rows)}")
+        draw_transfer(moved)
     runs = read("runs.csv")
     seconds = sum(float(row["train_cpu_s"]) + float(row["test_cpu_s"]) for row in runs)
     print(f"{len(runs)} runs, {seconds / 60:.1f} CPU minutes")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sppcls._util.console import one_line, visible
 from sppcls.cli.common import Parser
 from sppcls.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sppcls.comparison import Comparison
 
 _SHOWN = 12  # lines of one kind on the terminal; the report has all
 
@@ -69,11 +73,7 @@ def run(words: list[str]) -> int:
         if lines:
             print()
         print(visible("\n".join(_shortened(lines))))
-        print(
-            visible(
-                f"\n{content.VERDICT_RULE}\nErrors are in per cent, of the last epoch, mean ± std (seeds)."
-            )
-        )
+        print(visible(f"\n{content.VERDICT_RULE}\n{_of_epoch(comparison)}mean ± std (seeds)."))
     page = write_report(comparison, out)
     if args.format == "text":
         print(visible(f"Report: {page}"))
@@ -82,6 +82,17 @@ def run(words: list[str]) -> int:
     for problem in _shortened(comparison.problems):
         print(one_line(f"sppcls: {problem}"), file=sys.stderr)
     return 0
+
+
+def _of_epoch(comparison: Comparison) -> str:
+    from sppcls.comparison.answers import DETECTION
+
+    of_detectors = comparison.main.protocol == DETECTION
+    return (
+        f"{comparison.main.error()}: lower is better; "
+        if of_detectors
+        else "Errors are in per cent, of the last epoch, "
+    )
 
 
 def _compare_files(paths: list[Path], form: str, args: object) -> int:

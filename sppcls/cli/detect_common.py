@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,9 +68,9 @@ def add_detector_options(parser: argparse.ArgumentParser) -> None:
     """``--svd``, ``--device``, ``--threads`` and ``--plugins``."""
     parser.add_argument(
         "--svd",
-        type=positive,
+        type=float,
         metavar="RANK",
-        help="fc layers as two of this rank: quicker, and a little less precise",
+        help="fc layers as two thin ones of this rank; below 1: of the rank that keeps this share of the energy",
     )
     add_processor(parser)
     add_plugins(parser)
@@ -84,7 +85,10 @@ def load_on(path: str, args: argparse.Namespace) -> Detector:
     place = choose_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
-    return load_detector(path, place, args.svd)
+    detector = load_detector(path, place, args.svd)
+    for line in detector.about.get("svd", []):
+        print(f"sppcls: {line}", file=sys.stderr)
+    return detector
 
 
 def make_folder(folder: str, option: str) -> None:

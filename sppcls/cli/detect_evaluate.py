@@ -37,6 +37,7 @@ def run(words: list[str]) -> int:
     if not 0 < args.iou <= 1:
         raise ConfigError(f"--iou {args.iou}: must be above 0, and 1 at most")
     from sppcls.detection.ap import judge
+    from sppcls.detection.coco import coco_figures, has_coco
     from sppcls.detection.predict import detect_set
     from sppcls.detection.proposals import make_proposer
     from sppcls.detection.sets import read_set
@@ -67,6 +68,9 @@ def run(words: list[str]) -> int:
     print(f"{images.name}, {images.split}: {len(images):,} images; a box is right from IoU {args.iou:g} on")
     print("average precision in per cent, with 95 % intervals over images\n")
     print(result_table(result))
+    if has_coco():
+        figures = ", ".join(f"{name} {value:.1f}" for name, value in coco_figures(images, found).items())
+        print(f"\nCOCO's own rules: {figures}")
     spent = ", ".join(f"{stage} {total / len(images):.3f}" for stage, total in detector.seconds.items())
     print(f"\nseconds per image: {spent} (windows and maps only where they were not kept)")
     if args.out is not None:
@@ -118,7 +122,8 @@ def _parser() -> Parser:
     parser = Parser(
         "detect evaluate",
         "Average precision of a detector by VOC's rules: 11-point (VOC2007) and all-point (from VOC2010 on), for each\n"
-        "class and as their mean (mAP). Objects marked as difficult count neither for nor against.",
+        "class and as their mean (mAP). Objects marked as difficult count neither for nor against. COCO's figures too, if\n"
+        "sppcls[coco] is installed.",
     )
     parser.add_argument("detector", metavar="DET", help="detector.ckpt of `sppcls detect train`")
     add_set(parser, "test, or else val")

@@ -23,7 +23,7 @@ _DESCRIPTION = """\
 Train a detector from a checkpoint with a pyramid: windows and feature maps of the images, fine-tuning of the
 fully-connected layers, a linear SVM for each class with hard negatives, and box regression (He et al. 2015, sec. 4).
 
-The convolutions stay as they are. What each stage has made is kept: the same command goes on after a kill, and
+The convolutions stay as they are, unless --tune-convolutions is given. What each stage has made is kept: the same command goes on after a kill, and
 ends with the same detector. The defaults are for thousands of boxes on a CPU; the paper's VOC2007 takes --tune 300000
 --lr 1e-4 --scales five and a GPU.
 
@@ -36,8 +36,9 @@ def run(words: list[str]) -> int:
     check_checkpoint(args.checkpoint)
     check_local(args.data, "sppcls reads folders of images with boxes")
     from sppcls.detection.sets import read_set
+    from sppcls.detection.settings import Settings
     from sppcls.detection.svm import SVMRules
-    from sppcls.detection.train import DETECTOR, Settings, train_detector
+    from sppcls.detection.train import DETECTOR, train_detector
     from sppcls.detection.tuning import TuningRules
 
     settings = Settings(
@@ -47,7 +48,13 @@ def run(words: list[str]) -> int:
         proposals=args.proposals,
         limit=args.limit,
         k=args.k,
-        tuning=TuningRules(steps=args.tune, lr=args.lr, seed=args.seed),
+        tuning=TuningRules(
+            steps=args.tune,
+            lr=args.lr,
+            seed=args.seed,
+            convolutions=args.tune_convolutions,
+            convolutions_lr=args.convolutions_lr,
+        ),
         layer=args.layer,
         scorer=args.scorer,
         svm=SVMRules(duplicates=args.duplicates, passes=args.passes),
@@ -141,6 +148,13 @@ def _parser() -> Parser:
         help="steps of fine-tuning of the fc layers; 0: none (1000)",
     )  # fmt: skip
     parser.add_argument("--lr", type=above_zero, default=0.01, help="learning rate of fine-tuning (0.01)")
+    parser.add_argument(
+        "--tune-convolutions", type=not_negative, default=0, metavar="N",
+        help="steps after these, of two images each, that train the convolutions too, as Fast R-CNN does (0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--convolutions-lr", type=above_zero, default=0.001, metavar="LR", help="their learning rate (0.001)"
+    )
     parser.add_argument(
         "--layer",
         metavar="NAME",

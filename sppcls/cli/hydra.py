@@ -175,6 +175,12 @@ def _check_ckpt_path(given: DictConfig) -> None:
 def _train(given: DictConfig, overrides: list[str]) -> None:
     config = _resumed_config(given, overrides) or check_config(given)
     # Imported here: it takes seconds, and a wrong config should be reported at once.
+    if config.detection.checkpoint is not None:
+        from sppcls.cli.detect_common import bar
+        from sppcls.detection.run import run_detector
+
+        run_detector(config, say=lambda line: print(line, flush=True), progress=bar)
+        return
     from sppcls.engine.train import train
 
     train(config)

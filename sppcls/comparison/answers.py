@@ -14,6 +14,9 @@ import numpy as np
 from sppcls.errors import DataError
 
 TEST, TEST_BEST = "test", "test_best"
+DETECTION = (
+    "detection"  # in place of a protocol: average precision of a detector, by the measure in place of a size
+)
 
 
 class Measure(NamedTuple):
@@ -41,8 +44,18 @@ class Measure(NamedTuple):
         """The protocol, after the name of the images where these are not those of the validation."""
         return f"{'test' if self.images == TEST_BEST else self.images} {self.protocol}".strip()
 
+    def error(self, top: int = 1) -> str:
+        """What is counted: ``top-1 error``, or what a detector's mean average precision lacks."""
+        return "100 - mAP" if self.protocol == DETECTION else f"top-{top} error"
+
+    def figure(self, top: int = 1) -> str:
+        """The second part of its figures' names: ``top1_error``, or ``map_error`` of a detector."""
+        return "map_error" if self.protocol == DETECTION else f"top{top}_error"
+
     def in_words(self, top: int = 1) -> str:
         """What the error is, such as ``top-1 error at 224, centre view``."""
+        if self.protocol == DETECTION:
+            return f"{self.error()}, {self.size}"
         view = "centre view" if self.protocol == "center" else f"protocol {self.protocol}"
         best = ", best epoch" if self.images == TEST_BEST else ""
         return f"top-{top} error{' on the test images' if self.images else ''} at {self.size}, {view}{best}"
@@ -77,6 +90,9 @@ class Answers:
         total = len(self.labels)
         return 100 * int((~self.hit1).sum()) / total, 100 * int((~self.hit5).sum()) / total
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     @property
     def guessing(self) -> float:
         """Top-1 error in per cent of always saying the most frequent class."""
@@ -90,6 +106,24 @@ class Answers:
             # Half a character is a name, too.
             digest.update(f"{name}\0{label}\n".encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Mean average precision of a detector on a set, and on the same set with its images drawn anew.
+
+    Attributes:
+        images: a fingerprint of the images and their objects; equal where the draws were of the same images.
+        count: number of images.
+        draws: (draws,), what the mean lacks of 100 in each; detectors of the same images have the draws in common.
+    """
+
+    images: str
+    count: int
+    draws: np.ndarray
+
+    def __len__(self) -> int:
+        return self.count
 
 
 def read_answers(path: Path) -> Answers:

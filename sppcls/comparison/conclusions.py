@@ -104,7 +104,7 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
     first, second = deciding[0].names
     minus = f"{second} minus {first}, " if one else ""
     detail = (
-        f"{', '.join(parts)} percentage points of top-{deciding[0].top} error ({minus}95 % interval), "
+        f"{', '.join(parts)} percentage points of {deciding[0].measure.error(deciding[0].top)} ({minus}95 % interval), "
         f"{seeds} {unit(lines[0].seeds.by_seed)}{'s' * (counts[-1] > 1)} each."
     )
     sentence = "; ".join(f.change + (f" ({f.context})" if len(f.pairs) > 1 else "") for f in deciding)

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
-from sppcls.comparison.answers import Measure
+from sppcls.comparison.answers import Answers, Judged, Measure
 from sppcls.comparison.folds import Fold, unit
 from sppcls.comparison.groups import Comparison, Pair
 from sppcls.comparison.statistics import (
@@ -18,6 +18,7 @@ from sppcls.comparison.statistics import (
     SeedDifference,
     bootstrap_over_images,
     holm,
+    interval_of_draws,
     mcnemar,
     paired_over_seeds,
 )
@@ -204,15 +205,19 @@ def _find(pairs: tuple[Pair, ...], measure: Measure, top: int, error: str) -> Fi
     kept = [(seed, a, b) for seed, a, b in both if a is not None and b is not None]
     first_of = {_fold(seed): a.images for seed, a, _ in reversed(kept)}
     kept = [(seed, a, b) for seed, a, b in kept if a.images == b.images == first_of[_fold(seed)]]
-    hits = [(a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5) for _, a, b in kept]
+    answers = [(seed, a, b) for seed, a, b in kept if isinstance(a, Answers) and isinstance(b, Answers)]
+    hits = [(seed, *((a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5))) for seed, a, b in answers]
+    draws = [(a.draws, b.draws) for _, a, b in kept if isinstance(a, Judged) and isinstance(b, Judged)]
     tests = {}
-    if len(pairs) == 1:
-        tests = {seed: mcnemar(*pair) for (seed, _, _), pair in zip(kept, hits, strict=True)}
+    if len(pairs) == 1 and hits:
+        tests = {seed: mcnemar(first, second) for seed, first, second in hits}
     complete = len(kept) == len(both)
-    joined = _joined([(seed, *pair) for (seed, _, _), pair in zip(kept, hits, strict=True)])
-    interval = bootstrap_over_images(*zip(*joined, strict=True)) if complete and joined else None
+    interval, images = None, 0
+    if complete and (joined := _joined(hits)):
+        interval, images = bootstrap_over_images(*zip(*joined, strict=True)), len(joined[0][0])
+    elif complete and draws:
+        interval, images = interval_of_draws(*zip(*draws, strict=True)), len(kept[0][1])
     p = next(iter(tests.values())).p if len(seeds.by_seed) == 1 and tests else seeds.p
-    images = len(joined[0][0]) if interval is not None else 0
     return Finding(pairs, measure, top, error, seeds, tests, images, interval, p)
 
 

@@ -10,13 +10,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from sppcls.comparison.answers import TEST, TEST_BEST, Measure
+from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure
 from sppcls.comparison.find import find_runs
 from sppcls.comparison.labels import ABSENT, factors_of, group_labels, level_labels, swept, taken_for_one
 from sppcls.comparison.runs import Run
 from sppcls.config.same_run import flatten, is_factor
 from sppcls.errors import ConfigError
-from sppcls.runs.names import METRICS
 
 # Which run it is and where it is written: of no interest beside the label of a group.
 _NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed", "data.fold")
@@ -139,13 +138,13 @@ class Comparison:
     def guessing(self) -> float | None:
         """Top-1 error in per cent of always saying the most frequent class; None where that says nothing."""
         answers = (run.answers.get(self.main) for group in self.groups for run in group.runs)
-        return next((found.guessing for found in answers if found is not None), None) or None
+        return next((found.guessing for found in answers if isinstance(found, Answers)), None) or None
 
     def name_of(self, measure: Measure, top: int | None = None) -> str:
         """What figures are called everywhere: ``val_224``, or with ``top`` 1 or 5 ``val_224/top1_error``."""
         views = {run.training_view for group in self.groups for run in group.runs}
         name = measure.named(views.pop() if len(views) == 1 else "")
-        return name if top is None else f"{name}/top{top}_error"
+        return name if top is None else f"{name}/{measure.figure(top)}"
 
     def group(self, label: str) -> Group:
         """A group by its label.
@@ -252,8 +251,9 @@ def compare(
 def _settings(run: Run) -> dict[str, Any]:
     # What a sweep varied on purpose is not ignored, were it the number of threads.
     kept = {key: value for key, value in flatten(run.config).items() if is_factor(key) or key in run.values}
-    if kept.get("data.root"):
-        kept["data.root"] = os.path.realpath(os.path.expanduser(str(kept["data.root"])))
+    for key in ("data.root", "detection.data", "detection.checkpoint"):
+        if kept.get(key):
+            kept[key] = os.path.realpath(os.path.expanduser(str(kept[key])))
     return kept
 
 
@@ -271,7 +271,7 @@ def _unify_roots(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> lis
 def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     kept: dict[int, Run] = {}
     lines = []
-    for run in sorted(runs, key=lambda run: ((run.folder / METRICS).stat().st_mtime_ns, run.name)):
+    for run in sorted(runs, key=lambda run: (run.written.st_mtime_ns, run.name)):
         if run.seed in kept:
             lines.append(f"{kept[run.seed].folder}: {run.folder} is a newer run of the same seed: left out")
         kept[run.seed] = run

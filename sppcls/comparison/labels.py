@@ -123,7 +123,10 @@ def _name(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:
 
 def _assignments(group: Mapping[str, Any], keys: Sequence[str], factor: str) -> str:
     # A key like `weights` says little without its group, `lr` enough.
-    short = [key.removeprefix(f"{factor}.") if factor in ("optimizer", "trainer") else key for key in keys]
+    short = [
+        key.removeprefix(f"{factor}.") if factor in ("detection", "optimizer", "trainer") else key
+        for key in keys
+    ]
     return ",".join(f"{name}={_value(group[key])}" for name, key in zip(short, keys, strict=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure, read_answers
+from sppcls.comparison.answers import DETECTION, TEST, TEST_BEST, Answers, Judged, Measure, read_answers
+from sppcls.comparison.detectors import is_detector, read_detector
 from sppcls.comparison.folds import repetition
 from sppcls.config.old_versions import upgraded
 from sppcls.errors import DataError
@@ -53,7 +55,7 @@ class Run:
     finished: bool
     main: Measure
     errors: dict[Measure, tuple[float, float]] = field(default_factory=dict)
-    answers: dict[Measure, Answers] = field(default_factory=dict)
+    answers: dict[Measure, Answers | Judged] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     tags: frozenset[str] = frozenset()
@@ -62,6 +64,12 @@ class Run:
     def name(self) -> str:
         """Name of its folder, with the one above it."""
         return "/".join(self.folder.parts[-2:])
+
+    @property
+    def written(self) -> os.stat_result:
+        """When its figures were written."""
+        metrics = self.folder / METRICS
+        return (metrics if metrics.exists() else self.folder / RESULT).stat()
 
     @property
     def epochs(self) -> int:
@@ -75,7 +83,9 @@ class Run:
 
     @property
     def training_view(self) -> str:
-        """Name of the view that training validates with."""
+        """Name of the view that training validates with; of a detector, what stands for it."""
+        if self.main.protocol == DETECTION:
+            return DETECTION
         side = (self.config.get("augment") or {}).get("shorter_side")
         return "center" if side is None else f"center_of_{side}"
 
@@ -83,7 +93,7 @@ class Run:
         """The column of ``metrics.csv`` with the top-1 error of a measure, such as ``val_180/top1_error``."""
         if measure.protocol != self.training_view or measure.images:
             return None
-        name = f"val_{measure.size}/top1_error"
+        name = f"val_{measure.size}/{measure.figure()}"
         return name if name in self.rows[-1] else None
 
     def figure(self, measure: Measure, name: str) -> float | None:
@@ -118,6 +128,8 @@ def read_run(folder: Path) -> Run:
         DataError: it cannot be used; the message says why, without the folder's name.
     """
     config = _read_config(folder)
+    if is_detector(config):
+        return _detector_run(folder, config)
     rows, notes = _read_rows(folder, config)
     planned, done = int(config["trainer"]["max_epochs"]), int(rows[-1]["epoch"] or 0) + 1
     result = read_result(folder) or {}
@@ -151,6 +163,16 @@ def read_run(folder: Path) -> Run:
         if run.main not in run.errors:
             raise DataError("its last epoch was not validated (trainer.val_every)")
     return run
+
+
+def _detector_run(folder: Path, config: dict[str, Any]) -> Run:
+    """As a run of one epoch."""
+    result, errors, judged = read_detector(folder)
+    main = next(iter(errors))
+    row: dict[str, float | None] = {"epoch": 0.0, "train_seconds": float(result["train_seconds"])}
+    for measure, (error, _) in errors.items():
+        row[f"{measure.named(DETECTION)}/{measure.figure()}"] = error
+    return Run(folder, config, int(config["seed"]), [row], result, True, main, errors, {**judged})
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

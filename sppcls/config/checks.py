@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -298,6 +299,7 @@ def _check_together(config: Config) -> None:
     if not (devices == "auto" or number or (numbers and len(set(devices)) == len(devices))):
         raise ConfigError(f"trainer.devices={devices}: must be {_DEVICES}")
     _check_cache(config)
+    _check_detection(config)
     _check_balance(config)
     ours = values_of(config.data) is None  # another has the keys that its own signature says
     _check_folds(config)
@@ -307,6 +309,8 @@ def _check_together(config: Config) -> None:
         ("backbone.weights", config.backbone.weights),
         ("init_from", config.init_from),
         ("ckpt_path", config.ckpt_path),
+        ("detection.checkpoint", config.detection.checkpoint),
+        ("detection.data", config.detection.data),
         ("runs_dir", config.runs_dir),
     ):
         if place is not None:
@@ -325,6 +329,41 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             f"trainer.val_every={config.trainer.val_every}: must divide trainer.max_epochs="
             f"{config.trainer.max_epochs}, so that the last epoch is validated: choose from {', '.join(map(str, fitting))}"
+        )
+
+
+def _check_detection(config: Config) -> None:
+    detection = config.detection
+    if detection.checkpoint is None:
+        if detection.data is not None:
+            raise ConfigError(
+                "detection.checkpoint: missing; a detector is made of a classifier: detection.checkpoint=CKPT"
+            )
+        return
+    if detection.data is None:
+        raise ConfigError(
+            "detection.data: missing; a detector learns from images with boxes: detection.data=SET, or shapes"
+        )
+    if not re.fullmatch(r"pool5|(ft)?fc\d+", detection.features):
+        raise ConfigError(
+            f"detection.features={detection.features}: choose from pool5, fc6, fc7, ftfc6, ftfc7"
+        )
+    if detection.scorer == "softmax" and not detection.features.startswith("ft"):
+        raise ConfigError(
+            f"detection.scorer=softmax: the fine-tuned network's own classes; choose detection.features=ftfc7, not {detection.features}"
+        )
+    if detection.convolution_steps and not detection.features.startswith("ft"):
+        raise ConfigError(
+            f"detection.convolution_steps={detection.convolution_steps}: is fine-tuning; choose detection.features=ftfc7, "
+            f"not {detection.features}"
+        )
+    if detection.scenes is not None and detection.data != "shapes":
+        raise ConfigError(
+            f"detection.scenes={detection.scenes}: scenes are generated for detection.data=shapes only"
+        )
+    if config.ckpt_path is not None:
+        raise ConfigError(
+            f"ckpt_path={config.ckpt_path}: the same command again goes on with a detector, without ckpt_path"
         )
 
 

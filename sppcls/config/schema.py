@@ -412,6 +412,68 @@ class LogConfig:
 
 
 @dataclass
+class DetectionConfig:
+    """A detector made of a classifier, instead of a classifier (He et al. 2015, sec. 4)."""
+
+    checkpoint: str | None = key(
+        "classifier with a pyramid that a detector is made of; null: a classifier is trained", default=None
+    )
+    data: str | None = key(
+        "images with boxes: a VOC folder, COCO JSON, a YOLO folder; shapes: generated scenes", default=None
+    )
+    split: str | None = key("its split to train on; null: found", default=None)
+    test_split: str | None = key("its split to judge on; null: test, or else val", default=None)
+    scenes: int | None = key(
+        "generated scenes to train on; a third as many to judge (shapes)", default=None, low=3
+    )
+    features: str = key(
+        "what is scored: pool5, the pooled vector; fc6, fc7; ftfc6, ftfc7: after fine-tuning", default="ftfc7"
+    )
+    scorer: str = key(
+        "SVMs, or the fine-tuned network's own classes", default="svm", choices=("svm", "softmax")
+    )
+    regression: bool = key("box regression", default=True)
+    scales: str = key(
+        "shorter sides of the image: one (688), five (480 to 1200), five_released, or numbers with commas",
+        default="one",
+    )
+    scale_rule: str = key(
+        "scale of a window: by area (paper), or as the authors' code",
+        default="area",
+        choices=("area", "released"),
+    )
+    window_rule: str = key(
+        "window to cells: v4's appendix, the first report, or the authors' code",
+        default="appendix",
+        choices=("appendix", "report", "released"),
+    )
+    proposals: str = key(
+        "windows: selective_search, grid, or a file (.npz, .mat, .json)", default="selective_search"
+    )
+    limit: int = key("most windows of an image", default=2000, low=1)
+    k: int = key("of selective search; larger: fewer, coarser windows", default=50, low=1)
+    tuning_steps: int = key("mini-batches of fine-tuning (ftfc6, ftfc7)", default=1000, low=1)
+    tuning_lr: float = key("learning rate of fine-tuning, a tenth in the last sixth", default=0.01, above=0)
+    convolution_steps: int = key(
+        "mini-batches after these that train the convolutions too, as Fast R-CNN does", default=0, low=0
+    )
+    convolution_lr: float = key("their learning rate", default=0.001, above=0)
+    duplicates: str = key(
+        "negatives left out: near others (iou, paper), or of equal cells (the authors' code)",
+        default="iou",
+        choices=("iou", "cells"),
+    )
+    passes: int = key("most passes of hard-negative mining", default=10, low=1)
+    ridge: float = key(
+        "lambda of box regression; the paper's 1000, the authors' code 4000", default=1000.0, above=0
+    )
+    nms: float = key("a box that overlaps a better one by more goes", default=0.3, above=0, high=1)
+    maps_dir: str | None = key(
+        "folder of windows and maps; null: ~/.cache/sppcls/detect", default=None, changes="place"
+    )
+
+
+@dataclass
 class Config:
     """One training run."""
 
@@ -458,6 +520,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
     callbacks: dict[str, Any] = key("Lightning's callbacks, and one's own, by any name", default={})
     logger: dict[str, Any] = key(
         "where figures are logged besides metrics.csv, by any name", default={}, changes="log"

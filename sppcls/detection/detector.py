@@ -204,19 +204,19 @@ def _tensors(linear: Scorer | BoxRegression | None) -> dict[str, Tensor] | None:
 
 
 def load_detector(
-    path: str | os.PathLike[str], map_location: Any = "cpu", svd: int | None = None
+    path: str | os.PathLike[str], map_location: Any = "cpu", svd: float | None = None
 ) -> Detector:
     """A detector from its file.
 
     Args:
         path: the file.
         map_location: device of the network.
-        svd: rank that fully-connected layers are reduced to; None: as they are. See
-            :func:`~sppcls.detection.compress.compress_fc`.
+        svd: rank that fully-connected layers are reduced to, or below 1 the share of their energy that they keep; None:
+            as they are. See :func:`~sppcls.detection.compress.compress_fc`.
 
     Raises:
         CheckpointError: the file is missing, damaged or no detector.
-        ConfigError: no such rank.
+        ConfigError: no such rank, or none that is quicker.
     """
     checkpoint = read_checkpoint(Path(path))
     parts = checkpoint.get("detector")
@@ -232,7 +232,7 @@ def load_detector(
     except Exception as error:  # a file may hold anything
         raise CheckpointError(f"{path}: damaged: its detector cannot be used ({reason_of(error)})") from None
     if svd is not None:
-        compress_fc(net, svd)
+        detector.about["svd"] = [str(layer) for layer in compress_fc(net, svd)]
     return detector
 
 

@@ -106,6 +106,16 @@ class Regions:
         """(h, w) of the maps of an image of (height, width), one for each scale."""
         return [self.net.backbone.feature_size(*resized_to(size, scale)) for scale in self.rules.scales]
 
+    def seen(self, image: Tensor, scale: int) -> Tensor:
+        """uint8 (3, H, W) as the network takes it at a scale: (1, 3, h, w).
+
+        Raises:
+            ImageError: see :meth:`map_at`.
+        """
+        resized = resize_to_be_seen(image, scale, self.net.min_input_size)
+        size = (resized.shape[1], resized.shape[2])
+        return prepare_batch(resized[None].to(self.device), size, self._mean, self._std)
+
     @torch.inference_mode()
     def map_at(self, image: Tensor, scale: int) -> Tensor:
         """The map of uint8 (3, H, W) at a scale: (C, h, w) on the CPU, of float16, as maps are kept.
@@ -115,10 +125,7 @@ class Regions:
         Raises:
             ImageError: the image is so elongated that too little is left of its shorter side.
         """
-        resized = resize_to_be_seen(image, scale, self.net.min_input_size)
-        size = (resized.shape[1], resized.shape[2])
-        x = prepare_batch(resized[None].to(self.device), size, self._mean, self._std)
-        found = self.net.forward_features(x)[0].float().cpu().contiguous()
+        found = self.net.forward_features(self.seen(image, scale))[0].float().cpu().contiguous()
         return found if float(found.abs().max()) > _LARGEST_HALF else found.half()
 
     def maps(self, image: Tensor) -> list[Tensor]:
@@ -167,12 +174,16 @@ class Regions:
             if self._pool.mode == "max" and self._pool.bin_rule == "adaptive":
                 pooled = pool_max(x, cells[of_scale, 1:], pyramid)
             else:
-                windows = torch.from_numpy(cells[of_scale] * [0, 1, 1, 1, 1])
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", LevelLargerThanMapWarning)
-                    pooled = pool_windows(x[None], windows, pyramid, self._pool.mode, self._pool.bin_rule)
+                pooled = self.pool_from(x[None], cells[of_scale, 1:])
             rows[torch.from_numpy(of_scale).to(self.device)] = pooled
         return rows
+
+    def pool_from(self, one: Tensor, corners: np.ndarray) -> Tensor:
+        """Pooled vectors of windows (N, 4) of one map (1, C, h, w), with a gradient where the map has one."""
+        windows = torch.from_numpy(np.insert(corners, 0, 0, axis=1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LevelLargerThanMapWarning)
+            return pool_windows(one, windows, self._pool.pyramid, self._pool.mode, self._pool.bin_rule)
 
     @torch.inference_mode()
     def layer(self, pooled: Tensor, name: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +100,7 @@ def detect_set(
     detector: Detector,
     images: DetectionSet,
     proposer: Proposer | Path,
-    cache: Path,
+    cache: str | os.PathLike[str],
     *,
     workers: int = 0,
     say: Callable[[str], None] = lambda line: None,
@@ -113,6 +114,7 @@ def detect_set(
         ConfigError, DataError: as :func:`~sppcls.detection.proposals.propose` and
             :meth:`~sppcls.detection.maps.KeptMaps.make`.
     """
+    cache = Path(cache)
     with detector.timed("windows"):
         windows = propose(images, proposer, cache, workers=workers, progress=progress("windows"))
     maps = KeptMaps(detector.regions, images, cache)

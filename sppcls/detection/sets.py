@@ -21,7 +21,8 @@ from sppcls.data.folder import image_files
 from sppcls.data.names import role_of
 from sppcls.data.sizes import Size
 from sppcls.detection.boxes import clip
-from sppcls.detection.formats import Annotated, find_format, has_boxes
+from sppcls.detection.formats import find_format, has_boxes
+from sppcls.detection.formats.annotated import Annotated
 from sppcls.detection.scenes import scenes
 from sppcls.detection.truth import DetectionSet, Truth
 from sppcls.errors import DataError

@@ -7,11 +7,15 @@ those count that the SVM does not keep outside of its margin, until a pass bring
 
 from __future__ import annotations
 
+import itertools
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from sppcls.detection.boxes import iou
 from sppcls.detection.window_set import WindowSet
@@ -84,13 +88,57 @@ class Mined:
     unfinished: int
 
 
+class _Rows:
+    """Vectors that some class has for a negative, in a binary ``file``: each once for all classes.
+
+    Maximums of maps that are kept as float16 are float16 numbers themselves, and take half the room. All vectors are
+    multiplied by ``factor`` where they are used.
+    """
+
+    def __init__(self, file: BinaryIO, factor: float) -> None:
+        self.factor = np.float32(factor)
+        self._file = file.fileno()
+        self._places: dict[
+            tuple[int, int], tuple[int, str, int]
+        ] = {}  # offset, dtype, numbers that are not 0
+        self._end = 0
+
+    def add(self, index: int, cells: np.ndarray, features: np.ndarray) -> None:
+        """Keep some rows of an image's vectors, which are not multiplied yet."""
+        for cell in cells.tolist():
+            if (index, cell) not in self._places:
+                row = features[cell]
+                with np.errstate(over="ignore"):
+                    half = row.astype(np.float16)
+                kept = half if (half == row).all() else row
+                self._places[index, cell] = self._end, kept.dtype.str, int(np.count_nonzero(row))
+                self._end += os.pwrite(self._file, kept.tobytes(), self._end)
+
+    def matrix(self, first: np.ndarray, ids: np.ndarray) -> csr_matrix:
+        """Rows ``first``, as they are, then those of (image, cell): float64, as LIBLINEAR takes it, without zeros."""
+        places = [self._places[image, cell] for image, cell in ids.tolist()]
+        counts = [*np.count_nonzero(first, 1).tolist(), *(count for *_, count in places)]
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        values, columns = np.empty(ends[-1]), np.empty(ends[-1], np.int32)
+        for number, (begin, end) in enumerate(itertools.pairwise(ends)):
+            if number < len(first):
+                row = first[number]
+            else:
+                offset, dtype, _ = places[number - len(first)]
+                size = first.shape[1] * np.dtype(dtype).itemsize
+                kept = os.pread(self._file, size, offset)
+                row = np.frombuffer(kept, dtype).astype(np.float32) * self.factor
+            columns[begin:end] = np.flatnonzero(row)
+            values[begin:end] = row[columns[begin:end]]
+        return csr_matrix((values, columns, ends), (len(counts), first.shape[1]))
+
+
 class _OneClass:
     """The SVM of one class, and the negatives that it is trained on."""
 
-    def __init__(self, positives: np.ndarray, rules: SVMRules) -> None:
-        self.positives, self.rules = positives, rules
+    def __init__(self, positives: np.ndarray, rules: SVMRules, rows: _Rows) -> None:
+        self.positives, self.rules, self.rows = positives, rules, rows
         self.weight, self.bias = np.zeros(positives.shape[1], np.float32), 0.0
-        self.rows: list[np.ndarray] = []  # of each image; joined to be learned from only, as they are large
         self.ids = np.empty((0, 2), np.int64)  # image, cell
         self.boxes = np.empty((0, 4))
         self.new, self.trained, self.converged, self.tolerance = 0, False, True, _COARSE
@@ -98,14 +146,15 @@ class _OneClass:
     def add(
         self, index: int, features: np.ndarray, scores: np.ndarray, candidates: np.ndarray, boxes: np.ndarray
     ) -> int:
-        """Take in an image's hard negatives among ``candidates`` (rows); their number."""
+        """Take in an image's hard negatives among ``candidates`` (rows of ``features``, which are not multiplied yet); their
+        number."""
         known = self.ids[self.ids[:, 0] == index, 1]
         hard = candidates[scores[candidates] > _HARD] if self.trained else candidates
         hard = hard[~np.isin(hard, known)]
         if self.rules.duplicates == "iou":
             hard = self._apart(index, hard, scores, boxes)
         if len(hard):
-            self.rows.append(features[hard])
+            self.rows.add(index, hard, features)
             self.ids = np.concatenate([self.ids, np.stack([np.full(len(hard), index), hard], 1)])
             self.boxes = np.concatenate([self.boxes, boxes[hard]])
             self.new += len(hard)
@@ -129,7 +178,7 @@ class _OneClass:
     def fit(self) -> None:
         rules = self.rules
         count = len(self.positives)
-        rows = np.concatenate([self.positives, *self.rows])
+        rows = self.rows.matrix(self.positives, self.ids)
         targets = np.r_[np.ones(count, np.int64), np.full(len(self.ids), -1)]
         svm, self.converged = fit_svm(
             rows,
@@ -141,8 +190,8 @@ class _OneClass:
         )
         self.weight, self.bias = svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
         self.trained, self.new = True, 0
-        kept = rows[count:] @ self.weight + self.bias >= _EASY
-        self.rows, self.ids, self.boxes = [rows[count:][kept]], self.ids[kept], self.boxes[kept]
+        kept = rows[count:] @ svm.coef_[0] + self.bias >= _EASY
+        self.ids, self.boxes = self.ids[kept], self.boxes[kept]
 
 
 def train_svms(
@@ -157,16 +206,28 @@ def train_svms(
     Raises:
         DataError: a class without an object, or without a window that is a negative.
     """
+    with tempfile.TemporaryFile() as file:
+        return _train(windows, layer, _Rows(file, factor), rules, progress)
+
+
+def _train(
+    windows: WindowSet,
+    layer: str,
+    rows: _Rows,
+    rules: SVMRules,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]],
+) -> tuple[Scorer, Mined]:
     classes = windows.images.classes
-    machines = [_OneClass(rows * factor, rules) for rows in positives(windows, layer)]
+    machines = [_OneClass(own * rows.factor, rules, rows) for own in positives(windows, layer)]
     done = 0
     for done in range(1, rules.passes + 1):  # noqa: B007
         added = 0
         for index in progress(range(len(windows)), len(windows)):
-            features = windows.features(index, layer) * np.float32(factor)
+            features = windows.features(index, layer)
             boxes = _first_boxes(windows, index)
+            scaled = features * rows.factor
             for label, machine in enumerate(machines):
-                scores = features @ machine.weight + machine.bias
+                scores = scaled @ machine.weight + machine.bias
                 candidates = np.flatnonzero(windows.overlap_with(index, label) < rules.negative_iou)
                 added += machine.add(index, features, scores, candidates, boxes)
         for machine, name in zip(machines, classes, strict=True):
@@ -184,7 +245,7 @@ def train_svms(
         if machine.tolerance != _FINE:  # there were no more passes
             machine.tolerance = _FINE
             machine.fit()
-    weight = np.stack([machine.weight for machine in machines]) * np.float32(factor)
+    weight = np.stack([machine.weight for machine in machines]) * rows.factor
     scorer = Scorer(weight, np.array([machine.bias for machine in machines], np.float32))
     unfinished = sum(not machine.converged for machine in machines)
     return scorer, Mined(tuple(len(machine.ids) for machine in machines), done, unfinished)

@@ -12,7 +12,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,77 +20,27 @@ import torch
 
 from sppcls._util.files import one_at_a_time, read_json, replacing
 from sppcls.detection.ap import rank
+from sppcls.detection.convolutions import tune_convolutions
 from sppcls.detection.detector import Choice, Detector
 from sppcls.detection.maps import KeptMaps
-from sppcls.detection.pooled import POOLED, RegionRules, Regions
-from sppcls.detection.proposals import METHODS, Proposer, make_proposer, propose
+from sppcls.detection.pooled import POOLED, Regions
+from sppcls.detection.proposals import Proposer, propose
 from sppcls.detection.regression import BoxRegression, train_regression
-from sppcls.detection.scales import parse_scales
 from sppcls.detection.sets import read_set
+from sppcls.detection.settings import Settings, check_settings
 from sppcls.detection.store import Store, default_cache
-from sppcls.detection.svm import Scorer, SVMRules, train_svms
+from sppcls.detection.svm import Scorer, train_svms
 from sppcls.detection.truth import DetectionSet
-from sppcls.detection.tuning import TuningRules, tune, with_background
+from sppcls.detection.tuning import tune, with_background
 from sppcls.detection.window_files import read_windows
 from sppcls.detection.window_set import WindowSet, norm_factor
-from sppcls.errors import ConfigError, DataError
-from sppcls.inference.transfer.tasks import svm_module
+from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import model_info_of
 from sppcls.runs.checkpoint import load_classifier
 
-SCORERS = ("svm", "softmax")
 DETECTOR = "detector.ckpt"
 _JUDGED = 100  # training images that the scores worth showing are chosen on
 Progress = Callable[[str], Callable[[Iterable[Any], int], Iterable[Any]]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides a detector, besides the network and the images.
-
-    Attributes:
-        scales: a name of :data:`~sppcls.detection.scales.SCALES`, or shorter sides with commas between.
-        scale_rule, window_rule: see :class:`~sppcls.detection.pooled.RegionRules`.
-        proposals: one of :data:`~sppcls.detection.proposals.METHODS`, or a file of windows.
-        limit, k: see :class:`~sppcls.detection.proposals.Proposer`.
-        tuning: of the fc layers.
-        layer: whose output is scored; None: the last hidden one if it was fine-tuned, else ``spp``, the pooled vector.
-        scorer: ``svm``, or ``softmax`` of the fine-tuned network.
-        svm: how SVMs are trained.
-        regression: whether boxes are moved.
-        ridge: lambda of the regression; 1,000 in the paper, 4,000 in the authors' code.
-        nms, per_class: see :class:`~sppcls.detection.detector.Choice`.
-        seed: of all that is drawn.
-    """
-
-    scales: str = "one"
-    scale_rule: str = "area"
-    window_rule: str = "appendix"
-    proposals: str = METHODS[0]
-    limit: int = 2000
-    k: int = 50
-    tuning: TuningRules = field(default_factory=TuningRules)
-    layer: str | None = None
-    scorer: str = "svm"
-    svm: SVMRules = field(default_factory=SVMRules)
-    regression: bool = True
-    ridge: float = 1000.0
-    nms: float = 0.3
-    per_class: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.scorer not in SCORERS:
-            raise ConfigError(f"scorer {self.scorer!r}: choose from {', '.join(SCORERS)}")
-        if self.scorer == "softmax" and not self.tuning.steps:
-            raise ConfigError(
-                "scorer 'softmax': the network's own classes are not the set's; fine-tune it (--tune N)"
-            )
-        if not self.ridge > 0:
-            raise ConfigError(f"ridge {self.ridge}: must be greater than 0")
-        if not 0 < self.nms <= 1:
-            raise ConfigError(f"nms {self.nms}: must be above 0, and 1 at most")
 
 
 def train_detector(
@@ -130,18 +79,9 @@ def train_detector(
     """
     settings = settings or Settings()
     net = net if isinstance(net, SPPClassifier) else load_classifier(Path(net))
-    proposer = make_proposer(settings.proposals, settings.limit, settings.k)
-    info = model_info_of(net)
-    rules = RegionRules(
-        parse_scales(settings.scales), settings.scale_rule, settings.window_rule, min(info["val_sizes"][0])
-    )
-    regions = Regions(net, rules)
-    layer = settings.layer or (regions.layer_names()[-1] if settings.tuning.steps else POOLED)
-    regions.check_layer(layer)
-    if settings.scorer == "svm":
-        svm_module("detect")
     images = read_set(data, split) if isinstance(data, str) else data
-    _check_objects(images)
+    proposer, regions, layer = check_settings(net, images, settings)
+    rules = regions.rules
     folder = _claim(Path(out), _key(net, images, settings, proposer), overwrite)
     store = Store(folder / "stages")
     cache = default_cache() if cache is None else Path(cache)
@@ -152,7 +92,7 @@ def train_detector(
         maps = KeptMaps(regions, images, cache)
         maps.make(say, progress("maps"))
         said("maps: there")
-        if settings.tuning.steps:
+        if settings.tuning.any:
             net = with_background(net, images.classes, settings.tuning.seed)
             regions = Regions(net, rules)
         learning = WindowSet(images, windows, regions, maps)
@@ -168,6 +108,20 @@ def train_detector(
                 progress=progress("fine-tuning"),
             )
             said(f"fine-tuning: {settings.tuning.steps:,} steps")
+        if settings.tuning.convolutions:
+            tune_convolutions(
+                regions,
+                learning,
+                settings.tuning,
+                folder / "stages" / "convolutions.pt",
+                log=lambda step, figures: log(settings.tuning.steps + step, figures),
+                progress=progress("fine-tuning of the convolutions"),
+            )
+            said(f"fine-tuning of the convolutions: {settings.tuning.convolutions:,} steps")
+            maps = KeptMaps(regions, images, cache)
+            maps.make(say, progress("maps"))
+            said("maps of the new convolutions: there")
+            learning = WindowSet(images, windows, regions, maps)
         scorer = _svms(learning, layer, settings, store, said, progress) if settings.scorer == "svm" else None
         regression = _regression(learning, settings, store, said, progress) if settings.regression else None
         detector = Detector(
@@ -256,14 +210,6 @@ def _worth_showing(
         store.put("shown", **kept)
         said(f"scores worth showing, of {count} images")
     return tuple(map(float, kept["scores"]))
-
-
-def _check_objects(images: DetectionSet) -> None:
-    for name, count in zip(images.classes, images.counts(), strict=True):
-        if not count:
-            raise DataError(
-                f"{images.name}: class {name!r} has no object in {images.split} (difficult ones do not count)"
-            )
 
 
 def _key(net: SPPClassifier, images: DetectionSet, settings: Settings, proposer: Proposer | Path) -> str:

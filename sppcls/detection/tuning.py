@@ -43,6 +43,9 @@ class TuningRules:
         lr: learning rate; a tenth of it in the last sixth of the steps. The paper has 1e-4, 1e-5 for so many more steps.
         momentum, weight_decay: of SGD.
         seed: of the windows drawn, the new layer and dropout.
+        convolutions: mini-batches after these that train the convolutions as well, which the paper does not: see
+            :mod:`~sppcls.detection.convolutions`.
+        convolutions_lr: their learning rate, a tenth of it in the last sixth; 1e-3 in Fast R-CNN.
     """
 
     steps: int = 0
@@ -50,12 +53,21 @@ class TuningRules:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     seed: int = 0
+    convolutions: int = 0
+    convolutions_lr: float = 0.001
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ConfigError(f"steps {self.steps}: must be at least 0")
-        if not self.lr > 0:
-            raise ConfigError(f"lr {self.lr}: must be greater than 0")
+        for name in ("steps", "convolutions"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must be at least 0")
+        for name in ("lr", "convolutions_lr"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must be greater than 0")
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any fine-tuning."""
+        return self.steps + self.convolutions > 0
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step, from 0."""
@@ -102,12 +114,12 @@ def tune(
     Raises:
         DataError: no window is an object, or none background.
     """
-    objects, background = _candidates(windows)
+    objects, background = candidates(windows)
     trained = [parameter for parameter in net.head.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
         trained, lr=rules.lr, momentum=rules.momentum, weight_decay=rules.weight_decay
     )
-    begin = _load(state, net, optimizer)
+    begin = load_state(state, net.head, optimizer)
     blocks = range(-(-begin // _BLOCK), -(-rules.steps // _BLOCK))
     net.head.train()
     try:
@@ -120,7 +132,7 @@ def tune(
             ]
             means = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
             log(steps[-1] + 1, {**means, "lr": rules.lr_at(steps[-1])})
-            _save(state, net, optimizer, steps[-1] + 1)
+            save_state(state, net.head, optimizer, steps[-1] + 1)
     finally:
         net.head.eval()
 
@@ -165,7 +177,7 @@ def _step(
     }
 
 
-def _candidates(windows: WindowSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def candidates(windows: WindowSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Of each image the windows that are objects, and those that are background: rows of (place, label)."""
     objects, background = [], []
     nothing = len(windows.images.classes)
@@ -217,18 +229,23 @@ def _block(
     )
 
 
-def _save(path: Path, net: SPPClassifier, optimizer: torch.optim.Optimizer, step: int) -> None:
+def save_state(path: Path, trained: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Keep what :func:`load_state` goes on from."""
     with replacing(path) as temporary:
         torch.save(
-            {"head": net.head.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary
+            {"head": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary
         )
 
 
-def _load(path: Path, net: SPPClassifier, optimizer: torch.optim.Optimizer) -> int:
-    """The step to go on from; 0 if there is no state, or a damaged one."""
+def load_state(path: Path, trained: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """The step to go on from; 0 if there is no state.
+
+    Raises:
+        DataError: it is damaged.
+    """
     try:
         state = load_data_only(path)
-        net.head.load_state_dict(state["head"])
+        trained.load_state_dict(state["head"])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
     except FileNotFoundError:

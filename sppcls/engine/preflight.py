@@ -22,6 +22,7 @@ from sppcls.config.schema import Config, as_dict
 from sppcls.data import Size, SizeSchedule, Source, Splits
 from sppcls.data.balance import class_counts
 from sppcls.data.stream import check_shared_memory
+from sppcls.detection.run import check_run
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.logger import check_loggers
 from sppcls.engine.losses import make_loss
@@ -49,6 +50,9 @@ class RunChecks:
     def check(self, config: Config) -> None:
         """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
         check_loggers(config)
+        if config.detection.checkpoint is not None:
+            check_run(config, self.on_this_machine)
+            return
         schedule = size_schedule(config)
         devices = device_count(config) if self.on_this_machine else 1
         if self.on_this_machine:

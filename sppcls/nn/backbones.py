@@ -239,7 +239,7 @@ _PLANS = {
 
 
 def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Backbone:
-    """One of the paper's networks (He et al. 2015, Table 1) up to its last convolution and ReLU.
+    """One of the networks of Table 1, up to its last convolution and ReLU (He et al. 2015).
 
     Args:
         name: ``zf5``, ``convnet_star5``, ``overfeat5`` or ``overfeat7``.

@@ -54,6 +54,8 @@ def run_name(config: Config) -> str:
     """Readable name of the run folder: what this run trains, without characters that a shell or Hydra would mind."""
     if config.run_name:
         return _safe(config.run_name)
+    if config.detection.checkpoint is not None:
+        return _safe(detector_name(config))
     parts = [sizes_label(config), pyramid_label(config), backbone_label(config), f"seed{config.seed}"]
     if config.data.fold is not None:
         parts.append(f"fold{config.data.fold}")
@@ -70,6 +72,19 @@ def _name_before(config: Config) -> str:
     pyramid = "nospp" if levels is None else f"l{Pyramid(levels).label.replace('-', '_')}"
     sizes = size_schedule(config).label.replace("random_batch", "randombatch")
     return _safe(f"{sizes}-{pyramid}-{backbone}{width}-seed{config.seed}")
+
+
+def detector_name(config: Config) -> str:
+    """What a detector is, such as ``ftfc7-bb-one-seed0``."""
+    detection = config.detection
+    parts = [
+        detection.features,
+        *(["softmax"] if detection.scorer == "softmax" else []),
+        *(["bb"] if detection.regression else []),
+        detection.scales,
+        f"seed{config.seed}",
+    ]
+    return "-".join(parts)
 
 
 def _safe(name: str) -> str:
@@ -204,6 +219,8 @@ def has_finished(folder: Path, epochs: int) -> bool:
     is missing."""
     result = read_result(folder) or {}
     done = result.get("epochs")
+    if isinstance(result.get("map"), dict):  # a detector has no epochs
+        return True
     return type(done) is int and (done >= epochs or result.get("stopped") is True)
 
 
@@ -222,7 +239,7 @@ def own_checkpoints(config: Config) -> list[Path]:
     names = "|".join(map(re.escape, (base.name, _name_before(config))))
     pattern = re.compile(rf"({names})(-\d+)?")
     folders = [p for p in base.parent.glob("*") if pattern.fullmatch(p.name)] if base.parent.is_dir() else []
-    found = [checkpoints_in(folder) for folder in folders if _same_run(folder, config)]
+    found = [checkpoints_in(folder) for folder in folders if is_same_run(folder, config)]
     return max(filter(None, found), key=lambda paths: paths[0].stat().st_mtime_ns, default=[])
 
 
@@ -231,7 +248,8 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return [path for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file()]
 
 
-def _same_run(folder: Path, config: Config) -> bool:
+def is_same_run(folder: Path, config: Config) -> bool:
+    """Whether a folder is of this very configuration, as ``ckpt_path=auto`` takes it."""
     try:
         saved = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
         return run_identity(upgraded(saved)) == run_identity(as_dict(config))
@@ -241,4 +259,6 @@ def _same_run(folder: Path, config: Config) -> bool:
 
 def base_folder(config: Config) -> Path:
     """The folder that a first run of this configuration gets."""
-    return Path(config.runs_dir) / _safe(config.name) / run_name(config)
+    # The images of a classifier, of which the name is made, have no part in a detector.
+    unnamed = config.detection.checkpoint is not None and config.name == config.data.name
+    return Path(config.runs_dir) / ("detect" if unnamed else _safe(config.name)) / run_name(config)

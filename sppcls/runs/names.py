@@ -18,6 +18,8 @@ PREVIOUS = "previous.ckpt"
 PREDICTIONS = "predictions"
 PROTOCOLS = "protocols"
 PICTURES = "pictures"
+# Average precision of a detector, with that of resampled images: judged.npz.
+JUDGED = "judged"
 # There: what a network is fed at first, by size.
 INPUTS = "train_inputs_"
 

@@ -214,13 +214,18 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
     if finished:
         for figures in (result.get("last", {}), *result.get("test", {}).values()):
             row |= {name: f"{value:.4f}" for name, value in figures.items() if name.endswith("/top1_error")}
+        row |= {f"mAP {measure}": f"{value:.4f}" for measure, value in result.get("map", {}).items()}
     return row
 
 
 def summary_table(rows: list[dict[str, str]]) -> str:
     """The rows of :func:`write_summary` as aligned text."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    errors = [key for key in keys if key.endswith("/top1_error") and not key.startswith("test_best_")]
+    errors = [
+        key
+        for key in keys
+        if (key.endswith("/top1_error") and not key.startswith("test_best_")) or key.startswith("mAP ")
+    ]
     header = [
         "run",
         "state",

@@ -271,7 +271,7 @@ def _run(
         return {"job": job, "status": "finished"}
     if state == "begun":
         words.append(hydra_word("ckpt_path", sweep / job))
-    else:
+    elif config.detection.checkpoint is None:  # a detector goes on by itself
         try:
             remove_dead_attempt(sweep / job)
         except ConfigError as error:

@@ -21,7 +21,7 @@ from sppcls.engine.resume import check_resume
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import read_checkpoint
-from sppcls.runs.folder import _same_run, claim_run_folder, own_checkpoints
+from sppcls.runs.folder import claim_run_folder, is_same_run, own_checkpoints
 from sppcls.sweeps.overrides import identity
 
 AUTO, SWEEP, FACTOR, RESUMES = "auto", "sweep", "factor", "resumes"
@@ -42,14 +42,18 @@ EXPECTED = {
         scheduler.patience scheduler.max_drops scheduler.milestones scheduler.warmup_epochs scheduler.final_factor
         ema.decay swa.start trainer.devices trainer.num_nodes trainer.precision trainer.accumulate_grad_batches
         trainer.gradient_clip_norm trainer.sync_batchnorm trainer.limit_train_batches trainer.limit_val_batches
-        trainer.val_every""",
+        trainer.val_every detection.checkpoint detection.data detection.split detection.test_split detection.scenes
+        detection.features detection.scorer detection.regression detection.scales detection.scale_rule
+        detection.window_rule detection.proposals detection.limit detection.k detection.tuning_steps detection.tuning_lr
+        detection.convolution_steps detection.convolution_lr detection.duplicates detection.passes detection.ridge
+        detection.nms""",
     (RESUMES,): "seed sizes.val_sizes best_by",
     (AUTO, FACTOR, RESUMES): "trainer.max_epochs",
     (AUTO, RESUMES): "evaluation.protocols evaluation.every",
     (SWEEP, RESUMES): "name run_name",
     (AUTO, SWEEP, RESUMES): """runs_dir ckpt_path plugins logger data.download data.check data.cache_dir data.val_batch_size
         data.workers trainer.accelerator trainer.strategy trainer.deterministic trainer.compile trainer.gradient_checkpointing trainer.threads
-        log.every_n_steps log.images log.progress log.save_every_minutes""",
+        log.every_n_steps log.images log.progress log.save_every_minutes detection.maps_dir""",
 }  # fmt: skip
 ANSWERS = {key: set(answers) for answers, keys in EXPECTED.items() for key in keys.split()}
 
@@ -96,7 +100,7 @@ def trained(tiny_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def finds_by_auto(run: Trained, other: Config) -> bool:
-    return _same_run(run.path.parent, other)
+    return is_same_run(run.path.parent, other)
 
 
 def shares_a_sweep(run: Trained, other: Config) -> bool:

@@ -25,7 +25,8 @@ from sppcls.detection.detector import Detector
 from sppcls.detection.predict import detect_set
 from sppcls.detection.proposals import Proposer
 from sppcls.detection.scenes import scenes
-from sppcls.detection.train import Settings, train_detector
+from sppcls.detection.settings import Settings
+from sppcls.detection.train import train_detector
 from sppcls.detection.tuning import TuningRules
 from sppcls.errors import CheckpointError, ConfigError, DataError
 

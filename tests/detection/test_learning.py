@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sppcls.detection.pooled import RegionRules, Regions
 from sppcls.detection.proposals import Proposer, propose
 from sppcls.detection.regression import BoxRegression, apply_offsets, offsets, ridge, train_regression
 from sppcls.detection.scenes import scenes
-from sppcls.detection.svm import SVMRules, _OneClass, positives, train_svms
+from sppcls.detection.svm import SVMRules, _OneClass, _Rows, positives, train_svms
 from sppcls.detection.truth import DetectionSet, Truth
 from sppcls.detection.tuning import TuningRules, tune, with_background
 from sppcls.detection.window_set import WindowSet, norm_factor
@@ -77,14 +78,35 @@ def test_a_negative_near_one_of_an_earlier_pass_is_left_out() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(4, 3)).astype(np.float32)
     boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 11], [0, 0, 10, 30], [50, 50, 60, 60]])
-    machine = _OneClass(np.full((1, 3), 5, np.float32), SVMRules())
-    # By score 1 comes before 0, which it overlaps by 10/11; 2 and 3 are apart.
-    assert machine.add(7, features, np.array([1.0, 2, 0, 0]), np.array([0, 1, 2]), boxes) == 2
-    machine.ids, machine.boxes = np.array([[7, 1]]), boxes[[1]]
-    machine.rows, machine.trained = [features[[1]]], True
-    assert machine.add(7, features, np.array([1.0, 2, -2, 0]), np.arange(4), boxes) == 1
-    assert machine.ids.tolist() == [[7, 1], [7, 3]]
-    assert machine.add(8, features, np.zeros(4), np.array([0]), boxes) == 1  # another image
+    with tempfile.TemporaryFile() as file:
+        rows = _Rows(file, 1.0)
+        machine = _OneClass(np.full((1, 3), 5, np.float32), SVMRules(), rows)
+        # By score 1 comes before 0, which it overlaps by 10/11; 2 and 3 are apart.
+        assert machine.add(7, features, np.array([1.0, 2, 0, 0]), np.array([0, 1, 2]), boxes) == 2
+        machine.ids, machine.boxes = np.array([[7, 1]]), boxes[[1]]
+        machine.trained = True
+        assert machine.add(7, features, np.array([1.0, 2, -2, 0]), np.arange(4), boxes) == 1
+        assert machine.ids.tolist() == [[7, 1], [7, 3]]
+        assert machine.add(8, features, np.zeros(4), np.array([0]), boxes) == 1  # another image
+
+
+def test_negatives_are_kept_once_exactly_and_in_half_the_room_where_that_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    pooled = rng.normal(size=(6, 40)).clip(0).astype(np.float16).astype(np.float32)  # as from maps of float16
+    hidden = rng.normal(size=(6, 40)).astype(np.float32)
+    own = rng.normal(size=(2, 40)).clip(0).astype(np.float32)
+    with tempfile.TemporaryFile() as file:
+        rows = _Rows(file, 1.7)
+        rows.add(3, np.array([1, 4]), pooled)
+        rows.add(3, np.array([4, 5]), pooled)
+        rows.add(8, np.array([0]), hidden)
+        assert rows._end == 3 * 40 * 2 + 40 * 4
+        found = rows.matrix(own, np.array([[8, 0], [3, 5], [3, 1], [3, 4]]))
+        expected = np.stack([hidden[0], pooled[5], pooled[1], pooled[4]]) * np.float32(1.7)
+        assert found.dtype == np.float64
+        assert (found.toarray() == np.concatenate([own, expected])).all()
+        assert found.nnz == np.count_nonzero(own) + np.count_nonzero(expected)
+        assert rows.matrix(own, np.empty((0, 2), np.int64)).shape == (2, 40)
 
 
 def test_the_mean_norm_becomes_twenty(learning: WindowSet) -> None:

@@ -85,14 +85,14 @@ def test_auto_goes_on_from_the_checkpoint_before_a_damaged_one(runs: Runs, whole
     ended = runs.start([f"ckpt_path={folder}", f"runs_dir={half}"])
     assert ended.status == 0, ended.output
     assert "damaged, cut short" in ended.output
-    assert "going on from previous.ckpt, written in epoch 1" in ended.output
+    assert "resuming from previous.ckpt, written in epoch 1" in ended.output
     assert differences(whole, folder) == []
     # Of a finished run only the best is left; what came after it is trained again.
     (folder / "last.ckpt").unlink()
     (folder / "last.ckpt").write_bytes(b"")
     ended = runs.start(words)
     assert ended.status == 0, ended.output
-    assert "going on from best.ckpt" in ended.output
+    assert "resuming from best.ckpt" in ended.output
     assert differences(whole, folder) == []
     for path in folder.glob("*.ckpt"):
         path.unlink()

@@ -107,7 +107,7 @@ def test_a_sweep_of_ones_own(tmp_path: Path) -> None:
     [
         (
             ["+sweep=single_vs_mult"],
-            "+sweep=single_vs_mult: choose from input_sizes, pyramid_levels, single_vs_multi",
+            "+sweep=single_vs_mult: choose from input_sizes, kfold, pyramid_levels, single_vs_multi",
         ),
         (["+sweep=input_sizes", "+sweep=pyramid_levels"], "one sweep at a time"),
         (["+sweep=single_vs_multi", "pyramid=l421"], "sets pyramid itself, differently in each of its cells"),

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from sppcls.comparison.answers import Measure
+from sppcls.comparison.answers import DETECTION, Measure
 from sppcls.comparison.findings import informative_top5
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report.class_mean import figures_of
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
-from sppcls.runs.names import METRICS
 
 
 @dataclass
@@ -50,6 +49,8 @@ def curve_names(comparison: Comparison) -> dict[Measure, str]:
 
 def shown_figures(comparison: Comparison) -> dict[str, str]:
     """Figures of a validation, with the words for each; the top-5 error only if it says anything."""
+    if comparison.main.protocol == DETECTION:
+        return {comparison.main.figure(): f"{comparison.main.error()}, %"}
     figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %"}
     if not informative_top5(comparison):
         del figures["top5_error"]
@@ -63,7 +64,7 @@ def curves_of(run: Run, comparison: Comparison) -> Curves:
     """Every figure that a run wrote down after its epochs, and those of the validation also by the size."""
     tags = list(dict.fromkeys(tag for row in run.rows for tag in row if "/" in tag))
     curves = Curves(
-        end=(run.folder / METRICS).stat().st_mtime,
+        end=run.written.st_mtime,
         epochs=[int(row["epoch"] or 0) for row in run.rows],
         pixels=[row.get("pixels_seen") for row in run.rows],
         seconds=[row.get("train_seconds") for row in run.rows],

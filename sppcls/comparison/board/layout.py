@@ -91,10 +91,10 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
         answer: tag of the picture of the answer, if there is one.
     """
     main = next(iter(curve_names(comparison).values()))
-    curves = quote(f"^{re.escape(main)}(_by_pixels)?/top1_error$")
+    curves = quote(f"^{re.escape(main)}(_by_pixels)?/{comparison.main.figure()}$")
     return {
         "Time Series": time_series(
-            [f"{main}/top1_error", f"{main}_by_pixels/top1_error"],
+            [f"{main}/{comparison.main.figure()}", f"{main}_by_pixels/{comparison.main.figure()}"],
             ("comparison", answer) if answer else None,
             runColorGroup=r"regex:^[^/]+/(.+)$",
             runFilter="^(mean|comparison)",
@@ -144,7 +144,7 @@ def final_names(comparison: Comparison) -> dict[str, str]:
                     continue
                 name = f"{comparison.name_of(measure)}/{figure}"
                 found[f"final/{name}"] = name
-                if measure == comparison.main and figure == "top1_error":
+                if measure == comparison.main and figure == measure.figure():
                     found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
     return {**found, "final/train_minutes": "training minutes", "final/gigapixels": "gigapixels seen"}
 
@@ -154,7 +154,7 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
     figures: dict[str, float | None] = {}
     for measure, (top1, top5) in run.errors.items():
         tag = f"final/{comparison.name_of(measure)}"
-        figures[f"{tag}/top1_error"] = top1
+        figures[f"{tag}/{measure.figure()}"] = top1
         figures[f"{tag}/top5_error"] = None if top5 != top5 else top5  # not a number: not measured
         for figure in ("class_mean_error", "f1", "ece"):
             figures[f"{tag}/{figure}"] = run.figure(measure, figure)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from sppcls.comparison.answers import Measure
+from sppcls.comparison.answers import DETECTION, Measure
 from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
@@ -92,7 +92,7 @@ def _parameters(run: Run) -> float | None:
 
 
 _COSTS: list[tuple[str, Callable[[Run], float | None], int]] = [
-    ("epochs", lambda run: float(run.epochs), 0),
+    ("epochs", lambda run: None if run.main.protocol == DETECTION else float(run.epochs), 0),
     ("images seen", lambda run: run.last("images_seen"), 0),
     ("gigapixels seen", lambda run: _scaled(run.last("pixels_seen"), 1e9), 3),
     ("training minutes", lambda run: _scaled(run.last("train_seconds"), 60), 2),
@@ -178,7 +178,8 @@ def equal_cost_table(comparison: Comparison) -> Table | None:
 def conclusion_table(conclusion: Conclusion) -> Table:
     """A row for each finding behind a conclusion: the two errors, their difference, its interval and the verdict."""
     measure, top = conclusion.findings[0].measure, conclusion.findings[0].top
-    header = ["A - B", f"top-{top} error of A, %", f"top-{top} error of B, %", "A - B, points", "95 % interval", "seeds", "verdict",
+    error = measure.error(top)
+    header = ["A - B", f"{error} of A, %", f"{error} of B, %", "A - B, points", "95 % interval", "seeds", "verdict",
               "pixels, A to B", "time, A to B"]  # fmt: skip
     rows: list[list[Cell]] = []
     counts = {len(f.seeds.by_seed) for f in conclusion.findings}
@@ -254,21 +255,30 @@ def introduction(comparison: Comparison) -> str:
     groups = len(comparison.groups)
     text = f"{len(runs)} finished run{'s' * (len(runs) != 1)} in {groups} group{'s' * (groups != 1)}"
     varied = ", ".join(k for keys in comparison.factors.values() for k in keys) or "nothing but the seed"
-    counts = {len(run.answers[run.main].labels) for run in runs if run.main in run.answers}
+    counts = {len(run.answers[run.main]) for run in runs if run.main in run.answers}
     images = f", {counts.pop():,} validation images" if len(counts) == 1 else ""
-    return f"{text}; varied: {varied}. Main figure: {comparison.main.in_words()} ({comparison.name_of(comparison.main, 1)}){images}, last epoch."
+    when = "" if comparison.main.protocol == DETECTION else ", last epoch"
+    main = f"{comparison.main.in_words()} ({comparison.name_of(comparison.main, 1)})"
+    return f"{text}; varied: {varied}. Main figure: {main}{images}{when}."
 
 
 def reading_notes(comparison: Comparison) -> list[str]:
     """What a reader has to know to judge the numbers."""
     runs = [run for group in comparison.groups for run in group.runs]
+    detectors = comparison.main.protocol == DETECTION
+    first = (
+        "The error of a detector is what its mean average precision (VOC's rules, IoU 0.5) lacks of 100 per cent, so "
+        "lower is better. Its intervals over images are of 1,000 resamples."
+        if detectors
+        else "Errors are those of the weights after the last epoch. The best epoch of a run is chosen on the very images "
+        "that it is judged by, so its error flatters."
+    )
     notes = [
-        "Errors are those of the weights after the last epoch. The best epoch of a run is chosen on the very images "
-        "that it is judged by, so its error flatters.",
+        first,
         "Cells are mean ± sample standard deviation over the seeds (number of seeds).",
     ]
-    counts = sorted({len(run.answers[run.main].labels) for run in runs if run.main in run.answers})
-    if len(counts) == 1:
+    counts = sorted({len(run.answers[run.main]) for run in runs if run.main in run.answers})
+    if len(counts) == 1 and not detectors:
         notes.append(f"Tested on {counts[0]:,} images: one image is {100 / counts[0]:.3g} points.")
     limited = [run for run in runs if (run.config.get("trainer") or {}).get("limit_val_batches")]
     if limited:
@@ -277,7 +287,7 @@ def reading_notes(comparison: Comparison) -> list[str]:
             "spread over the classes."
         )
     notes += _test_notes(comparison, runs)
-    if not informative_top5(comparison):
+    if not informative_top5(comparison) and not detectors:
         notes.append("Every top-5 error is 0, as it is with at most five classes, and left out.")
     if comparison.pairs:
         notes.append(
@@ -316,7 +326,7 @@ def _test_notes(comparison: Comparison, runs: list[Run]) -> list[str]:
         return []
     measure = comparison.test[0]
     have = [run for run in runs if measure in run.errors]
-    counts = sorted({len(run.answers[measure].labels) for run in have if measure in run.answers})
+    counts = sorted({len(run.answers[measure]) for run in have if measure in run.answers})
     text = f"{counts[0]:,} test images" if len(counts) == 1 else "Test images"
     text += f" were looked at once, when training had finished ({len(have)} of {len(runs)} runs)"
     return [

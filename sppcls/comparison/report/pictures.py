@@ -191,7 +191,7 @@ def error_by_cost(comparison: Comparison) -> Figure | None:
         _guessing_line(axes, comparison)
         axes.set_xlim(left=0)
         _clean(axes, "both")
-    panels[0].set_ylabel("top-1 error, %")
+    panels[0].set_ylabel(f"{comparison.main.error()}, %")
     figure.suptitle(comparison.main.in_words().capitalize(), fontsize="medium")
     _legend(figure, panels[0], comparison)
     return figure

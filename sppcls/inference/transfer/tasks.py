@@ -195,7 +195,7 @@ class VOCTask:
 
 
 def fit_svm(
-    rows: np.ndarray,
+    rows: Any,
     targets: np.ndarray,
     c: float,
     *,
@@ -209,7 +209,7 @@ def fit_svm(
     with the weights: it is the weight of one more feature, of the value ``bias``.)
 
     Args:
-        rows, targets: what is learned.
+        rows, targets: what is learned; rows may be a sparse matrix of SciPy's.
         c: the SVM's C.
         positive_weight: of errors on the class 1, of two classes.
         bias: as LIBLINEAR's ``-B``.

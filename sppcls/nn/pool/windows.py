@@ -21,7 +21,7 @@ def pool_windows(
     mode: str = "max",
     bin_rule: str = "adaptive",
 ) -> Tensor:
-    """Pool windows of feature maps to the same vector as a whole map (He et al. 2015, sec. 3.1.5 and 4.1).
+    """Pool windows of feature maps to the same vector as a whole map: sec. 3.1.5 and 4.1 of He et al. 2015.
 
     Args:
         x: floating-point maps (N, C, H, W).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,6 +40,16 @@ class PartSource:
         role, number = self._members[index]
         return self._sources[role].image(number)
 
+    def fetch(self, indices: Sequence[int]) -> None:
+        """Have the sources that are far away read the bytes of images together, which will be asked for next."""
+        wanted: dict[str, list[int]] = defaultdict(list)
+        for index in indices:
+            role, number = self._members[index]
+            wanted[role].append(number)
+        for role, numbers in wanted.items():
+            if (fetch := getattr(self._sources[role], "fetch", None)) is not None:
+                fetch(numbers)
+
 
 def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
     """The same images, ``fold`` of ``folds`` of them to validate on and the others to train on.
@@ -59,7 +69,8 @@ def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
     """
     sources: dict[str, Source] = {"train": splits.train, "val": splits.val}
     members = [(role, index) for role, source in sources.items() for index in range(len(source))]
-    keys = [key for source in sources.values() for key in _content(source)]
+    seen: Counter[str] = Counter()
+    keys = [key for source in sources.values() for key in _content(source, seen)]
     by_class: dict[int, dict[str, list[tuple[str, int]]]] = defaultdict(lambda: defaultdict(list))
     for member, key in zip(members, keys, strict=True):
         by_class[sources[member[0]].targets[member[1]]][key].append(member)
@@ -90,11 +101,18 @@ def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
     )
 
 
-def _content(source: Source) -> list[str]:
-    """What decides on the fold of each image: a digest of its file, or its name where it is not one."""
+def _content(source: Source, seen: Counter[str]) -> list[str]:
+    """What decides on the fold of each image: a digest of its file, or its name where it is not one.
+
+    Names may occur again, as the keys of tar files do; ``seen`` counts them.
+    """
     names = [source.name(index) for index in range(len(source))]
     if not isinstance(source, FileSource):
-        return names
+        keys = []
+        for name in names:
+            keys.append(f"{name}\0{seen[name]}" if seen[name] else name)
+            seen[name] += 1
+        return keys
 
     def digest(name: str) -> str:
         try:

@@ -212,8 +212,9 @@ def _labels(
     if names is not None:
         number: dict[Any, int] = {index: index for index in range(len(names))}
     elif all(isinstance(value, int) for value in there):
-        names = [str(index) for index in range(max(there) + 1)]
-        number = {index: index for index in range(len(names))}
+        values_there = sorted(value for value in there if value != -1)  # which are no count: 1 to 10, say
+        names = [str(value) for value in values_there]
+        number = {value: index for index, value in enumerate(values_there)}
     else:
         names = in_order(map(str, there))
         number = {name: index for index, name in enumerate(names)}
@@ -231,6 +232,7 @@ def _files(dataset: Any, column: str, root: str) -> Any:
     import datasets
 
     _column(dataset, "image", column, root)
+    dataset = dataset.with_format(None)  # it may have been saved with other columns hidden
     if isinstance(dataset.features[column], datasets.Image):
         return dataset.cast_column(column, datasets.Image(decode=False))
     return dataset

@@ -251,10 +251,10 @@ def check_resume(
         )
     # What is kept beside the network: of the steps so far, of the averaged weights.
     before, now = (with_defaults(given["config"]) for given in (old, model_info))
-    for key in filter(is_fixed, now):
-        if key.partition(".")[0] not in model_info["architecture"] and before.get(key) != now[key]:
+    for key in filter(is_fixed, {**now, **before}):  # an entry of a mapping may be in one of them alone
+        if key.partition(".")[0] not in model_info["architecture"] and before.get(key) != now.get(key):
             raise CheckpointError(
-                f"{path}: {key} is {_show(before.get(key))} there, {_show(now[key])} in this config; it cannot change in a "
+                f"{path}: {key} is {_show(before.get(key))} there, {_show(now.get(key))} in this config; it cannot change in a "
                 f"run (a new run begins with these convolutions by backbone.weights={path})"
             )
     own_optimizer = TARGET in old["config"]["optimizer"]

@@ -29,4 +29,10 @@ def uneven_line(config: Config, train: Source) -> str | None:
     advice = (
         f"nothing is done about it: data.sampler={BALANCED}, loss=logit_adjusted, best_by=class_mean_error"
     )
-    return f"{text}; {', '.join(done) or advice}"
+    whole = (
+        config.data.sampler == BALANCED and config.data.balance == 1,
+        config.loss.class_weights == BALANCED,
+        config.loss.name == "logit_adjusted",
+    )
+    too_much = ": each alone is enough, together they favour rare classes" if sum(whole) > 1 else ""
+    return f"{text}; {', '.join(done) or advice}{too_much}"

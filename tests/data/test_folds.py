@@ -15,6 +15,7 @@ from tiny_runs import TINY
 import sppcls
 from sppcls.cli.main import main
 from sppcls.config.build import find_sources, load_sources
+from sppcls.data import Splits
 from sppcls.data.folds import into_folds
 from sppcls.errors import ConfigError, DataError
 
@@ -166,3 +167,34 @@ def test_a_run_of_a_fold_is_evaluated_on_its_own_images(tmp_path: Path, capsys) 
     names = np.load(kept)["path"].tolist()
     splits = fold_of(root, 2)
     assert names == [splits.val.name(i) for i in range(len(splits.val))]
+
+
+def test_images_of_one_name_are_different_images_and_are_fetched_together() -> None:
+    class Tars:
+        """Two tar files whose keys begin at 0."""
+
+        classes = ("ant", "bee")
+
+        def __init__(self) -> None:
+            self.targets, self.fetched = [0, 1] * 6, []
+
+        def __len__(self) -> int:
+            return 12
+
+        def name(self, index: int) -> str:
+            return f"{index % 4:06}"
+
+        def image(self, index: int) -> torch.Tensor:
+            return torch.full((3, 8, 8), index, dtype=torch.uint8)
+
+        def fetch(self, indices: list[int]) -> None:
+            self.fetched.append(list(indices))
+
+    train, val = Tars(), Tars()
+    folds = [into_folds(Splits(train, val), 4, fold) for fold in range(4)]  # type: ignore[arg-type]
+    assert [Counter(splits.val.targets) for splits in folds] == [Counter({0: 3, 1: 3})] * 4
+    part = folds[0].train
+    part.fetch(range(len(part)))  # type: ignore[attr-defined]
+    assert sorted(train.fetched[0] + val.fetched[0]) == sorted(
+        int(part.image(i)[0, 0, 0]) for i in range(len(part))
+    )

@@ -132,3 +132,16 @@ def test_a_row_without_an_image_is_named(tmp_path: Path) -> None:
         source.image(1)
     with pytest.raises(ImageError, match="train/0000002: "):
         source.image(2)
+
+
+def test_columns_that_were_hidden_when_it_was_saved_are_there(tmp_path: Path) -> None:
+    dataset(range(8), [0, 1] * 4, ["ant", "bee"]).with_format(None, columns=["label"]).save_to_disk(tmp_path)
+    found = huggingface(str(tmp_path), val_fraction=0.25)
+    assert found.train.image(0).shape == (3, 40, 50)
+
+
+def test_numbers_without_names_are_names_and_no_count(tmp_path: Path) -> None:
+    dataset(range(8), [1, 5_000_000] * 4).to_parquet(tmp_path / "train.parquet")
+    found = huggingface(str(tmp_path), val_fraction=0.25)
+    assert found.train.classes == ["1", "5000000"]
+    assert set(found.train.targets) == {0, 1}

@@ -259,6 +259,7 @@ def test_a_flipped_bit_is_noticed(own: Path, capsys: pytest.CaptureFixture[str])
         (lambda c: c["shards"][0].update(file="../secret.tar"), "is not below its folder"),
         (lambda c: c["shards"][0].update(file="/etc/passwd"), "is not below its folder"),
         (lambda c: c["shards"][0].update(bytes=1000), "ends behind its shard"),
+        (lambda c: c["shards"][0].update(bytes=2**70), "damaged"),
         (lambda c: c["splits"]["train"].update(images=41), "is not that of 41 images"),
         (lambda c: c["splits"]["train"].update(images=10**15), "is not that of 1000000000000000 images"),
         (lambda c: c["splits"]["train"].update(name=c["splits"]["val"]["name"]), "12 names for 40 images"),
@@ -421,3 +422,15 @@ def test_wrong_words_are_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert line in error
+
+
+def test_hidden_files_of_others_are_passed_over(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
+        for i in range(4):
+            add(tar, f"photos/{i}.jpg", jpeg(i))
+            add(tar, f"photos/._{i}.jpg", b"what macOS packs beside a file")
+            add(tar, f"photos/{i}.cls", b"0")
+        add(tar, "a/" * 50_000 + ".", b"")  # takes no time
+    assert main(["shards", "--index", str(tmp_path), "--val-fraction", "0.5"]) == 0
+    found = shards(str(tmp_path))
+    assert sorted(s.name(i) for s in found[:2] for i in range(2)) == [f"photos/{i}" for i in range(4)]

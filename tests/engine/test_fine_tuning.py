@@ -119,6 +119,9 @@ def test_rates_of_a_run_are_kept_and_cannot_change_in_it(tiny) -> None:
             )
         )
     assert "\n" not in str(error.value)
+    without = [word for word in words if "lr_factors" not in word]
+    with pytest.raises(CheckpointError, match="optimizer.lr_factors.backbone is 0.3 there, null in this"):
+        train(compose([*without, f"ckpt_path={folder}", "trainer.max_epochs=2"]))
 
 
 def test_the_gradients_norm_and_the_rate_of_each_part_are_in_tensorboard(tiny) -> None:

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from test_resume import assert_same_run
 
 from sppcls import compose, load_classifier, train
+from sppcls.engine.callbacks.swa import first_averaged
 from sppcls.errors import ConfigError, Interrupted
 
 WORDS = [
@@ -74,3 +75,28 @@ def test_a_run_goes_on_with_the_same_mean(tiny, stop_at: int) -> None:
 def test_two_averages_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"swa\.enabled=true: also ema\.enabled=true"):
         compose(["swa.enabled=true", "ema.enabled=true"])
+
+
+def test_within_an_epoch_before_it_begins_the_weights_are_those_of_the_moment(tiny) -> None:
+    class Stop(Callback):
+        state: dict[str, torch.Tensor]
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            if trainer.global_step == 2:
+                self.state = {name: value.clone() for name, value in pl_module.net.state_dict().items()}
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    stop, words = Stop(), tiny(*WORDS, "run_name=part")
+    with pytest.raises(Interrupted):
+        train(compose(words), callbacks=[stop])
+    (last,) = Path(compose(words).runs_dir).rglob("last.ckpt")
+    saved = load_classifier(last).state_dict()
+    assert all(torch.equal(value, stop.state[name]) for name, value in saved.items())
+
+
+def test_the_share_of_the_epochs_is_exact() -> None:
+    assert all(
+        first_averaged(percent / 100, epochs) == percent * epochs // 100
+        for percent in range(100)
+        for epochs in range(1, 101)
+    )

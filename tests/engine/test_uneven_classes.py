@@ -15,7 +15,9 @@ from tiny_runs import TINY
 
 import sppcls
 from sppcls.cli.main import main
+from sppcls.config.build import load_sources
 from sppcls.engine.preflight import RunChecks
+from sppcls.engine.uneven import uneven_line
 from sppcls.errors import ConfigError
 from sppcls.runs.checkpoint import read_checkpoint
 
@@ -64,6 +66,16 @@ def test_a_balanced_run_sees_the_classes_alike_and_says_so(photos: Path, tmp_pat
     assert all(count == 4 for index, count in drawn.images[0].items() if index >= 33), "the three of trash"
     log = (Path(outcome["folder"]) / "train.log").read_text()
     assert "uneven      24 training images of glass, 3 of trash; sampler balanced" in log
+
+
+def test_two_corrections_are_said_to_be_one_too_many(photos: Path, tmp_path: Path) -> None:
+    words = words_for(photos, tmp_path, "data.sampler=balanced", "loss=logit_adjusted")
+    config = sppcls.compose(words)
+    line = uneven_line(config, load_sources(config).train)
+    assert line is not None
+    assert line.endswith(
+        "sampler balanced, logits adjusted: each alone is enough, together they favour rare classes"
+    )
 
 
 def test_a_plain_run_is_told_what_could_be_done(photos: Path, tmp_path: Path) -> None:

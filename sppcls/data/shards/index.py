@@ -141,7 +141,15 @@ def read_index(data: bytes, place: str) -> Index:
             bool(found["held_out"]),
         )
         _check(index)
-    except (ValueError, TypeError, KeyError, AttributeError, zlib.error, MemoryError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        zlib.error,
+        MemoryError,
+    ) as error:
         raise DataError(f"{place}: damaged ({_said(error)}); write it anew") from None
     return index
 
@@ -175,7 +183,7 @@ def _check(index: Index) -> None:
             raise ValueError(f"{role} has images in shard {rows.shard.max()} of {len(sizes)}")
         if rows.size.min() <= 0 or rows.size.max() > MAX_IMAGE or rows.offset.min() < 0:
             raise ValueError(f"{role} has an image of impossible size")
-        if (rows.offset + rows.size > sizes[rows.shard]).any():
+        if (rows.offset > sizes[rows.shard] - rows.size).any():  # their sum could be too large a number
             raise ValueError(f"{role} has an image that ends behind its shard")
 
 

@@ -149,10 +149,11 @@ def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
     with reading_tar(path), open(path, "rb") as headers, open(path, "rb") as file:
         for member in members(path, headers, size):
             # WebDataset's rule: the key ends at the first dot of the file's name.
-            parts = re.fullmatch(r"((?:.*/|)[^./][^.]*)[.]([^/]*)", member.name, re.DOTALL)
-            if parts is None:
+            place, slash, name = member.name.rpartition("/")
+            stem, _, extension = name.partition(".")
+            if not stem:  # a hidden file, such as the ._1.jpg that macOS packs beside 1.jpg
                 continue
-            key, extension = parts[1], parts[2].lower()
+            key, extension = place + slash + stem, extension.lower()
             last = extension.rpartition(".")[2]
             if last in _PICKLES:
                 raise DataError(f"{path}: {member.name!r} is a pickle, which can run code: leave it out")

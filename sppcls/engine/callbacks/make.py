@@ -18,7 +18,7 @@ from sppcls.engine.callbacks.predictions import SavePredictions
 from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
 from sppcls.engine.callbacks.report import EpochReport
 from sppcls.engine.callbacks.saving import Saving
-from sppcls.engine.callbacks.swa import StochasticWeightAveraging
+from sppcls.engine.callbacks.swa import StochasticWeightAveraging, first_averaged
 from sppcls.engine.fine_tuning import Freezing
 from sppcls.engine.resume import ConfirmResume
 from sppcls.errors import ConfigError
@@ -71,7 +71,9 @@ def make_callbacks(
     if config.ema.enabled:
         callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(config.ema.decay)))
     if config.swa.enabled:
-        callbacks.insert(0, StochasticWeightAveraging(int(config.swa.start * config.trainer.max_epochs)))
+        callbacks.insert(
+            0, StochasticWeightAveraging(first_averaged(config.swa.start, config.trainer.max_epochs))
+        )
     if protocols:
         errors = ProtocolErrors(protocols, config.evaluation.every)
         callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]

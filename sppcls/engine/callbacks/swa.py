@@ -9,6 +9,11 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 
+def first_averaged(start: float, epochs: int) -> int:
+    """Number of the first epoch after a share of all epochs, from 0."""
+    return int(start * epochs + 1e-9)  # 0.58 of 50 is a little less than 29
+
+
 class StochasticWeightAveraging(WeightAveraging):
     """Averages the weights after every epoch from one on (Izmailov et al. 2018); until then they are those of training.
 
@@ -40,3 +45,15 @@ class StochasticWeightAveraging(WeightAveraging):
             self._before = max(0, trainer.current_epoch - self.first)
             assert self._average_model is not None
             self._average_model.update_parameters(pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.current_epoch <= self.first and self._average_model is not None:
+            # Nothing is averaged yet; within an epoch the weights here are those of its beginning.
+            pairs = zip(
+                self._average_model.module.state_dict().values(), pl_module.state_dict().values(), strict=True
+            )
+            for kept, current in pairs:
+                kept.copy_(current)
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)

@@ -6,6 +6,7 @@ import argparse
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,7 @@ def _write(args: argparse.Namespace) -> int:
 
 def _index(args: argparse.Namespace) -> int:
     check_there(args.index, "sppcls shards --index takes a folder")
+    from sppcls.data.shards.index import INDEX, read_index
     from sppcls.data.shards.scan import index_folder
 
     folder, started = Path(args.index), time.monotonic()
@@ -74,6 +76,11 @@ def _index(args: argparse.Namespace) -> int:
             classes = Path(args.classes).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise DataError(f"--classes {args.classes}: cannot be read ({error})") from None
+    elif (
+        folder / INDEX
+    ).is_file():  # the tar files of `sppcls shards` hold numbers; the names are in the index alone
+        with suppress(DataError, OSError):
+            classes = read_index((folder / INDEX).read_bytes(), INDEX).classes
     index = index_folder(folder, classes=classes, val_fraction=args.val_fraction, say=_say)
     index.write(folder)
     _report(folder, index, time.monotonic() - started)

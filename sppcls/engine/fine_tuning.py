@@ -95,10 +95,13 @@ def _other_colours(config: Config, info: Any) -> list[tuple[str, str]]:
 
 
 def _until(config: Config) -> str:
+    if config.freeze_epochs is None:
+        return ""
+    epochs = config.trainer.max_epochs
     return (
-        ""
-        if config.freeze_epochs is None
-        else f", for {config.freeze_epochs} of {config.trainer.max_epochs} epochs"
+        f", for {config.freeze_epochs} of {epochs} epochs"
+        if config.freeze_epochs < epochs
+        else ", in all epochs"
     )
 
 

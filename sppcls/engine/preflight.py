@@ -89,7 +89,13 @@ class RunChecks:
 
 
 def check_classes(config: Config, train: Source) -> None:
-    """Raise ConfigError for a sampler or a loss that does not fit the classes."""
+    """Raise ConfigError for a sampler, a loss or a figure of the best epoch that does not fit the classes."""
+    number = len(train.classes)
+    if config.best_by == "top5_error" and number <= 5:
+        raise ConfigError(
+            f"best_by=top5_error: is always 0 with {number} classes, so no epoch is better than the first; "
+            "choose top1_error or class_mean_error"
+        )
     sampler_weights(config, train)
     make_loss(config, train.classes, class_counts(train.targets, len(train.classes)))
 

@@ -319,6 +319,9 @@ def test_tar_files_of_others_get_an_index(tmp_path: Path, capsys: pytest.Capture
     assert [found.val.data(i) for i in range(2)] == [jpeg(4), jpeg(5)]
     assert found.train.records.crc32.tolist() == [zlib.crc32(jpeg(i)) for i in range(4)]
     assert not found.held_out
+    (tmp_path / "names.txt").unlink()
+    assert main(["shards", "--index", str(tmp_path)]) == 0
+    assert shards(str(tmp_path)).train.classes == ["cat", "dog"]  # which the tar files do not say
     capsys.readouterr()
     (tmp_path / "names.txt").write_text("cat\n")
     assert main(["shards", "--index", str(tmp_path), "--classes", str(tmp_path / "names.txt")]) == 1

@@ -75,12 +75,14 @@ def test_frozen_convolutions_and_statistics_stay_bit_for_bit_and_then_move(
     assert "frozen      backbone: 16,648 of 20,588 parameters, for 1 of 2 epochs" in output
 
 
-def test_without_freeze_epochs_it_stays_to_the_end_and_dropout_goes_on(tiny, pretrained: Path) -> None:
+def test_frozen_in_all_epochs_it_stays_to_the_end_and_dropout_goes_on(tiny, pretrained: Path, capsys) -> None:
     watch = Watch()
     words = tiny(
-        f"init_from={pretrained}", "freeze=[backbone,head.fc6]", "head.dropout=0.5", "ema.enabled=true"
-    )
+        f"init_from={pretrained}", "freeze=[backbone,head.fc6]", "head.dropout=0.5", "ema.enabled=true",
+        "freeze_epochs=9",
+    )  # fmt: skip
     train(compose(words), callbacks=[watch])
+    assert " parameters, in all epochs\n" in capsys.readouterr().out
     start, *_, after = watch.states
     assert changed(start, after, "") == {"head.last.weight", "head.last.bias"}
 

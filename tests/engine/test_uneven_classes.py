@@ -114,6 +114,7 @@ def test_a_resumed_run_ends_with_the_same_weights(photos: Path, tmp_path: Path, 
         (["data.sampler={glass: 0}"], "data.sampler: the weight of class glass is 0; it must be a finite"),
         (["loss.class_weights=[1,2]"], "loss.class_weights: 2 numbers for 3 classes .glass, paper, trash."),
         (["loss=logit_adjusted", "loss.tau=-1"], "loss.tau=-1: must be >= 0"),
+        (["best_by=top5_error"], "best_by=top5_error: is always 0 with 3 classes"),
         (["data.balance=0.5"], "data.balance=0.5: is of the balanced sampler; add data.sampler=balanced"),
     ],
 )  # fmt: skip

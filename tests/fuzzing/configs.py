@@ -205,7 +205,12 @@ def one_by_one() -> dict[str, st.SearchStrategy[Any]]:
         nested = group.default_factory
         for spec in [group] if nested is dataclasses.MISSING else dataclasses.fields(nested):  # type: ignore[arg-type]
             key = spec.name if spec is group else f"{group.name}.{spec.name}"
-            if key in found or key in LEFT or (group.name in TOGETHER and key != "sizes.pixel_budget"):
+            if (
+                key in found
+                or key in LEFT
+                or group.name == "detection"
+                or (group.name in TOGETHER and key != "sizes.pixel_budget")
+            ):
                 continue
             choices = (True, False) if spec.type == "bool" else spec.metadata["choices"]
             assert choices, f"{key}: say in ALONE what it may be"

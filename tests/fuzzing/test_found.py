@@ -22,7 +22,7 @@ from sppcls.config.checks import check_config
 from sppcls.config.schema import as_dict
 from sppcls.errors import CheckpointError, ConfigError, DataError
 from sppcls.runs.checkpoint import load_classifier
-from sppcls.runs.folder import _same_run
+from sppcls.runs.folder import is_same_run
 
 
 def test_runs_that_differ_in_only_one_key_of_the_sizes_are_named(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_brackets_in_brackets_without_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[1, 2]", b"", b"data: 1\ntrainer: 2\n"])
 def test_a_damaged_config_is_of_another_run(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.yaml").write_bytes(content)
-    assert not _same_run(tmp_path, compose([]))
+    assert not is_same_run(tmp_path, compose([]))
 
 
 CARDS: list[tuple[str, Any]] = [

@@ -127,7 +127,9 @@ def read_index(data: bytes, place: str) -> Index:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
-        raise DataError(f"{place}: damaged: no JSON; `sppcls shards --index FOLDER` writes it anew") from None
+        raise DataError(
+            f"{place}: damaged: no JSON; `sppcls shards --index FOLDER --classes NAMES.txt` writes it anew"
+        ) from None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise DataError(f"{place}: no index of shards; `sppcls shards --index FOLDER` writes one")
     if found.get("version") != _VERSION:

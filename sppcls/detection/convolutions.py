@@ -23,11 +23,8 @@ from sppcls.detection.pooled import Regions
 from sppcls.detection.tuning import TuningRules, candidates, load_state, save_state
 from sppcls.detection.window_set import WindowSet
 
-_IMAGES, _OF_IMAGE, _OBJECTS = (
-    2,
-    64,
-    16,
-)  # of a mini-batch, windows of each, and those of them that are objects
+# Images of a mini-batch, windows of each, and those of them that are objects.
+_IMAGES, _OF_IMAGE, _OBJECTS = 2, 64, 16
 _SAVED = 20  # steps
 
 

@@ -38,8 +38,6 @@ SEVERAL = ("random", "wide", "growing")
 COLOURS |= {"one": COLOURS["single"], "growing": "#CC79A7"}
 LABELS |= {
     "one": "112", "random": "56 to 160 by batch", "wide": "56, 80, 112 by epoch, longer", "growing": "64 growing to 140",
-    "own": "own last pooling (9)", "mean1": "global mean (1)", "max1": "global max (1)",
-    "resnet_own": "ResNet: global mean (1)", "resnet_bins21": "ResNet: 4-2-1 (21)",
 }  # fmt: skip
 
 
@@ -146,18 +144,22 @@ def draw_poolings(errors: Errors) -> None:
         "resnet_own",
         "resnet_bins21",
     )
-    names = {**LABELS, "one": "6-3-2-1 (50)"}
+    names = {
+        "max1": "max\n1", "mean1": "mean\n1", "bins5": "2-1\n5", "own": "own\n9", "bins14": "3-2-1\n14", "bins21": "4-2-1\n21",
+        "bins30": "4-3-2-1\n30", "one": "6-3-2-1\n50", "resnet_own": "ResNet\nmean, 1", "resnet_bins21": "ResNet\n4-2-1, 21",
+    }  # fmt: skip
     groups = []
     for arm in arms:
         found = errors.get(crop(arm), {})
         if len(found) >= FEWEST:
             colour = COLOURS["own" if arm in ("own", "mean1", "resnet_own") else "one"]
-            groups.append((names[arm].replace(" (", "\n("), found, colour))
+            groups.append((names[arm], found, colour))
     if len(groups) < 2:
         return
     figure, axes = panel()
     bars(axes, groups)
-    axes.set(xlabel="last pooling (bins); all heads have 0.9 million parameters")
+    axes.tick_params(axis="x", labelsize="small")
+    axes.set(xlabel="last pooling and its bins; all heads have 0.9 million parameters")
     figure.savefig(HERE / "pyramids2.png", dpi=130)
 
 

@@ -38,6 +38,7 @@ def run(
         return _compare_files(paths, format_, {"--out": out, "--baseline": baseline})
     from sppcls.comparison import compare
     from sppcls.comparison.answers import DETECTION
+    from sppcls.comparison.board.logdir import write_beside_runs
     from sppcls.comparison.conclusions import conclusions
     from sppcls.comparison.report import content
     from sppcls.comparison.report.class_mean import class_mean_table
@@ -81,6 +82,7 @@ def run(
         ]
         _print_tables([groups, *differences, *others], format_)
     page = write_report(comparison, out)
+    write_beside_runs(comparison, out)
     if format_ == "text":
         print(visible(f"Report: {page}"))
     else:

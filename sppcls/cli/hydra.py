@@ -19,21 +19,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.files import check_local
 from sppcls.config.checks import check_config
+from sppcls.config.command_line import CommandLine, read_command_line
 from sppcls.config.compose import (
     CONFIG_NAME,
-    CommandLine,
     compose_unchecked,
     conf_dir,
     group_choices,
     name_plugins,
-    read_command_line,
-    restore,
     without_foreign_defaults,
 )
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.early import check_early
 from sppcls.config.mistakes import config_error_line
 from sppcls.config.own_files import use_own_reader
+from sppcls.config.restore import restore
 from sppcls.config.schema import Config
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.runs.names import BEST, LAST, PREVIOUS, no_checkpoint

@@ -126,7 +126,8 @@ class Tests:
 
 def tested_config(words: list[str], model_info: dict[str, Any], checkpoint: str) -> Config:
     """The config of a checkpoint with other ``words`` of data; an unreadable image is named at the end, and the rest tested."""
-    from sppcls.config.compose import compose_unchecked, restore
+    from sppcls.config.compose import compose_unchecked
+    from sppcls.config.restore import restore
 
     saved = {**model_info["config"], "ckpt_path": None}
     config = restore(saved, compose_unchecked(words), words, checkpoint)

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.reason import reason_of
+from sppcls.config.grammar import literal
 from sppcls.config.parts import part_schema, with_own_parts
 from sppcls.config.rules import DEVICES, check_together
-from sppcls.config.schema import Config, all_keys, default_values, literal
+from sppcls.config.schema import Config, all_keys, default_values
 from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
 from sppcls.registry import DOORS, TARGET, find, is_own, names, target_of

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from sppcls.config.schema import all_keys, in_quotes, literal
+from sppcls.config.schema import all_keys
 from sppcls.errors import ConfigError
 from sppcls.registry import DOORS, TARGET, has_plugins, is_own
 
@@ -106,3 +106,28 @@ def _text(value: str) -> str:
     value = os.path.expandvars(os.path.expanduser(value))
     closed = value.rfind("}") + 1  # what OmegaConf looks up ends there; after it, ${ is text
     return in_quotes(value[:closed] + literal(value[closed:]))
+
+
+def literal(text: str) -> str:
+    """A text of which OmegaConf looks nothing up: ``${`` is escaped."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def in_quotes(text: str) -> str:
+    """A text in double quotes of Hydra's grammar; what it says in ``${...}`` is still looked up."""
+    # A backslash is one, unless it stands before a quote.
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text) + '"'
+
+
+def hydra_word(key: str, value: object) -> str:
+    """``key=value`` with the quotes that Hydra's grammar asks for."""
+    text = str(value)
+    if not isinstance(value, str | os.PathLike) or _PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    return f"{key}={in_quotes(literal(text))}"
+
+
+# Text that Hydra takes for nothing else, and that no reader takes for a home folder or a variable.
+_PLAIN = re.compile(
+    r"(?!(?:null|true|false|nan|inf)\Z)(?:\.{0,2}/|[a-z_])[\w./@%+-]*", re.ASCII | re.IGNORECASE
+)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import os
-import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -36,31 +34,6 @@ _MISSING: Any = "???"
 
 # What another value of a key changes; see :mod:`sppcls.config.same_run`.
 Change = Literal["state", "weights", "length", "validation", "tests", "name", "speed", "place", "log"]
-
-
-def literal(text: str) -> str:
-    """A text of which OmegaConf looks nothing up: ``${`` is escaped."""
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-
-
-def in_quotes(text: str) -> str:
-    """A text in double quotes of Hydra's grammar; what it says in ``${...}`` is still looked up."""
-    # A backslash is one, unless it stands before a quote.
-    return '"' + re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text) + '"'
-
-
-def hydra_word(key: str, value: object) -> str:
-    """``key=value`` with the quotes that Hydra's grammar asks for."""
-    text = str(value)
-    if not isinstance(value, str | os.PathLike) or _PLAIN.fullmatch(text):
-        return f"{key}={text}"
-    return f"{key}={in_quotes(literal(text))}"
-
-
-# Text that Hydra takes for nothing else, and that no reader takes for a home folder or a variable.
-_PLAIN = re.compile(
-    r"(?!(?:null|true|false|nan|inf)\Z)(?:\.{0,2}/|[a-z_])[\w./@%+-]*", re.ASCII | re.IGNORECASE
-)
 
 
 def key(

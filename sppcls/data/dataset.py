@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from sppcls._util.reason import own_line, reason_with_line
 from sppcls.data.cache import ImageCache
 from sppcls.data.files import Source
 from sppcls.data.sampler import Key
 from sppcls.data.seeding import derive
 from sppcls.data.transforms import EvalTransform, TrainTransform
 from sppcls.errors import DataError, ImageError, PartError, SppclsError
-from sppcls.registry import own_line, reason_with_line
 
 
 class Batch(NamedTuple):

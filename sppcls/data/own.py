@@ -18,11 +18,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from sppcls._util.reason import reason_with_line
 from sppcls.data.files import Source, Splits
 from sppcls.data.sizes import Size, SizeSchedule, as_size, size_label
 from sppcls.data.transforms import TrainTransform
 from sppcls.errors import ConfigError, DataError, ImageError, Interrupted, PartError
-from sppcls.registry import TARGET, build, reason_with_line
+from sppcls.registry import TARGET, build
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from sppcls._util.console import visible
 from sppcls._util.reason import reason_of
 from sppcls.config.compose import CONFIG_NAME, hydra_session, searchpath_words
-from sppcls.config.schema import Config, as_dict, hydra_word
+from sppcls.config.grammar import hydra_word
+from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.sweeps.folder import (
     claim_sweep_folder,

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from sppcls._util.console import say, train_command
 from sppcls._util.figures import is_better
 from sppcls._util.files import link_or_copy
-from sppcls.config.schema import hydra_word
+from sppcls.config.grammar import hydra_word
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 from sppcls.errors import Interrupted

@@ -11,7 +11,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 
 from sppcls.config.checks import suggest
 from sppcls.config.compose import compose_unchecked, group_choices
-from sppcls.config.schema import all_keys, hydra_word
+from sppcls.config.grammar import hydra_word
+from sppcls.config.schema import all_keys
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import separate, single_values, value_text
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sppcls._util.console import table, train_command, visible
 from sppcls._util.files import write_csv
 from sppcls.config.compose import key_of
-from sppcls.config.schema import hydra_word
+from sppcls.config.grammar import hydra_word
 from sppcls.sweeps.search.space import SearchPlan
 from sppcls.sweeps.search.trial import TrialOutcome, trial_name
 

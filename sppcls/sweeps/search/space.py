@@ -11,8 +11,9 @@ import yaml
 
 from sppcls.config.checks import check_values
 from sppcls.config.compose import key_of, name_plugins
+from sppcls.config.grammar import hydra_word
 from sppcls.config.same_run import is_factor
-from sppcls.config.schema import default_values, hydra_word, key
+from sppcls.config.schema import default_values, key
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
     Plan,

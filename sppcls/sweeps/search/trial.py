@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 
 from sppcls.config.compose import searchpath_words
-from sppcls.config.schema import Config, hydra_word
+from sppcls.config.grammar import hydra_word
+from sppcls.config.schema import Config
 from sppcls.engine.module import DivergedError
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.runs.folder import has_finished

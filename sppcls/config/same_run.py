@@ -86,7 +86,7 @@ def is_factor(key: str) -> bool:
 
 
 def is_fixed(key: str) -> bool:
-    """Whether no checkpoint of a run can go on with another value of this key."""
+    """Whether no checkpoint of a run can be resumed with another value of this key."""
     return change(key) == "state"
 
 

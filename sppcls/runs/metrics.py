@@ -83,4 +83,4 @@ def _own_rows(folder: Path) -> list[dict[str, str]]:
     try:
         return read_metrics(folder).rows
     except DataError as error:
-        raise DataError(f"{folder}: {error}; move that file away to go on without it") from None
+        raise DataError(f"{folder}: {error}; move that file away to continue without it") from None

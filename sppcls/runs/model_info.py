@@ -1,4 +1,4 @@
-"""What a checkpoint says of its network, and what a run goes on with: whether they have the shape that their readers count on."""
+"""What a checkpoint says of its network, and what a run resumes from: whether they have the shape that their readers count on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sppcls.registry import TARGET
 
 _GROUPS = [spec.name for spec in dataclasses.fields(Config) if spec.default is dataclasses.MISSING]
 
-# What a run that goes on has to know of itself, besides what Lightning keeps.
+# What a run that is resumed has to know of itself, besides what Lightning keeps.
 PROGRESS = {"plateau", "images_seen", "best", "val_results", "bad_images", "train_counts", "epoch_length",
             "pixels_seen", "train_seconds"}  # fmt: skip
 _NEEDED = {"sppcls_progress", "epoch", "global_step", "loops", "optimizer_states", "lr_schedulers",
@@ -70,7 +70,7 @@ def model_info_problem(checkpoint: dict[str, Any]) -> str | None:
 
 
 def resume_problem(checkpoint: dict[str, Any]) -> str | None:
-    """Why a checkpoint that :func:`model_info_problem` has passed is nothing that a run can go on from; None if it is."""
+    """Why a checkpoint that :func:`model_info_problem` has passed is nothing that a run can resume from; None if it is."""
     progress = checkpoint.get("sppcls_progress", {})
     missing = _NEEDED - checkpoint.keys()
     if not missing and isinstance(progress, dict):

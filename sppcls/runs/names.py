@@ -33,7 +33,7 @@ SEARCH = "search.json"
 
 
 def no_checkpoint(folder: Path) -> str:
-    """Why a folder without a checkpoint is nothing that a run can go on from."""
+    """Why a folder without a checkpoint is nothing that a run can resume from."""
     if (folder / CONFIG).is_file():
         return "this run has no checkpoint yet; start it again"
     return "no run's folder; name one, or a checkpoint"

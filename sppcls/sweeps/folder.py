@@ -124,14 +124,14 @@ def _write_sweep(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) ->
 
 
 def job_state(sweep: Path, name: str, epochs: int) -> str:
-    """``finished``, ``begun`` (has a checkpoint to go on from) or ``new``."""
+    """``finished``, ``begun`` (has a checkpoint to resume from) or ``new``."""
     if has_finished(sweep / name, epochs):
         return "finished"
     return "begun" if (sweep / name / LAST).is_file() else "new"
 
 
 def seconds_taken(sweep: Path) -> list[float]:
-    """How long each finished job of the sweep took; of one that went on, its training if that was longer than its last
+    """How long each finished job of the sweep took; of one that was resumed, its training if that was longer than its last
     process."""
     taken = []
     for job in (read_sweep(sweep) or {}).get("jobs", []):
@@ -165,7 +165,7 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
     finished = has_finished(sweep / name, epochs)
     if finished:
         outcome.update(status="finished", reason="")
-    elif in_use(sweep / name):  # a cluster goes on with it, whatever became of the process that waited
+    elif in_use(sweep / name):  # a cluster continues it, whatever became of the process that waited
         outcome.update(status="running", reason="")
     elif outcome.get("status") == "finished":  # and its folder was removed since
         outcome = {}

@@ -74,7 +74,7 @@ class TrialRun:
         self._reported = set(known.intermediate_values)
 
     def run(self) -> TrialOutcome:
-        """Train, or go on training, until the trial has finished or is pruned.
+        """Train, or resume the training, until the trial has finished or is pruned.
 
         Raises:
             SppclsError: somebody else has stopped the run; the trial is as good as not ended.

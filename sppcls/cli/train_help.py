@@ -13,7 +13,8 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from sppcls.config.compose import CONFIG_NAME, compose_unchecked, conf_dir, group_choices
-from sppcls.config.schema import Config, all_keys
+from sppcls.config.key import all_keys
+from sppcls.config.schema import Config
 from sppcls.sweeps.overrides import named_files
 
 _WIDTH = 110
@@ -57,7 +58,7 @@ def train_help(everything: bool = False) -> str:
     values = OmegaConf.to_container(compose_unchecked([]), resolve=True)
     lines = [_HEAD, "the keys used most, with the value of the default run:"]
     for name in _MOST_USED:
-        lines += _key(name, all_keys()[name], values, 29)
+        lines += _key(name, all_keys(Config)[name], values, 29)
     lines.append("\nconfig groups (the default choice is marked *):")
     chosen = _default_choices()
     for group, choices in group_choices().items():

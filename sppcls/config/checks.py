@@ -13,9 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.reason import reason_of
 from sppcls.config.grammar import literal
+from sppcls.config.key import all_keys
 from sppcls.config.parts import part_schema, with_own_parts
 from sppcls.config.rules import DEVICES, check_together
-from sppcls.config.schema import Config, all_keys, default_values
+from sppcls.config.schema import Config, default_values
 from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
 from sppcls.registry import DOORS, TARGET, find, is_own, names, target_of

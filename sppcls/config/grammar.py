@@ -12,7 +12,8 @@ import os
 import re
 from collections.abc import Sequence
 
-from sppcls.config.schema import all_keys
+from sppcls.config.key import all_keys
+from sppcls.config.schema import Config
 from sppcls.errors import ConfigError
 from sppcls.registry import DOORS, TARGET, has_plugins, is_own
 
@@ -32,7 +33,7 @@ def text_keys() -> frozenset[str]:
     """The keys whose values are paths and names, such as ``data.root`` and ``run_name``."""
     texts = ("str", "str | None")
     return frozenset(
-        name for name, spec in all_keys().items() if spec.type in texts and not spec.metadata["choices"]
+        name for name, spec in all_keys(Config).items() if spec.type in texts and not spec.metadata["choices"]
     )
 
 
@@ -77,9 +78,9 @@ def _word(word: str, several: bool) -> str:
 def _is_parameter(key: str) -> bool:
     group, _, name = key.partition(".")
     for known in (key, key.rpartition(".")[0]):  # a mapping has keys of a person's choice
-        if name and known in all_keys() and str(all_keys()[known].type).startswith("dict"):
+        if name and known in all_keys(Config) and str(all_keys(Config)[known].type).startswith("dict"):
             return True
-    return group in DOORS and bool(name) and key not in all_keys() and has_plugins()
+    return group in DOORS and bool(name) and key not in all_keys(Config) and has_plugins()
 
 
 def _values(value: str) -> str:

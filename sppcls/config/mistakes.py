@@ -15,7 +15,8 @@ from hydra.errors import HydraException
 from sppcls._util.reason import reason_of
 from sppcls.config.checks import suggest, what_it_may_be
 from sppcls.config.grammar import in_grammar
-from sppcls.config.schema import all_keys
+from sppcls.config.key import all_keys
+from sppcls.config.schema import Config
 from sppcls.config.synonyms import closest, meant
 
 Groups = Mapping[str, Sequence[str]]
@@ -145,7 +146,7 @@ def unknown_key(full: str, value: str | None, groups: Groups) -> str:
 def unknown_option(option: str, value: str | None, groups: Groups) -> str:
     """What to say of an option that there is not, such as ``--epochs``."""
     name = option.lstrip("-").replace("-", "_")
-    other = name if name in all_keys() or name in groups else _elsewhere(name, groups)
+    other = name if name in all_keys(Config) or name in groups else _elsewhere(name, groups)
     if other is None:
         return f"{option}: unknown option; keys are set as key=value, see --help"
     return f"{option}: unknown option (did you mean {other!r}?); type {_typed(other, value, groups)}"
@@ -173,8 +174,8 @@ def _typed(key: str, value: str | None, groups: Groups) -> str:
 
 def _elsewhere(word: str, groups: Groups, slips: bool = True) -> str | None:
     """A key of another group, or a group, that ``word`` means."""
-    last = [name.rpartition(".")[2] for name in all_keys()]
-    alone = {key: name for key, name in zip(last, all_keys(), strict=True) if last.count(key) == 1}
+    last = [name.rpartition(".")[2] for name in all_keys(Config)]
+    alone = {key: name for key, name in zip(last, all_keys(Config), strict=True) if last.count(key) == 1}
     return meant(word, alone, list(groups), slips)
 
 
@@ -182,7 +183,7 @@ def _elsewhere(word: str, groups: Groups, slips: bool = True) -> str | None:
 def _keys() -> dict[str, list[str]]:
     """The names of the keys by their group; those without one are in the group of the empty name."""
     found: dict[str, list[str]] = {}
-    for name in all_keys():
+    for name in all_keys(Config):
         group, _, key = name.rpartition(".")
         found.setdefault(group, []).append(key)
     return found

@@ -1,6 +1,6 @@
 """When two configs mean the same run: one answer for resuming, sweeps and comparisons.
 
-Each key of the schema says what another value of it changes (``changes`` of :func:`sppcls.config.schema.key`):
+Each key of the schema says what another value of it changes (``changes`` of :func:`sppcls.config.key.key`):
 
 ==========  ==========================================  ===========  =========  =======  ==========
 changes     what                                        auto finds   same       factor   may change
@@ -28,7 +28,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sppcls.config.schema import Change, all_keys, default_values
+from sppcls.config.key import Change, all_keys
+from sppcls.config.schema import Config, default_values
 
 _NOT_FOUND_BY_AUTO: tuple[Change, ...] = ("state", "weights", "validation", "name")
 _ANOTHER_SWEEP: tuple[Change, ...] = ("state", "weights", "length", "validation", "tests")
@@ -44,7 +45,7 @@ _NETWORK = ("backbone", "pyramid", "head")
 @cache
 def known_changes() -> dict[str, Change]:
     """What every key of the schema changes, by full name such as ``optimizer.lr``."""
-    return {name: spec.metadata["changes"] for name, spec in all_keys().items()}
+    return {name: spec.metadata["changes"] for name, spec in all_keys(Config).items()}
 
 
 def change(key: str) -> Change:

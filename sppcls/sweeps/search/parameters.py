@@ -12,7 +12,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from sppcls.config.checks import suggest
 from sppcls.config.compose import compose_unchecked, group_choices
 from sppcls.config.grammar import hydra_word
-from sppcls.config.schema import all_keys
+from sppcls.config.key import all_keys
+from sppcls.config.schema import Config
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import separate, single_values, value_text
 
@@ -110,7 +111,7 @@ def check_parameter(
     if name.lstrip("+") in group_choices(config_dir):
         raise ConfigError(f"{name}: a group takes choices, such as [a, b], and no range")
     compose_unchecked([*constant, hydra_word(name, what.low)], config_dir)
-    kind = str(all_keys()[name].type).removesuffix(" | None") if name in all_keys() else None
+    kind = str(all_keys(Config)[name].type).removesuffix(" | None") if name in all_keys(Config) else None
     if kind not in ("int", "float"):
         raise ConfigError(f"{name}: is no number, so it takes choices, such as [a, b], and no range")
     whole = kind == "int"

@@ -12,8 +12,9 @@ import yaml
 from sppcls.config.checks import check_values
 from sppcls.config.compose import key_of, name_plugins
 from sppcls.config.grammar import hydra_word
+from sppcls.config.key import documented, key
 from sppcls.config.same_run import is_factor
-from sppcls.config.schema import default_values, key
+from sppcls.config.schema import default_values
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
     Plan,
@@ -45,38 +46,50 @@ _NOT_DRAWN = {
 }
 
 
+@documented
 @dataclass
 class PrunerSettings:
-    """Stopping trials early."""
+    """Stopping trials early.
 
-    name: str = key(
-        "median: worse than the median of the finished trials at the same epoch",
-        default="median",
-        choices=("median", "none"),
-    )
-    startup_trials: int = key("trials that have to finish before any is stopped", default=5, low=1)
-    warmup_epochs: int = key("epochs that every trial may run", default=2, low=0)
+    Args:
+        name: median: worse than the median of the finished trials at the same epoch
+        startup_trials: trials that have to finish before any is stopped
+        warmup_epochs: epochs that every trial may run
+    """
+
+    name: str = key("median", choices=("median", "none"))
+    startup_trials: int = key(5, low=1)
+    warmup_epochs: int = key(2, low=0)
 
 
+@documented
 @dataclass
 class SamplerSettings:
-    """Drawing values."""
+    """Drawing values.
 
-    name: str = key(
-        "tpe: Optuna's, learns from the trials before; random", default="tpe", choices=("tpe", "random")
-    )
-    seed: int = key("seed of the draws", default=0, low=0, high=2**31 - 1)
-    startup_trials: int = key("random draws before tpe begins", default=10, low=0)
+    Args:
+        name: tpe: Optuna's, learns from the trials before; random
+        seed: seed of the draws
+        startup_trials: random draws before tpe begins
+    """
+
+    name: str = key("tpe", choices=("tpe", "random"))
+    seed: int = key(0, low=0, high=2**31 - 1)
+    startup_trials: int = key(10, low=0)
 
 
+@documented
 @dataclass
 class Settings:
-    """How a search is done."""
+    """How a search is done.
 
-    n_trials: int = key("trials to be done in total, such as n_trials=40", low=1)
-    objective: str = key(
-        "validation column of metrics.csv that is to be small after the last epoch", default="val/top1_error"
-    )
+    Args:
+        n_trials: trials to be done in total, such as n_trials=40
+        objective: validation column of metrics.csv that is to be small after the last epoch
+    """
+
+    n_trials: int = key(low=1)
+    objective: str = key("val/top1_error")
     pruner: PrunerSettings = field(default_factory=PrunerSettings)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 

@@ -82,7 +82,10 @@ class Parser(argparse.ArgumentParser):
         if kind is bool:
             settings["action"] = "store_true"
         else:
-            settings["type"] = next((read for read in extra if not isinstance(read, Check)), _reader(kind))
+            settings["type"] = next(
+                (read for read in extra if not isinstance(read, Check)),
+                _reader(get_args(kind)[0] if several else kind),
+            )
             settings["default"] = default if optional and not several else None
             if get_origin(kind) is Literal:
                 settings["choices"] = get_args(kind)

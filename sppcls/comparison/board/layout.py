@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from urllib.parse import quote
 
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -24,36 +25,24 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
         comparison: what is drawn.
         answer: heads the first charts.
     """
-    names = {measure.in_words(): name for measure, name in curve_names(comparison).items()}
+    names = curve_names(comparison).items()
     found = []
     for number, (figure, words) in enumerate(shown_figures(comparison).items()):
         level = figure == "top1_error" and comparison.guessing is not None
-        bands = [
-            _band(
-                f"{where.replace('top-1 error', words)}, by {axis}",
-                f"seeds_{name}{ending}/{figure}",
-                guessing_tag(ending) if level else None,
-            )
-            for where, name in names.items()
-            for ending, axis in AXES.items()
-        ]
-        lines = [
-            _lines(
-                f"{where.replace('top-1 error', words)}, by {axis}",
-                f"{name}{ending}/{figure}",
-                guessing_tag(ending) if level else None,
-            )
-            for where, name in names.items()
-            for ending, axis in AXES.items()
-        ]
-        what = f"{words}: means, bands of ± std over the seeds"
-        title = what[0].upper() + what[1:] if number else f"{answer}: {what}"
+        bands, lines = [], []
+        for (measure, name), (ending, axis) in product(names, AXES.items()):
+            title = f"{measure.in_words().replace('top-1 error', words)}, by {axis}"
+            tag, guessing = f"{name}{ending}/{figure}", guessing_tag(ending) if level else None
+            bands.append(_band(title, f"seeds_{tag}", guessing))
+            lines.append(_lines(title, tag, guessing))
+        subject = words[0].upper() + words[1:]
+        heading = f"{subject}:" if number else f"{answer}: {words}:"
         # TensorBoard 2.21 shows charts with bands, and only these, in the reverse of their order.
-        found.append(layout_pb2.Category(title=title, chart=bands[::-1], closed=number > 0))
-        title = words[0].upper() + words[1:]
-        found.append(
-            layout_pb2.Category(title=f"{title}: every run, and the means", chart=lines, closed=number > 0)
-        )
+        for title, charts in (
+            (f"{heading} means, bands of ± std over the seeds", bands[::-1]),
+            (f"{subject}: every run, and the means", lines),
+        ):
+            found.append(layout_pb2.Category(title=title, chart=charts, closed=number > 0))
     return found
 
 
@@ -120,17 +109,14 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
 
 def columns(comparison: Comparison) -> list[api_pb2.HParamInfo]:
     """The config groups that were varied, in the words that were typed, and the seed; TensorBoard sorts them by name."""
-    rows = [hparam_values(group, seed) for group in comparison.groups for seed in _seeds(group)]
+    groups = comparison.groups
+    rows = [hparam_values(group, seed) for group in groups for seed in (*map(str, group.seeds), MEAN)]
     found = []
     for key in rows[0]:
         info = api_pb2.HParamInfo(name=key, differs=True, type=api_pb2.DATA_TYPE_STRING)
         info.domain_discrete.extend(dict.fromkeys(row[key] for row in rows))
         found.append(info)
     return found
-
-
-def _seeds(group: Group) -> list[str]:
-    return [*map(str, group.seeds), MEAN]
 
 
 def hparam_values(group: Group, seed: str) -> dict[str, str]:
@@ -144,16 +130,16 @@ def final_names(comparison: Comparison) -> dict[str, str]:
     TensorBoard shows the first few at the start.
     """
     found: dict[str, str] = {}
-    runs = [run for group in comparison.groups for run in group.runs]
-    for figure in shown_figures(comparison):
-        if figure != "loss":
-            for measure in comparison.measures:
-                if not figure.startswith("top") and all(run.figure(measure, figure) is None for run in runs):
-                    continue
-                name = f"{comparison.name_of(measure)}/{figure}"
-                found[f"final/{name}"] = name
-                if measure == comparison.main and figure == measure.figure():
-                    found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
+    for figure, measure in product(shown_figures(comparison), comparison.measures):
+        known = figure.startswith("top") or any(
+            run.figure(measure, figure) is not None for run in comparison.runs
+        )
+        if figure == "loss" or not known:
+            continue
+        name = f"{comparison.name_of(measure)}/{figure}"
+        found[f"final/{name}"] = name
+        if measure == comparison.main and figure == measure.figure():
+            found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
     return {**found, "final/train_minutes": "training minutes", "final/gigapixels": "gigapixels seen"}
 
 

@@ -28,7 +28,7 @@ from sppcls.comparison.board.layout import (
 from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report import content
-from sppcls.comparison.report.tables import Table
+from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
 from sppcls.errors import ConfigError
@@ -154,31 +154,24 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     on_test = content.on_test(comparison)
     summary = []
     for found in _conclusions(comparison):
-        table = content.conclusion_table(found)
-        summary += [
-            f"### {found.question} {found.answer.upper()}",
-            found.sentence,
-            table.markdown(),
-            found.outlook,
-        ]
+        title, table = f"### {found.question} {found.answer.upper()}", content.conclusion_table(found)
+        summary += [title, found.sentence, table.markdown(), found.outlook]
     summary.append(content.introduction(comparison))
     groups = content.groups_table(comparison)
     # In one table of many columns TensorBoard would break the words.
-    errors = [i for i, name in enumerate(groups.header) if i < 2 or name.endswith("_error")]
-    costs = [i for i in range(len(groups.header)) if i == 0 or i not in errors]
+    errors = [i < 2 or name.endswith("_error") for i, name in enumerate(groups.header)]
+    costs = [i == 0 or not error for i, error in enumerate(errors)]
     texts = {
         "answer": "\n\n".join(summary),
-        "errors": _columns(groups, errors),
-        "costs": _columns(groups, costs),
+        "errors": groups.only(errors).markdown(),
+        "costs": groups.only(costs).markdown(),
     }
     sentences = [f"- {finding}" for finding in headline + on_test if finding.top == 1]
     if sentences:
         texts["each_pair"] = "\n".join(sentences)
-    if headline:
-        texts["differences"] = content.differences_table("", headline).markdown()
-    if on_test:
-        texts["differences_on_test_images"] = content.differences_table("", on_test).markdown()
     for name, more in (
+        ("differences", content.differences_table("", headline) if headline else None),
+        ("differences_on_test_images", content.differences_table("", on_test) if on_test else None),
         ("every_size_and_protocol", content.measures_table(comparison)),
         ("differences_elsewhere", content.differences_table("", elsewhere) if elsewhere else None),
         ("not_compared", content.refusals_table(comparison)),
@@ -186,16 +179,10 @@ def _texts(comparison: Comparison) -> dict[str, str]:
     ):
         if more is not None:
             texts[name] = more.markdown()
-    texts["how_to_read"] = "\n".join(f"- {note}" for note in content.reading_notes(comparison))
+    texts["how_to_read"] = "\n".join(f"- {note}" for note in reading_notes(comparison))
     if comparison.problems:
         texts["left_out"] = "\n".join(f"- {line}" for line in comparison.problems)
     return {f"{COMPARISON}/{i}_{name}": printable(texts[name]) for i, name in enumerate(texts, start=1)}
-
-
-def _columns(table: Table, kept: Sequence[int]) -> str:
-    """Some columns of a table, in Markdown."""
-    rows = [[row[i] for i in kept] for row in table.rows]
-    return Table(table.title, [table.header[i] for i in kept], rows).markdown()
 
 
 def _pictures(comparison: Comparison) -> dict[str, bytes]:
@@ -209,9 +196,8 @@ def _pictures(comparison: Comparison) -> dict[str, bytes]:
         warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
         for tag, figure in figures.items():
             assert figure is not None
-            figure.set_size_inches(
-                0.75 * figure.get_figwidth(), 0.9 * figure.get_figheight()
-            )  # it is shown small
+            width, height = figure.get_size_inches()
+            figure.set_size_inches(0.75 * width, 0.9 * height)  # it is shown small
             file = io.BytesIO()
             figure.savefig(file, format="png", dpi=150)
             images[tag] = file.getvalue()
@@ -254,16 +240,13 @@ def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path
     """The error of guessing as a level line, for the charts of Custom Scalars."""
     if comparison.guessing is None:
         return
-    ends = {"": [curves.epochs[-1] for curves in runs]}
-    for axis in ("pixels", "seconds"):
-        ends[f"_by_{axis}"] = [
-            round(reached[-1] or 0) for reached in (getattr(curves, axis) for curves in runs)
-        ]
+    # As many points as the curves have: TensorBoard leaves what few points say out of the axes.
+    points = max(len(curves.epochs) for curves in runs)
     with EventFile(folder / MEAN / GUESSING, number) as events:
         for ending in AXES:
-            # As many points as the curves have: TensorBoard leaves what few points say out of the axes.
-            count = max(len(curves.epochs) for curves in runs)
-            for step in sorted({round(max(ends[ending]) * i / count) for i in range(count + 1)}):
+            series = ending.removeprefix("_by_") or "epochs"
+            end = max(round(getattr(curves, series)[-1] or 0) for curves in runs)
+            for step in sorted({round(end * i / points) for i in range(points + 1)}):
                 events.scalar(guessing_tag(ending), comparison.guessing, step, runs[0].end)
 
 

@@ -82,10 +82,9 @@ class Parser(argparse.ArgumentParser):
         if kind is bool:
             settings["action"] = "store_true"
         else:
-            settings["type"] = next(
-                (read for read in extra if not isinstance(read, Check)),
-                _reader(get_args(kind)[0] if several else kind),
-            )
+            one = get_args(kind)[0] if several else kind
+            usual = one if one in (int, float, Path) else str
+            settings["type"] = next((read for read in extra if not isinstance(read, Check)), usual)
             settings["default"] = default if optional and not several else None
             if get_origin(kind) is Literal:
                 settings["choices"] = get_args(kind)
@@ -106,10 +105,6 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(parameter.name, **settings)
         shown = f"{metavar} ..." if several else metavar
         self._usage.append(f"[{shown}]" if optional else shown)
-
-
-def _reader(kind: Any) -> Callable[[str], Any]:
-    return kind if kind in (int, float, Path) else str
 
 
 def _is_several(kind: Any) -> bool:

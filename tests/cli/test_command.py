@@ -45,7 +45,7 @@ class Group(Base):
 @command
 def run(
     first: Annotated[str, Check(refuse_bad)],
-    more: tuple[str, ...] = (),
+    more: tuple[Path, ...] = (),
     *,
     with_: Annotated[tuple[str, ...], Check(refuse_bad)] = (),
     rate: Annotated[float, between(0, 1)] = 0.25,
@@ -99,7 +99,7 @@ def test_words_become_arguments() -> None:
     assert run(["x", "--config-dir", "D"]) == 3
     assert [
         {
-            "first": "x", "more": ("y", "z"), "with_": ("p", "q"), "rate": 0.5, "kind": "b", "out": Path("o"),
+            "first": "x", "more": (Path("y"), Path("z")), "with_": ("p", "q"), "rate": 0.5, "kind": "b", "out": Path("o"),
             "config_dir": "D", "on": True, "group": Group(workers=0),
         },
         {

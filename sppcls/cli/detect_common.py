@@ -53,6 +53,11 @@ class Work:
         return self.cache or default_cache()
 
 
+BoxPlace = Annotated[
+    str, Check(lambda place: check_local(place, "sppcls reads folders of images with boxes"))
+]
+
+
 @dataclass(kw_only=True)
 class BoxSet:
     """Images with boxes.
@@ -63,7 +68,7 @@ class BoxSet:
         scenes (N): generated scenes of shapes (300; val 100)
     """
 
-    data: Annotated[str, Check(lambda place: check_local(place, "sppcls reads folders of images with boxes"))]
+    data: BoxPlace
     split: str | None = None
     scenes: Positive | None = None
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
 
 from sppcls._util.console import table
 from sppcls._util.files import check_local, check_new_file
-from sppcls.cli.command import Check, command
+from sppcls.cli.command import command
 from sppcls.cli.common import Positive
 from sppcls.cli.detect_common import Windows, Work, bar, scene_count
 from sppcls.errors import ConfigError
@@ -18,7 +17,7 @@ _COUNTS = (500, 1000, 2000)
 
 @command
 def run(
-    place: Annotated[str, Check(lambda place: check_local(place, "sppcls reads folders of photos"))],
+    place: str,
     *,
     split: str | None = None,
     scenes: Positive | None = None,
@@ -37,6 +36,7 @@ def run(
         out (FILE): also write them to this .npz file
         overwrite: replace the file if it is there
     """
+    check_local(place, "sppcls reads folders of photos")
     if out is not None:
         if out.suffix != ".npz":
             raise ConfigError(f"--out {out}: the name must end in .npz")

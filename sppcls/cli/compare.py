@@ -23,6 +23,7 @@ def run(words: list[str]) -> int:
     if any(path.suffix == ".npz" for path in paths):
         return _compare_files(paths, args.format, args)
     from sppcls.comparison import compare
+    from sppcls.comparison.board.logdir import write_beside_runs
     from sppcls.comparison.conclusions import conclusions
     from sppcls.comparison.report import content
     from sppcls.comparison.report.class_mean import class_mean_table
@@ -75,6 +76,7 @@ def run(words: list[str]) -> int:
         print(visible("\n".join(_shortened(lines))))
         print(visible(f"\n{content.VERDICT_RULE}\n{_of_epoch(comparison)}mean ± std (seeds)."))
     page = write_report(comparison, out)
+    write_beside_runs(comparison, out)
     if args.format == "text":
         print(visible(f"Report: {page}"))
     else:

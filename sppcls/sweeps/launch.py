@@ -104,12 +104,14 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
 def _compare(folder: Path) -> None:
     """What the finished runs show so far; the report goes to the sweep's folder."""
     from sppcls.comparison import compare
+    from sppcls.comparison.board.logdir import write_beside_runs
     from sppcls.comparison.report import content
     from sppcls.comparison.report.write import check_out, write_report
 
     try:
         comparison = compare([folder])
         page = write_report(comparison, check_out(folder / "comparison"))
+        address = write_beside_runs(comparison, page.parent)
     except SppclsError as error:
         _print(f"Not compared: {error}")
         return
@@ -118,7 +120,9 @@ def _compare(folder: Path) -> None:
         if finding.top == 1:
             _print(str(finding))
     _print(f"Report: {page}")
-    _print(f"In TensorBoard: sppcls board {shlex.quote(str(folder))}")
+    shown = shlex.quote(str(folder))
+    _print(f"In TensorBoard: sppcls board {shown}")
+    _print(f"or tensorboard --logdir {shown}, and http://localhost:6006/{address}")
 
 
 def _conclude(folder: Path, rows: list[dict[str, str]]) -> Path:

@@ -19,9 +19,7 @@ from tensorboard.plugins.text import metadata as text
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-# TensorBoard reads the files of a folder in the order of their names, and takes what describes a tag from the first
-# file that has it. This one comes before those of a training, whose names begin with a time.
-NAME = "events.out.tfevents.0000000000.comparison"
+from sppcls.runs.names import COMPARISON_EVENTS
 
 
 class EventFile:
@@ -36,7 +34,7 @@ class EventFile:
     def __init__(self, folder: Path, number: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._now = time.time()
-        self._records = RecordWriter(open(folder / NAME, "wb"))  # noqa: SIM115 (closed by __exit__)
+        self._records = RecordWriter(open(folder / COMPARISON_EVENTS, "wb"))  # noqa: SIM115 (closed by __exit__)
         self._write(Event(wall_time=float(1 + number), file_version="brain.Event:2"))
 
     def __enter__(self) -> EventFile:

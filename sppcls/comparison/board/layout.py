@@ -13,8 +13,7 @@ from sppcls._util.tensorboard import time_series
 from sppcls.comparison.board.curves import curve_names, shown_figures
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.runs import Run
-
-MEAN = "mean"
+from sppcls.runs.names import MEAN
 
 
 def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]:
@@ -68,6 +67,18 @@ def _lines(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
     return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
 
 
+def beside_runs(comparison: Comparison, answer: str | None) -> str:
+    """As the Time Series of :func:`links`, where TensorBoard shows the runs' own folder and the report in it."""
+    return _time_series(comparison, answer, runFilter="^comparison")
+
+
+def _time_series(comparison: Comparison, answer: str | None, **more: str) -> str:
+    main = next(iter(curve_names(comparison).values()))
+    figure = comparison.main.figure()
+    curves = [f"{main}/{figure}", f"{main}_by_pixels/{figure}"]
+    return time_series(curves, ("comparison", answer) if answer else None, **more)
+
+
 def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
     """What to add to TensorBoard's address for each of its pages, so that it opens as meant for this comparison.
 
@@ -82,11 +93,8 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
     main = next(iter(curve_names(comparison).values()))
     curves = quote(f"^{re.escape(main)}(_by_pixels)?/{comparison.main.figure()}$")
     return {
-        "Time Series": time_series(
-            [f"{main}/{comparison.main.figure()}", f"{main}_by_pixels/{comparison.main.figure()}"],
-            ("comparison", answer) if answer else None,
-            runColorGroup=r"regex:^[^/]+/(.+)$",
-            runFilter="^(mean|comparison)",
+        "Time Series": _time_series(
+            comparison, answer, runColorGroup=r"regex:^[^/]+/(.+)$", runFilter="^(mean|comparison)"
         ),
         "Scalars": f"#scalars&_smoothingWeight=0&regexInput=%5Emean&tagFilter={curves}",
         "Custom Scalars": "#custom_scalars&_smoothingWeight=0&regexInput=%5Emean",

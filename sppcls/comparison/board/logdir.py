@@ -14,10 +14,10 @@ from statistics import fmean
 
 from sppcls._util.console import printable
 from sppcls.comparison.board.curves import Curves, Mean, curves_of, mean_of
-from sppcls.comparison.board.events import NAME, EventFile
+from sppcls.comparison.board.events import EventFile
 from sppcls.comparison.board.layout import (
     AXES,
-    MEAN,
+    beside_runs,
     categories,
     columns,
     final_figures,
@@ -32,7 +32,7 @@ from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
 from sppcls.errors import ConfigError
-from sppcls.runs.names import INPUTS, PICTURES
+from sppcls.runs.names import COMPARISON_EVENTS, INPUTS, MEAN, PICTURES
 
 # Folders below the log folder, which are TensorBoard's names of runs; they stand in this order on every page.
 COMPARISON = "comparison"
@@ -61,12 +61,8 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     try:
         _clear(folder)
         _write_comparison(comparison, folder / COMPARISON)
-        curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
-        for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
-            _write_mean(comparison, group, mean_of(found), folder, number)
-        number = len(curves)
-        _write_guessing(comparison, [run for found in curves for run in found], folder, number + 1)
-        number += 1
+        curves = _write_means(comparison, folder)
+        number = len(curves) + 1
         for group, found in zip(comparison.groups, curves, strict=True):
             for run, own in zip(group.runs, found, strict=True):
                 number += 1
@@ -76,23 +72,63 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def write_beside_runs(comparison: Comparison, folder: Path) -> str:
+    """Write a comparison for a TensorBoard that shows the runs by itself, as ``tensorboard --logdir`` does.
+
+    The TensorBoard run ``comparison`` has the answers, tables and pictures, ``comparison/mean/<group>`` the means. Its
+    HParams are rows among those of the runs.
+
+    Args:
+        comparison: from :func:`sppcls.compare`.
+        folder: that its report was written to, below the folder that TensorBoard shows.
+
+    Returns:
+        What to add to TensorBoard's address.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        shutil.rmtree(folder / MEAN, ignore_errors=True)  # of an earlier report
+        _write_comparison(comparison, folder, experiment=False)
+        _write_means(comparison, folder, above=f"{folder.resolve().parent.name}/")
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
+    return beside_runs(comparison, answer_tag(comparison))
+
+
+def _write_means(comparison: Comparison, folder: Path, above: str = "") -> list[list[Curves]]:
+    """The means and the level of guessing; the curves of each group's runs, which they were made of.
+
+    Args:
+        above: begins their names on the HParams page, where several comparisons may be shown.
+    """
+    curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
+    for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
+        _write_mean(comparison, group, mean_of(found), folder, number, above)
+    _write_guessing(comparison, [run for found in curves for run in found], folder, len(curves) + 1)
+    return curves
+
+
 def _clear(folder: Path) -> None:
     """Remove what was written before; nothing else is touched."""
     if folder.is_dir() and any(folder.iterdir()):
         inside = list(folder.iterdir())
         if (
             any(not _OURS.fullmatch(entry.name) for entry in inside)
-            or not (folder / COMPARISON / NAME).is_file()
+            or not (folder / COMPARISON / COMPARISON_EVENTS).is_file()
         ):
             raise ConfigError(f"{folder}: holds something else; name a new or an empty folder")
         for entry in inside:
             shutil.rmtree(entry, ignore_errors=True)  # links are removed, not what they lead to
 
 
-def _write_comparison(comparison: Comparison, folder: Path) -> None:
+def _write_comparison(comparison: Comparison, folder: Path, experiment: bool = True) -> None:
+    """Layout, tables and pictures; with ``experiment`` also the columns of HParams, which then are those of all runs."""
     with EventFile(folder, 0) as events:
         events.layout(categories(comparison, answer_tag(comparison).rpartition("/")[2] or "Every group"))
-        events.experiment(columns(comparison), final_names(comparison))
+        if experiment:
+            events.experiment(columns(comparison), final_names(comparison))
         for tag, markdown in _texts(comparison).items():
             events.text(tag, markdown)
         for tag, png in {**_pictures(comparison), **_inputs(comparison)}.items():
@@ -182,7 +218,9 @@ def _inputs(comparison: Comparison) -> dict[str, bytes]:
     return found
 
 
-def _write_mean(comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int) -> None:
+def _write_mean(
+    comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int, above: str
+) -> None:
     name = f"{MEAN}/{_file_name(group.label)}"
     finals = [final_figures(run, comparison) for run in group.runs]
     common = [tag for tag in finals[0] if all(tag in found for found in finals)]
@@ -190,7 +228,7 @@ def _write_mean(comparison: Comparison, group: Group, mean: Mean, folder: Path, 
     _, std = mean_and_std(list(group.errors(comparison.main).values()) or [0.0])
     means |= {"final/seeds": float(len(group.runs)), **({} if std is None else {"final/std": std})}
     with EventFile(folder / name, number) as events:
-        events.hparams(hparam_values(group, MEAN), name)
+        events.hparams(hparam_values(group, MEAN), above + name)
         _write_curves(events, mean.mean, mean.mean.values)
         for part, curves in (("mean", mean.mean), ("lower", mean.lower), ("upper", mean.upper)):
             band = {f"seeds_{tag}_{part}": values for tag, values in curves.by_size().items()}

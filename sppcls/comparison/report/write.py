@@ -20,6 +20,7 @@ from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.report.pictures import pictures
 from sppcls.comparison.report.tables import Table
 from sppcls.errors import ConfigError
+from sppcls.runs.names import COMPARISON_EVENTS, MEAN
 
 # All that a report may consist of: a folder with anything else in it is not ours to write to.
 FILES = ("comparison.html", "comparison.md", "comparison.csv", "comparison.tex", "differences.csv",
@@ -77,7 +78,7 @@ def check_out(folder: str | os.PathLike[str]) -> Path:
         if folder.exists():
             if not folder.is_dir():
                 raise ConfigError(f"--out {folder}: is not a folder")
-            other = sorted({entry.name for entry in folder.iterdir()} - {*FILES})
+            other = sorted({entry.name for entry in folder.iterdir()} - {*FILES, COMPARISON_EVENTS, MEAN})
             if other:
                 raise ConfigError(
                     f"--out {folder}: holds {other[0]}, which is of no report; name another folder with --out"

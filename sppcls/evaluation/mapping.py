@@ -39,11 +39,10 @@ def first_center(backbone: Backbone) -> float:
     and round down, so that the map grows by a cell whenever the image grows by a stride: the image size at which that
     happens gives the centre.
     """
-    if isinstance(backbone.layers, nn.Sequential) and all(
-        not list(layer.children()) for layer in backbone.layers
-    ):
+    layers = backbone.layers
+    if isinstance(layers, nn.Sequential) and not any(list(layer.children()) for layer in layers):
         center, step = 0.0, 1
-        for layer in backbone.layers:
+        for layer in layers:
             if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
                 kernel, stride, padding = (
                     value if isinstance(value, int) else int(value[0])
@@ -52,10 +51,6 @@ def first_center(backbone: Backbone) -> float:
                 center += ((kernel - 1) / 2 - padding) * step
                 step *= stride
         return center
-    return _center_from_sizes(backbone)
-
-
-def _center_from_sizes(backbone: Backbone) -> float:
     side = 8 * backbone.stride
     while backbone.feature_size(side, side)[0] == backbone.feature_size(side - 1, side - 1)[0]:
         side += 1

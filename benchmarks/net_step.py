@@ -155,7 +155,11 @@ def rows(args: argparse.Namespace) -> list[Row]:
             found.append(ratio_row(what, "without LRN", seconds["ceiling"], seconds["sppcls"], 0.85))
             floor = "convolutions, linear layers and update alone"
             found.append(ratio_row(what, floor, seconds["floor"], seconds["sppcls"]))
-            found.append(ratio_row(f"{floor}, {what}", "built and run the obvious way", seconds["obvious"], seconds["floor"]))
+            found.append(
+                ratio_row(
+                    f"{floor}, {what}", "built and run the obvious way", seconds["obvious"], seconds["floor"]
+                )
+            )
     return found
 
 

@@ -155,7 +155,12 @@ def main() -> None:
         [
             ratio_row(f"{what}, {args.workers} readers", peer_name, clock[1], clock[0], 2.0),
             ratio_row(f"{what}, processor time", peer_name, work[1], work[0]),
-            ratio_row(f"{what}, {args.workers} readers", f"decode and network alone on {cores} cores", shared, clock[0]),
+            ratio_row(
+                f"{what}, {args.workers} readers",
+                f"decode and network alone on {cores} cores",
+                shared,
+                clock[0],
+            ),
             ratio_row(f"{what}, processor time", "decode and network alone", work[2], work[0]),
         ],
         args,

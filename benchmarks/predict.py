@@ -73,7 +73,8 @@ def on_one_core(net: SPPClassifier, files: list[Path], _: int) -> list[str]:
     with torch.inference_mode():
         for file in files:
             image = resize_whole(read_image(file), side)[None]
-            x = prepare_batch(image, tuple(image.shape[2:]), model_info["mean"], model_info["std"])
+            size = (image.shape[2], image.shape[3])
+            x = prepare_batch(image, size, model_info["mean"], model_info["std"])
             answers.append(model_info["classes"][int(net(x).argmax())])
     return answers
 

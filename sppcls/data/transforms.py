@@ -122,7 +122,11 @@ class TrainTransform:
         result = self._region_of(image, rng, size or (image.shape[-2], image.shape[-1]))
         if self.flip and rng.random() < 0.5:
             result = result.flip(-1)
-        offset = lighting_offset([rng.gauss(0.0, self.lighting) for _ in range(3)]) if self.lighting else torch.zeros(3)
+        offset = (
+            lighting_offset([rng.gauss(0.0, self.lighting) for _ in range(3)])
+            if self.lighting
+            else torch.zeros(3)
+        )
         if self._extras:
             # torchvision's own augmentations draw from the global generator.
             with torch.random.fork_rng(devices=[]):

@@ -176,7 +176,7 @@ def _filters_fast(x: Tensor, dims: tuple[int, ...]) -> bool:
         and x.shape[1] >= 16
         and x.is_contiguous(memory_format=torch.channels_last)
         and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 

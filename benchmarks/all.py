@@ -22,6 +22,9 @@ from common import Row, machine, show
 FULL = "backbone=zf5 head=fc data.batch_size=64 trainer.limit_train_batches=12"
 """The paper's network, for a few steps."""
 
+RESNET = "backbone=resnet18 head=linear augment=resized trainer.limit_train_batches=8"
+"""A residual network with a pyramid, for a few steps."""
+
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent)}
 
@@ -35,6 +38,7 @@ def benchmarks(photos: str, checkpoint: Path) -> dict[str, list[str]]:
         "train_loop": ["--data-root", photos],
         "train_loop:cache": ["--data-root", photos, "--cache"],
         "train_loop:full": ["--data-root", photos, *FULL.split()],
+        "train_loop:reference": ["--data-root", photos, "--peer", "reference", *RESNET.split()],
         "input_pipeline": ["--data-root", photos],
         "startup": [],
         "views": [str(checkpoint), "--data", f"data.root={photos}", "--what", "96"],

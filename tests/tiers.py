@@ -15,6 +15,7 @@ DEFAULTS = {
     "_util/test_allocator.py": "run",
     "cli/doctor": "run",
     "cli/test_cli.py": "run",
+    "cli/test_installed.py": "run",
     "comparison/test_board.py": "run",
     "comparison/test_board_browser.py": "run",
     "comparison/test_compare_command.py": "run",

@@ -106,18 +106,11 @@ class OwnTransform(TrainTransform):
             raise
         except Exception as error:  # other people's code
             raise PartError(f"augment: {self.part_name} failed: {reason_with_line(error)}") from error
-        wanted = (3, *self.region)
-        if (
-            not isinstance(result, torch.Tensor)
-            or tuple(result.shape) != wanted
-            or result.dtype != torch.uint8
-        ):
-            found = (
-                f"{result.dtype} {tuple(result.shape)}"
-                if isinstance(result, torch.Tensor)
-                else type(result).__name__
-            )
-            raise DataError(f"augment: {self.part_name} must give torch.uint8 {wanted}, not {found}")
+        wanted, found = f"torch.uint8 {(3, *self.region)}", type(result).__name__
+        if isinstance(result, torch.Tensor):
+            found = f"{result.dtype} {tuple(result.shape)}"
+        if found != wanted:
+            raise DataError(f"augment: {self.part_name} must give {wanted}, not {found}")
         return result, torch.zeros(3)
 
 
@@ -141,14 +134,8 @@ def _seeded(seed: int) -> Iterator[None]:
 
 # Exceptions that tell of a mistake in the code of a Dataset, not of one image that cannot be read.
 _MISTAKES = (
-    TypeError,
-    NameError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NotImplementedError,
-    AssertionError,
-)
+    TypeError, NameError, AttributeError, ImportError, LookupError, NotImplementedError, AssertionError,
+)  # fmt: skip
 
 
 class DatasetSource:
@@ -185,17 +172,15 @@ class DatasetSource:
             raise DataError(f"{role}: has {count} images and {len(self.targets)} class numbers")
         names = classes if classes is not None else getattr(dataset, "classes", None)
         self.classes = [str(n) for n in (range(max(self.targets) + 1) if names is None else names)]
-        low, high = min(self.targets), max(self.targets)
+        low, high, count = min(self.targets), max(self.targets), len(self.classes)
         # Without names nobody has said that there are more classes than numbers.
-        counted_from_one = low == 1 and high == (len(self.classes) if names is not None else high)
-        if counted_from_one:
+        if low == 1 and high == (high if names is None else count):
             raise DataError(
                 f"{role}: class numbers are 1 to {high}; they begin at 0: off by one, subtract 1 in the Dataset"
             )
-        if low < 0 or high >= len(self.classes):
+        if low < 0 or high >= count:
             raise DataError(
-                f"{role}: class numbers are {low} to {high}, "
-                f"for {len(self.classes)} classes they must be 0 to {len(self.classes) - 1}"
+                f"{role}: class numbers are {low} to {high}, for {count} classes they must be 0 to {count - 1}"
             )
 
     def __len__(self) -> int:

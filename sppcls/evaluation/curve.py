@@ -51,11 +51,8 @@ def curve_figure(results: Sequence[Result], train_sizes: Sequence[int], title: s
         axes.plot(x, [r.predictions.top1_error for r in members], "o-", ms=4, color=colour, label=label)
         low, high = zip(*(r.predictions.top1_interval for r in members), strict=True)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(
-        xlabel="test size, pixels (of crops; the shorter side of whole images is 8/7 of it)",
-        ylabel="top-1 error, %",
-        title=title,
-    )
+    x_label = "test size, pixels (of crops; the shorter side of whole images is 8/7 of it)"
+    axes.set(xlabel=x_label, ylabel="top-1 error, %", title=title)
     axes.grid(color="0.92")
     axes.legend(frameon=False, title="shaded: 95 % interval\ndashed: trained at", title_fontsize="small")
     return figure

@@ -149,19 +149,9 @@ def default_protocols(net: SPPClassifier) -> list[str]:
 
 
 _COLUMNS = (
-    "protocol",
-    "size",
-    "views",
-    "top-1 error %",
-    "95 % interval",
-    "top-5 error %",
-    "class-mean error %",
-    "macro F1 %",
-    "ECE %",
-    "images/s",
-    "images",
-)
-
+    "protocol", "size", "views", "top-1 error %", "95 % interval", "top-5 error %", "class-mean error %", "macro F1 %",
+    "ECE %", "images/s", "images",
+)  # fmt: skip
 
 # Beside the errors: what uneven classes and confidences ask for.
 _MORE = ("class_mean_error", "f1", "ece")

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HEIGHT = 900  # of a first screen
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -62,3 +64,13 @@ def tensorboard_of(folder: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.communicate(timeout=30)
+
+
+def on_first_screen(page: Any, text: str) -> None:
+    """Wait for a text, and see that it can be read without scrolling."""
+    found = page.get_by_text(text).first
+    found.wait_for()
+    box = found.bounding_box()
+    assert box is not None, text
+    assert box["x"] >= 0, text
+    assert 0 <= box["y"] <= HEIGHT - box["height"], (text, box)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import BROWSER, board_of, tensorboard_of
+from pages import BROWSER, HEIGHT, board_of, on_first_screen, tensorboard_of
 from PIL import Image
 from written_runs import write_run
 
@@ -21,7 +21,7 @@ from sppcls.comparison.style import style_of
 api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 
-WIDTH, HEIGHT = 1440, 900
+WIDTH = 1440
 QUESTION, ANSWER = "Are several training sizes better than one?", "Not shown"
 PYRAMIDS = ([1], [2, 1], [3, 2, 1], [4, 3, 2, 1], [6, 3, 2, 1])
 SIZES = ([224], [224, 180], [224, 160], [224, 128])
@@ -72,16 +72,6 @@ def page(browser: api.Browser) -> Iterator[api.Page]:
     opened.close()
 
 
-def on_first_screen(page: api.Page, text: str) -> None:
-    """Wait for a text, and see that it can be read without scrolling."""
-    found = page.get_by_text(text).first
-    found.wait_for()
-    box = found.bounding_box()
-    assert box is not None, text
-    assert box["x"] >= 0, text
-    assert 0 <= box["y"] <= HEIGHT - box["height"], (text, box)
-
-
 def shows_colour(page: api.Page, colour: str) -> bool:
     """Whether at least 20 pixels of what is on the screen are near a colour such as ``#0072B2``."""
     with Image.open(io.BytesIO(page.screenshot())) as image:
@@ -102,7 +92,17 @@ def test_the_report(page: api.Page, comparison: Comparison, tmp_path: Path) -> N
             assert shows_colour(page, style_of(comparison, group).colour)
 
 
-@pytest.mark.parametrize("name", ["Time Series", "Scalars", "Custom Scalars", "Images", "Text"])
+# The first screens of the others, with fewer runs: tests/comparison/test_board_browser.py.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Time Series",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("Scalars", "Custom Scalars", "Images", "Text")
+        ),
+    ],
+)
 def test_the_answer_and_the_means_come_first(
     page: api.Page, addresses: dict[str, str], comparison: Comparison, name: str
 ) -> None:

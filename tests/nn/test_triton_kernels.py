@@ -47,7 +47,8 @@ def distinct(*shape: int) -> Tensor:
 @pytest.mark.skipif(INTERPRETED or torch.cuda.is_available(), reason="these are the tests that it runs")
 def test_in_the_interpreter() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        # Without what the other tests share, which takes longer to load than these take.
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", __file__],
         env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=Path(__file__).resolve().parents[2],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip

@@ -29,6 +29,8 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -97,9 +99,7 @@ def export(
     fixed = _fixed_size(net, size)
     reference = copy.deepcopy(net).to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
     trace_size = fixed or _trace_size(net)
-    onnx_facts: dict[str, Any] = {"ir_version": None, "lowest_onnxruntime": None}
-    temporary, temporary_report = (p.with_name(f".{p.name}.{os.getpid()}.tmp") for p in (path, report_path))
-    try:
+    with both_or_none(path, report_path) as (temporary, temporary_report):
         program = trace(
             reference, trace_size, dynamic=fixed is None, gathered=format == "onnx", format=format
         )
@@ -109,10 +109,6 @@ def export(
             from sppcls.inference.export import onnx_file as export_onnx
 
             about["opset"] = opset or export_onnx.OPSET
-            onnx_facts = {
-                "ir_version": export_onnx.ir_version(about["opset"]),
-                "lowest_onnxruntime": export_onnx.LOWEST_RUNTIME[about["opset"]],
-            }
             export_onnx.write(program, temporary, about)
             run: Run = export_onnx.runner(temporary)
         else:
@@ -120,13 +116,7 @@ def export(
         del program
         sizes = compare(reference, run, parity_batches(net, fixed, smallest, trace_size))
         report = {
-            "file": path.name,
-            "format": format,
-            "opset": about.get("opset"),
-            **onnx_facts,
-            "bytes": temporary.stat().st_size,
-            "sha256": _sha256(temporary),
-            "versions": _versions(format),
+            **facts_of(path, temporary, format, about.get("opset")),
             "tolerance": TOLERANCE,
             "max_abs_difference": max(entry["max_abs_difference"] for entry in sizes),
             "max_abs_logit": max(entry["max_abs_logit"] for entry in sizes),
@@ -138,6 +128,15 @@ def export(
         }
         check_parity(report)
         temporary_report.write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+@contextmanager
+def both_or_none(path: Path, report_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Places for a file and its report, which become the two when the block ends without an error."""
+    temporary, temporary_report = (p.with_name(f".{p.name}.{os.getpid()}.tmp") for p in (path, report_path))
+    try:
+        yield temporary, temporary_report
         os.replace(temporary, path)
         os.replace(temporary_report, report_path)
     except OSError as error:
@@ -145,7 +144,24 @@ def export(
     finally:
         temporary.unlink(missing_ok=True)
         temporary_report.unlink(missing_ok=True)
-    return report
+
+
+def facts_of(path: Path, written: Path, format: str, opset: int | None) -> dict[str, Any]:
+    """What a report says of the file itself, which lies at ``written`` and will be ``path``."""
+    onnx_facts: dict[str, Any] = {"ir_version": None, "lowest_onnxruntime": None}
+    if opset is not None:
+        from sppcls.inference.export.onnx_file import LOWEST_RUNTIME, ir_version
+
+        onnx_facts = {"ir_version": ir_version(opset), "lowest_onnxruntime": LOWEST_RUNTIME[opset]}
+    return {
+        "file": path.name,
+        "format": format,
+        "opset": opset,
+        **onnx_facts,
+        "bytes": written.stat().st_size,
+        "sha256": _sha256(written),
+        "versions": _versions(format),
+    }
 
 
 def check_request(

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,10 +79,8 @@ def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, form
     Raises:
         ConfigError: the backbone does something with its input's size that a graph cannot follow.
     """
-    same = next((type(part).__name__ for part in net.modules() if type(part).__name__.endswith("Same")), None)
+    same = padding_by_size(net)
     if dynamic and same is not None:
-        # timm's "SAME" padding. Its sizes depend on the image's in a formula that grows with every layer: torch.export
-        # does not come to an end with it.
         raise ConfigError(
             f"--format {format}: {net.backbone.name} pads by the size of its images ({same}), which cannot be exported "
             "for images of any size; give the one size with --size"
@@ -93,14 +92,29 @@ def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, form
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if dynamic else {0: Dim.DYNAMIC}
     images = torch.zeros(2, 3, *size, dtype=torch.uint8)
     try:
-        with quiet(), torch.no_grad():
-            program = torch.export.export(module, (images,), dynamic_shapes={"images": free})
+        return trace_module(module, {"images": images}, {"images": free})
     except Exception as error:  # torch.export raises nearly any type
         any_size = "for images of any size " if dynamic else ""
         hint = "; --size may help" if dynamic else ""
         raise ConfigError(
             f"--format {format}: {net.backbone.name} cannot be exported {any_size}({reason(error)}){hint}"
         ) from error
+
+
+def padding_by_size(net: SPPClassifier) -> str | None:
+    """The layer of a network that pads by the size of its images, as some of timm do; None: there is none.
+
+    Those sizes are a formula that grows with every layer: torch.export does not come to an end with it.
+    """
+    return next((type(part).__name__ for part in net.modules() if type(part).__name__.endswith("Same")), None)
+
+
+def trace_module(
+    module: nn.Module, inputs: dict[str, Tensor], free: dict[str, dict[int, Any]]
+) -> ExportedProgram:
+    """The graph of a module, whose ``free`` dimensions may have any length; what torch.export raises goes through."""
+    with quiet(), torch.no_grad():
+        program = torch.export.export(module, (), inputs, dynamic_shapes=free)
     program.example_inputs = None  # not part of the network
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sppcls._util.console import table
+from sppcls._util.figures import FIGURES
 from sppcls._util.files import check_new_file, replacing
 from sppcls.cli.common import Parser, add_device, add_plugins, check_checkpoint, load_together, report_bad
 from sppcls.cli.evaluate import add_tests, tested_config, tested_images, tested_words
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sppcls.evaluation import Predictions
     from sppcls.evaluation.ensemble import EnsembleResult
 
-_COLUMNS = ["network", "top-1 error %", "gain together, points", "95 % interval"]
+_GAIN = ["gain together, points", "95 % interval"]
 
 
 def run(words: list[str]) -> int:
@@ -66,7 +68,8 @@ def run(words: list[str]) -> int:
             f"{result.protocol.name} at {size_label(result.protocol.region)}, {len(result.together):,} images; "
             f"the mean of {len(result.alone)} networks\n"
         )
-        print(table([_cells(row) for row in found], _COLUMNS))
+        main = result.together.kind.main
+        print(table([_cells(row, main) for row in found], ["network", f"{FIGURES[main].words} %", *_GAIN]))
     if args.out is not None:
         with replacing(args.out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -78,7 +81,7 @@ def run(words: list[str]) -> int:
 
 def _rows(result: EnsembleResult, names: Sequence[str]) -> list[dict[str, object]]:
     """A row for each network, for the mean of their errors and for the ensemble; errors in per cent, gains in points."""
-    from sppcls.comparison.statistics import bootstrap_over_images
+    from sppcls.comparison.statistics import bootstrap_over_images, interval_of_draws
     from sppcls.data import size_label
     from sppcls.evaluation.ensemble import of_images
 
@@ -86,23 +89,30 @@ def _rows(result: EnsembleResult, names: Sequence[str]) -> list[dict[str, object
     together = result.together
     alone = [of_images(one, together.indices) for one in result.alone]  # those that all could take
     rows: list[dict[str, object]] = []
+    main = together.kind.main
+
+    def interval(several: Sequence[Predictions]) -> tuple[float, float]:
+        if not together.multi_label:
+            return bootstrap_over_images([together.hits(1)] * len(several), [one.hits(1) for one in several])
+        return interval_of_draws([together.draws] * len(several), [one.draws for one in several])
+
     for name, several in [*zip(names, ([one] for one in alone), strict=True), ("their mean", alone)]:
-        error = sum(one.top1_error for one in several) / len(several)
-        low, high = bootstrap_over_images([together.hits(1)] * len(several), [one.hits(1) for one in several])
+        error = sum(one.main_error for one in several) / len(several)
+        low, high = interval(several)
         rows.append(
             {
-                **place, "network": name, "images": len(together), "top1_error": f"{error:.2f}",
-                "gain": f"{error - together.top1_error:+.2f}", "gain_low": f"{low:+.2f}", "gain_high": f"{high:+.2f}",
+                **place, "network": name, "images": len(together), main: f"{error:.2f}",
+                "gain": f"{error - together.main_error:+.2f}", "gain_low": f"{low:+.2f}", "gain_high": f"{high:+.2f}",
             }
         )  # fmt: skip
     nothing = {"gain": "", "gain_low": "", "gain_high": ""}
-    whole = {"network": "together", "images": len(together), "top1_error": f"{together.top1_error:.2f}"}
+    whole = {"network": "together", "images": len(together), main: f"{together.main_error:.2f}"}
     return [*rows, {**place, **whole, **nothing}]
 
 
-def _cells(row: dict[str, object]) -> list[object]:
+def _cells(row: dict[str, object], main: str) -> list[object]:
     interval = f"{row['gain_low']} to {row['gain_high']}" if row["gain"] else ""
-    return [row["network"], row["top1_error"], row["gain"], interval]
+    return [row["network"], row[main], row["gain"], interval]
 
 
 def _parser() -> Parser:

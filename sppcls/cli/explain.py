@@ -46,6 +46,7 @@ def run(words: list[str]) -> int:
     from sppcls.inference.explain.explanation import class_number, explain
     from sppcls.inference.explain.levels import level_errors, norms_table, pyramid_of
     from sppcls.inference.explain.picture import check_kind, save_figure
+    from sppcls.nn.model_info import is_multi_label
 
     out = None
     if args.photo is not None:
@@ -57,6 +58,11 @@ def run(words: list[str]) -> int:
     if args.class_name is not None:
         class_number(model_info["classes"], args.class_name)
     if args.set is not None:
+        if is_multi_label(model_info):
+            raise ConfigError(
+                f"--set {args.set}: counts top-1 errors, and {args.checkpoint} was trained on images with several labels; "
+                "`sppcls evaluate` measures it"
+            )
         targets = labelled_images(args.set, model_info["classes"]).targets
         if line := missing_line(model_info["classes"], targets):
             print(one_line(f"sppcls: note: {line}"), file=sys.stderr)

@@ -41,6 +41,9 @@ resized, which takes 0.2 GB more than a small one for a JPEG (0.5 to 0.9 GB if i
 Folders are searched for image files by their extensions, hidden ones left out; a file named by itself is tried
 whatever its name.
 
+Of a network that was trained on images with several labels, the classes are those of at least the probability 0.5
+(--threshold), as many or few as they are; with --top N the N most probable ones.
+
 A file that cannot be classified is named on stderr, with the reason, and the rest goes on; the exit status is 0 if
 all images were classified, 1 if any was not."""
 
@@ -49,7 +52,8 @@ formats:
   table  a line per image: path, then classes with per cent (several lines where the terminal is too narrow)
   json   an array of {"path", "predictions": [{"class", "probability"}, ...], "error"}; of a bad image the
          predictions are [] and the error says why, else it is null
-  csv    path,class1,probability1,class2,probability2,...,error; of a bad image all but path and error are empty
+  csv    path,class1,probability1,class2,probability2,...,error; of a bad image all but path and error are empty,
+         of an image with fewer classes the others
 
 Probabilities are 0..1 in json and csv. A byte of a path that is not UTF-8 is written as \\xff."""
 
@@ -60,7 +64,17 @@ def run(words: list[str]) -> int:
     parser.epilog = _FORMATS
     add_checkpoint(parser)
     parser.add_argument("places", nargs="+", metavar="IMAGE|FOLDER", help="image files, and folders of them")
-    parser.add_argument("--top", type=positive, default=5, help="classes per image (5, or all if fewer)")
+    parser.add_argument(
+        "--top",
+        type=positive,
+        help="most classes per image (5; of a network of several labels as --threshold says)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=_probability,
+        metavar="P",
+        help="only classes of at least this probability (0.5 of a network of several labels, without --top)",
+    )
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="(table)")
     parser.add_argument("--out", metavar="FILE", help="where the results go (stdout)")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
@@ -80,16 +94,23 @@ def run(words: list[str]) -> int:
     for place in args.places:
         check_there(place, "sppcls predicts image files")
     from sppcls.data import image_files
-    from sppcls.inference.predict import predict_files
+    from sppcls.inference.predict import answers_of, predict_files
     from sppcls.inference.predict_text import as_csv, as_json, as_table
 
     files = image_files(args.places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
     net = load_together(checkpoints, args.device, args.threads)
     model_info = net.model_info
     classes = model_info["classes"]
-    top = min(args.top, len(classes))
+    answer = answers_of(net, args.top, args.threshold)
+    top = min(answer.top, len(classes))
     predictions = predict_files(
-        net, files, top=top, shorter_side=args.shorter_side, batch_size=args.batch_size, workers=args.workers
+        net,
+        files,
+        top=top,
+        threshold=answer.threshold,
+        shorter_side=args.shorter_side,
+        batch_size=args.batch_size,
+        workers=args.workers,
     )
     bad = 0
     with results(args.out) as out:
@@ -114,6 +135,16 @@ def run(words: list[str]) -> int:
     if bad:
         print(f"sppcls: {bad:,} of {len(files):,} images could not be classified", file=sys.stderr)
     return 1 if bad else 0
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")
+    return value
 
 
 def _shorter_side(text: str) -> int | Literal["native"]:

@@ -35,6 +35,7 @@ def run(words: list[str]) -> int:
 def _write(args: argparse.Namespace) -> int:
     check_there(args.folder, "sppcls shards takes a folder of images")
     from sppcls.data.folder import folder_sources
+    from sppcls.data.label_sets import is_multi_label
     from sppcls.data.shards import write_shards
     from sppcls.data.shards.imagenet import imagenet_tars, is_imagenet
     from sppcls.data.shards.write import Preparation
@@ -45,6 +46,10 @@ def _write(args: argparse.Namespace) -> int:
         sources = imagenet_tars(folder, say=_say)
     else:
         splits = folder_sources(folder, labels=args.labels, val_fraction=args.val_fraction)
+        if is_multi_label(splits.train):
+            raise DataError(
+                f"{folder}: its images have several labels, which shards do not hold; train with data=folder"
+            )
         _say(splits.found)
         for line in splits.warnings:
             _say(f"warning: {line}")

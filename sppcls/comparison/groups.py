@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure
+from sppcls.comparison.answers import TEST, TEST_BEST, Answers, LabelAnswers, Measure
 from sppcls.comparison.find import find_runs
 from sppcls.comparison.labels import ABSENT, factors_of, group_labels, level_labels, swept, taken_for_one
 from sppcls.comparison.runs import Run
@@ -22,7 +22,7 @@ _NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed", "data.fold")
 # What decides which images are tested.
 _IMAGES = (
     "data.name", "data.root", "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.val_fraction",
-    "data.num_val", "data.folds", "trainer.limit_val_batches",
+    "data.num_val", "data.multi_label", "data.folds", "trainer.limit_val_batches",
 )  # fmt: skip
 
 
@@ -136,9 +136,13 @@ class Comparison:
 
     @cached_property
     def guessing(self) -> float | None:
-        """Top-1 error in per cent of always saying the most frequent class; None where that says nothing."""
+        """Error in per cent of always saying the most frequent class, or of the same scores for every image where these have
+        several labels; None where that says nothing."""
         answers = (run.answers.get(self.main) for group in self.groups for run in group.runs)
-        return next((found.guessing for found in answers if isinstance(found, Answers)), None) or None
+        return (
+            next((found.guessing for found in answers if isinstance(found, Answers | LabelAnswers)), None)
+            or None
+        )
 
     def name_of(self, measure: Measure, top: int | None = None) -> str:
         """What figures are called everywhere: ``val_224``, or with ``top`` 1 or 5 ``val_224/top1_error``."""

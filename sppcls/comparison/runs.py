@@ -11,7 +11,17 @@ from typing import Any
 
 import yaml
 
-from sppcls.comparison.answers import DETECTION, TEST, TEST_BEST, Answers, Judged, Measure, read_answers
+from sppcls._util.figures import KINDS, MULTI_LABEL, ONE_LABEL
+from sppcls.comparison.answers import (
+    DETECTION,
+    TEST,
+    TEST_BEST,
+    Answers,
+    Judged,
+    LabelAnswers,
+    Measure,
+    read_answers,
+)
 from sppcls.comparison.detectors import is_detector, read_detector
 from sppcls.comparison.folds import repetition
 from sppcls.config.old_versions import upgraded
@@ -40,7 +50,7 @@ class Run:
         finished: whether the last epoch that was asked for is there.
         main: where the headline error is measured.
         errors: top-1 and top-5 error in per cent of the weights after the last epoch; under measures of ``TEST_BEST``
-            of those of the best.
+            of those of the best. Of images with several labels what the mean average precision lacks, and NaN.
         answers: what these weights said to every image, where that was kept.
         values: what a sweep varied for this run, the seed left out; empty outside a sweep.
         notes: what was there but could not be used.
@@ -55,7 +65,7 @@ class Run:
     finished: bool
     main: Measure
     errors: dict[Measure, tuple[float, float]] = field(default_factory=dict)
-    answers: dict[Measure, Answers | Judged] = field(default_factory=dict)
+    answers: dict[Measure, Answers | LabelAnswers | Judged] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     tags: frozenset[str] = frozenset()
@@ -147,15 +157,16 @@ def read_run(folder: Path) -> Run:
         notes=notes,
     )
     main = _main_size(config)
-    run.main = Measure(run.training_view, str(result.get("main_size") or main))
+    several = any(key.endswith(f"/{MULTI_LABEL.main}") for key in rows[-1])
+    run.main = Measure(run.training_view, str(result.get("main_size") or main), multi_label=several)
     run.tags = frozenset(rows[-1])
     run.rows = [renamed(row, run.main.size) for row in rows]
     last = run.rows[-1]
     for key, top1 in last.items():
         prefix, _, figure = key.partition("/")
-        if prefix.startswith("val_") and figure == "top1_error" and top1 is not None:
+        if prefix.startswith("val_") and figure == run.main.figure() and top1 is not None:
             top5 = last.get(f"{prefix}/top5_error")
-            measure = Measure(run.training_view, prefix.removeprefix("val_"))
+            measure = run.main._replace(size=prefix.removeprefix("val_"))
             run.errors[measure] = (top1, math.nan if top5 is None else top5)
     if finished:
         _find_test_errors(run)
@@ -202,7 +213,8 @@ def _read_rows(folder: Path, config: dict[str, Any]) -> tuple[list[dict[str, flo
     if not found:
         raise DataError("no metrics yet")
     known = [re.sub("^val_.+/", "val/", column) for column in columns]
-    for column in ("epoch", "images_seen", "size", "val/top1_error"):
+    error = next((kind.main for kind in KINDS if f"val/{kind.main}" in known), ONE_LABEL.main)
+    for column in ("epoch", "images_seen", "size", f"val/{error}"):
         if column not in known:
             raise DataError(f"{METRICS} has no column {column}: of another version of sppcls")
     rows, notes = [], []
@@ -275,15 +287,15 @@ def _find_test_errors(run: Run) -> None:
         found = test.get(weights, {})
         for name in found:
             where, _, figure = name.partition("/")
-            if figure == "top1_error":
-                top5 = float(found[f"{where}/top5_error"])
+            if figure == run.main.figure():
+                top5 = float(found.get(f"{where}/top5_error", math.nan))
                 run.errors[_test_measure(run, where, images)] = (float(found[name]), top5)
 
 
 def _test_measure(run: Run, where: str, images: str) -> Measure:
     """Of ``test_224``, seen as in training, or of a protocol, ``test_ten_view_224``."""
     protocol, _, size = where.removeprefix(f"{images}_").rpartition("_")
-    return Measure(protocol or run.training_view, size, images)
+    return Measure(protocol or run.training_view, size, images, run.main.multi_label)
 
 
 # --- answers kept for every image
@@ -292,17 +304,18 @@ def _test_measure(run: Run, where: str, images: str) -> Measure:
 def _find_answers(run: Run) -> None:
     """Answers of the weights after the last epoch: of the validation, of protocols, of ``sppcls evaluate``."""
     for answers in _read_all(run, sorted((run.folder / PREDICTIONS).glob("val_*.npz"))):
-        measure = Measure(run.training_view, answers.path.stem.removeprefix("val_"))
+        measure = run.main._replace(size=answers.path.stem.removeprefix("val_"))
         _take(run, measure, answers, PREDICTIONS)
     _find_test_answers(run)
     for answers in _read_all(run, sorted((run.folder / PROTOCOLS).glob("*.npz"))):
         kept = run.result.get("protocols") or {}
-        error = kept.get(f"val_{answers.path.stem}_{answers.measure.size}/top1_error", answers.errors[0])
+        name = f"val_{answers.path.stem}_{answers.measure.size}/{answers.measure.figure()}"
+        error = kept.get(name, answers.errors[0])
         if abs(error - answers.errors[0]) > AGREES:
             run.notes.append(f"{answers.path.name} in {PROTOCOLS}/ is of other weights and left out")
             continue
         size = answers.measure.size if answers.measure.side else run.main.size
-        _take(run, Measure(answers.measure.protocol, size), answers, PROTOCOLS)
+        _take(run, answers.measure._replace(size=size, images=""), answers, PROTOCOLS)
     folders: dict[str, list[Path]] = {}
     for path in sorted(run.folder.glob("*/**/*.npz")):
         top = path.relative_to(run.folder).parts[0]
@@ -318,15 +331,16 @@ def _find_test_answers(run: Run) -> None:
     test = run.result.get("test") or {}
     same = test.get("best", {}).get("epoch") == test.get("last", {}).get("epoch")
     for answers in _read_all(run, sorted((run.folder / PREDICTIONS).glob("test*.npz"))):
-        protocol, size, images = answers.measure
+        protocol, size, images, several = answers.measure
         if f"test_{size}.npz" == answers.path.name.replace("test_best_", "test_"):
             protocol = run.training_view
         for kind in (TEST, TEST_BEST) if same else (images,):
-            if Measure(protocol, size, kind) in run.errors:
-                _take(run, Measure(protocol, size, kind), answers, PREDICTIONS)
+            measure = Measure(protocol, size, kind, several)
+            if measure in run.errors:
+                _take(run, measure, answers, PREDICTIONS)
 
 
-def _read_all(run: Run, paths: list[Path]) -> list[Answers]:
+def _read_all(run: Run, paths: list[Path]) -> list[Answers | LabelAnswers]:
     found = []
     for path in paths:
         try:
@@ -336,7 +350,7 @@ def _read_all(run: Run, paths: list[Path]) -> list[Answers]:
     return found
 
 
-def _take_evaluation(run: Run, top: str, found: list[Answers]) -> None:
+def _take_evaluation(run: Run, top: str, found: list[Answers | LabelAnswers]) -> None:
     """Results of ``sppcls evaluate``, if they are of the last weights: its folder says so, or its centre view does."""
     checks = [a for a in found if a.measure == run.main]
     agrees = [abs(a.errors[0] - run.errors[run.main][0]) <= AGREES for a in checks if run.main in run.errors]
@@ -356,7 +370,7 @@ def _take_evaluation(run: Run, top: str, found: list[Answers]) -> None:
             _take(run, answers.measure, answers, top)
 
 
-def _take(run: Run, measure: Measure, answers: Answers, place: str) -> None:
+def _take(run: Run, measure: Measure, answers: Answers | LabelAnswers, place: str) -> None:
     if measure in run.answers:
         return
     if measure in run.errors and abs(run.errors[measure][0] - answers.errors[0]) > AGREES:

@@ -206,7 +206,7 @@ def _check_ranges(group: Any, prefix: str) -> None:
         if choices is not None and value not in choices:
             group, _, last = name.partition(".")
             of_part = group in DOORS and last == DOORS[group].name_key
-            known = names(group) if of_part else ["null" if c is None else str(c) for c in choices]
+            known = names(group) if of_part else [_typed(choice) for choice in choices]
             raise ConfigError(f"{name}={value}: choose from {', '.join(known)}{suggest(str(value), known)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")
@@ -227,6 +227,11 @@ def _check_ranges(group: Any, prefix: str) -> None:
         )
         if not fits:
             raise ConfigError(f"{name}={value}: must be {' and '.join(bounds)}")
+
+
+def _typed(value: Any) -> str:
+    """A value as people type it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_number(value: Any) -> bool:

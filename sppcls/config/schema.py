@@ -120,6 +120,11 @@ class DataConfig:
     labels: str | None = key(
         "CSV or JSON-lines file of labels, in root (folder); null: class folders, or found", default=None
     )
+    multi_label: Any = key(
+        "several labels an image: true (between | or ;), comma, space, or false; null: what the file of labels shows",
+        default=None,
+        choices=(None, True, False, "comma", "space"),
+    )
     train_dir: str | None = key(
         "folder of training classes, in root (folder); null: recognised by its name", default=None
     )

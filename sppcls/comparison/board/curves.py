@@ -52,7 +52,9 @@ def shown_figures(comparison: Comparison) -> dict[str, str]:
     if comparison.main.protocol == DETECTION:
         return {comparison.main.figure(): f"{comparison.main.error()}, %"}
     figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %"}
-    if not informative_top5(comparison):
+    if comparison.main.multi_label:
+        figures = {comparison.main.figure(): f"{comparison.main.error()}, %"}
+    elif not informative_top5(comparison):
         del figures["top5_error"]
     runs = [run for group in comparison.groups for run in group.runs]
     more = {name: f"{words}, %" for name, words in figures_of(comparison).items()}

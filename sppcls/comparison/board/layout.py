@@ -11,6 +11,7 @@ from tensorboard.plugins.hparams import api_pb2
 from sppcls._util.tensorboard import time_series
 from sppcls.comparison.board.curves import curve_names, shown_figures
 from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.report.class_mean import figures_of
 from sppcls.comparison.runs import Run
 
 MEAN = "mean"
@@ -26,23 +27,23 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
         answer: heads the first charts.
     """
     names = {measure.in_words(): name for measure, name in curve_names(comparison).items()}
-    found = []
+    found, error = [], comparison.main.error()
     for number, (figure, words) in enumerate(shown_figures(comparison).items()):
-        level = figure == "top1_error" and comparison.guessing is not None
+        level = figure == comparison.main.figure() and comparison.guessing is not None
         bands = [
             _band(
-                f"{where.replace('top-1 error', words)}, by {axis}",
+                f"{where.replace(error, words)}, by {axis}",
                 f"seeds_{name}{ending}/{figure}",
-                guessing_tag(ending) if level else None,
+                guessing_tag(comparison, ending) if level else None,
             )
             for where, name in names.items()
             for ending, axis in AXES.items()
         ]
         lines = [
             _lines(
-                f"{where.replace('top-1 error', words)}, by {axis}",
+                f"{where.replace(error, words)}, by {axis}",
                 f"{name}{ending}/{figure}",
-                guessing_tag(ending) if level else None,
+                guessing_tag(comparison, ending) if level else None,
             )
             for where, name in names.items()
             for ending, axis in AXES.items()
@@ -61,9 +62,9 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
 AXES = {"": "epoch", "_by_pixels": "training pixels", "_by_seconds": "seconds of training"}
 
 
-def guessing_tag(ending: str) -> str:
+def guessing_tag(comparison: Comparison, ending: str) -> str:
     """Tag of the level of guessing along an axis, one of :data:`AXES`."""
-    return f"guessing{ending}/top1_error"
+    return f"guessing{ending}/{comparison.main.figure()}"
 
 
 def _band(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
@@ -156,7 +157,7 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
         tag = f"final/{comparison.name_of(measure)}"
         figures[f"{tag}/{measure.figure()}"] = top1
         figures[f"{tag}/top5_error"] = None if top5 != top5 else top5  # not a number: not measured
-        for figure in ("class_mean_error", "f1", "ece"):
+        for figure in figures_of(comparison):
             figures[f"{tag}/{figure}"] = run.figure(measure, figure)
     for tag, key, scale in (
         ("final/train_minutes", "train_seconds", 60.0),

@@ -226,7 +226,7 @@ def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path
             # As many points as the curves have: TensorBoard leaves what few points say out of the axes.
             count = max(len(curves.epochs) for curves in runs)
             for step in sorted({round(max(ends[ending]) * i / count) for i in range(count + 1)}):
-                events.scalar(guessing_tag(ending), comparison.guessing, step, runs[0].end)
+                events.scalar(guessing_tag(comparison, ending), comparison.guessing, step, runs[0].end)
 
 
 def _write_run(

@@ -144,16 +144,17 @@ def error_by_size(comparison: Comparison) -> Figure | None:
             )
             errors = [list(group.errors(m).values()) for m in measures]
             _line(axes, comparison, group, [float(m.side) for m in measures], errors)
-        axes.set(title=_view_title(view), xlabel="test size, pixels")
+        axes.set(title=_view_title(comparison, view), xlabel="test size, pixels")
         _guessing_line(axes, comparison)
         _clean(axes, "both")
-    panels[0].set_ylabel("top-1 error, %")
+    panels[0].set_ylabel(f"{comparison.main.error()}, %")
     _legend(figure, panels[0], comparison)
     return figure
 
 
-def _view_title(view: str) -> str:
-    return f"Top-1 error, {'centre view' if view == 'center' else view}"
+def _view_title(comparison: Comparison, view: str) -> str:
+    error = comparison.main.error()
+    return f"{error[0].upper()}{error[1:]}, {'centre view' if view == 'center' else view}"
 
 
 def _trained_sizes(comparison: Comparison) -> list[int]:
@@ -223,7 +224,10 @@ def _learning_curve(
 
 def _guessing_words(comparison: Comparison) -> str:
     level = comparison.guessing
-    return "" if level is None else f" Guessing, always the most frequent class: {level:.1f} %."
+    how = (
+        "the same scores for every image" if comparison.main.multi_label else "always the most frequent class"
+    )
+    return "" if level is None else f" Guessing, {how}: {level:.1f} %."
 
 
 def _guessing_line(axes: Axes, comparison: Comparison, across: bool = True) -> None:

@@ -173,7 +173,9 @@ def test_every_part_has_its_share_of_every_label() -> None:
     parts = np.array(spread_label_sets(sets, names, [0.8, 0.2]))
     assert abs((parts == 1).sum() - 120) <= 6
     held = table[parts == 1].sum(0)
-    assert np.abs(held - 0.2 * table.sum(0)).max() <= 1.5, "far closer than chance, whose deviation is up to 5"
+    assert np.abs(held - 0.2 * table.sum(0)).max() <= 1.5, (
+        "far closer than chance, whose deviation is up to 5"
+    )
     order = rng.permutation(600)
     again = spread_label_sets([sets[i] for i in order], [names[i] for i in order], [0.8, 0.2])
     assert parts[order].tolist() == again, "the order in which files are listed decides nothing"
@@ -199,7 +201,9 @@ def test_a_batch_has_a_row_for_each_image(tmp_path: Path) -> None:
     expected = [[float(label in TAGS[train.name(i)]) for label in CLASSES] for i in range(len(train))]
     assert torch.equal(batch.target, torch.tensor(expected))
     keep_class_order(train, ["dog", "bird", "cat"])
-    assert found(train) == {name: sorted(TAGS[name], key=["dog", "bird", "cat"].index) for name in found(train)}
+    assert found(train) == {
+        name: sorted(TAGS[name], key=["dog", "bird", "cat"].index) for name in found(train)
+    }
 
 
 def test_shards_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

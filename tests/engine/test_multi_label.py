@@ -54,7 +54,9 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     place = tmp_path_factory.mktemp("runs")
     return {
         f"{loss}{seed}": sppcls.train(
-            sppcls.compose([*words_for(photos, place), f"loss={loss}", f"seed={seed}", f"run_name={loss}{seed}"])
+            sppcls.compose(
+                [*words_for(photos, place), f"loss={loss}", f"seed={seed}", f"run_name={loss}{seed}"]
+            )
         )
         for loss in ("bce", "asymmetric")
         for seed in (0, 1)
@@ -63,6 +65,11 @@ def runs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 
 def words_for(photos: Path, place: Path, *more: str) -> list[str]:
     return [*WORDS, f"data.root={photos}", f"runs_dir={place}", *more]
+
+
+def rows_of(path: str | Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_run_beats_guessing_and_says_what_it_counts(runs: dict[str, Any]) -> None:
@@ -75,7 +82,7 @@ def test_a_run_beats_guessing_and_says_what_it_counts(runs: dict[str, Any]) -> N
     assert 45 < guessing < 65
     assert run["last"]["val_64/map_error"] < guessing - 20
     assert run["best"]["val_64/map_error"] <= run["last"]["val_64/map_error"]
-    rows = list(csv.DictReader(open(folder / "metrics.csv")))
+    rows = rows_of(folder / "metrics.csv")
     figures = ("loss", "map_error", "exact_match_error", "label_error", "f1", "micro_f1")
     assert [name for name in rows[0] if name.startswith("val_64/")] == [f"val_64/{name}" for name in figures]
     assert float(rows[-1]["train/label_error"]) < float(rows[0]["train/label_error"])
@@ -85,7 +92,7 @@ def test_a_run_beats_guessing_and_says_what_it_counts(runs: dict[str, Any]) -> N
     result = json.loads((folder / "result.json").read_text())
     test = result["test"]["last"]
     assert test["test_64/map_interval"][0] < test["test_64/map_error"] < test["test_64/map_interval"][1]
-    by_class = {row["class"]: float(row["ap_error"]) for row in csv.DictReader(open(folder / "classes.csv"))}
+    by_class = {row["class"]: float(row["ap_error"]) for row in rows_of(folder / "classes.csv")}
     assert np.mean(list(by_class.values())) == pytest.approx(run["last"]["val_64/map_error"], abs=1e-3)
 
 
@@ -105,7 +112,9 @@ def test_a_resumed_run_ends_with_the_same_weights(photos: Path, tmp_path: Path, 
 def test_the_default_loss_is_binary_cross_entropy(photos: Path, tmp_path: Path) -> None:
     ends = []
     for word in ("loss=bce", "loss=cross_entropy"):
-        words = words_for(photos, tmp_path, word, f"run_name={word[5:]}", "trainer.max_epochs=1", "log.images=true")
+        words = words_for(
+            photos, tmp_path, word, f"run_name={word[5:]}", "trainer.max_epochs=1", "log.images=true"
+        )
         ends.append(sppcls.train(sppcls.compose(words))["last"])
     assert ends[0] == ends[1]
     for name in ("curves", "explain"):
@@ -153,7 +162,9 @@ def test_another_kind_of_labels_is_another_run(photos: Path, runs: dict[str, Any
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     checkpoint = runs["bce0"]["last_checkpoint"]
     words = words_for(root, tmp_path, f"ckpt_path={checkpoint}", "trainer.max_epochs=4")
-    with pytest.raises(CheckpointError, match="trained on images with several labels, those of this config have"):
+    with pytest.raises(
+        CheckpointError, match="trained on images with several labels, those of this config have"
+    ):
         sppcls.train(sppcls.compose(words))
     # One label each can be tested as a set of one; and a network begins with what another one has learned.
     tested = sppcls.evaluate(sppcls.load_classifier(checkpoint), build_sources("folder", root).val)
@@ -162,7 +173,9 @@ def test_another_kind_of_labels_is_another_run(photos: Path, runs: dict[str, Any
         sppcls.compose(words_for(root, tmp_path, f"init_from={checkpoint}", "trainer.max_epochs=1"))
     )
     net = sppcls.load_classifier(single["last_checkpoint"])
-    with pytest.raises(DataError, match="the images have several labels, and the network was trained on images"):
+    with pytest.raises(
+        DataError, match="the images have several labels, and the network was trained on images"
+    ):
         sppcls.evaluate(net, build_sources("folder", photos).val)
     with pytest.raises(ConfigError, match="network 1 gives several labels of an image and network 2 one"):
         sppcls.ensemble([sppcls.load_classifier(checkpoint), net])
@@ -176,7 +189,10 @@ def test_answers_are_all_classes_from_the_threshold_on(
     every = list(sppcls.predict(net, files, top=3))
     assert all(len(p.classes) == 3 for p in every)
     assert any(sum(p.probabilities) > 1.2 for p in every), "not shares of one"
-    for threshold, found in ((0.5, sppcls.predict(net, files)), (0.9, sppcls.predict(net, files, threshold=0.9))):
+    for threshold, found in (
+        (0.5, sppcls.predict(net, files)),
+        (0.9, sppcls.predict(net, files, threshold=0.9)),
+    ):
         for all_of, some in zip(every, found, strict=True):
             pairs = zip(all_of.classes, all_of.probabilities, strict=True)
             assert list(zip(some.classes, some.probabilities, strict=True)) == [
@@ -186,7 +202,7 @@ def test_answers_are_all_classes_from_the_threshold_on(
     checkpoint = str(runs["bce0"]["last_checkpoint"])
     out = tmp_path / "out.csv"
     assert main(["predict", checkpoint, *map(str, files), "--workers=0", "--format=csv", f"--out={out}"]) == 0
-    rows = list(csv.DictReader(open(out)))
+    rows = rows_of(out)
     assert [[r[f"class{i}"] for i in (1, 2, 3) if r[f"class{i}"]] for r in rows] == [
         list(p.classes) for p in sppcls.predict(net, files)
     ]
@@ -197,14 +213,22 @@ def test_answers_are_all_classes_from_the_threshold_on(
 def test_tests_of_a_checkpoint_give_the_figures_of_the_run(runs: dict[str, Any], tmp_path: Path) -> None:
     run = runs["bce0"]
     out = tmp_path / "out"
-    words = ["evaluate", str(run["last_checkpoint"]), "--protocol=center,ten_view", f"--out={out}", "--workers=0"]
+    words = [
+        "evaluate",
+        str(run["last_checkpoint"]),
+        "--protocol=center,ten_view",
+        f"--out={out}",
+        "--workers=0",
+    ]
     assert main(words) == 0
-    rows = {row["protocol"]: row for row in csv.DictReader(open(out / "errors.csv"))}
+    rows = {row["protocol"]: row for row in rows_of(out / "errors.csv")}
     for figure in ("map_error", "exact_match_error", "f1", "micro_f1"):
         assert float(rows["center"][figure]) == pytest.approx(run["last"][f"val_64/{figure}"], abs=1e-3)
     assert float(rows["ten_view"]["map_error_low"]) <= float(rows["ten_view"]["map_error"])
-    assert main(["evaluate", str(run["last_checkpoint"]), "--split=test", f"--out={out}2", "--workers=0"]) == 0
-    (row, *_) = csv.DictReader(open(f"{out}2/errors.csv"))
+    assert (
+        main(["evaluate", str(run["last_checkpoint"]), "--split=test", f"--out={out}2", "--workers=0"]) == 0
+    )
+    (row, *_) = rows_of(f"{out}2/errors.csv")
     test = json.loads((Path(run["folder"]) / "result.json").read_text())["test"]["last"]
     assert float(row["map_error"]) == pytest.approx(test["test_64/map_error"], abs=1e-3)
 
@@ -215,7 +239,9 @@ def test_an_ensemble_averages_probabilities(photos: Path, runs: dict[str, Any]) 
 
     def table(net: Any) -> np.ndarray:
         answers = sppcls.predict(net, files, top=3)
-        return np.array([[dict(zip(p.classes, p.probabilities, strict=True))[c] for c in COLOURS] for p in answers])
+        return np.array(
+            [[dict(zip(p.classes, p.probabilities, strict=True))[c] for c in COLOURS] for p in answers]
+        )
 
     together = table(sppcls.ensemble(nets))
     assert np.allclose(together, (table(nets[0]) + table(nets[1])) / 2, atol=1e-6)

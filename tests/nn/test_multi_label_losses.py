@@ -129,7 +129,9 @@ def test_figures_are_those_of_scikit_learn() -> None:
     scores = 1 / (1 + np.exp(-LOGITS))
     answers = scores >= 0.5
     found = of_label_sets(scores, TRUTH)
-    assert math.isclose(found["map_error"], 100 - 100 * average_precision_score(TRUTH, scores, average="macro"))
+    assert math.isclose(
+        found["map_error"], 100 - 100 * average_precision_score(TRUTH, scores, average="macro")
+    )
     assert math.isclose(found["f1"], 100 * f1_score(TRUTH, answers, average="macro"))
     assert math.isclose(found["micro_f1"], 100 * f1_score(TRUTH, answers, average="micro"))
     assert math.isclose(found["label_error"], 100 * hamming_loss(TRUTH, answers))
@@ -164,7 +166,9 @@ def test_draws_are_spread_around_the_error() -> None:
     scores = np.random.default_rng(2).random((500, 3)) + 0.5 * truth
     error, draws = of_label_sets(scores, truth)["map_error"], map_error_draws(scores, truth)
     assert draws.shape == (1000,)
-    assert np.array_equal(draws, map_error_draws(scores, truth)), "for networks of the same images the same draws"
+    assert np.array_equal(draws, map_error_draws(scores, truth)), (
+        "for networks of the same images the same draws"
+    )
     assert abs(np.mean(draws) - error) < 1
     low, high = np.percentile(draws, [2.5, 97.5])
     assert low < error < high

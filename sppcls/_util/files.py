@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import json
@@ -9,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,34 @@ def replacing(path: str | os.PathLike[str], option: str = "") -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write plain data as JSON; errors as of :func:`replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_csv(
+    path: str | os.PathLike[str],
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str] = (),
+    option: str = "",
+) -> None:
+    """Write rows as CSV, with a heading; errors as of :func:`replacing`.
+
+    Args:
+        path: the file.
+        rows: cells by column; those that a row lacks are empty.
+        columns: in the order of the file; by default those of the rows.
+        option: names the file in messages.
+    """
+    with replacing(path, option) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(
+            file, list(columns) or list(dict.fromkeys(key for row in rows for key in row))
+        )
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager

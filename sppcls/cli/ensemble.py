@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sppcls._util.console import table
 from sppcls._util.figures import FIGURES
-from sppcls._util.files import check_new_file, replacing
-from sppcls.cli.common import Parser, add_device, add_plugins, check_checkpoint, load_together, report_bad
-from sppcls.cli.evaluate import add_tests, tested_config, tested_images, tested_words
+from sppcls._util.files import check_new_file, write_csv
+from sppcls.cli.command import command
+from sppcls.cli.common import CheckpointFiles, Loading, report_bad
+from sppcls.cli.tested import Tests, tested_config
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,47 +20,53 @@ if TYPE_CHECKING:
 _GAIN = ["gain together, points", "95 % interval"]
 
 
-def run(words: list[str]) -> int:
-    """Test the networks alone and together; 1 if an image could not be tested."""
-    args = _parser().parse_args(words)
-    if len(args.checkpoints) < 2:
+@command
+def run(
+    checkpoints: CheckpointFiles,
+    *,
+    tests: Tests,
+    out: str | None = None,
+    overwrite: bool = False,
+    loading: Loading,
+) -> int:
+    """Test several networks together: the mean of their softmax scores (He et al. 2015, Table 5), beside each alone, with
+    what the ensemble gains over it and the 95 % interval that the images allow.
+
+    The networks need the same classes, in any order; sizes are those of the first one. `sppcls predict` and `sppcls export`
+    take ensembles by --with. The exit status is 1 if an image could not be tested.
+
+    Args:
+        checkpoints (CKPT): best.ckpt or last.ckpt of two runs or more
+        out (FILE): also write the figures to this CSV file
+        overwrite: replace FILE if it exists
+    """
+    if len(checkpoints) < 2:
         raise ConfigError("ensemble: name two checkpoints at least; `sppcls evaluate` takes one")
-    for path in args.checkpoints:
-        check_checkpoint(path)
-    data = tested_words(args)
-    if args.out is not None:
-        check_new_file(args.out, args.overwrite)
-    from sppcls.data import as_size, size_label
-    from sppcls.evaluation import load_protocols
-    from sppcls.evaluation.curve import parse_sizes
+    words = tests.words()
+    if out is not None:
+        check_new_file(out, overwrite)
+    from sppcls.data import size_label
     from sppcls.evaluation.ensemble import evaluate_ensemble
     from sppcls.nn import Ensemble
 
-    net = load_together(args.checkpoints, args.device, args.threads)
+    net = loading.load(*checkpoints)
     assert isinstance(net, Ensemble)
-    named = (args.protocol or "center").split(",")
-    protocols = load_protocols([name for name in named if name.strip()], args.window_rule)
-    sizes = None if args.sizes is None else parse_sizes(args.sizes)
-    for member in net.members:
-        for protocol in protocols:
-            for size in sizes or [net.model_info["val_sizes"][0]]:
-                protocol.at(as_size(size, "sizes")).check_fits(member)
+    protocols, sizes = tests.load_protocols(["center"], net, *net.members)
     first = net.members[0].model_info
-    config = tested_config(data, first, args.checkpoints[0])
-    source, _ = tested_images(config, args.split, first, args.checkpoints[0])
+    source, _ = tests.images(tested_config(words, first, checkpoints[0]), first, checkpoints[0])
     results = evaluate_ensemble(
         net,
         source,
         protocols,
         sizes=sizes,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        split="" if args.split == "val" else args.split,
+        batch_size=loading.batch_size,
+        workers=loading.workers,
+        split=tests.split_label,
         bar=True,
     )
     rows: list[dict[str, object]] = []
     for result in results:
-        found = _rows(result, args.checkpoints)
+        found = _rows(result, checkpoints)
         if rows:
             print()
         rows += found
@@ -70,12 +76,9 @@ def run(words: list[str]) -> int:
         )
         main = result.together.kind.main
         print(table([_cells(row, main) for row in found], ["network", f"{FIGURES[main].words} %", *_GAIN]))
-    if args.out is not None:
-        with replacing(args.out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        print(f"\n{args.out}: these figures")
+    if out is not None:
+        write_csv(out, rows)
+        print(f"\n{out}: these figures")
     return report_bad("not tested", {line: None for result in results for line in result.together.bad})
 
 
@@ -113,20 +116,3 @@ def _rows(result: EnsembleResult, names: Sequence[str]) -> list[dict[str, object
 def _cells(row: dict[str, object], main: str) -> list[object]:
     interval = f"{row['gain_low']} to {row['gain_high']}" if row["gain"] else ""
     return [row["network"], row[main], row["gain"], interval]
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        "ensemble",
-        "Test several networks together: the mean of their softmax scores (He et al. 2015, Table 5), beside each alone, with\n"
-        "what the ensemble gains over it and the 95 % interval that the images allow. The networks need the same classes, in\n"
-        "any order; sizes are those of the first one. `sppcls predict` and `sppcls export` take ensembles by --with.",
-    )
-    parser.usage = "sppcls ensemble CKPT CKPT ... [options]"  # --data takes all words that follow it
-    parser.add_argument("checkpoints", nargs="+", metavar="CKPT", help="best.ckpt or last.ckpt of runs")
-    add_plugins(parser)
-    add_tests(parser, "center")
-    parser.add_argument("--out", metavar="FILE", help="also write the figures to this CSV file")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
-    add_device(parser)
-    return parser

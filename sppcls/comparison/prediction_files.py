@@ -56,17 +56,9 @@ def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
     for (first, second), test, p in zip(pairs, tests, corrected, strict=True):
         difference = second.errors[0] - first.errors[0]
         interval = bootstrap_over_images([first.hit1], [second.hit1])
-        differences.rows.append(
-            [
-                f"{second.path} - {first.path}",
-                signed(difference),
-                span(*interval),
-                str(test.only_second),
-                str(test.only_first),
-                f"{test.p:.4f}",
-                f"{p:.4f}",
-            ]
-        )
+        row: list[Cell] = [f"{second.path} - {first.path}", signed(difference), span(*interval)]
+        row += [str(test.only_second), str(test.only_first), f"{test.p:.4f}", f"{p:.4f}"]
+        differences.rows.append(row)
         verdict = Verdict.NETWORKS if p <= LEVEL else Verdict.NOT_SHOWN
         sentences.append(
             f"{verdict}: {in_words(str(first.path), str(second.path), difference)}, over the {len(first.labels)} "

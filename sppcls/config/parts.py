@@ -6,12 +6,12 @@ import collections.abc
 import dataclasses
 import inspect
 import math
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
+from sppcls._util.docstring import read_docstring
 from sppcls.config import schema
 from sppcls.config.schema import Change, Config, key
 from sppcls.errors import ConfigError
@@ -191,14 +191,9 @@ def _kind(hint: Any, default: Any) -> tuple[str, tuple[Any, ...] | None]:
 
 def _helps(part: Callable[..., Any]) -> dict[str, str]:
     """Meanings of parameters: the ``Args:`` section of the docstring, of a class or of its ``__init__``."""
-    text = "\n".join(
-        filter(None, (inspect.getdoc(part), (inspect.isclass(part) and inspect.getdoc(part.__init__)) or ""))
-    )
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
-    if section is None:
-        return {}
-    found = re.findall(r"^[ \t]{2,4}(\w+)[^:\n]*:[ \t]*(.+)$", section[1], re.MULTILINE)
-    return {name: meaning.rstrip(".") for name, meaning in found}
+    sources = [part.__init__, part] if inspect.isclass(part) else [part]
+    found = {k: v for source in sources for k, v in read_docstring(inspect.getdoc(source)).arguments.items()}
+    return {name: meaning.rstrip(".") for name, (_, meaning) in found.items()}
 
 
 def values_of(group: Any) -> dict[str, Any] | None:

@@ -24,12 +24,11 @@ again, so another length or other tests are another sweep. "Factor": of a compar
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sppcls.config.schema import Change, Config, default_values
+from sppcls.config.schema import Change, all_keys, default_values
 
 _NOT_FOUND_BY_AUTO: tuple[Change, ...] = ("state", "weights", "validation", "name")
 _ANOTHER_SWEEP: tuple[Change, ...] = ("state", "weights", "length", "validation", "tests")
@@ -45,18 +44,7 @@ _NETWORK = ("backbone", "pyramid", "head")
 @cache
 def known_changes() -> dict[str, Change]:
     """What every key of the schema changes, by full name such as ``optimizer.lr``."""
-    found: dict[str, Change] = {}
-
-    def walk(schema: Any, prefix: str) -> None:
-        for spec in dataclasses.fields(schema):
-            nested = spec.default_factory
-            if dataclasses.is_dataclass(nested):
-                walk(nested, f"{prefix}{spec.name}.")
-            else:
-                found[prefix + spec.name] = spec.metadata["changes"]
-
-    walk(Config, "")
-    return found
+    return {name: spec.metadata["changes"] for name, spec in all_keys().items()}
 
 
 def change(key: str) -> Change:

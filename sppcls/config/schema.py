@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sppcls._util.figures import FIGURES
 from sppcls.registry import (
@@ -530,6 +531,20 @@ class Config:
     logger: dict[str, Any] = key(
         "where figures are logged besides metrics.csv, by any name", default={}, changes="log"
     )
+
+
+@functools.lru_cache(64)  # each part of one's own makes a schema
+def all_keys(schema: Any = Config, prefix: str = "") -> dict[str, dataclasses.Field[Any]]:
+    """The fields of every key by its full name, such as ``optimizer.lr``, those without a group first."""
+    plain: dict[str, dataclasses.Field[Any]] = {}
+    nested: dict[str, dataclasses.Field[Any]] = {}
+    for spec in dataclasses.fields(schema):
+        group = spec.default_factory
+        if dataclasses.is_dataclass(group):
+            nested |= all_keys(cast(Any, group), f"{prefix}{spec.name}.")
+        else:
+            plain[prefix + spec.name] = spec
+    return plain | nested
 
 
 def default_values(schema: Any = Config) -> dict[str, Any]:

@@ -60,10 +60,10 @@ def make_loss(
             f"mix.label_smoothing={smoothing:g}: is for loss=cross_entropy; {own['name']} says itself what it smooths"
         )
     if "class_weights" in own:
-        weights = None
-        if value is not None:
-            weights = class_weights("loss.class_weights", value, classes, class_counts, images)
-        own = {**own, "class_weights": weights}
+        given = value is not None
+        own["class_weights"] = (
+            class_weights("loss.class_weights", value, classes, class_counts, images) if given else None
+        )
     loss = build("loss", own, num_classes=len(classes), class_counts=list(class_counts))
     wanted = getattr(loss, "multi_label", images is not None)
     if wanted != (images is not None):

@@ -9,12 +9,11 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+from sppcls.cli.common import RunWords
 from sppcls.cli.doctor.diagnosis import Diagnosis, note, ok, problem
 from sppcls.cli.doctor.machine import cores, runs_folder, shared_memory
 from sppcls.cli.doctor.pixels import pixels
 from sppcls.config.build import batch_bytes, find_sources
-from sppcls.config.compose import compose, group_choices
-from sppcls.config.data_word import with_data_words
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
 from sppcls.data import (
@@ -35,10 +34,10 @@ _FEW = 10  # training images of a class, below which its error is a matter of lu
 _SHOWN = 3  # names in a line
 
 
-def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Diagnosis]:
+def check_run(given: RunWords) -> Iterator[Diagnosis]:
     """Findings about the run of ``python train.py <words>``."""
     try:
-        config = compose(with_data_words(words, group_choices()["data"]), config_dir)
+        config = given.compose()
     except SppclsError as error:
         yield problem("config", str(error), "python train.py --help all has every key")
         return

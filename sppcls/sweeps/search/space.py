@@ -15,14 +15,16 @@ from sppcls.config.same_run import is_factor
 from sppcls.config.schema import default_values, hydra_word, key
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
+    Plan,
     composed,
+    folder_name,
     identity,
     read_named,
     refuse_cell_keys,
-    short_key,
+    refuse_reserved,
     split_words,
 )
-from sppcls.sweeps.plan import CELL, safe_name
+from sppcls.sweeps.plan import CELL
 from sppcls.sweeps.search.parameters import Choices, Range, check_parameter, draws, read_parameter
 
 _KEYS = ("fixed", "cells", "params", "n_trials", "objective", "pruner", "sampler")
@@ -78,31 +80,21 @@ class Settings:
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
 
-@dataclass(frozen=True)
-class SearchPlan:
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan(Plan):
     """A search before anything runs.
 
     Attributes:
-        name: of its folder.
-        runs_dir: where the folder belongs.
-        identity: equal for commands that go on with the same search.
-        words: the words it was made from.
         constant: words of every trial.
         cells: words by the values of the parameter ``cell``.
         params: what is drawn, by key.
         settings: how.
-        config_dir: folder with more configs.
     """
 
-    name: str
-    runs_dir: Path
-    identity: str
-    words: list[str]
     constant: list[str]
     cells: dict[str, list[str]]
     params: dict[str, Choices | Range]
     settings: Settings
-    config_dir: str | None
 
     def trial_words(self, values: Mapping[str, Any]) -> list[str]:
         """The words of ``python train.py`` that make the run of some drawn values."""
@@ -138,9 +130,7 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
         w for w in own if key_of(w).partition(".")[0] in ("n_trials", "objective", "pruner", "sampler")
     ]
     own = [w for w in own if w not in of_settings]
-    for word in [*fixed, *own, *(f"{drawn}=" for drawn in params)]:
-        if key_of(word) in _RESERVED:
-            raise ConfigError(f"{word}: {_RESERVED[key_of(word)]}")
+    refuse_reserved([*fixed, *own, *(f"{drawn}=" for drawn in params)], _RESERVED)
     refuse_cell_keys(own, cells, f"search={name}")
     given = {key_of(word) for word in own}
     constant, space = draws([*(w for w in fixed if key_of(w) not in given), *own])
@@ -162,12 +152,9 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
             raise ConfigError(f"{key_name}: cannot be searched: {reason}")
         if key_name != CELL:
             space[key_name] = check_parameter(key_name, what, constant, config_dir)
-    if not any(key_of(word) == "name" for word in own):
-        parts = [name] if name is not None else [str(base["name"]), *(short_key(key) for key in space)]
-        base["name"] = "-".join(dict.fromkeys(parts))
     plain = {key: [type(what).__name__, asdict(what)] for key, what in space.items()}
     return SearchPlan(
-        name=safe_name(str(base["name"])),
+        name=folder_name(base, own, name, space),
         runs_dir=Path(str(base["runs_dir"])),
         identity=identity(base, list(space), [cells, yaml.safe_dump(_lists(plain)), settings.objective]),
         words=list(words),

@@ -59,7 +59,7 @@ def make_loss(
         raise ConfigError(
             f"mix.label_smoothing={smoothing:g}: is for loss=cross_entropy; {own['name']} says itself what it smooths"
         )
-    if "class_weights" in own:
+    if own[TARGET] == target_of(BinaryCrossEntropy):
         given = value is not None
         own["class_weights"] = (
             class_weights("loss.class_weights", value, classes, class_counts, images) if given else None

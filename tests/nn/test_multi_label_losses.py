@@ -99,6 +99,12 @@ def test_what_does_not_go_together_is_refused(words: list[str], images: int | No
         make_loss(sppcls.compose(words), CLASSES, [8] * 5, images=images)
 
 
+def test_a_key_of_another_loss_says_what_to_type() -> None:
+    message = "loss.class_weights: unknown key; .*; asymmetric does not take it: type loss=cross_entropy, or leave it out"
+    with pytest.raises(ConfigError, match=message):
+        sppcls.compose(["loss=asymmetric", "loss.class_weights=balanced"])
+
+
 def slowly(scores: np.ndarray, truth: np.ndarray) -> float:
     """Average precision by its definition: the sum over distinct scores of precision times the gain in recall."""
     area, before = 0.0, 0.0

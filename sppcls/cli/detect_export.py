@@ -19,8 +19,10 @@ def run(
     use: DetectorUse,
 ) -> int:
     """Write a detector of one scale as an ONNX file that runs without sppcls, and beside it FILE.parity.json, a comparison
-    with the detector. The file holds the maps, the pooling of windows, the scores and the box regression. Windows,
-    resizing and suppression stay outside; its metadata says how.
+    with the detector.
+
+    The file holds the maps, the pooling of windows, the scores and the box regression. Windows, resizing and suppression
+    stay outside; its metadata says how.
 
     Args:
         detector (DET): detector.ckpt of `sppcls detect train`

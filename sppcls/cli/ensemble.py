@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sppcls._util.console import table
+from sppcls._util.figures import FIGURES
 from sppcls._util.files import check_new_file, write_csv
 from sppcls.cli.command import command
 from sppcls.cli.common import CheckpointFiles, Loading, report_bad
@@ -13,9 +14,10 @@ from sppcls.cli.tested import Tests, tested_config
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sppcls.evaluation import Predictions
     from sppcls.evaluation.ensemble import EnsembleResult
 
-_COLUMNS = ["network", "top-1 error %", "gain together, points", "95 % interval"]
+_GAIN = ["gain together, points", "95 % interval"]
 
 
 @command
@@ -72,7 +74,8 @@ def run(
             f"{result.protocol.name} at {size_label(result.protocol.region)}, {len(result.together):,} images; "
             f"the mean of {len(result.alone)} networks\n"
         )
-        print(table([_cells(row) for row in found], _COLUMNS))
+        main = result.together.kind.main
+        print(table([_cells(row, main) for row in found], ["network", f"{FIGURES[main].words} %", *_GAIN]))
     if out is not None:
         write_csv(out, rows)
         print(f"\n{out}: these figures")
@@ -81,7 +84,7 @@ def run(
 
 def _rows(result: EnsembleResult, names: Sequence[str]) -> list[dict[str, object]]:
     """A row for each network, for the mean of their errors and for the ensemble; errors in per cent, gains in points."""
-    from sppcls.comparison.statistics import bootstrap_over_images
+    from sppcls.comparison.statistics import bootstrap_over_images, interval_of_draws
     from sppcls.data import size_label
     from sppcls.evaluation.ensemble import of_images
 
@@ -89,20 +92,27 @@ def _rows(result: EnsembleResult, names: Sequence[str]) -> list[dict[str, object
     together = result.together
     alone = [of_images(one, together.indices) for one in result.alone]  # those that all could take
     rows: list[dict[str, object]] = []
+    main = together.kind.main
+
+    def interval(several: Sequence[Predictions]) -> tuple[float, float]:
+        if not together.multi_label:
+            return bootstrap_over_images([together.hits(1)] * len(several), [one.hits(1) for one in several])
+        return interval_of_draws([together.draws] * len(several), [one.draws for one in several])
+
     for name, several in [*zip(names, ([one] for one in alone), strict=True), ("their mean", alone)]:
-        error = sum(one.top1_error for one in several) / len(several)
-        low, high = bootstrap_over_images([together.hits(1)] * len(several), [one.hits(1) for one in several])
+        error = sum(one.main_error for one in several) / len(several)
+        low, high = interval(several)
         rows.append(
             {
-                **place, "network": name, "images": len(together), "top1_error": f"{error:.2f}",
-                "gain": f"{error - together.top1_error:+.2f}", "gain_low": f"{low:+.2f}", "gain_high": f"{high:+.2f}",
+                **place, "network": name, "images": len(together), main: f"{error:.2f}",
+                "gain": f"{error - together.main_error:+.2f}", "gain_low": f"{low:+.2f}", "gain_high": f"{high:+.2f}",
             }
         )  # fmt: skip
     nothing = {"gain": "", "gain_low": "", "gain_high": ""}
-    whole = {"network": "together", "images": len(together), "top1_error": f"{together.top1_error:.2f}"}
+    whole = {"network": "together", "images": len(together), main: f"{together.main_error:.2f}"}
     return [*rows, {**place, **whole, **nothing}]
 
 
-def _cells(row: dict[str, object]) -> list[object]:
+def _cells(row: dict[str, object], main: str) -> list[object]:
     interval = f"{row['gain_low']} to {row['gain_high']}" if row["gain"] else ""
-    return [row["network"], row["top1_error"], row["gain"], interval]
+    return [row["network"], row[main], row["gain"], interval]

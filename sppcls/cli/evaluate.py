@@ -66,7 +66,7 @@ def run(
         write_last_result(folder, results)
         if sys.stderr.isatty():
             label, size = results[-1].label, size_label(results[-1].protocol.region)
-            print(f"  {label} at {size}: {results[-1].predictions.top1_error:.2f} %", file=sys.stderr)
+            print(f"  {label} at {size}: {results[-1].predictions.main_error:.2f} %", file=sys.stderr)
 
     try:
         results = evaluate(

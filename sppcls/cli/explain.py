@@ -59,6 +59,7 @@ def run(
     from sppcls.inference.explain.explanation import class_number, explain
     from sppcls.inference.explain.levels import level_errors, norms_table, pyramid_of
     from sppcls.inference.explain.picture import check_kind, save_figure
+    from sppcls.nn.model_info import is_multi_label
 
     if photo is not None:
         picture = check_new_file(out or f"{Path(photo).stem}-explained.png", overwrite)
@@ -69,6 +70,11 @@ def run(
     if class_ is not None:
         class_number(model_info["classes"], class_)
     if set_ is not None:
+        if is_multi_label(model_info):
+            raise ConfigError(
+                f"--set {set_}: counts top-1 errors, and {checkpoint} was trained on images with several labels; "
+                "`sppcls evaluate` measures it"
+            )
         targets = labelled_images(set_, model_info["classes"]).targets
         if line := missing_line(model_info["classes"], targets):
             print(one_line(f"sppcls: note: {line}"), file=sys.stderr)

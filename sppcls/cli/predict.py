@@ -30,12 +30,23 @@ def _shorter_side(text: str) -> int | Literal["native"]:
         raise argparse.ArgumentTypeError(f"{error}, or native") from None
 
 
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")
+    return value
+
+
 @command
 def run(
     checkpoint: CheckpointFile,
     places: tuple[str, ...],
     *,
-    top: Positive = 5,
+    top: Positive | None = None,
+    threshold: Annotated[float, _probability] | None = None,
     format_: Literal["table", "json", "csv"] = "table",
     out: str | None = None,
     overwrite: bool = False,
@@ -56,13 +67,17 @@ def run(
     Folders are searched for image files by their extensions, hidden ones left out; a file named by itself is tried
     whatever its name.
 
+    Of a network that was trained on images with several labels, the classes are those of at least the probability 0.5
+    (--threshold), as many or few as they are; with --top N the N most probable ones.
+
     A file that cannot be classified is named on stderr, with the reason, and the rest is classified; the exit status is 0
     if all images were classified, 1 if any was not.
 
     Args:
         checkpoint (CKPT): best.ckpt or last.ckpt of a run
         places (IMAGE|FOLDER): image files, and folders of them
-        top: classes per image (5, or all if fewer)
+        top (N): most classes per image (5; of a network of several labels as --threshold says)
+        threshold (P): only classes of at least this probability (0.5 of a network of several labels, without --top)
         format_: see below
         out (FILE): where the results go (stdout)
         overwrite: replace FILE if it exists
@@ -73,7 +88,8 @@ def run(
       table  a line per image: path, then classes with per cent (several lines where the terminal is too narrow)
       json   an array of {"path", "predictions": [{"class", "probability"}, ...], "error"}; of a bad image the
              predictions are [] and the error says why, else it is null
-      csv    path,class1,probability1,class2,probability2,...,error; of a bad image all but path and error are empty
+      csv    path,class1,probability1,class2,probability2,...,error; of a bad image all but path and error are empty,
+             of an image with fewer classes the others
 
     Probabilities are 0..1 in json and csv. A byte of a path that is not UTF-8 is written as \\xff.
     """
@@ -82,16 +98,23 @@ def run(
     for place in places:
         check_there(place, "sppcls predicts image files")
     from sppcls.data import image_files
-    from sppcls.inference.predict import predict_files
+    from sppcls.inference.predict import answers_of, predict_files
     from sppcls.inference.predict_text import as_csv, as_json, as_table
 
     files = image_files(places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
     net = loading.load(checkpoint, *with_)
     model_info = net.model_info
     classes = model_info["classes"]
-    top = min(top, len(classes))
+    answer = answers_of(net, top, threshold)
+    most = min(answer.top, len(classes))
     predictions = predict_files(
-        net, files, top=top, shorter_side=shorter_side, batch_size=loading.batch_size, workers=loading.workers
+        net,
+        files,
+        top=most,
+        threshold=answer.threshold,
+        shorter_side=shorter_side,
+        batch_size=loading.batch_size,
+        workers=loading.workers,
     )
     bad = 0
     with results(out) as file:
@@ -107,10 +130,10 @@ def run(
         if format_ == "json":
             texts = as_json(watched())
         elif format_ == "csv":
-            texts = as_csv(watched(), top)
+            texts = as_csv(watched(), most)
         else:
             columns = shutil.get_terminal_size().columns if file.isatty() else None
-            texts = as_table(watched(), files, classes, top, columns)
+            texts = as_table(watched(), files, classes, most, columns)
         for text in texts:
             write(file, text)
     if bad:

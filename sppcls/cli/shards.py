@@ -74,6 +74,7 @@ def run(
         raise ConfigError("sppcls shards: FOLDER and OUT are needed; see sppcls shards --help")
     check_there(folder, "sppcls shards takes a folder of images")
     from sppcls.data.folder import folder_sources
+    from sppcls.data.label_sets import is_multi_label
     from sppcls.data.shards import write_shards
     from sppcls.data.shards.imagenet import imagenet_tars, is_imagenet
     from sppcls.data.shards.write import Preparation
@@ -84,6 +85,10 @@ def run(
         sources = imagenet_tars(folder, say=_say)
     else:
         splits = folder_sources(folder, labels=labels, val_fraction=val_fraction)
+        if is_multi_label(splits.train):
+            raise DataError(
+                f"{folder}: its images have several labels, which shards do not hold; train with data=folder"
+            )
         _say(splits.found)
         for line in splits.warnings:
             _say(f"warning: {line}")

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
-from sppcls.comparison.answers import Answers, Judged, Measure
+from sppcls.comparison.answers import Answers, Judged, LabelAnswers, Measure
 from sppcls.comparison.folds import Fold, unit
 from sppcls.comparison.groups import Comparison, Pair
 from sppcls.comparison.statistics import (
@@ -22,6 +22,8 @@ from sppcls.comparison.statistics import (
     mcnemar,
     paired_over_seeds,
 )
+
+DRAWN = (Judged, LabelAnswers)
 
 
 class Verdict(StrEnum):
@@ -208,7 +210,7 @@ def _find(pairs: tuple[Pair, ...], measure: Measure, top: int, error: str) -> Fi
     kept = [(seed, a, b) for seed, a, b in kept if a.images == b.images == first_of[_fold(seed)]]
     answers = [(seed, a, b) for seed, a, b in kept if isinstance(a, Answers) and isinstance(b, Answers)]
     hits = [(seed, *((a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5))) for seed, a, b in answers]
-    draws = [(a.draws, b.draws) for _, a, b in kept if isinstance(a, Judged) and isinstance(b, Judged)]
+    draws = [(a.draws, b.draws) for _, a, b in kept if isinstance(a, DRAWN) and isinstance(b, DRAWN)]
     tests = {seed: mcnemar(first, second) for seed, first, second in hits} if len(pairs) == 1 else {}
     complete = len(kept) == len(both)
     interval, images = None, 0

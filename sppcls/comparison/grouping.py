@@ -20,7 +20,7 @@ _NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed", "data.fold")
 # What decides which images are tested.
 _IMAGES = (
     "data.name", "data.root", "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.val_fraction",
-    "data.num_val", "data.folds", "trainer.limit_val_batches",
+    "data.num_val", "data.multi_label", "data.folds", "trainer.limit_val_batches",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure
+from sppcls.comparison.answers import TEST, TEST_BEST, Answers, LabelAnswers, Measure
 from sppcls.comparison.runs import Run
 from sppcls.errors import ConfigError
 
@@ -137,9 +137,11 @@ class Comparison:
 
     @cached_property
     def guessing(self) -> float | None:
-        """Top-1 error in per cent of always saying the most frequent class; None where that says nothing."""
+        """Error in per cent of always saying the most frequent class, or of the same scores for every image where these have
+        several labels; None where that says nothing."""
         answers = (run.answers.get(self.main) for run in self.runs)
-        return next((found.guessing for found in answers if isinstance(found, Answers)), None) or None
+        known = (found.guessing for found in answers if isinstance(found, Answers | LabelAnswers))
+        return next(known, None) or None
 
     def name_of(self, measure: Measure, top: int | None = None) -> str:
         """What figures are called everywhere: ``val_224``, or with ``top`` 1 or 5 ``val_224/top1_error``."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sppcls.comparison.answers import TEST, TEST_BEST, Answers, Measure, read_answers
+from sppcls.comparison.answers import TEST, TEST_BEST, Answers, LabelAnswers, Measure, read_answers
 from sppcls.comparison.runs import Run
 from sppcls.errors import DataError
 from sppcls.runs.names import METRICS, PREDICTIONS, PROTOCOLS, RESULT
@@ -22,27 +23,29 @@ def find_test_errors(run: Run) -> None:
         found = test.get(weights, {})
         for name in found:
             where, _, figure = name.partition("/")
-            if figure == "top1_error":
+            if figure == run.main.figure():
                 # Of test_224, seen as in training, or of a protocol, test_ten_view_224.
                 protocol, _, size = where.removeprefix(f"{images}_").rpartition("_")
-                errors = float(found[name]), float(found[f"{where}/top5_error"])
-                run.errors[Measure(protocol or run.training_view, size, images)] = errors
+                errors = float(found[name]), float(found.get(f"{where}/top5_error", math.nan))
+                measure = Measure(protocol or run.training_view, size, images, run.main.multi_label)
+                run.errors[measure] = errors
 
 
 def find_answers(run: Run) -> None:
     """Answers of the weights after the last epoch: of the validation, of protocols, of ``sppcls evaluate``."""
     for answers in _read_all(run, sorted((run.folder / PREDICTIONS).glob("val_*.npz"))):
-        measure = Measure(run.training_view, answers.path.stem.removeprefix("val_"))
+        measure = run.main._replace(size=answers.path.stem.removeprefix("val_"))
         _take(run, measure, answers, PREDICTIONS)
     _find_test_answers(run)
     for answers in _read_all(run, sorted((run.folder / PROTOCOLS).glob("*.npz"))):
         kept = run.result.get("protocols") or {}
-        error = kept.get(f"val_{answers.path.stem}_{answers.measure.size}/top1_error", answers.errors[0])
+        name = f"val_{answers.path.stem}_{answers.measure.size}/{answers.measure.figure()}"
+        error = kept.get(name, answers.errors[0])
         if abs(error - answers.errors[0]) > AGREES:
             run.notes.append(f"{answers.path.name} in {PROTOCOLS}/ is of other weights and left out")
             continue
         size = answers.measure.size if answers.measure.side else run.main.size
-        _take(run, Measure(answers.measure.protocol, size), answers, PROTOCOLS)
+        _take(run, answers.measure._replace(size=size, images=""), answers, PROTOCOLS)
     folders: dict[str, list[Path]] = {}
     for path in sorted(run.folder.glob("*/**/*.npz")):
         top = path.relative_to(run.folder).parts[0]
@@ -57,15 +60,16 @@ def _find_test_answers(run: Run) -> None:
     test = run.result.get("test") or {}
     same = test.get("best", {}).get("epoch") == test.get("last", {}).get("epoch")
     for answers in _read_all(run, sorted((run.folder / PREDICTIONS).glob("test*.npz"))):
-        protocol, size, images = answers.measure
+        protocol, size, images, several = answers.measure
         if f"test_{size}.npz" == answers.path.name.replace("test_best_", "test_"):
             protocol = run.training_view
         for kind in (TEST, TEST_BEST) if same else (images,):
-            if Measure(protocol, size, kind) in run.errors:
-                _take(run, Measure(protocol, size, kind), answers, PREDICTIONS)
+            measure = Measure(protocol, size, kind, several)
+            if measure in run.errors:
+                _take(run, measure, answers, PREDICTIONS)
 
 
-def _read_all(run: Run, paths: Sequence[Path]) -> Iterator[Answers]:
+def _read_all(run: Run, paths: Sequence[Path]) -> Iterator[Answers | LabelAnswers]:
     for path in paths:
         try:
             yield read_answers(path)
@@ -73,7 +77,7 @@ def _read_all(run: Run, paths: Sequence[Path]) -> Iterator[Answers]:
             run.notes.append(f"{path.relative_to(run.folder)} holds no predictions that can be read")
 
 
-def _take_evaluation(run: Run, top: str, found: list[Answers]) -> None:
+def _take_evaluation(run: Run, top: str, found: list[Answers | LabelAnswers]) -> None:
     """Results of ``sppcls evaluate``, if they are of the last weights: its folder says so, or its centre view does."""
     checks = [a for a in found if a.measure == run.main]
     agrees = [abs(a.errors[0] - run.errors[run.main][0]) <= AGREES for a in checks if run.main in run.errors]
@@ -93,7 +97,7 @@ def _take_evaluation(run: Run, top: str, found: list[Answers]) -> None:
             _take(run, answers.measure, answers, top)
 
 
-def _take(run: Run, measure: Measure, answers: Answers, place: str) -> None:
+def _take(run: Run, measure: Measure, answers: Answers | LabelAnswers, place: str) -> None:
     if measure in run.answers:
         return
     if measure in run.errors and abs(run.errors[measure][0] - answers.errors[0]) > AGREES:

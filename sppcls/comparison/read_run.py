@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sppcls._util.figures import KINDS, MULTI_LABEL, ONE_LABEL
 from sppcls.comparison.answers import DETECTION, Measure
 from sppcls.comparison.detectors import is_detector, read_detector
 from sppcls.comparison.folds import repetition
@@ -40,15 +41,16 @@ def read_run(folder: Path) -> Run:
     nowhere = Measure("", "")
     run = Run(folder, config, repetition(config), rows, result, finished, nowhere, notes=notes)
     main = _main_size(config)  # sizes of another shape are found out here
-    run.main = Measure(run.training_view, str(result.get("main_size") or main))
+    several = any(key.endswith(f"/{MULTI_LABEL.main}") for key in rows[-1])
+    run.main = Measure(run.training_view, str(result.get("main_size") or main), multi_label=several)
     run.tags = frozenset(rows[-1])
     run.rows = [renamed(row, run.main.size) for row in rows]
     last = run.rows[-1]
     for key, top1 in last.items():
         prefix, _, figure = key.partition("/")
-        if prefix.startswith("val_") and figure == "top1_error" and top1 is not None:
+        if prefix.startswith("val_") and figure == run.main.figure() and top1 is not None:
             top5 = last.get(f"{prefix}/top5_error")
-            measure = Measure(run.training_view, prefix.removeprefix("val_"))
+            measure = run.main._replace(size=prefix.removeprefix("val_"))
             run.errors[measure] = (top1, math.nan if top5 is None else top5)
     if finished:
         find_test_errors(run)
@@ -95,7 +97,8 @@ def _read_rows(folder: Path, config: dict[str, Any]) -> tuple[list[dict[str, flo
     if not found:
         raise DataError("no metrics yet")
     known = [re.sub("^val_.+/", "val/", column) for column in columns]
-    for column in ("epoch", "images_seen", "size", "val/top1_error"):
+    error = next((kind.main for kind in KINDS if f"val/{kind.main}" in known), ONE_LABEL.main)
+    for column in ("epoch", "images_seen", "size", f"val/{error}"):
         if column not in known:
             raise DataError(f"{METRICS} has no column {column}: of another version of sppcls")
     rows, notes = [], []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sppcls.comparison.answers import DETECTION, TEST, TEST_BEST, Answers, Judged, Measure
+from sppcls.comparison.answers import DETECTION, TEST, TEST_BEST, Answers, Judged, LabelAnswers, Measure
 from sppcls.runs.names import METRICS, RESULT
 
 
@@ -25,7 +25,7 @@ class Run:
         finished: whether the last epoch that was asked for is there.
         main: where the headline error is measured.
         errors: top-1 and top-5 error in per cent of the weights after the last epoch; under measures of ``TEST_BEST``
-            of those of the best.
+            of those of the best. Of images with several labels what the mean average precision lacks, and NaN.
         answers: what these weights said to every image, where that was kept.
         values: what a sweep varied for this run, the seed left out; empty outside a sweep.
         notes: what was there but could not be used.
@@ -40,7 +40,7 @@ class Run:
     finished: bool
     main: Measure
     errors: dict[Measure, tuple[float, float]] = field(default_factory=dict)
-    answers: dict[Measure, Answers | Judged] = field(default_factory=dict)
+    answers: dict[Measure, Answers | LabelAnswers | Judged] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     tags: frozenset[str] = frozenset()

@@ -14,12 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 from sppcls._util.reason import reason_of
 from sppcls.config.grammar import literal
 from sppcls.config.key import all_keys
-from sppcls.config.parts import part_schema, with_own_parts
+from sppcls.config.parts import PARTS, part_schema, with_own_parts
 from sppcls.config.rules import DEVICES, check_together
 from sppcls.config.schema import Config, default_values
 from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
-from sppcls.registry import DOORS, TARGET, find, is_own, names, target_of
+from sppcls.registry import DOORS, TARGET, comes_with_sppcls, find, is_own, names, target_of
 
 _T = TypeVar("_T")
 
@@ -144,7 +144,12 @@ def _wrong_type(schema: type, values: Mapping[str, Any], error: OmegaConfBaseExc
         if wanted is None or not isinstance(value, Mapping) or part not in value:
             return f"{name or 'config'}: {reason_of(error.msg or error, first_line=True)}"
         value = value[part]
-    return f"{name}={'null' if value is None else value}: must be {wanted}"
+    typed = f"; type {name}=[{value}]" if wanted in _LISTS and type(value) in (str, int) else ""
+    return f"{name}={'null' if value is None else value}: must be {wanted}{typed}"
+
+
+# Lists that one value may have been meant for; those of numbers are pairs.
+_LISTS = ("a list", "a list or null", "a list of names", "a list of names or null", "a list of whole numbers")
 
 
 def what_it_may_be(name: str, schema: type = Config) -> str | None:
@@ -170,6 +175,7 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
         if name not in fields:
             raise ConfigError(
                 f"{prefix}{name}: unknown key{suggest(str(name), list(fields))}; known: {', '.join(fields)}"
+                + _taken_by(prefix, str(name), values)
             )
     for name, spec in fields.items():
         if name not in values:
@@ -188,6 +194,21 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
             raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
+def _taken_by(prefix: str, name: str, values: Mapping[str, Any]) -> str:
+    """Which of our own parts takes a key that the chosen one does not; nothing if none does, or many might."""
+    group = prefix.rstrip(".")
+    if TARGET not in values or group not in PARTS or f"{group}.{name}" not in all_keys(Config):
+        return ""
+    ours = [part for part in names(group) if comes_with_sppcls(group, part)]
+    if len(ours) > _FEW:
+        return ""
+    words = " or ".join(f"{group}={part}" for part in ours)
+    return f"; {values.get(DOORS[group].name_key)} does not take it: type {words}, or leave it out"
+
+
+_FEW = 3  # parts that are named one by one
+
+
 def _check_ranges(group: Any, prefix: str) -> None:
     for spec in dataclasses.fields(group):
         value = getattr(group, spec.name)
@@ -199,7 +220,7 @@ def _check_ranges(group: Any, prefix: str) -> None:
         if choices is not None and value not in choices:
             group, _, last = name.partition(".")
             of_part = group in DOORS and last == DOORS[group].name_key
-            known = names(group) if of_part else ["null" if c is None else str(c) for c in choices]
+            known = names(group) if of_part else [_typed(choice) for choice in choices]
             raise ConfigError(f"{name}={value}: choose from {', '.join(known)}{suggest(str(value), known)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")
@@ -220,6 +241,11 @@ def _check_ranges(group: Any, prefix: str) -> None:
         )
         if not fits:
             raise ConfigError(f"{name}={value}: must be {' and '.join(bounds)}")
+
+
+def _typed(value: Any) -> str:
+    """A value as people type it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _is_number(value: Any) -> bool:

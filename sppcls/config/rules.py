@@ -169,7 +169,7 @@ def _folds(config: Config) -> Iterator[str]:
     if folds is not None and fold is None:
         yield f"data.folds={folds}: which one is validated on? add data.fold=0, or train all: -m +sweep=kfold"
     if folds is not None and fold is not None and fold >= folds:
-        yield f"data.fold={fold}: must be below data.folds={folds}; the first is 0"
+        yield f"data.fold={fold}: must be below data.folds={folds}; the first is 0; all: data.fold={_all_folds(folds)}"
 
 
 def _places(config: Config) -> Iterator[str]:
@@ -192,3 +192,7 @@ def _places(config: Config) -> Iterator[str]:
         yield f"data.root={root}: data=shapes has no files; for photos add data=folder"
     if name != "shapes" and not root:
         yield f"data.root: missing; data={name} needs the folder of its images: data.root=FOLDER"
+
+
+def _all_folds(folds: int) -> str:
+    return ",".join(map(str, range(folds))) if folds <= 10 else f"0,1,...,{folds - 1}"

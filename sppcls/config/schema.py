@@ -43,6 +43,8 @@ class DataConfig:
         folds: cross-validation: so many folds of all images but the test split's; null: none
         fold: the fold that is validated on, from 0; the others are trained on
         labels: CSV or JSON-lines file of labels, in root (folder); null: class folders, or found
+        multi_label: several labels an image: true (between | or ;), comma, space, or false; null: what the file of
+            labels shows
         train_dir: folder of training classes, in root (folder); null: recognised by its name
         val_dir: folder of validation classes, in root (folder); null: recognised, or held out
         test_dir: folder of test classes, in root (folder); null: recognised, if there is one
@@ -73,6 +75,7 @@ class DataConfig:
     folds: int | None = key(None, low=2, changes="state")
     fold: int | None = key(None, low=0, changes="state")
     labels: str | None = key(None)
+    multi_label: Any = key(None, choices=(None, True, False, "comma", "space"))
     train_dir: str | None = key(None)
     val_dir: str | None = key(None)
     test_dir: str | None = key(None)

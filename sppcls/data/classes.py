@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 from unicodedata import is_normalized
 
+from sppcls.data.balance import class_counts
 from sppcls.data.names import class_name, few
 from sppcls.errors import CheckpointError
 
@@ -57,10 +59,11 @@ def class_numbers(
     )
 
 
-def missing_line(classes: Sequence[str], targets: Sequence[int]) -> str:
+def missing_line(classes: Sequence[str], targets: Sequence[Any]) -> str:
     """A line that names the classes without an image; empty if there are none."""
-    present = set(targets)
-    absent = [name for number, name in enumerate(classes) if number not in present]
+    absent = [
+        name for name, count in zip(classes, class_counts(targets, len(classes)), strict=True) if not count
+    ]
     return f"no image of {len(absent)} of the {len(classes)} classes: {_some(absent)}" if absent else ""
 
 

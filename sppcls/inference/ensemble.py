@@ -10,7 +10,7 @@ from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
 from sppcls.nn import Ensemble, SPPClassifier
 from sppcls.nn.ensemble import Reading
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of
 
 
 def ensemble(
@@ -54,6 +54,10 @@ def ensemble(
         )
         readings.append(Reading(scale, shift, None if same else tuple(numbers)))
     _check_alike("pixel range", "data.pixel_range", [trained_pixel_range(info) for info in infos], called)
+    for info, name in zip(infos, called, strict=True):
+        if is_multi_label(info) != is_multi_label(first):
+            one, other = (called[0], name) if is_multi_label(first) else (name, called[0])
+            raise ConfigError(f"{one} gives several labels of an image and {other} one: they have no mean")
     if len({next(net.parameters()).device for net in nets}) > 1:
         raise ConfigError("the networks of an ensemble must be on one device")
     fixed = next((net.fixed_size for net in nets if net.fixed_size is not None), None)
@@ -63,7 +67,7 @@ def ensemble(
             net.check_input_size(*main)
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from None
-    together = Ensemble(nets, readings, main if fixed else None)
+    together = Ensemble(nets, readings, main if fixed else None, is_multi_label(first))
     together.model_info = {
         **first,
         "val_sizes": [list(main)],

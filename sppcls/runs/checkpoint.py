@@ -49,6 +49,7 @@ def make_model_info(
     train_sizes: list[tuple[int, int]],
     val_sizes: list[tuple[int, int]],
     config: dict[str, Any],
+    multi_label: bool = False,
 ) -> dict[str, Any]:
     """What a checkpoint says about itself; plain dicts, lists, strings and numbers only.
 
@@ -60,6 +61,7 @@ def make_model_info(
         train_sizes: (height, width) pairs trained on.
         val_sizes: (height, width) pairs validated at, the main one first.
         config: the whole resolved config of the run.
+        multi_label: whether an image may have several labels: probabilities are then the sigmoid of each logit.
     """
     return {
         "format": FORMAT,
@@ -71,6 +73,7 @@ def make_model_info(
         "train_sizes": [list(size) for size in train_sizes],
         "val_sizes": [list(size) for size in val_sizes],
         "config": config,
+        **({"multi_label": True} if multi_label else {}),
     }
 
 

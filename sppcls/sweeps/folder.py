@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sppcls._util.console import table
+from sppcls._util.figures import KINDS
 from sppcls._util.files import read_json, write_csv, write_json
 from sppcls.errors import ConfigError
 from sppcls.runs.folder import (
@@ -179,9 +180,13 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
     }
     if finished:
         for figures in (result.get("last", {}), *result.get("test", {}).values()):
-            row |= {name: f"{value:.4f}" for name, value in figures.items() if name.endswith("/top1_error")}
+            row |= {name: f"{value:.4f}" for name, value in figures.items() if name.endswith(_ERRORS)}
         row |= {f"mAP {measure}": f"{value:.4f}" for measure, value in result.get("map", {}).items()}
     return row
+
+
+# Main errors, as figures are called.
+_ERRORS = tuple(f"/{kind.main}" for kind in KINDS)
 
 
 def summary_table(rows: list[dict[str, str]]) -> str:
@@ -189,7 +194,7 @@ def summary_table(rows: list[dict[str, str]]) -> str:
     errors = [
         key
         for key in dict.fromkeys(key for row in rows for key in row)
-        if (key.endswith("/top1_error") and not key.startswith("test_best_")) or key.startswith("mAP ")
+        if (key.endswith(_ERRORS) and not key.startswith("test_best_")) or key.startswith("mAP ")
     ]
     shown = []
     for row in rows:

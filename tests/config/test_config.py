@@ -74,6 +74,8 @@ BAD = [
     ("trainer.limit_val_batches=x", "trainer.limit_val_batches=x: must be a whole number or null"),
     ("data.batch_size=null", "data.batch_size=null: must be a whole number"),
     ("augment.scale=1", "augment.scale=1: must be a list of numbers"),
+    ("freeze=backbone", "freeze=backbone: must be a list of names; type freeze=[backbone]"),
+    ("head.hidden=16", "head.hidden=16: must be a list of whole numbers; type head.hidden=[16]"),
     ("head.hidden=[a]", "head.hidden=['a']: must be a list of whole numbers"),
     ("optimizer.lr=0", "optimizer.lr=0.0: must be > 0"),
     ("optimizer.lr=-1", "optimizer.lr=-1.0: must be > 0"),

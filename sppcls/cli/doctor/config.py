@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -24,7 +24,7 @@ from sppcls.data import (
     set_pixel_range,
     size_label,
 )
-from sppcls.data.balance import UNEVEN
+from sppcls.data.balance import UNEVEN, class_counts
 from sppcls.data.files import FileSource
 from sppcls.engine.preflight import RunChecks, device_count
 from sppcls.engine.summary import untested_classes_line
@@ -87,8 +87,7 @@ def _images(config: Config) -> Iterator[Diagnosis]:
 def classes(train: Source, val: Source) -> Iterator[Diagnosis]:
     """How many images and classes there are, and which classes have few or none."""
     names = train.classes
-    counts, tested = Counter(train.targets), Counter(val.targets)
-    numbers = [counts[label] for label in range(len(names))]
+    numbers, tested = (class_counts(source.targets, len(names)) for source in (train, val))
     text = f"{len(names)} classes, {len(train):,} training images ({min(numbers):,} to {max(numbers):,} a class), {len(val):,} validation images"
     ignored = sum(source.ignored for source in (train, val) if isinstance(source, FileSource))
     yield ok("images", text + (f"; {ignored:,} other files passed over" if ignored else ""))

@@ -48,7 +48,8 @@ def shown_figures(comparison: Comparison) -> dict[str, str]:
     """Figures of a validation, with the words for each; the top-5 error only if it says anything."""
     if comparison.main.protocol == DETECTION:
         return {comparison.main.figure(): f"{comparison.main.error()}, %"}
-    figures = {f"top{top}_error": f"top-{top} error, %" for top in comparison.tops}
+    main = comparison.main
+    figures = {main.figure(top): f"{main.error(top)}, %" for top in comparison.tops}
     for name, words in figures_of(comparison).items():
         if any(run.figure(comparison.main, name) is not None for run in comparison.runs):
             figures[name] = f"{words}, %"

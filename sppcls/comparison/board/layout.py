@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams import api_pb2
 from sppcls._util.tensorboard import time_series
 from sppcls.comparison.board.curves import curve_names, shown_figures
 from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.report.class_mean import figures_of
 from sppcls.comparison.runs import Run
 from sppcls.runs.names import MEAN
 
@@ -28,11 +29,11 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
     names = curve_names(comparison).items()
     found = []
     for number, (figure, words) in enumerate(shown_figures(comparison).items()):
-        level = figure == "top1_error" and comparison.guessing is not None
+        level = figure == comparison.main.figure() and comparison.guessing is not None
         bands, lines = [], []
         for (measure, name), (ending, axis) in product(names, AXES.items()):
-            title = f"{measure.in_words().replace('top-1 error', words)}, by {axis}"
-            tag, guessing = f"{name}{ending}/{figure}", guessing_tag(ending) if level else None
+            title = f"{measure.in_words().replace(measure.error(), words)}, by {axis}"
+            tag, guessing = f"{name}{ending}/{figure}", guessing_tag(comparison, ending) if level else None
             bands.append(_band(title, f"seeds_{tag}", guessing))
             lines.append(_lines(title, tag, guessing))
         subject = words[0].upper() + words[1:]
@@ -49,9 +50,9 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
 AXES = {"": "epoch", "_by_pixels": "training pixels", "_by_seconds": "seconds of training"}
 
 
-def guessing_tag(ending: str) -> str:
+def guessing_tag(comparison: Comparison, ending: str) -> str:
     """Tag of the level of guessing along an axis, one of :data:`AXES`."""
-    return f"guessing{ending}/top1_error"
+    return f"guessing{ending}/{comparison.main.figure()}"
 
 
 def _band(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
@@ -150,7 +151,7 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
         tag = f"final/{comparison.name_of(measure)}"
         figures[f"{tag}/{measure.figure()}"] = top1
         figures[f"{tag}/top5_error"] = None if top5 != top5 else top5  # not a number: not measured
-        for figure in ("class_mean_error", "f1", "ece"):
+        for figure in figures_of(comparison):
             figures[f"{tag}/{figure}"] = run.figure(measure, figure)
     for tag, key, scale in (
         ("final/train_minutes", "train_seconds", 60.0),

@@ -247,7 +247,7 @@ def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path
             series = ending.removeprefix("_by_") or "epochs"
             end = max(round(getattr(curves, series)[-1] or 0) for curves in runs)
             for step in sorted({round(end * i / points) for i in range(points + 1)}):
-                events.scalar(guessing_tag(ending), comparison.guessing, step, runs[0].end)
+                events.scalar(guessing_tag(comparison, ending), comparison.guessing, step, runs[0].end)
 
 
 def _write_run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sppcls._util.figures import FIGURES
+from sppcls._util.figures import FIGURES, MULTI_LABEL
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.findings import p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
@@ -20,7 +20,7 @@ def figures_of(comparison: Comparison) -> dict[str, str]:
 
     With as many images of each class, the class-mean error is the top-1 error.
     """
-    names = {name: FIGURES[name].words for name in (CLASS_MEAN, "f1", "ece")}
+    names = {name: FIGURES[name].words for name in (CLASS_MEAN, "f1", "ece", *MULTI_LABEL.validation[2:])}
     main = comparison.main
     pairs = [(run.figure(main, CLASS_MEAN), run.figure(main, "top1_error")) for run in comparison.runs]
     if not any(a is not None and b is not None and abs(a - b) > _DIFFERS for a, b in pairs):

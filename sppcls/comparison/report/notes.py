@@ -13,16 +13,24 @@ def reading_notes(comparison: Comparison) -> list[str]:
     """What a reader has to know to judge the numbers."""
     runs = comparison.runs
     detectors = comparison.main.protocol == DETECTION
+    last = (
+        "Errors are those of the weights after the last epoch. The best epoch of a run is chosen on the very images "
+        "that it is judged by, so its error flatters."
+    )
     first = (
         "The error of a detector is what its mean average precision (VOC's rules, IoU 0.5) lacks of 100 per cent, so "
         "lower is better. Its intervals over images are of 1,000 resamples."
         if detectors
-        else "Errors are those of the weights after the last epoch. The best epoch of a run is chosen on the very images "
-        "that it is judged by, so its error flatters."
+        else last
     )
+    if comparison.main.multi_label:
+        first = (
+            "Images may have several labels: the error is what the mean average precision over the classes lacks of 100 per "
+            f"cent, so lower is better. Its intervals over images are of 1,000 resamples. {last}"
+        )
     notes = [first, "Cells are mean ± sample standard deviation over the seeds (number of seeds)."]
     counts = sorted({len(run.answers[run.main]) for run in runs if run.main in run.answers})
-    if len(counts) == 1 and not detectors:
+    if len(counts) == 1 and not comparison.main.of_precision:
         notes.append(f"Tested on {counts[0]:,} images: one image is {100 / counts[0]:.3g} points.")
     limited = [run for run in runs if (run.config.get("trainer") or {}).get("limit_val_batches")]
     if limited:
@@ -31,7 +39,7 @@ def reading_notes(comparison: Comparison) -> list[str]:
             "spread over the classes."
         )
     notes += _test_notes(comparison, runs)
-    if 5 not in comparison.tops and not detectors:
+    if 5 not in comparison.tops and not comparison.main.of_precision:
         notes.append("Every top-5 error is 0, as it is with at most five classes, and left out.")
     if comparison.pairs:
         notes.append(

@@ -139,11 +139,12 @@ def error_by_size(comparison: Comparison) -> Figure | None:
             measures = sorted(tested, key=lambda measure: measure.side)
             errors = [list(group.errors(m).values()) for m in measures]
             _line(axes, comparison, group, [float(m.side) for m in measures], errors)
-        title = f"Top-1 error, {'centre view' if view == 'center' else view}"
+        error = comparison.main.error()
+        title = f"{error[0].upper()}{error[1:]}, {'centre view' if view == 'center' else view}"
         axes.set(title=title, xlabel="test size, pixels")
         _guessing_line(axes, comparison)
         _clean(axes, "both")
-    panels[0].set_ylabel("top-1 error, %")
+    panels[0].set_ylabel(f"{comparison.main.error()}, %")
     _legend(figure, panels[0], comparison)
     return figure
 
@@ -207,7 +208,10 @@ def _learning_curve(
 
 def _guessing_words(comparison: Comparison) -> str:
     level = comparison.guessing
-    return "" if level is None else f" Guessing, always the most frequent class: {level:.1f} %."
+    how = (
+        "the same scores for every image" if comparison.main.multi_label else "always the most frequent class"
+    )
+    return "" if level is None else f" Guessing, {how}: {level:.1f} %."
 
 
 def _guessing_line(axes: Axes, comparison: Comparison, across: bool = True) -> None:

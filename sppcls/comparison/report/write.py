@@ -165,7 +165,7 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
 _SHORT = ("group", "seed numbers", "gigapixels", "training minutes", "million parameters")
-_SHORT_FIGURES = ("/top1_error", "/top5_error")
+_SHORT_FIGURES = ("/top1_error", "/top5_error", "/map_error")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }

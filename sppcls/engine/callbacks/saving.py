@@ -153,9 +153,11 @@ class Saving(Checkpoint):
         main = next(iter(state.val_results.values()))
         best = next(iter(state.best["val_results"].values())) if state.best is not None else {}
         # The checkpoint may be of a version that did not have the figure.
-        if self.best_by in best and not is_better(self.best_by, main[self.best_by], best[self.best_by]):
+        by = module.kind.best_by(self.best_by)
+        if by in best and not is_better(by, main[by], best[by]):
             return False
-        state.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": state.val_results}
+        error = module.kind.main
+        state.best = {"epoch": epoch, error: main[error], "val_results": state.val_results}
         return True
 
     def _save_last(self, trainer: pl.Trainer) -> None:

@@ -35,7 +35,7 @@ from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.explain.attribution import Attribution, LevelSeen
 from sppcls.inference.explain.levels import level_labels, pyramid_of
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of, probabilities
 from sppcls.nn.pyramid import CellRange
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def explain_input(
         name=name,
         image=shown.contiguous(),
         classes=list(model_info["classes"]),
-        probabilities=logits.softmax(0).cpu(),
+        probabilities=probabilities(logits, is_multi_label(model_info)).cpu(),
         class_index=k,
         score=float(logits[k]),
         score_of_zeros=scores[-1],

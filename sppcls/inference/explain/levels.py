@@ -21,6 +21,7 @@ from sppcls.data.stream import Loaded, load_each
 from sppcls.data.transforms import EvalTransform, prepare_batch
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import Pyramid, SpatialPyramidPooling2d, SPPClassifier
+from sppcls.nn.model_info import is_multi_label
 
 
 def pyramid_of(net: SPPClassifier, name: str = "this network") -> SpatialPyramidPooling2d:
@@ -136,12 +137,16 @@ def level_errors(
         workers: processes that read images.
 
     Raises:
-        ConfigError: a network without a pyramid.
+        ConfigError: a network without a pyramid, or of several labels.
         CheckpointError: the folder has other classes than the network; says which.
         DataError: there is no such folder, or no image in it that can be read.
     """
     pyramid_of(net)
     model_info = net.model_info
+    if is_multi_label(model_info):
+        raise ConfigError(
+            "level_errors: counts top-1 errors, and this network gives several labels of an image"
+        )
     source = labelled_images(folder, model_info["classes"])
     set_pixel_range(trained_pixel_range(model_info), source)
     main = tuple(model_info["val_sizes"][0])

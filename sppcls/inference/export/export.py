@@ -5,7 +5,7 @@ file has given the logits of the network itself at sizes that neither training n
 
 The graph takes what image libraries give, **uint8 RGB** ``images`` (N, 3, H, W), and normalises by itself. The usual
 mistakes, a wrong range of values or normalising twice, are then errors of type instead of wrong classes, and the
-values are those that the network was trained and measured on. It gives ``logits`` and ``probabilities`` (softmax),
+values are those that the network was trained and measured on. It gives ``logits`` and ``probabilities`` (softmax; sigmoid where an image may have several labels),
 float32 (N, classes). What is left to do outside is in the file's metadata: see :func:`describe`.
 
 With onnxruntime and numpy alone::
@@ -49,7 +49,7 @@ from sppcls.errors import ConfigError
 from sppcls.inference.export.graph import lowest_size, quiet, reason, trace
 from sppcls.inference.export.parity import TOLERANCE, Run, check_parity, compare, parity_batches
 from sppcls.nn import Ensemble, SpatialPyramidPooling2d, SPPClassifier
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
@@ -196,7 +196,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
     In ONNX files each of these is a JSON string in ``metadata_props``; ``torch.export`` files have them all in the
     extra file ``sppcls.json``.
 
-    ``sppcls_version``, ``network`` (in words), ``opset`` (ONNX only), ``classes`` (names by number), ``input`` and
+    ``sppcls_version``, ``network`` (in words), ``opset`` (ONNX only), ``classes`` (names by number), ``probabilities`` (how they follow from the logits), ``input`` and
     ``outputs`` (names, types, shapes), and ``preprocessing``: resize the upright RGB image, its aspect kept, so that
     its shorter side is ``shorter_side`` (bilinear, antialiased; larger where the crop needs it), then cut the central
     ``center_crop`` (height, width) if it is not null. ``min_size`` (height, width) is the smallest image that the file takes; with a fixed size it is the only one.
@@ -210,6 +210,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
         "sppcls_version": __version__,
         "network": _in_words(net),
         "classes": list(model_info["classes"]),
+        "probabilities": "sigmoid of each class" if is_multi_label(model_info) else "softmax",
         "input": {
             "name": "images",
             "type": "uint8",

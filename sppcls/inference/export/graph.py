@@ -17,8 +17,8 @@ from sppcls._util.reason import reason_of
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
 from sppcls.nn import Ensemble, SpatialPyramidPooling2d, SPPClassifier
-from sppcls.nn.ensemble import log_mean_softmax
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.ensemble import log_mean_softmax, logit_mean_sigmoid
+from sppcls.nn.model_info import is_multi_label, model_info_of, probabilities
 from sppcls.nn.pool.reference import pool_in_graph
 
 
@@ -35,6 +35,7 @@ class ExportedClassifier(nn.Module):
     def __init__(self, net: SPPClassifier, gathered: bool) -> None:
         super().__init__()
         self.backbone, self.pool, self.head, self.gathered = net.backbone, net.pool, net.head, gathered
+        self.multi_label = is_multi_label(model_info_of(net))
         mean, std = (torch.tensor(model_info_of(net)[name]).view(3, 1, 1) for name in ("mean", "std"))
         # One multiplication and one addition, as in prepare_batch.
         self.scale: Tensor
@@ -45,7 +46,7 @@ class ExportedClassifier(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         feature_map = self.backbone(images.float() * self.scale + self.shift)
         logits = self.head(self._pooled(feature_map))
-        return {"logits": logits, "probabilities": logits.softmax(1)}
+        return {"logits": logits, "probabilities": probabilities(logits, self.multi_label)}
 
     def _pooled(self, feature_map: Tensor) -> Tensor:
         pool = self.pool
@@ -60,17 +61,19 @@ class ExportedEnsemble(nn.Module):
     def __init__(self, net: Ensemble, gathered: bool) -> None:
         super().__init__()
         self.members = nn.ModuleList(ExportedClassifier(member, gathered) for member in net.members)
+        self.multi_label = net.multi_label
         self.orders = [reading.order for reading in net.readings]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         found = [member(images)["logits"] for member in self.members]
-        logits = log_mean_softmax(
+        mean = logit_mean_sigmoid if self.multi_label else log_mean_softmax
+        logits = mean(
             [
                 one if order is None else one[:, list(order)]
                 for one, order in zip(found, self.orders, strict=True)
             ]
         )
-        return {"logits": logits, "probabilities": logits.softmax(1)}
+        return {"logits": logits, "probabilities": probabilities(logits, self.multi_label)}
 
 
 def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, format: str) -> ExportedProgram:

@@ -22,6 +22,7 @@ from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.balance import class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.data.label_sets import LabelSets
+from sppcls.data.names import few
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.uneven import uneven_line
 from sppcls.evaluation.class_errors import ClassError, class_mean
@@ -45,28 +46,21 @@ def start_table(
 ) -> str:
     """The table a run begins with.
 
-    ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from, ``tuning`` the rows on where its weights
-    come from and which are trained.
+    ``device`` is (accelerator, number of devices), ``resumed`` the checkpoint that it resumes from, ``tuning`` the rows on
+    where its weights come from and which are trained.
     """
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
+    validated = ", ".join(map(size_label, val_sizes))
+    trunk = f"{net.backbone.out_channels} channels, stride {net.backbone.stride}"
     rows = [
-        (
-            "data",
-            f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
-        ),
+        ("data", f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}"),
         ("classes", _shorten(splits.train.classes)),
         *multi_label_rows(config, splits),
         *([("uneven", line)] if (line := uneven_line(config, splits.train)) else []),
         ("guessing", _guessing(splits.val)),
-        (
-            "sizes",
-            f"{sizes_label(config)} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
-        ),
-        (
-            "backbone",
-            f"{backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
-        ),
+        ("sizes", f"{sizes_label(config)} ({sizes}); validated at {validated}"),
+        ("backbone", f"{backbone_label(config)}, {trunk}"),
     ]
     if net.backbone.weights:
         rows.append(("weights", f"{config.backbone.weights}: {net.backbone.weights}"))
@@ -76,23 +70,23 @@ def start_table(
     if caches is not None:
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
+    optimizer, limit = config.optimizer, config.trainer.limit_train_batches
+    # A key that leaves training images out, as in a trial run, would else go unnoticed.
+    limited = "" if limit is None else f", limit_train_batches {limit}"
+    arithmetic = _precision_label(config, accelerator)
     rows += [
         ("head", _head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
         *tuning,
         (
             "training",
-            f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
-            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}{_limits(config)}",
+            f"{config.trainer.max_epochs} epochs, {optimizer.name} {optimizer.lr:g}, {config.scheduler.name}, "
+            f"batch {config.data.batch_size} x {devices}{limited}",
         ),
-        (
-            "device",
-            f"{device_label(accelerator)}, {_precision_label(config, accelerator)}, {config.data.workers} loader processes",
-        ),
+        ("device", f"{device_label(accelerator)}, {arithmetic}, {config.data.workers} loader processes"),
         ("folder", str(folder)),
+        *([] if resumed is None else [("resumed", resumed)]),
     ]
-    if resumed is not None:
-        rows.append(("resumed", resumed))
     labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
 
@@ -101,12 +95,6 @@ def _precision_label(config: Config, accelerator: str) -> str:
     """The arithmetic, and the faster one that this processor has."""
     faster = accelerator == "cpu" and config.trainer.precision == "32-true" and has_bf16_arithmetic()
     return config.trainer.precision + (" (faster here: trainer.precision=bf16-mixed)" if faster else "")
-
-
-def _limits(config: Config) -> str:
-    """A key that leaves training images out, as in a trial run, and would else go unnoticed."""
-    limit = config.trainer.limit_train_batches
-    return "" if limit is None else f", limit_train_batches {limit}"
 
 
 def validation_count(config: Config, val: Source) -> int:
@@ -118,13 +106,10 @@ def validation_count(config: Config, val: Source) -> int:
 def _amounts(config: Config, splits: Splits) -> str:
     """How many images there are of each split, and how many are left out of the validation."""
     used, there = validation_count(config, splits.val), len(splits.val)
-    limited = (
-        f"{used:,} of {there:,} validation images (limit_val_batches {config.trainer.limit_val_batches})"
-    )
-    parts = [
-        f"{len(splits.train):,} training",
-        f"{there:,} validation images" if used == there else limited,
-    ]
+    of, limited = "", ""
+    if used < there:
+        of, limited = f" of {there:,}", f" (limit_val_batches {config.trainer.limit_val_batches})"
+    parts = [f"{len(splits.train):,} training", f"{used:,}{of} validation images{limited}"]
     if splits.test is not None:
         parts.append(f"{len(splits.test):,} test images for the end")
     return ", ".join(parts)
@@ -138,23 +123,18 @@ def untested_classes_line(splits: Splits) -> str | None:
     names = [name for name, count in zip(splits.test.classes, counts, strict=True) if not count]
     if not names:
         return None
-    plural = "es" if len(names) > 1 else ""
-    shown = ", ".join(map(one_line, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"warning: no test image of class{plural} {shown}: the test error says nothing of {'them' if plural else 'it'}"
+    classes, them = ("classes", "them") if len(names) > 1 else ("class", "it")
+    shown = few(list(map(one_line, names)), 8)
+    return f"warning: no test image of {classes} {shown}: the test error says nothing of {them}"
 
 
 def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
     """A warning that names the sizes which the run ends too early to be trained on; None if it is trained on all."""
     if not schedule.never_used:
         return None
-    keys = (
-        "trainer.max_epochs",
-        "sizes.kind",
-        "sizes.sizes",
-        *(["sizes.period"] if schedule.period > 1 else []),
-    )
-    values = (config.trainer.max_epochs, schedule.kind, config.sizes.sizes, schedule.period)
-    words = " ".join(f"{key}={value}" for key, value in zip(keys, values, strict=False))
+    sizes = config.sizes.sizes
+    words = f"trainer.max_epochs={config.trainer.max_epochs} sizes.kind={schedule.kind} sizes.sizes={sizes}"
+    words += f" sizes.period={schedule.period}" if schedule.period > 1 else ""
     return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
 
 
@@ -183,17 +163,13 @@ def closing_lines(
         done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
         lines = [f"\nTrained to {done}; {seconds / 60:.1f} minutes this time."]
     else:
-        done = (
-            f"a callback stopped it after epoch {module.trainer.current_epoch}"
-            if state.stopped is not None
-            else (f"all {epochs} epochs were done")
-        )
+        done = f"all {epochs} epochs were done"
+        if state.stopped is not None:
+            done = f"a callback stopped it after epoch {module.trainer.current_epoch}"
         lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs continues."]
     if state.val_results:
-        images = next(iter(state.val_results.values()))["images"]
-        lines.append(
-            f"After the last epoch ({module.trainer.current_epoch}), on {images:,} validation images:"
-        )
+        last, images = module.trainer.current_epoch, next(iter(state.val_results.values()))["images"]
+        lines.append(f"After the last epoch ({last}), on {images:,} validation images:")
         lines += _error_lines(state.val_results, kind, by)
     chosen = "" if by == kind.main else f" by its {FIGURES[by].words}"
     if state.best and state.best["epoch"] + 1 == module.trainer.current_epoch:
@@ -252,8 +228,7 @@ def _class_lines(classes: list[ClassError], size: str, kind: Kind) -> list[str]:
     ]
     never = [f"{one_line(e.name)} ({e.images:,} images)" for e in classes if not e.predicted]
     if never:
-        more = f" and {len(never) - 8} more" if len(never) > 8 else ""
-        lines.append(f"warning: never predicted: {', '.join(never[:8])}{more}: all of their images are wrong")
+        lines.append(f"warning: never predicted: {few(never, 8)}: all of their images are wrong")
     return lines
 
 
@@ -395,10 +370,8 @@ def _cache_label(caches: tuple[ImageCache, ImageCache]) -> str:
     train, val = caches
     unreadable = train.unreadable + val.unreadable
     left_out = f"; {unreadable} unreadable images" if unreadable else ""
-    return (
-        f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation in {train.path.parent}"
-        + left_out
-    )
+    sizes = f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation"
+    return f"{sizes} in {train.path.parent}{left_out}"
 
 
 def _ignored(splits: Splits) -> str:

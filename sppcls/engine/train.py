@@ -105,7 +105,7 @@ def train(
     """Train as ``config`` says and return what came out.
 
     Args:
-        config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint goes on in its folder.
+        config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint is resumed in its folder.
         net: a network built by hand, which takes the place of ``backbone``, ``pyramid`` and ``head``. Who resumes the
             run, or loads its checkpoint, gives such a network again.
         sources: (train, val) or (train, val, test) in place of what ``data`` names: map-style Datasets of
@@ -143,7 +143,7 @@ def train(
 
 
 def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
-    """As :func:`train`. ``held``: takes the lock of the run folder; a run that goes on is read under it."""
+    """As :func:`train`. ``held``: takes the lock of the run folder; a run that is resumed is read under it."""
     begun = resumed_folder(config)
     if begun is not None and _rank() == 0:
         check_writable(begun)
@@ -224,7 +224,7 @@ class _Run:
         self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
 
     def check(self, resume: Resume) -> None:
-        """Refuse to go on from the checkpoint of another run, or with another number of processes."""
+        """Refuse to resume from the checkpoint of another run, or with another number of processes."""
         check_resume(resume.checkpoint, self.model_info, self.net, resume.path)
         datamodule = make_datamodule(self.config, self.schedule, self.train_source, self.val_source)
         steps, limit = (
@@ -245,7 +245,7 @@ class _Run:
         first = _rank() == 0
         if first:
             if not (folder / CONFIG).exists():
-                write_config(folder, config)  # of a run that goes on: once that is certain, see ConfirmResume
+                write_config(folder, config)  # of a resumed run: once that is certain, see ConfirmResume
             for line in lines_on_own_parts(config):
                 say(line)
             if warning := unused_sizes_line(config, self.schedule):
@@ -421,7 +421,7 @@ def _with_cause(error: Exception) -> str:
 
 
 def _run_folder(config: Config, begun: Path | None) -> Path:
-    """The folder to write to: that of the run that goes on, else a new one."""
+    """The folder to write to: that of the run that is resumed, else a new one."""
     inherited = os.environ.get(_FOLDER_VARIABLE)
     if inherited:
         return Path(inherited)
@@ -460,7 +460,7 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")
     # Ours is: the sampler finds its place from the checkpoint's counters.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
-    # Another command may go on with other callbacks.
+    # Another command may resume with other callbacks.
     warnings.filterwarnings(
         "ignore", message=".*callbacks used to create the checkpoint need to be provided.*"
     )

@@ -52,21 +52,21 @@ class ObviousPyramid(nn.Module):
         return torch.cat([pool(x).flatten(1) for pool in self.pools], dim=1)
 
 
-def network(norm: str) -> SPPClassifier:
+def network(norm: str, width: float = 1.0, hidden: int = 4096) -> SPPClassifier:
     torch.manual_seed(0)
     return build_classifier(
-        backbone={"name": "zf5", "norm": norm},
+        backbone={"name": "zf5", "norm": norm, "width": width},
         pyramid={"levels": [6, 3, 2, 1]},
-        head={"name": "fc", "hidden": [4096, 4096], "dropout": 0.5},
+        head={"name": "fc", "hidden": [hidden, hidden], "dropout": 0.5},
         num_classes=1000,
         input_size=(224, 224),
         init="paper",
     )
 
 
-def obvious(norm: str) -> nn.Module:
+def obvious(norm: str, width: float = 1.0, hidden: int = 4096) -> nn.Module:
     """The same layers and weights with nothing of ours in them."""
-    net = network(norm)
+    net = network(norm, width, hidden)
     layers: list[nn.Module] = []
     for layer in net.backbone.layers:
         if isinstance(layer, LRNAcrossChannels):

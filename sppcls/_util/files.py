@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sppcls.errors import ConfigError
+from sppcls.errors import CheckpointError, ConfigError
 
 
 def check_local(path: str | os.PathLike[str], wants: str) -> None:
@@ -31,6 +31,21 @@ def check_local(path: str | os.PathLike[str], wants: str) -> None:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
         address = re.sub(r":/+", "://", str(path), count=1)  # a path has lost a slash
         raise ConfigError(f"{address}: is a URL; {wants}: download it first, and name the file")
+
+
+def mode_of(path: str | os.PathLike[str]) -> int | None:
+    """The mode of what a path leads to, see :mod:`stat`; None where there is nothing.
+
+    Raises:
+        CheckpointError: it cannot be known.
+    """
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: cannot be read ({reason})") from None
 
 
 def check_new_file(path: str | os.PathLike[str], overwrite: bool, option: str = "--out") -> Path:

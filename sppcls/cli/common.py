@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from sppcls._util.console import one_line
-from sppcls._util.files import check_local
+from sppcls._util.files import check_local, mode_of
 from sppcls.cli.command import Check
 from sppcls.errors import CheckpointError, ConfigError, DataError
 from sppcls.registry import allow_plugins
@@ -87,12 +87,8 @@ def check_checkpoint(checkpoint: str) -> None:
     for ends, what in _NO_CHECKPOINT.items():
         if path.suffix.lower() in ends:
             raise CheckpointError(f"{checkpoint}: {what}; CKPT comes first: best.ckpt or last.ckpt of a run")
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{checkpoint}: no such checkpoint") from None
-    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
-        raise CheckpointError(f"{checkpoint}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if mode_of(path) is None:
+        raise CheckpointError(f"{checkpoint}: no such checkpoint")
 
 
 def check_there(place: str | Path, wants: str) -> None:

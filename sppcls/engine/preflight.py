@@ -8,7 +8,7 @@ import sys
 import torch
 
 from sppcls._util.allocator import allow_many_files
-from sppcls._util.figures import MULTI_LABEL, ONE_LABEL
+from sppcls._util.figures import FIGURES, MULTI_LABEL, ONE_LABEL
 from sppcls.config.build import (
     batch_bytes,
     build_network,
@@ -111,6 +111,13 @@ def _check_kind(config: Config, train: Source) -> None:
         raise ConfigError(
             f"best_by={config.best_by}: the images have {have}; choose from {', '.join(kind.validation)}"
         )
+    known = {*kind.validation, *kind.training}
+    for name, values in config.callbacks.items():
+        monitor = str((values or {}).get("monitor"))
+        if monitor.rpartition("/")[2] in FIGURES.keys() - known:
+            raise ConfigError(
+                f"callbacks.{name}.monitor={monitor}: is not measured on these images; type callbacks.{name}.monitor=val/{kind.main}"
+            )
     if several and config.data.sampler != PLAIN:
         raise ConfigError(
             f"data.sampler={config.data.sampler}: the images have several labels, so no order draws all classes alike; "

@@ -1,4 +1,4 @@
-"""What a run says about itself: the start-up table, the closing lines and the row on TensorBoard's HParams page."""
+"""What a run says about itself: the start-up table and the closing lines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from sppcls._util.figures import FIGURES, MULTI_LABEL, Kind, guessing_map_error
 from sppcls._util.processor import has_bf16_arithmetic
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
-from sppcls.config.choices import choice_of
-from sppcls.config.parts import PARTS, values_of
+from sppcls.config.parts import values_of
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.balance import class_counts
@@ -27,7 +26,6 @@ from sppcls.engine.module import ClassificationModule
 from sppcls.engine.uneven import uneven_line
 from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
-from sppcls.registry import DOORS, TARGET
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
 from sppcls.runs.names import BEST, LAST
 
@@ -70,23 +68,23 @@ def start_table(
     if caches is not None:
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
-    optimizer, limit = config.optimizer, config.trainer.limit_train_batches
-    # A key that leaves training images out, as in a trial run, would else go unnoticed.
-    limited = "" if limit is None else f", limit_train_batches {limit}"
-    arithmetic = _precision_label(config, accelerator)
     rows += [
-        ("head", _head_label(config)),
+        ("head", head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
         *tuning,
         (
             "training",
-            f"{config.trainer.max_epochs} epochs, {optimizer.name} {optimizer.lr:g}, {config.scheduler.name}, "
-            f"batch {config.data.batch_size} x {devices}{limited}",
+            f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
+            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}{_limits(config)}",
         ),
-        ("device", f"{device_label(accelerator)}, {arithmetic}, {config.data.workers} loader processes"),
+        (
+            "device",
+            f"{device_label(accelerator)}, {_precision_label(config, accelerator)}, {config.data.workers} loader processes",
+        ),
         ("folder", str(folder)),
-        *([] if resumed is None else [("resumed", resumed)]),
     ]
+    if resumed is not None:
+        rows.append(("resumed", resumed))
     labels = [label if i == 0 or rows[i - 1][0] != label else "" for i, (label, _) in enumerate(rows)]
     return table([(label, text) for label, (_, text) in zip(labels, rows, strict=True)]) + "\n"
 
@@ -95,6 +93,12 @@ def _precision_label(config: Config, accelerator: str) -> str:
     """The arithmetic, and the faster one that this processor has."""
     faster = accelerator == "cpu" and config.trainer.precision == "32-true" and has_bf16_arithmetic()
     return config.trainer.precision + (" (faster here: trainer.precision=bf16-mixed)" if faster else "")
+
+
+def _limits(config: Config) -> str:
+    """A key that leaves training images out, as in a trial run, and would else go unnoticed."""
+    limit = config.trainer.limit_train_batches
+    return "" if limit is None else f", limit_train_batches {limit}"
 
 
 def validation_count(config: Config, val: Source) -> int:
@@ -163,9 +167,11 @@ def closing_lines(
         done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
         lines = [f"\nTrained to {done}; {seconds / 60:.1f} minutes this time."]
     else:
-        done = f"all {epochs} epochs were done"
-        if state.stopped is not None:
-            done = f"a callback stopped it after epoch {module.trainer.current_epoch}"
+        done = (
+            f"a callback stopped it after epoch {module.trainer.current_epoch}"
+            if state.stopped is not None
+            else (f"all {epochs} epochs were done")
+        )
         lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs continues."]
     if state.val_results:
         last, images = module.trainer.current_epoch, next(iter(state.val_results.values()))["images"]
@@ -283,53 +289,6 @@ def guessing_error(module: ClassificationModule) -> float:
     return 100 * (1 - share)
 
 
-def hyperparameters(
-    config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
-) -> dict[str, Any]:
-    """The HParams row: what people vary, as numbers and short text."""
-    own = {group: values for group in PARTS if (values := values_of(getattr(config, group))) is not None}
-    levels, width, norm = config.pyramid.levels, config.backbone.width, config.backbone.norm
-    parameters = {
-        f"{group}.{name}": value
-        for group, values in own.items()
-        for name, value in values.items()
-        if name not in (*DOORS[group].shared, DOORS[group].name_key, TARGET)
-        and isinstance(value, int | float | str)
-    }
-    return {
-        "data": config.data.name,
-        "sizes": sizes_label(config),
-        "pyramid": pyramid_label(config),
-        "bins": Pyramid(levels).bins if levels and "pyramid" not in own else 0,
-        "bin_rule": config.pyramid.bin_rule,
-        "pool": pyramid_label(config) if "pyramid" in own else config.pyramid.mode,
-        "backbone": backbone_label(config),
-        "width": 1.0 if width is None or "backbone" in own else width,
-        "norm": norm if norm is not None and "backbone" not in own else "own",
-        "pretrained": config.backbone.weights is not None or config.init_from is not None,
-        "frozen": ",".join(config.freeze) or "none",
-        "head": _head_label(config),
-        "dropout": 0.0 if "head" in own else config.head.dropout,
-        "augment": choice_of(config, "augment") or config.augment.crop,
-        "optimizer": config.optimizer.name,
-        "lr": config.optimizer.lr,
-        "weight_decay": config.optimizer.weight_decay,
-        "scheduler": config.scheduler.name,
-        "batch_size": config.data.batch_size * devices * config.trainer.accumulate_grad_batches,
-        "epochs": config.trainer.max_epochs,
-        "label_smoothing": config.mix.label_smoothing,
-        "mixup": config.mix.mixup,
-        "cutmix": config.mix.cutmix,
-        "ema": config.ema.enabled,
-        "swa": config.swa.enabled,
-        "init": config.init,
-        "precision": config.trainer.precision,
-        "seed": config.seed,
-        "parameters": parameter_count(net),
-        **parameters,
-    }
-
-
 def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) -> list[str]:
     """Per training size: feature map, pooled length, and how many cells a bin of each level covers."""
     lines = []
@@ -360,7 +319,8 @@ def device_label(accelerator: str) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _head_label(config: Config) -> str:
+def head_label(config: Config) -> str:
+    """The head and its hidden layers, in a word."""
     if values_of(config.head) is not None:
         return config.head.name
     return f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()

@@ -43,6 +43,7 @@ from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figu
 from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
+from sppcls.engine.hyperparameters import hyperparameters
 from sppcls.engine.logger import check_loggers, make_loggers
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import (
@@ -66,7 +67,6 @@ from sppcls.engine.slurm import slurm_environment
 from sppcls.engine.summary import (
     closing_lines,
     device_label,
-    hyperparameters,
     start_table,
     untested_classes_line,
     unused_sizes_line,
@@ -143,7 +143,7 @@ def train(
 
 
 def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
-    """As :func:`train`. ``held``: takes the lock of the run folder; a run that is resumed is read under it."""
+    """As :func:`train`. ``held``: takes the lock of the run folder; a run that goes on is read under it."""
     begun = resumed_folder(config)
     if begun is not None and _rank() == 0:
         check_writable(begun)
@@ -421,7 +421,7 @@ def _with_cause(error: Exception) -> str:
 
 
 def _run_folder(config: Config, begun: Path | None) -> Path:
-    """The folder to write to: that of the run that is resumed, else a new one."""
+    """The folder to write to: that of the run that goes on, else a new one."""
     inherited = os.environ.get(_FOLDER_VARIABLE)
     if inherited:
         return Path(inherited)

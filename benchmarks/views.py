@@ -22,7 +22,8 @@ from torch import Tensor, nn
 import sppcls
 from sppcls._util.console import table
 from sppcls.config.build import load_sources
-from sppcls.config.compose import compose_unchecked, restore
+from sppcls.config.compose import compose_unchecked
+from sppcls.config.restore import restore
 from sppcls.data import FileSource, Source
 from sppcls.data.sizes import as_size
 from sppcls.evaluation import Predictions, evaluate_protocol, load_protocol

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,6 +73,39 @@ def tiny(tmp_path: Path) -> Callable[..., list[str]]:
         return [*kept, f"runs_dir={tmp_path / 'runs'}", *more]
 
     return overrides
+
+
+@pytest.fixture(scope="session")
+def _prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, ...], dict[str, Any]]]:
+    return tmp_path_factory.mktemp("prepared"), {}
+
+
+@pytest.fixture
+def prepared(
+    _prepared: tuple[Path, dict[tuple[str, ...], dict[str, Any]]],
+    tiny: Callable[..., list[str]],
+    tmp_path: Path,
+) -> Callable[..., dict[str, Any]]:
+    """What ``train(compose(tiny(...)))`` gives and writes, for tests of what comes after it.
+
+    The same words are trained once in a process of tests; each test has a copy below its ``tmp_path/runs``.
+    """
+    place, results = _prepared
+
+    def copy(*more: str) -> dict[str, Any]:
+        from sppcls import compose, train
+
+        words = tuple(word for word in tiny(*more) if not word.startswith("runs_dir="))
+        if words not in results:
+            results[words] = train(compose([*words, f"runs_dir={place / str(len(results))}"]))
+        result = results[words]
+        folder = Path(result["folder"])
+        here = tmp_path / "runs" / folder.relative_to(folder.parents[1])
+        shutil.copytree(folder, here)
+        texts = {name: value for name, value in result.items() if isinstance(value, str)}
+        return {**result, **{name: text.replace(str(folder), str(here)) for name, text in texts.items()}}
+
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from sppcls.errors import DataError, ImageError
 T = TypeVar("T")
 
 LOADER_DIED = "DataLoader worker (pid"
-"""In torch's message of a loader process that has died; one on an error inside of it goes on otherwise."""
+"""In torch's message of a loader process that has died; one on an error inside of it continues differently."""
 
 # In torch's messages of a full /dev/shm: of a batch that finds no room, and of one that was promised it and had none.
 _SHARED_MEMORY_FULL = ("unable to allocate shared memory", "unable to write to file </torch_", "Bus error")

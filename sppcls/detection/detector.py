@@ -108,12 +108,15 @@ class Detector:
             cells, places = unique_cells(self.regions.cells(windows, size))
             pooled = self.regions.pool(maps, cells)
         with self.timed("fc"):
-            if self.scorer is None:
-                scores = self.regions.probabilities(pooled)[:, :-1].double().cpu().numpy()
-            else:
-                scores = self.scorer(self.regions.layer(pooled, self.layer).cpu().numpy())
+            scores = self.scores(pooled)
         with self.timed("boxes"):
             return self._choose(scores[places].astype(np.float64), windows, pooled, places, size)
+
+    def scores(self, pooled: Tensor) -> np.ndarray:
+        """Scores of pooled vectors (N, length), before any box is dropped: float32 (N, classes)."""
+        if self.scorer is None:
+            return self.regions.probabilities(pooled)[:, :-1].cpu().numpy()
+        return self.scorer(self.regions.layer(pooled, self.layer).cpu().numpy())
 
     def _choose(
         self, scores: np.ndarray, windows: np.ndarray, pooled: Tensor, places: np.ndarray, size: Size

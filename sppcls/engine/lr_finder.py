@@ -23,6 +23,7 @@ from sppcls.config.build import (
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, SchedulerConfig
 from sppcls.data.balance import class_counts
+from sppcls.data.label_sets import label_set_count
 from sppcls.engine.build import make_module
 from sppcls.engine.fine_tuning import Freezing, prepare_network
 from sppcls.engine.learning_rate import LearningRate
@@ -160,6 +161,7 @@ def find_rate(config: Config, steps: int = 100, low: float = 1e-6, high: float =
         val_sizes=val_sizes(config, schedule),
         classes=classes,
         class_counts=class_counts(splits.train.targets, len(classes)),
+        images=label_set_count(splits.train),
         model_info={},
     )
     module.rate = RisingRate(low, high, steps, config.scheduler)

@@ -21,6 +21,7 @@ from sppcls.data.classes import check_classes
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import CheckpointError
 from sppcls.nn import SPPClassifier
+from sppcls.nn.model_info import is_multi_label
 from sppcls.nn.parts import parameter_groups
 from sppcls.registry import TARGET
 from sppcls.runs.checkpoint import DamagedError, read_checkpoint
@@ -243,6 +244,13 @@ def check_resume(
                 f"{path}: another network: {part} is {_show(old_value)} there, {_show(new_value)} in this config"
             )
     check_classes(old["classes"], model_info["classes"], path)
+    if is_multi_label(old) != is_multi_label(model_info):
+        there, here = (
+            "one label" if not is_multi_label(info) else "several labels" for info in (old, model_info)
+        )
+        raise CheckpointError(
+            f"{path}: trained on images with {there}, those of this config have {here}; init_from={path} begins a new run with it"
+        )
     epochs = model_info["config"]["trainer"]["max_epochs"]
     if checkpoint["epoch"] >= epochs:
         raise CheckpointError(

@@ -33,6 +33,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
 from sppcls.data.balance import class_counts
+from sppcls.data.label_sets import is_multi_label, label_set_count
 from sppcls.engine.build import make_module
 from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
@@ -218,6 +219,7 @@ class _Run:
             train_sizes=list(self.schedule.training_sizes),
             val_sizes=self.val_sizes,
             config=as_dict(config),
+            multi_label=is_multi_label(self.train_source),
         )
         self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
 
@@ -273,6 +275,7 @@ class _Run:
             val_sizes=self.val_sizes,
             classes=classes,
             class_counts=class_counts(self.train_source.targets, len(classes)),
+            images=label_set_count(self.train_source),
             model_info=self.model_info,
         )
         if config.trainer.compile:
@@ -325,7 +328,7 @@ class _Run:
             by_class = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
             if module.state.started or lacks_result(folder, trainer.current_epoch):
                 if by_class:
-                    write_class_errors(folder / CLASSES, by_class)
+                    write_class_errors(folder / CLASSES, by_class, module.multi_label)
                 write_result(folder, self._summary(module, result, by_class, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
             seconds = time.perf_counter() - started
@@ -352,8 +355,7 @@ class _Run:
             "main_size": size_label(self.val_sizes[0]),
             "best": best,
             "last": result["last"],
-            "class_mean_top1_error": class_mean(classes) if classes else None,
-            "class_top1_error": {found.name: round(found.error, 4) for found in classes},
+            **_by_class(classes, module.multi_label),
             "protocols": result.get("protocols", {}),
             **({"test": result["test"]} if "test" in result else {}),
             "validation_images": {
@@ -401,6 +403,14 @@ class _Run:
             enable_model_summary=False,
             enable_progress_bar=isinstance(progress, TQDMProgressBar),
         )
+
+
+def _by_class(classes: list[ClassError], multi_label: bool) -> dict[str, Any]:
+    """Errors of the classes; of several labels of an image their mean is ``map_error``, which is among the figures."""
+    errors = {found.name: round(found.error, 4) for found in classes}
+    if multi_label:
+        return {"class_ap_error": errors}
+    return {"class_mean_top1_error": class_mean(classes) if classes else None, "class_top1_error": errors}
 
 
 def _with_cause(error: Exception) -> str:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sppcls._util.reason import own_line, reason_with_line
 from sppcls.data.stream import loader_problem
 from sppcls.errors import DataError, Interrupted, PartError, SppclsError
-from sppcls.registry import own_line, reason_with_line
 from sppcls.runs.names import LAST, LOG
 
 _WRITING = (

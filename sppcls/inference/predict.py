@@ -12,11 +12,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from sppcls._util.figures import THRESHOLD
 from sppcls._util.threads import Later, OnDemand, one_core_each
 from sppcls.data import EvalTransform, PixelRange, prepare_batch, read_image, trained_pixel_range
 from sppcls.data.geometry import default_shorter_side
@@ -33,7 +34,7 @@ from sppcls.data.stream import (
 from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.images import Given, given_images, pixels_of
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of, probabilities
 from sppcls.nn.spp import repeats_expected
 
 _FEW = 8
@@ -47,10 +48,12 @@ ShorterSide = int | Literal["native"] | None
 class Prediction:
     """The most probable classes of an image, or why there are none.
 
+    Of a network of several labels, all classes from the threshold on, none perhaps.
+
     Attributes:
         path: the image file; ``image 1``, ``image 2``, ... for images in memory, by their position in the list.
         classes: names, the most probable class first; empty if there is an error.
-        probabilities: softmax of the logits for each of these, in 0..1.
+        probabilities: softmax of the logits for each of these, or sigmoid with several labels, in 0..1.
         error: why the image could not be classified; None if it was.
     """
 
@@ -64,7 +67,8 @@ def predict(
     net: SPPClassifier,
     images: Any,
     *,
-    top: int = 5,
+    top: int | None = None,
+    threshold: float | None = None,
     shorter_side: ShorterSide = None,
     batch_size: int = 32,
     workers: int = 0,
@@ -81,7 +85,9 @@ def predict(
         net: from :func:`sppcls.load_classifier`, on any device.
         images: an image or several: paths of files and folders, PIL images, numpy arrays (H, W, 3) or (H, W) and torch
             tensors (3, H, W), both uint8 or floating point in 0..1, bytes of image files, and open files.
-        top: classes per image; all of them if the network has fewer.
+        top: most classes per image; None: 5, or of a network of several labels all from the threshold on.
+        threshold: the lowest probability of a class that is given; None: any, or 0.5 of a network of several labels where
+            ``top`` is None, too.
         shorter_side: of the resized image in pixels, ``"native"`` for the image's own size, None for the
             checkpoint's (256 for a network of 224). Images are resized to ``MAX_RESIZED_PIXELS`` at most.
         batch_size: images at once, where their resized shapes agree.
@@ -102,6 +108,7 @@ def predict(
         net,
         given_images(images, trained_pixel_range(model_info_of(net))),
         top=top,
+        threshold=threshold,
         shorter_side=shorter_side,
         batch_size=batch_size,
         workers=workers,
@@ -112,22 +119,48 @@ def predict_files(
     net: SPPClassifier,
     files: Sequence[Given],
     *,
-    top: int = 5,
+    top: int | None = None,
+    threshold: float | None = None,
     shorter_side: ShorterSide = None,
     batch_size: int = 32,
     workers: int = 0,
 ) -> Iterator[Prediction]:
     """:func:`predict` for images that :func:`~sppcls.inference.images.given_images` has listed."""
-    for name, value, least in (("top", top, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
+    answer = answers_of(net, top, threshold)
+    for name, value, least in (
+        ("top", answer.top, 1),
+        ("batch_size", batch_size, 1),
+        ("workers", workers, 0),
+    ):
         if value < least:
             raise ConfigError(f"{name}={value}: must be at least {least}")
+    if not 0 <= answer.threshold <= 1:
+        raise ConfigError(f"threshold={threshold}: must be a probability, 0 to 1")
     if net.training:
         raise ConfigError("the network is in training mode; call net.eval() first")
     reader = _Reader(files, _transform(net, shorter_side), trained_pixel_range(model_info_of(net)))
     # Each worker takes eight images at a time.
     workers = min(workers, math.ceil(len(files) / 8)) if len(files) > _FEW else 0
     loaded = load_each(reader, len(files), workers)
-    return _predictions(net, files, loaded, top, batch_size)
+    return _predictions(net, files, loaded, answer, batch_size)
+
+
+class Answers(NamedTuple):
+    """Which classes of an image are given: at most ``top``, from the probability ``threshold`` on."""
+
+    top: int
+    threshold: float
+
+
+def answers_of(net: SPPClassifier, top: int | None, threshold: float | None) -> Answers:
+    """What ``top`` and ``threshold`` of :func:`predict` stand for."""
+    model_info = model_info_of(net)
+    several = is_multi_label(model_info)
+    if threshold is None:
+        threshold = THRESHOLD if several and top is None else 0.0
+    if top is None:
+        top = len(model_info["classes"]) if several else 5
+    return Answers(top, threshold)
 
 
 def _transform(net: SPPClassifier, shorter_side: ShorterSide) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -210,7 +243,7 @@ def _predictions(
     net: SPPClassifier,
     files: Sequence[Given],
     loaded: Iterable[Loaded[np.ndarray]],
-    top: int,
+    answer: Answers,
     batch_size: int,
 ) -> Iterator[Prediction]:
     """The answers, in order; a chunk is read while the network has the one before."""
@@ -232,7 +265,7 @@ def _predictions(
                     done[item.index] = Prediction(names[item.index], error=reason)
                 else:
                     fit.append(item)
-            asked.extend(_ask(net, fit, top, batch_size, threads))
+            asked.extend(_ask(net, fit, answer, batch_size, threads))
             while True:
                 while following in done:
                     yield done.pop(following)
@@ -241,14 +274,14 @@ def _predictions(
                     break
                 batch, later = asked.popleft()
                 of_earlier -= 1
-                for item, (classes, probabilities, error) in zip(batch, later.result(), strict=True):
-                    done[item.index] = Prediction(names[item.index], classes, probabilities, error)
+                for item, (classes, values, error) in zip(batch, later.result(), strict=True):
+                    done[item.index] = Prediction(names[item.index], classes, values, error)
 
 
 def _ask(
     net: SPPClassifier,
     images: list[Loaded[np.ndarray]],
-    top: int,
+    answer: Answers,
     batch_size: int,
     threads: ThreadPoolExecutor | None,
 ) -> list[_Asked]:
@@ -261,7 +294,7 @@ def _ask(
     asked: list[_Asked] = []
     batches = same_shape_batches(images, _shape, batch_size)
     for batch in sorted(batches, key=lambda batch: batch[0].index):
-        work = partial(_classify, net, [item.value for item in batch if item.value is not None], top)
+        work = partial(_classify, net, [item.value for item in batch if item.value is not None], answer)
         height, width = _shape(batch[0])
         # The maps of larger images would be in memory as many times as there are threads.
         alone = threads is None or height * width > _CPU_PIXELS
@@ -300,22 +333,22 @@ _Found = tuple[tuple[str, ...], tuple[float, ...], str | None]
 _Asked = tuple[list[Loaded[np.ndarray]], Later[list[_Found]]]
 
 
-def _classify(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_Found]:
+def _classify(net: SPPClassifier, images: list[np.ndarray], answer: Answers) -> list[_Found]:
     """Classes, probabilities and error of images uint8 (h, w, 3) of one shape."""
     if not images:
         return []
     # What follows is outside the block, as the exception holds on to the tensors.
     with contextlib.suppress(torch.OutOfMemoryError):
-        return _forward(net, images, top)
+        return _forward(net, images, answer)
     if len(images) == 1:
         height, width = images[0].shape[:2]
         return [((), (), f"too large: {height}x{width} for the network, beyond the memory of the device")]
     half = len(images) // 2
-    return [*_classify(net, images[:half], top), *_classify(net, images[half:], top)]
+    return [*_classify(net, images[:half], answer), *_classify(net, images[half:], answer)]
 
 
 @torch.inference_mode()
-def _forward(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_Found]:
+def _forward(net: SPPClassifier, images: list[np.ndarray], answer: Answers) -> list[_Found]:
     model_info, device = model_info_of(net), next(net.parameters()).device
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
     size = (pixels.shape[2], pixels.shape[3])
@@ -329,12 +362,16 @@ def _forward(net: SPPClassifier, images: list[np.ndarray], top: int) -> list[_Fo
         ]
         logits = net.forward_head(torch.cat(pooled)).cpu().double()
     # A stable sort: equal logits are in the order of the classes, whatever the batch.
-    order = logits.argsort(dim=1, descending=True, stable=True)[:, :top]
-    probabilities = logits.softmax(1).gather(1, order)
+    order = logits.argsort(dim=1, descending=True, stable=True)[:, : answer.top]
+    found = probabilities(logits, is_multi_label(model_info)).gather(1, order)
     names = model_info["classes"]
-    return [
-        (tuple(names[i] for i in numbers), tuple(values), None)
-        if np.isfinite(values).all()
-        else ((), (), "the network's output is not finite; its weights are damaged, or training diverged")
-        for numbers, values in zip(order.tolist(), probabilities.tolist(), strict=True)
-    ]
+    results: list[_Found] = []
+    for numbers, values in zip(order.tolist(), found.tolist(), strict=True):
+        if not np.isfinite(values).all():
+            results.append(
+                ((), (), "the network's output is not finite; its weights are damaged, or training diverged")
+            )
+            continue
+        count = sum(value >= answer.threshold for value in values)  # the most probable come first
+        results.append((tuple(names[i] for i in numbers[:count]), tuple(values[:count]), None))
+    return results

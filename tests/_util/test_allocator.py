@@ -12,14 +12,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = """
-import resource, torch
+import resource
 from sppcls._util.allocator import give_back_freed_memory, keep_freed_memory
 {first}
 for _ in range(12):  # a few more blocks come before the first one is used again
-    torch.ones({values})
+    bytearray({size})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
-    torch.ones({values})
+    bytearray({size})
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -31,10 +31,18 @@ if not kept:
 """
 
 
-def faults(first: str = KEEP, values: int = 8 << 20, **environment: str) -> tuple[bool, int]:
-    """What ``kept`` is, and how many faults ten blocks of so many values cost; 8 << 20 are 32 MiB."""
+# Blocks of torch come from the same allocator, but loading it takes long.
+TORCHS = FAULTS.replace("import resource", "import resource, torch").replace(
+    "bytearray", "torch.ByteTensor(0).new_ones"
+)
+
+
+def faults(
+    first: str = KEEP, size: int = 32 << 20, program: str = FAULTS, **environment: str
+) -> tuple[bool, int]:
+    """What ``kept`` is, and how many faults ten blocks of so many bytes cost."""
     done = subprocess.run(
-        [sys.executable, "-c", FAULTS.format(first=first, values=values)],
+        [sys.executable, "-c", program.format(first=first, size=size)],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
@@ -49,8 +57,8 @@ pytestmark = pytest.mark.skipif(
 
 def test_freed_memory_is_used_again() -> None:
     # Ten blocks of 32 MiB are 81,920 pages of 4 KiB, or fewer faults where the system gives larger pages.
-    kept, few = faults()
-    _, many = faults("kept = False")
+    kept, few = faults(program=TORCHS)
+    _, many = faults("kept = False", program=TORCHS)
     assert kept
     assert few < 1_000 < 40_000 < many
 
@@ -72,23 +80,35 @@ def test_a_user_who_tunes_the_allocator_is_not_overruled(environment: dict[str, 
 def test_afterwards_memory_is_kept_as_far_as_by_itself() -> None:
     untouched, given_back = "kept = False", "kept = keep_freed_memory(); give_back_freed_memory()"
     # 1 MiB: ten blocks are 2,560 pages. glibc learns to keep them.
-    assert faults(untouched, values=1 << 18)[1] < 300
-    assert faults(given_back, values=1 << 18) == (True, pytest.approx(0, abs=300))
+    assert faults(untouched, size=1 << 20)[1] < 300
+    assert faults(given_back, size=1 << 20) == (True, pytest.approx(0, abs=300))
     # 80 MiB, beyond what it learns.
-    assert faults(given_back, values=20 << 20)[1] > 40_000
+    assert faults(given_back, size=80 << 20)[1] > 40_000
 
 
-@pytest.mark.parametrize("chosen", [None, "active"])
-def test_threads_that_wait_leave_their_core_to_others(
-    tiny: Callable[..., list[str]], chosen: str | None
-) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    if chosen:
-        environment["OMP_WAIT_POLICY"] = chosen
-    done = subprocess.run(
-        [sys.executable, "-m", "sppcls.cli.main", "train", *tiny("trainer.max_epochs=1", "trainer.limit_train_batches=1")],
-        env={**environment, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "VERBOSE"},
+def start(*words: str, path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    left = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    return subprocess.run(
+        [sys.executable, *words],
+        env={**left, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, path))), **environment},
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("chosen", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_a_training_says_how_threads_wait_before_it_loads_torch(
+    tiny: Callable[..., list[str]], tmp_path: Path, chosen: dict[str, str], policy: str
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "import os\nos.write(1, os.environ['OMP_WAIT_POLICY'].encode())\nos._exit(0)\n"
+    )
+    done = start("-m", "sppcls.cli.main", "train", *tiny(), path=tmp_path, **chosen)
+    assert done.stdout == policy
+
+
+def test_threads_that_wait_leave_their_core_to_others(tmp_path: Path) -> None:
+    code = "from sppcls._util.allocator import let_idle_threads_sleep; let_idle_threads_sleep(); import torch"
+    done = start("-c", code, path=tmp_path, OMP_DISPLAY_ENV="VERBOSE")
     # What GNU's OpenMP itself says when torch loads it.
-    assert ("GOMP_SPINCOUNT = '0'" in done.stderr) == (chosen is None)
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from sppcls import compose
 from sppcls._version import __version__
 from sppcls.cli.main import main
 from sppcls.cli.train_help import train_help
-from sppcls.config.compose import conf_dir, group_choices
+from sppcls.config.compose import group_choices
 from sppcls.config.schema import as_dict
 from sppcls.engine.plan import plan
 
@@ -40,13 +39,13 @@ def test_help_begins_with_what_is_used_most_and_fits_two_screens() -> None:
     keys, groups = text.index("the keys used most"), text.index("config groups (the default")
     assert text[keys:groups].count("=") >= 10
     assert "    optimizer.lr=" in text[keys:groups]
-    assert len(text.splitlines()) <= 150
+    assert len(text.splitlines()) <= 130
     for group, choices in group_choices().items():
         for choice in choices if group != "experiment" and len(choices) > 1 else []:
-            (line,) = re.findall(
-                rf"^    {re.escape(choice)}\*? +(.+)$", text[text.index(f"\n  {group}=") :], re.M
-            )[:1]
-            assert re.match(r"\S.{2}", line), f"{group}={choice} has a line of meaning"
+            section = re.split(r"\n\n", text[text.index(f"\n  {group}=") + 1 :])[0]
+            # The name, perhaps others of the same meaning, and the meaning, on the next line if the names are long.
+            row = rf"^    (?:\S+, )*{re.escape(choice)}\*?(?:, \S+)*\s+(\S.{{2}})"
+            assert re.search(row, section, re.M), f"{group}={choice} has a line of meaning"
 
 
 def test_help_all_lists_every_group_choice_and_key(tmp_path: Path) -> None:
@@ -159,29 +158,6 @@ def test_the_plan_of_sliding_bins_shows_what_they_leave_out() -> None:
     # Map 10, 6 bins: windows of 2 at stride 1, so 7 of 10 cells of an axis: 49 of 100.
     text = plan(compose(["pyramid.bin_rule=sliding", "data.num_train=40"]))
     assert re.search(r"180 +10 x 10 +6 x 6 +36 +2 x 2 +49 %", text)
-
-
-def test_the_installed_package_works_from_any_folder(tmp_path: Path) -> None:
-    pytest.importorskip("hatchling")
-    wheels = tmp_path / "wheels"
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    installed, empty = tmp_path / "installed", tmp_path / "empty"
-    empty.mkdir()
-    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
-        wheel.extractall(installed)
-    assert (installed / "sppcls" / "py.typed").is_file()
-    shipped = {p.relative_to(conf_dir()) for p in conf_dir().rglob("*.yaml")}
-    assert {
-        p.relative_to(installed / "sppcls/conf") for p in (installed / "sppcls/conf").rglob("*.yaml")
-    } == shipped
-    done = sppcls("sizes", "experiment=paper/zf5_single_30bins", "data=shapes", cwd=empty, path=installed)
-    assert done.returncode == 0, done.stderr
-    assert "4 x 4" in done.stdout
 
 
 @pytest.mark.parametrize("words", [["--help"], ["data.batch_sise=4"], ["trainer.max_epochs=0"]])

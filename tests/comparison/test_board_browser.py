@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from pages import BROWSER, board_of
+from pages import BROWSER, board_of, on_first_screen
 from written_runs import write_run
 
 from sppcls.comparison import compare
@@ -77,6 +77,8 @@ def test_custom_scalars(
     page.goto(addresses["Custom Scalars"].partition("&regexInput")[0])
     page.get_by_text(f"{ANSWER}: top-1 error, %: means, bands of ± std over the seeds").wait_for()
     page.get_by_text("Top-1 error, %: every run, and the means").wait_for()
+    on_first_screen(page, ANSWER)
+    on_first_screen(page, "top-1 error, % at 96, centre view, by epoch")
     page.get_by_text("Ignore outliers in chart scaling").click()
     # Ours come before those that the runs themselves laid out, and the main size before the other.
     titles = page.locator("tf-category-paginated-view .heading").all_inner_texts()
@@ -100,6 +102,8 @@ def test_custom_scalars(
 
 def test_scalars(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
     page.goto(addresses["Scalars"])
+    for text in (*MEANS, "val_96/top1_error"):
+        on_first_screen(page, text)
     page.get_by_text("Ignore outliers in chart scaling").click()
     chart = page.locator("tf-scalar-card").filter(has_text="val_96/top1_error").first
     values = hovered(page, chart.locator("vz-line-chart2").first)
@@ -152,6 +156,7 @@ def test_hparams(page: api.Page, addresses: dict[str, str], final: dict[str, dic
 
 def test_images(page: api.Page, addresses: dict[str, str]) -> None:
     page.goto(addresses["Images"])
+    on_first_screen(page, ANSWER)
     for name in (f"answer/{ANSWER}", *(f"comparison/error_by_{what}" for what in ("group", "size", "cost"))):
         card = page.locator("tf-image-loader").filter(has_text=name)
         image = card.locator("img")
@@ -164,6 +169,7 @@ def test_text(page: api.Page, addresses: dict[str, str], final: dict[str, dict[s
     page.goto(addresses["Text"])
     page.get_by_text("comparison/1_answer", exact=True).first.wait_for()
     page.get_by_role("heading", name=ANSWER).wait_for()
+    on_first_screen(page, ANSWER)
     for group in ("single_96", "multi_96_72"):
         card = page.locator("tf-text-loader").filter(has_text="comparison/2_errors")
         text = card.locator(f"tr:has(> td:text-is('{group}'))").inner_text()

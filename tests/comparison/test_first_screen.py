@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import BROWSER, board_of
+from pages import BROWSER, HEIGHT, board_of, on_first_screen, tensorboard_of
 from PIL import Image
 from written_runs import write_run
 
+from sppcls.cli.main import main
 from sppcls.comparison import Comparison, compare
 from sppcls.comparison.report.write import write_report
 from sppcls.comparison.style import style_of
@@ -20,7 +21,7 @@ from sppcls.comparison.style import style_of
 api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 
-WIDTH, HEIGHT = 1440, 900
+WIDTH = 1440
 QUESTION, ANSWER = "Are several training sizes better than one?", "Not shown"
 PYRAMIDS = ([1], [2, 1], [3, 2, 1], [4, 3, 2, 1], [6, 3, 2, 1])
 SIZES = ([224], [224, 180], [224, 160], [224, 128])
@@ -71,16 +72,6 @@ def page(browser: api.Browser) -> Iterator[api.Page]:
     opened.close()
 
 
-def on_first_screen(page: api.Page, text: str) -> None:
-    """Wait for a text, and see that it can be read without scrolling."""
-    found = page.get_by_text(text).first
-    found.wait_for()
-    box = found.bounding_box()
-    assert box is not None, text
-    assert box["x"] >= 0, text
-    assert 0 <= box["y"] <= HEIGHT - box["height"], (text, box)
-
-
 def shows_colour(page: api.Page, colour: str) -> bool:
     """Whether at least 20 pixels of what is on the screen are near a colour such as ``#0072B2``."""
     with Image.open(io.BytesIO(page.screenshot())) as image:
@@ -101,7 +92,17 @@ def test_the_report(page: api.Page, comparison: Comparison, tmp_path: Path) -> N
             assert shows_colour(page, style_of(comparison, group).colour)
 
 
-@pytest.mark.parametrize("name", ["Time Series", "Scalars", "Custom Scalars", "Images", "Text"])
+# The first screens of the others, with fewer runs: tests/comparison/test_board_browser.py.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Time Series",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("Scalars", "Custom Scalars", "Images", "Text")
+        ),
+    ],
+)
 def test_the_answer_and_the_means_come_first(
     page: api.Page, addresses: dict[str, str], comparison: Comparison, name: str
 ) -> None:
@@ -119,6 +120,20 @@ def test_the_answer_and_the_means_come_first(
         "top-1 error, % at 224, centre view, by epoch" if name == "Custom Scalars" else "val_224/top1_error"
     )
     on_first_screen(page, title)
+
+
+@pytest.fixture(scope="module")
+def plain(runs: Path) -> Iterator[str]:
+    """Address of a TensorBoard that was started by hand on the folder of the runs, after they were compared."""
+    assert main(["compare", str(runs)]) == 0
+    with tensorboard_of(runs) as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", ["timeseries", "custom_scalars", "images", "text"])
+def test_tensorboard_by_itself_begins_with_the_answer(page: api.Page, plain: str, name: str) -> None:
+    page.goto(f"{plain}#{name}")
+    on_first_screen(page, f"{QUESTION} {ANSWER.upper()}")
 
 
 def test_hparams_begin_with_the_means_their_spread_and_their_seeds(

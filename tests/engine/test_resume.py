@@ -67,12 +67,13 @@ STATEFUL = [
 ]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+# tests/engine/test_killed.py has the same without loader processes, at chosen moments.
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.long), 2])
 def test_kill_9_in_an_epoch_of_the_smaller_size_and_resume(
-    tiny, program, workers: int, tmp_path: Path
+    tiny, prepared, program, workers: int, tmp_path: Path
 ) -> None:
     words = tiny(*STATEFUL, f"data.workers={workers}", "data.num_train=96")
-    whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
+    whole = Path(prepared(*STATEFUL, "data.num_train=96", "run_name=whole")["folder"])
     killed = [*words, "run_name=killed", "log.save_every_minutes=0.0001"]
     folder = tmp_path / "runs" / "shapes" / "killed"
     process = program(killed)
@@ -95,10 +96,10 @@ def test_kill_9_in_an_epoch_of_the_smaller_size_and_resume(
 
 @pytest.mark.parametrize(("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")])
 def test_a_stop_signal_saves_and_says_how_to_go_on(
-    tiny, program, tmp_path: Path, signum: int, name: str
+    tiny, prepared, program, tmp_path: Path, signum: int, name: str
 ) -> None:
     words = tiny(*STATEFUL, "data.num_train=96", "data.workers=1")
-    whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
+    whole = Path(prepared(*STATEFUL, "data.num_train=96", "run_name=whole")["folder"])
     process = program([*words, "run_name=stopped"])
     folder = tmp_path / "runs" / "shapes" / "stopped"
     wait_until((folder / "last.ckpt").exists, process)
@@ -160,16 +161,16 @@ def test_a_finished_run_resumed_has_nothing_to_do(tiny, capsys) -> None:
         ("optimizer=adamw", "optimizer.name is sgd there, adamw in this config"),
     ],
 )
-def test_resuming_another_network_is_refused(tiny, change: str, message: str) -> None:
-    first = train(compose(tiny("trainer.max_epochs=1")))
+def test_resuming_another_network_is_refused(tiny, prepared, change: str, message: str) -> None:
+    first = prepared("trainer.max_epochs=1")
     with pytest.raises(CheckpointError) as caught:
         train(compose(tiny(change, f"ckpt_path={first['last_checkpoint']}")))
     assert message in str(caught.value)
     assert_goes_on(tiny("trainer.max_epochs=1", "ckpt_path=auto"), first["folder"])
 
 
-def test_an_end_before_the_epochs_that_are_done_is_refused(tiny) -> None:
-    first = train(compose(tiny("trainer.max_epochs=3")))
+def test_an_end_before_the_epochs_that_are_done_is_refused(tiny, prepared) -> None:
+    first = prepared("trainer.max_epochs=3")
     for epochs in (1, 2):
         with pytest.raises(
             CheckpointError, match=rf"written in epoch 3; trainer.max_epochs={epochs} must be at least 3"
@@ -180,15 +181,15 @@ def test_an_end_before_the_epochs_that_are_done_is_refused(tiny) -> None:
     )
 
 
-def test_auto_is_the_same_configuration_not_the_same_name(tiny) -> None:
-    first = train(compose(tiny("trainer.max_epochs=1")))
+def test_auto_is_the_same_configuration_not_the_same_name(tiny, prepared) -> None:
+    first = prepared("trainer.max_epochs=1")
     other = train(compose(tiny("trainer.max_epochs=1", "optimizer.lr=0.5", "ckpt_path=auto")))
     assert other["folder"] != first["folder"]
     assert "lr: 0.01" in (Path(first["folder"]) / "config.yaml").read_text()
 
 
-def test_a_pyramid_lets_sizes_change_on_resuming_and_the_table_of_figures_follows(tiny) -> None:
-    first = train(compose(tiny("trainer.max_epochs=1")))
+def test_a_pyramid_lets_sizes_change_on_resuming_and_the_table_of_figures_follows(tiny, prepared) -> None:
+    first = prepared("trainer.max_epochs=1")
     for epochs, sizes in ((2, "[96,72,64]"), (3, "[96]"), (4, "[96,72]")):
         result = train(
             compose(
@@ -208,8 +209,8 @@ def test_a_pyramid_lets_sizes_change_on_resuming_and_the_table_of_figures_follow
     assert [bool(row["val_72/top1_error"]) for row in rows] == [True, True, False, True]
 
 
-def test_the_best_checkpoint_grows_into_a_run_of_its_own(tiny) -> None:
-    first = train(compose(tiny("trainer.max_epochs=1")))
+def test_the_best_checkpoint_grows_into_a_run_of_its_own(tiny, prepared) -> None:
+    first = prepared("trainer.max_epochs=1")
     last = Path(first["last_checkpoint"]).read_bytes()
     second = train(compose(tiny(f"ckpt_path={first['best_checkpoint']}")))
     assert second["folder"] != first["folder"]
@@ -217,8 +218,8 @@ def test_the_best_checkpoint_grows_into_a_run_of_its_own(tiny) -> None:
     assert Path(first["last_checkpoint"]).read_bytes() == last
 
 
-def test_another_epoch_length_on_resuming_is_refused(tiny) -> None:
-    first = train(compose(tiny("trainer.max_epochs=1")))
+def test_another_epoch_length_on_resuming_is_refused(tiny, prepared) -> None:
+    first = prepared("trainer.max_epochs=1")
     with pytest.raises(
         CheckpointError, match="epochs have 3 steps, 1 per update; with this config they have 6"
     ):
@@ -226,8 +227,8 @@ def test_another_epoch_length_on_resuming_is_refused(tiny) -> None:
     assert_goes_on(tiny("ckpt_path=auto"), first["folder"])
 
 
-def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resumed(tiny) -> None:
-    first = train(compose(tiny("trainer.max_epochs=1")))
+def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resumed(tiny, prepared) -> None:
+    first = prepared("trainer.max_epochs=1")
     checkpoint = torch.load(first["last_checkpoint"], weights_only=True)
     assert set(checkpoint["sppcls_progress"]) == PROGRESS | {
         "processes",
@@ -241,14 +242,16 @@ def test_a_checkpoint_without_the_progress_of_its_run_can_be_used_but_not_resume
 
 
 @pytest.mark.parametrize("named", ["auto", "the folder", "last.ckpt"])
-def test_what_another_process_still_saves_is_gone_on_from(tiny, named: str) -> None:
+def test_what_another_process_still_saves_is_gone_on_from(tiny, prepared, named: str) -> None:
     """Stopped and started again at once: the second command begins before the first has saved for the last time."""
-    words = tiny(
-        "scheduler=constant", "optimizer.lr=1e-12", "backbone.norm=none"
-    )  # none is better than the first
-    whole = Path(train(compose([*words, "run_name=whole", "trainer.max_epochs=3"]))["folder"])
-    words += ["run_name=run"]
-    folder = Path(train(compose([*words, "trainer.max_epochs=1"]))["folder"])
+    given = [
+        "scheduler=constant",
+        "optimizer.lr=1e-12",
+        "backbone.norm=none",
+    ]  # none is better than the first
+    whole = Path(prepared(*given, "run_name=whole", "trainer.max_epochs=3")["folder"])
+    words = tiny(*given, "run_name=run")
+    folder = Path(prepared(*given, "run_name=run", "trainer.max_epochs=1")["folder"])
     last = folder / "last.ckpt"
     early = last.read_bytes()
     train(compose([*words, "trainer.max_epochs=2", "ckpt_path=auto"]))
@@ -279,8 +282,10 @@ def test_what_another_process_still_saves_is_gone_on_from(tiny, named: str) -> N
     assert epochs == [0, 0]
 
 
-def test_nothing_is_read_of_a_run_that_goes_on_elsewhere(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(train(compose(tiny("trainer.max_epochs=1")))["folder"])
+def test_nothing_is_read_of_a_run_that_goes_on_elsewhere(
+    tiny, prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(prepared("trainer.max_epochs=1")["folder"])
     (folder / "last.ckpt").write_bytes(b"half of it")
     monkeypatch.setattr(sppcls.engine.train, "_ENDING", 0.1)
     with lock_folder(folder), pytest.raises(ConfigError, match="in use by process"):
@@ -315,8 +320,8 @@ def test_a_signal_before_the_first_step_ends_the_run_at_once(
     assert {number: signal.getsignal(number) for number in before} == before
 
 
-def test_a_checkpoint_that_cannot_be_read_at_present_is_not_called_damaged(tiny) -> None:
-    last = Path(train(compose(tiny("trainer.max_epochs=1")))["last_checkpoint"])
+def test_a_checkpoint_that_cannot_be_read_at_present_is_not_called_damaged(tiny, prepared) -> None:
+    last = Path(prepared("trainer.max_epochs=1")["last_checkpoint"])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with open(os.devnull) as next_one:
         resource.setrlimit(resource.RLIMIT_NOFILE, (next_one.fileno(), hard))
@@ -329,9 +334,9 @@ def test_a_checkpoint_that_cannot_be_read_at_present_is_not_called_damaged(tiny)
     assert read_checkpoint(last)["epoch"] == 0
 
 
-def test_half_written_files_are_left_alone_while_another_process_may_be_writing_them(tiny) -> None:
+def test_half_written_files_are_left_alone_while_another_process_may_be_writing_them(tiny, prepared) -> None:
     words = tiny("trainer.max_epochs=1")
-    folder = Path(train(compose(words))["folder"])
+    folder = Path(prepared("trainer.max_epochs=1")["folder"])
     half = [folder / ".last.ckpt.123.tmp", folder / "predictions" / ".val_96.123.tmp.npz"]
     for path in half:
         path.write_bytes(b"half of it")
@@ -354,10 +359,10 @@ def test_half_written_files_are_left_alone_while_another_process_may_be_writing_
     ],
 )
 def test_a_run_goes_on_with_the_optimizer_that_its_config_says(
-    tiny, optimizer: str, change: str, key: str, values: list[object]
+    tiny, prepared, optimizer: str, change: str, key: str, values: list[object]
 ) -> None:
     words = tiny(f"optimizer={optimizer}", "scheduler=constant")
-    first = train(compose([*words, "trainer.max_epochs=1"]))
+    first = prepared(f"optimizer={optimizer}", "scheduler=constant", "trainer.max_epochs=1")
     train(compose([*words, change, f"ckpt_path={first['last_checkpoint']}"]))
     checkpoint = read_checkpoint(first["last_checkpoint"])
     assert_goes_on([*words, change, "ckpt_path=auto"], first["folder"])

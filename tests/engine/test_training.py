@@ -14,6 +14,7 @@ from forked import Loaded
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import TINY
+from torch import nn
 
 from sppcls import compose, load_classifier, train
 from sppcls.config.build import load_sources, make_datamodule
@@ -22,6 +23,7 @@ from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.saving import resume_word
 from sppcls.engine.module import DivergedError
 from sppcls.errors import CheckpointError, ConfigError, DataError, ImageError, SppclsError
+from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
 from sppcls.runs.checkpoint import read_checkpoint
 
 
@@ -130,15 +132,20 @@ def test_every_option_trains_and_changes_the_weights(
     assert same(weights(result), plain_weights) == (options in NOT_IN_THE_WEIGHTS)
 
 
+def two_convolutions() -> SPPClassifier:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(3, 8, 5, 4, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 4, 1))
+    return SPPClassifier(trunk, SpatialPyramidPooling2d([1]), nn.Linear(8, 20))
+
+
 def test_compile_gives_one_graph_per_size_and_nearly_the_same_loss(tiny) -> None:
     from torch._dynamo.utils import counters
 
-    words = tiny("data.num_train=32", "trainer.max_epochs=4", "backbone.norm=none", "sizes.val_sizes=[96]",
-                 "data.val_batch_size=16", "data.num_val=32", "pyramid=l1", "head=linear")  # fmt: skip
-    plain = train(compose(words))
+    words = tiny("data.num_train=32", "sizes.val_sizes=[96]", "data.val_batch_size=16", "data.num_val=32")
+    plain = train(compose(words), net=two_convolutions())
     torch._dynamo.reset()
     counters.clear()
-    compiled = train(compose([*words, "trainer.compile=true"]))
+    compiled = train(compose([*words, "trainer.compile=true"]), net=two_convolutions())
     # Training at two sizes and validation at one.
     assert counters["stats"]["unique_graphs"] == 3
     assert not counters["graph_break"]
@@ -224,8 +231,8 @@ def test_val_error_is_that_of_the_saved_network_counted_by_hand(tiny, tmp_path: 
     assert result["last"]["val_64/loss"] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(tiny) -> None:
-    first = train(compose(tiny("trainer.max_epochs=1", "run_name=diverges")))
+def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(tiny, prepared) -> None:
+    first = prepared("trainer.max_epochs=1", "run_name=diverges")
     good = Path(first["last_checkpoint"]).read_bytes()
     with pytest.raises(DivergedError) as caught:
         train(
@@ -236,9 +243,9 @@ def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(tiny) -> None:
     assert Path(first["last_checkpoint"]).read_bytes() == good
 
 
-def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, loaded: Loaded) -> None:
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, prepared, loaded: Loaded) -> None:
     """RLIMIT_FSIZE makes every write past a size fail, as a full disk does."""
-    first = train(compose(tiny("trainer.max_epochs=1", "run_name=full")))
+    first = prepared("trainer.max_epochs=1", "run_name=full")
     checkpoint = Path(first["last_checkpoint"])
     good = checkpoint.read_bytes()
     limit = len(good) // 2
@@ -262,10 +269,12 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, loaded: Loaded) -
     [(b"", "damaged"), (b"hello", "not a checkpoint"), (None, "damaged")],
     ids=["empty", "text", "cut"],
 )
-def test_a_bad_checkpoint_is_one_line(tiny, tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_a_bad_checkpoint_is_one_line(
+    tiny, prepared, tmp_path: Path, content: bytes | None, message: str
+) -> None:
     path = tmp_path / "bad.ckpt"
     if content is None:
-        whole = Path(train(compose(tiny("trainer.max_epochs=1")))["last_checkpoint"]).read_bytes()
+        whole = Path(prepared("trainer.max_epochs=1")["last_checkpoint"]).read_bytes()
         content = whole[: len(whole) // 2]
     path.write_bytes(content)
     for attempt in (lambda: load_classifier(path), lambda: train(compose(tiny(f"ckpt_path={path}")))):

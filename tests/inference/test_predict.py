@@ -9,14 +9,10 @@ import json
 import os
 import random
 import resource
-import shutil
 import signal
 import struct
-import subprocess
-import sys
 import threading
 import warnings
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -503,17 +499,6 @@ def test_the_table_in_a_narrow_terminal() -> None:
 # -- in a shell --------------------------------------------------------------------------------------------------------
 
 
-def run_python(*words: object, cwd: Path = ROOT, path: Path = ROOT) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, *map(str, words)], cwd=cwd, env=environment(path), capture_output=True, check=False,
-        timeout=300,
-    )  # fmt: skip
-
-
-def environment(path: Path = ROOT) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(path)}
-
-
 @pytest.fixture
 def endless_prediction(loaded: Loaded, checkpoint: Path, endless: Path) -> Iterator[Program]:
     """A program that predicts ``endless`` with two loader processes."""
@@ -562,27 +547,3 @@ def test_a_full_disk_is_one_line(checkpoint: Path, folder: Path, capsys) -> None
     assert capsys.readouterr().err == (
         "sppcls: error: /dev/full: the results cannot be written (No space left on device)\n"
     )
-
-
-@pytest.mark.run
-def test_from_a_wheel_in_an_empty_folder_with_a_checkpoint_only(
-    checkpoint: Path, net: SPPClassifier, folder: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip("hatchling")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "wheels")],
-        cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
-    installed, empty = tmp_path / "installed", tmp_path / "empty"
-    empty.mkdir()
-    with zipfile.ZipFile(next((tmp_path / "wheels").glob("*.whl"))) as wheel:
-        wheel.extractall(installed)
-    shutil.copy(checkpoint, empty / "my.ckpt")
-    done = run_python(
-        "-m", "sppcls.cli.main", "predict", "my.ckpt", folder, "--format", "json", "--top", "1", cwd=empty, path=installed
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert [row["predictions"][0]["class"] for row in json.loads(done.stdout)] == [
-        p.classes[0] for p in predict(net, folder)
-    ]
-    assert [file.name for file in empty.iterdir()] == ["my.ckpt"]

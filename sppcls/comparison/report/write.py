@@ -16,9 +16,11 @@ from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
 from sppcls.comparison.report.class_mean import class_mean_table
+from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.report.pictures import pictures
 from sppcls.comparison.report.tables import Table
 from sppcls.errors import ConfigError
+from sppcls.runs.names import COMPARISON_EVENTS, MEAN
 
 # All that a report may consist of: a folder with anything else in it is not ours to write to.
 FILES = ("comparison.html", "comparison.md", "comparison.csv", "comparison.tex", "differences.csv",
@@ -76,7 +78,7 @@ def check_out(folder: str | os.PathLike[str]) -> Path:
         if folder.exists():
             if not folder.is_dir():
                 raise ConfigError(f"--out {folder}: is not a folder")
-            other = sorted({entry.name for entry in folder.iterdir()} - {*FILES})
+            other = sorted({entry.name for entry in folder.iterdir()} - {*FILES, COMPARISON_EVENTS, MEAN})
             if other:
                 raise ConfigError(
                     f"--out {folder}: holds {other[0]}, which is of no report; name another folder with --out"
@@ -155,7 +157,7 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
     for table in found.tables:
         parts += [f"## {table.title}", table.markdown()]
     parts += [f"![{caption}]({name}.png)" for name, (caption, _) in images.items()]
-    parts += ["## How to read this", "\n".join(f"- {note}" for note in content.reading_notes(comparison))]
+    parts += ["## How to read this", "\n".join(f"- {note}" for note in reading_notes(comparison))]
     if comparison.problems:
         parts += ["## Left out, or only in part", "\n".join(f"- {line}" for line in comparison.problems)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -163,7 +165,7 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
 
 # Columns of the table of groups that every screen has room for; the rest is folded.
 _SHORT = ("group", "seed numbers", "gigapixels", "training minutes", "million parameters")
-_SHORT_FIGURES = ("/top1_error", "/top5_error")
+_SHORT_FIGURES = ("/top1_error", "/top5_error", "/map_error")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }
@@ -229,7 +231,7 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
         )
         title = "Groups, every figure" if table is found.groups else table.title
         body.append(_folded(title, _html_table(table, kind)))
-    body.append(_folded("How to read this", _list(content.reading_notes(comparison))))
+    body.append(_folded("How to read this", _list(reading_notes(comparison))))
     if comparison.problems:
         body += ["<h2>Left out, or only in part</h2>", _list(comparison.problems, "problems")]
     return (
@@ -238,8 +240,8 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
     )
 
 
-def _short(groups: Table) -> tuple[str, ...]:
-    return (*_SHORT, *(name for name in groups.header if name.endswith(_SHORT_FIGURES)))
+def _short(groups: Table) -> list[bool]:
+    return [name.startswith(_SHORT) or name.endswith(_SHORT_FIGURES) for name in groups.header]
 
 
 def _conclusion(found: Conclusion) -> str:

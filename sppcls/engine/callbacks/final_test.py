@@ -151,7 +151,7 @@ class FinalTest(Callback):
         self.figures[weights][name] = {
             **predictions.figures,
             "images": len(predictions),
-            "top1_interval": list(predictions.top1_interval),
+            f"{predictions.kind.main.removesuffix('_error')}_interval": list(predictions.interval),
         }
         if trainer.is_global_zero:
             file = f"{_prefix(weights)}_{name.replace('+', '_and_')}.npz"
@@ -185,7 +185,7 @@ def _center_views(module: ClassificationModule, datamodule: ImageDataModule) -> 
                 image = batch.image.to(module.device)
                 for size in module.val_sizes:
                     logits = module.net(prepare_batch(image, size, module.mean, module.std))
-                    parts[size_label(size)].append(kept_part(batch, logits))
+                    parts[size_label(size)].append(kept_part(batch, logits, module.multi_label))
     finally:
         module.net.train(training)
     seconds = time.perf_counter() - started

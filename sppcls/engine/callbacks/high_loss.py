@@ -17,7 +17,8 @@ from sppcls.engine.module import ClassificationModule
 class HighLoss(Callback):
     """Warn, once in a process, if the mean loss of ten steps in a row is more than three times that of guessing.
 
-    Equal probabilities have the loss ln(classes), whatever the target: label smoothing, mixup and cutmix included.
+    Equal probabilities have the loss ln(classes), whatever the target: label smoothing, mixup and cutmix included. Where
+    images have several labels it is classes x ln(2).
     The losses of a step are read ten at a time, as on a GPU each reading waits for the device.
     """
 
@@ -41,7 +42,8 @@ class HighLoss(Callback):
         # Lightning hands out the share that a batch has in an update.
         mean = sum(map(float, self._losses)) / len(self._losses) * trainer.accumulate_grad_batches
         self._losses.clear()
-        guessing = math.log(len(pl_module.classes))
+        several = pl_module.multi_label
+        guessing = len(pl_module.classes) * math.log(2) if several else math.log(len(pl_module.classes))
         if math.isfinite(mean) and mean > self.FACTOR * guessing:
             self._warned = True
             say(

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.console import say
+from sppcls._util.figures import FIGURES
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.engine.callbacks.predictions import keep
 from sppcls.engine.logger import log_figures, writer_of
@@ -50,11 +51,11 @@ class ProtocolErrors(Callback):
             found = [self._run(module, datamodule, protocol) for protocol in self.protocols]
         if trainer.is_global_zero:
             for predictions in found:
-                name = predictions.protocol
+                figures, kind = predictions.figures, predictions.kind
+                errors = ", ".join(f"{FIGURES[e].words} {figures[e]:.2f} %" for e in (kind.main, kind.beside))
                 log_figures(trainer, protocol_figures([predictions]), epoch)
                 say(
-                    f"epoch {epoch + 1}, protocol {name}: top-1 error {predictions.top1_error:.2f} %, "
-                    f"top-5 error {predictions.top5_error:.2f} % (views: {predictions.views}, "
+                    f"epoch {epoch + 1}, protocol {predictions.protocol}: {errors} (views: {predictions.views}, "
                     f"{predictions.images_per_second:.0f} images/s)"
                 )
             writer_of(trainer).flush()

@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from sppcls._util.console import say, train_command
 from sppcls._util.figures import is_better
 from sppcls._util.files import link_or_copy
-from sppcls.config.schema import hydra_word
+from sppcls.config.grammar import hydra_word
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
 from sppcls.errors import Interrupted
@@ -153,9 +153,11 @@ class Saving(Checkpoint):
         main = next(iter(state.val_results.values()))
         best = next(iter(state.best["val_results"].values())) if state.best is not None else {}
         # The checkpoint may be of a version that did not have the figure.
-        if self.best_by in best and not is_better(self.best_by, main[self.best_by], best[self.best_by]):
+        by = module.kind.best_by(self.best_by)
+        if by in best and not is_better(by, main[by], best[by]):
             return False
-        state.best = {"epoch": epoch, "top1_error": main["top1_error"], "val_results": state.val_results}
+        error = module.kind.main
+        state.best = {"epoch": epoch, error: main[error], "val_results": state.val_results}
         return True
 
     def _save_last(self, trainer: pl.Trainer) -> None:

@@ -138,34 +138,3 @@ def test_torchvision_says_which_torch_it_was_built_for(
     monkeypatch.syspath_prepend(tmp_path)
     problems = [finding for finding in check_packages() if finding.topic == "torchvision"]
     assert [finding.level for finding in problems] == ([] if fits else ["problem"])
-
-
-def test_the_installed_package_asks_for_what_pyproject_does(tmp_path: Path) -> None:
-    """Without a checkout the requirements come from the package's metadata, which the wheel's build writes."""
-    pytest.importorskip("hatchling")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    subprocess.run(
-        [sys.executable, "-m", "zipfile", "-e", str(next(tmp_path.glob("*.whl"))), str(tmp_path / "site")],
-        check=True,
-    )
-    program = (
-        "import json\nfrom packaging.requirements import Requirement as R\nfrom sppcls.cli.doctor import packages\n"
-        "def names(lines): return sorted(R(line).name + str(R(line).specifier) for line in lines)\n"
-        "p = packages._project()\n"
-        "print(json.dumps([packages.__file__, names(p['dependencies']), {k: names(p['extras'][k]) for k in packages._EXTRAS}]))"
-    )
-    answers = []
-    for path in (ROOT, tmp_path / "site"):
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(path)},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        answers.append(json.loads(done.stdout))
-    assert answers[0][0] != answers[1][0]
-    assert answers[0][1:] == answers[1][1:]
-    assert len(answers[0][1]) == 12

@@ -33,6 +33,7 @@ def benchmarks(photos: str, checkpoint: Path) -> dict[str, list[str]]:
     """Name of a script, and of a variant of it, to its arguments."""
     return {
         "net_step": [],
+        "net_step:one thread": ["--threads", "1", "--sizes", "224"],
         "net_step:large": ["--batch-size", "64", "--sizes", "224", "--rounds", "1"],
         "spp_layer": [],
         "train_loop": ["--data-root", photos],

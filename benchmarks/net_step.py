@@ -52,21 +52,21 @@ class ObviousPyramid(nn.Module):
         return torch.cat([pool(x).flatten(1) for pool in self.pools], dim=1)
 
 
-def network(norm: str) -> SPPClassifier:
+def network(norm: str, width: float = 1.0, hidden: int = 4096) -> SPPClassifier:
     torch.manual_seed(0)
     return build_classifier(
-        backbone={"name": "zf5", "norm": norm},
+        backbone={"name": "zf5", "norm": norm, "width": width},
         pyramid={"levels": [6, 3, 2, 1]},
-        head={"name": "fc", "hidden": [4096, 4096], "dropout": 0.5},
+        head={"name": "fc", "hidden": [hidden, hidden], "dropout": 0.5},
         num_classes=1000,
         input_size=(224, 224),
         init="paper",
     )
 
 
-def obvious(norm: str) -> nn.Module:
+def obvious(norm: str, width: float = 1.0, hidden: int = 4096) -> nn.Module:
     """The same layers and weights with nothing of ours in them."""
-    net = network(norm)
+    net = network(norm, width, hidden)
     layers: list[nn.Module] = []
     for layer in net.backbone.layers:
         if isinstance(layer, LRNAcrossChannels):
@@ -124,7 +124,8 @@ def seconds_of_floor(net: SPPClassifier, size: int, batch_size: int) -> float:
     return min(seconds[WARM_UP:])
 
 
-def measure(side: str, norm: str, size: int, batch_size: int) -> float:
+def measure(side: str, norm: str, size: int, batch_size: int, threads: int) -> float:
+    torch.set_num_threads(threads)
     if side == "obvious":
         return seconds_per_step(obvious(norm), size, batch_size, torch.contiguous_format, fused=False)
     keep_freed_memory()
@@ -136,6 +137,7 @@ def measure(side: str, norm: str, size: int, batch_size: int) -> float:
 
 def rows(args: argparse.Namespace) -> list[Row]:
     found: list[Row] = []
+    cores = "" if args.threads == torch.get_num_threads() else f", threads: {args.threads}"
     for norm in NORMS:
         for size in args.sizes:
             # Memory that one side keeps would help the next.
@@ -143,10 +145,10 @@ def rows(args: argparse.Namespace) -> list[Row]:
             for side in ("sppcls", "obvious", "ceiling", "floor"):
                 environment = {} if side == "obvious" else AS_TRAINING_DOES
                 sides[side] = partial(
-                    in_a_process, __file__, side, norm, size, args.batch_size, **environment
+                    in_a_process, __file__, side, norm, size, args.batch_size, args.threads, **environment
                 )
             seconds = take_turns(sides, args.rounds)
-            what = f"training step, ZF-5 + SPP, {norm}, {size}, batch {args.batch_size}"
+            what = f"training step, ZF-5 + SPP, {norm}, {size}, batch {args.batch_size}{cores}"
             rate = args.batch_size / min(seconds["sppcls"])
             print(f"{what}: at best {rate:.1f} images/s", flush=True)
             found.append(
@@ -167,11 +169,12 @@ def main() -> None:
     arguments = parser(__doc__, 5)
     arguments.add_argument("--batch-size", type=int, default=16)
     arguments.add_argument("--sizes", type=lambda text: [int(s) for s in text.split(",")], default=[224, 180])
-    arguments.add_argument("--side", nargs=4, help=argparse.SUPPRESS)
+    arguments.add_argument("--threads", type=int, default=torch.get_num_threads(), help="(torch's choice)")
+    arguments.add_argument("--side", nargs=5, help=argparse.SUPPRESS)
     args = arguments.parse_args()
     if args.side:
-        side, norm, size, batch_size = args.side
-        print(json.dumps(measure(side, norm, int(size), int(batch_size))))
+        side, norm, *numbers = args.side
+        print(json.dumps(measure(side, norm, *map(int, numbers))))
     else:
         finish(rows(args), args)
 

@@ -10,6 +10,7 @@ from nothing is what tests/cli/test_cli.py, tests/sweeps/test_job.py and others 
 from __future__ import annotations
 
 import array
+import atexit
 import gc
 import inspect
 import io
@@ -21,9 +22,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -174,7 +177,7 @@ class Loaded:
         children: int = 0,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        timeout: float = 120,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """``subprocess.run`` of ``python <words>`` with ``capture_output``; ``children`` as in :meth:`start`."""
         process = self.start(words, children=children, errors=True, env=env, cwd=cwd)
@@ -186,14 +189,18 @@ class Loaded:
         return subprocess.CompletedProcess(words, process.returncode, output, errors)
 
 
+# What a first run loads, and, by the first config, Hydra's plugins.
+_LOADED = ("sppcls.cli.hydra", "sppcls.cli.train", "sppcls.engine.train", "torch.utils.serialization.config",
+           "tensorboard.plugins.hparams.plugin_data_pb2")  # fmt: skip
+
 # -- in the process that forks -----------------------------------------------------------------------------------------
 
 
 def _serve(requests: socket.socket) -> dict[str, Any] | None:
     """Fork for every request; returns it in the fork, and None in the end."""
-    import sppcls.cli.hydra
-    import sppcls.engine.train  # noqa: F401  # loaded before the first fork
-
+    for name in _LOADED:
+        import_module(name)
+    import_module("sppcls").compose([])
     # A fork that looks for garbage among all that was loaded, as it does at its end, copies it: a second of CPU time.
     if not _counts_leaks():
         gc.collect()
@@ -364,7 +371,25 @@ class _StartWaiting(subprocess.Popen):  # type: ignore[type-arg]
         self._close_pipe_fds(*(wanted[name] for name in pipes))  # type: ignore[attr-defined]
 
 
+def _end(status: int) -> None:
+    """End as the interpreter does, but for taking all that was loaded to pieces, which takes as long as a short run."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        try:
+            file.flush()
+        except (OSError, ValueError):
+            return  # the interpreter knows what to say
+    os._exit(status & 0xFF)
+
+
 if __name__ == "__main__":
     wanted = _serve(socket.socket(fileno=int(sys.argv[1])))
     if wanted is not None:
-        _run(wanted)
+        try:
+            _run(wanted)
+        except SystemExit as ended:
+            if isinstance(ended.code, int | None):
+                _end(ended.code or 0)
+            raise
+        _end(0)

@@ -185,7 +185,9 @@ def _die(group: bool) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _count_operations(deadly: int | None, group: bool, runs_dir: str, report: int) -> None:
+def _count_operations(
+    deadly: int | None, group: bool, runs_dir: str, report: int, at_first: Callable[[], None]
+) -> None:
     """Die before operation number ``deadly``; the count goes into the file ``report`` as it grows."""
     count = 0
     me = os.getpid()
@@ -199,6 +201,8 @@ def _count_operations(deadly: int | None, group: bool, runs_dir: str, report: in
         if not str(values[_OPERATIONS[event]]).startswith(runs_dir):
             return
         count += 1
+        if count == 1:
+            at_first()
         if count == deadly:
             _die(group)
         os.pwrite(report, f"{count:9d}".encode(), 0)
@@ -235,9 +239,13 @@ def _run(request: dict[str, Any], output: str, report: int) -> None:
         assert ctypes.CDLL(None).capset(header, none) == 0
     moment, group = request["moment"], request["loaders_too"]
     runs_dir = next(w.partition("=")[2] for w in request["words"] if w.startswith("runs_dir="))
-    if "call" in moment:
-        _count_calls(moment["call"], moment["number"], group)
-    _count_operations(moment.get("operation"), group, runs_dir, report)
+
+    def count_calls() -> None:
+        """Not from the start: to count them takes as long as all else, and a config is made of many."""
+        if "call" in moment:
+            _count_calls(moment["call"], moment["number"], group)
+
+    _count_operations(moment.get("operation"), group, runs_dir, report, count_calls)
     sys.argv = [str(ROOT / "train.py"), *request["words"]]
     status = train_main()
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -81,13 +82,17 @@ def printed(notebook: Any) -> str:
     return "\n".join(o.text for o in outputs if o.output_type == "stream")
 
 
-def check_results(name: str, text: str) -> None:
-    """The promised lines in order, and the errors that the text speaks of."""
+def check_lines(name: str, text: str) -> None:
+    """The promised lines in order."""
     place = 0
     for pattern in PROMISED[name]:
         found = re.compile(pattern).search(text, place)
         assert found, f"{name}: {pattern!r} is not printed after character {place}"
         place = found.end()
+
+
+def check_errors(name: str, text: str) -> None:
+    """The errors that the text speaks of."""
     if name == "any_size_inference":
         found_errors = re.findall(r"(\d+) pixels: top-1 error +([\d.]+) %", text)
         errors = {int(size): float(error) for size, error in found_errors}
@@ -116,19 +121,45 @@ def test_kept_outputs_are_complete_and_say_nothing_of_the_machine(path: Path) ->
         assert all(output.get("name") != "stderr" for output in cell.outputs), cell.outputs
         # The first cell imports, and draws and prints nothing.
         assert cell.outputs or cell is code[0], cell.source
-    check_results(path.stem, printed(notebook))
+    check_lines(path.stem, printed(notebook))
+    check_errors(path.stem, printed(notebook))
+
+
+# Words of a notebook that take minutes, and shorter ones.
+SHORTER = {
+    "any_size_inference": {'("train", 1000)': '("train", 200)', "max_epochs=12": "max_epochs=1"},
+    "detection": {
+        "data.num_train=1000": "data.num_train=200",
+        "data.num_val=200": "data.num_val=20",
+        "max_epochs=8": "max_epochs=1",
+        'scenes("train", 40)': 'scenes("train", 12)',
+        "steps=400": "steps=40",
+    },
+}
+
+
+@pytest.mark.parametrize("name", SHORTER)
+def test_every_cell_runs_after_little_training(name: str, tmp_path: Path) -> None:
+    text = (ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    for long, short in SHORTER[name].items():
+        long, short = (json.dumps(word)[1:-1] for word in (long, short))
+        assert text.count(long) == 1
+        text = text.replace(long, short)
+    (tmp_path / f"{name}.ipynb").write_text(text, encoding="utf-8")
+    check_lines(name, printed(execute(tmp_path / f"{name}.ipynb")).replace("40 steps", "400 steps"))
 
 
 def _by_time(path: Path) -> Any:
-    """Six trainings, each in a process of its own, take minutes."""
-    marks = [pytest.mark.long] if path.stem == "single_vs_multi" else []
-    return pytest.param(path, id=path.stem, marks=marks)
+    return pytest.param(
+        path, id=path.stem, marks=[] if path.stem == "pyramid_and_bins" else [pytest.mark.long]
+    )
 
 
 @pytest.mark.parametrize("path", [_by_time(path) for path in NOTEBOOKS])
 def test_the_notebook_runs(path: Path) -> None:
     before = path.read_bytes()
-    notebook = execute(path)
+    text = printed(execute(path))
     assert path.read_bytes() == before
-    assert not re.search(r"warning", printed(notebook), re.IGNORECASE)
-    check_results(path.stem, printed(notebook))
+    assert not re.search(r"warning", text, re.IGNORECASE)
+    check_lines(path.stem, text)
+    check_errors(path.stem, text)

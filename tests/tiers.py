@@ -5,6 +5,7 @@ A test's marker names its tier; without one, its file or the nearest folder does
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,12 +38,14 @@ DEFAULTS = {
 }
 
 
+@cache
 def default_tier(place: Path) -> str:
     """Tier of a file, given relative to the tests' folder."""
     names = (str(folder) if folder.parts else "" for folder in (place, *place.parents))
     return next(DEFAULTS[name] for name in names if name in DEFAULTS)
 
 
+@cache
 def tier_of(path: Path, tests: Path) -> str:
     """Tier of a file; what lies elsewhere, as the examples do, trains."""
     return default_tier(path.relative_to(tests)) if path.is_relative_to(tests) else "run"

@@ -8,7 +8,7 @@ import sys
 import torch
 
 from sppcls._util.allocator import allow_many_files
-from sppcls._util.figures import MULTI_LABEL, ONE_LABEL
+from sppcls._util.figures import FIGURES, MULTI_LABEL, ONE_LABEL
 from sppcls.config.build import (
     batch_bytes,
     build_network,
@@ -71,18 +71,16 @@ class RunChecks:
         resumed = (
             bool(own_checkpoints(config)) if config.ckpt_path == "auto" else config.ckpt_path is not None
         )
-        key = str(
-            [
-                *(parts["backbone"], parts["pyramid"], parts["head"]),
-                *(schedule.largest, train_source.classes, resumed),
-                *(
-                    config.init_from,
-                    config.freeze,
-                    config.optimizer.lr_factors,
-                    config.trainer.gradient_checkpointing,
-                ),
-            ]
-        )
+        tuning = (config.init_from, config.freeze, config.optimizer.lr_factors)
+        made_of = [parts[part] for part in ("backbone", "pyramid", "head")]
+        made_of += [
+            schedule.largest,
+            train_source.classes,
+            resumed,
+            tuning,
+            config.trainer.gradient_checkpointing,
+        ]
+        key = str(made_of)
         if self._net is None or self._net[0] != key:
             net = build_network(config, len(train_source.classes), resumed)
             prepare_network(net, config, train_source.classes, resumed)
@@ -113,6 +111,13 @@ def _check_kind(config: Config, train: Source) -> None:
         raise ConfigError(
             f"best_by={config.best_by}: the images have {have}; choose from {', '.join(kind.validation)}"
         )
+    known = {*kind.validation, *kind.training}
+    for name, values in config.callbacks.items():
+        monitor = str((values or {}).get("monitor"))
+        if monitor.rpartition("/")[2] in FIGURES.keys() - known:
+            raise ConfigError(
+                f"callbacks.{name}.monitor={monitor}: is not measured on these images; type callbacks.{name}.monitor=val/{kind.main}"
+            )
     if several and config.data.sampler != PLAIN:
         raise ConfigError(
             f"data.sampler={config.data.sampler}: the images have several labels, so no order draws all classes alike; "

@@ -48,13 +48,16 @@ def ensemble(
         numbers = class_numbers(first["classes"], info["classes"], name, called[0])
         same = numbers == list(range(len(numbers)))
         scale = tuple(ours / own for ours, own in zip(first["std"], info["std"], strict=True))
-        shift = tuple(
-            (ours - own) / std
-            for ours, own, std in zip(first["mean"], info["mean"], info["std"], strict=True)
-        )
+        colours = zip(first["mean"], info["mean"], info["std"], strict=True)
+        shift = tuple((ours - own) / std for ours, own, std in colours)
         readings.append(Reading(scale, shift, None if same else tuple(numbers)))
-    _check_alike("pixel range", "data.pixel_range", [trained_pixel_range(info) for info in infos], called)
-    for info, name in zip(infos, called, strict=True):
+    ranges = [trained_pixel_range(info) for info in infos]
+    for info, value, name in zip(infos, ranges, called, strict=True):
+        if value != ranges[0]:
+            raise ConfigError(
+                f"{name}: another pixel range than {called[0]} (data.pixel_range={value} and {ranges[0]}); images "
+                "cannot be read for both"
+            )
         if is_multi_label(info) != is_multi_label(first):
             one, other = (called[0], name) if is_multi_label(first) else (name, called[0])
             raise ConfigError(f"{one} gives several labels of an image and {other} one: they have no mean")
@@ -68,19 +71,6 @@ def ensemble(
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from None
     together = Ensemble(nets, readings, main if fixed else None, is_multi_label(first))
-    together.model_info = {
-        **first,
-        "val_sizes": [list(main)],
-        "train_sizes": [
-            list(s) for s in dict.fromkeys(tuple(s) for info in infos for s in info["train_sizes"])
-        ],
-    }
+    trained = dict.fromkeys(tuple(size) for info in infos for size in info["train_sizes"])
+    together.model_info = {**first, "val_sizes": [list(main)], "train_sizes": [*map(list, trained)]}
     return together.eval()
-
-
-def _check_alike(what: str, key: str, values: Sequence[object], names: Sequence[str]) -> None:
-    for value, name in zip(values, names, strict=True):
-        if value != values[0]:
-            raise ConfigError(
-                f"{name}: another {what} than {names[0]} ({key}={value} and {values[0]}); images cannot be read for both"
-            )

@@ -78,6 +78,9 @@ def predict(
     A network of any image size sees the whole image, aspect kept. One without a pyramid that takes a single size
     sees the centre, as in validation. The result depends neither on the batch nor on the other images.
 
+    On a CPU, more than a few images go through the network in several threads at a time (``torch.get_num_threads()``), each
+    with a core of its own; hooks on the network are called in them.
+
     Args:
         net: from :func:`sppcls.load_classifier`, on any device.
         images: an image or several: paths of files and folders, PIL images, numpy arrays (H, W, 3) or (H, W) and torch

@@ -49,7 +49,7 @@ def stands_for_itself(text: str) -> bool:
     return not (special or looked_up or in_quotes)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_any_text_is_a_folder_as_it_stands(data: st.DataObject) -> None:
     any_text = (TEXT | ODD_TEXT | st.sampled_from(ODD)).filter(stands_for_itself)
@@ -63,7 +63,7 @@ def test_any_text_is_a_folder_as_it_stands(data: st.DataObject) -> None:
     assert resumed.seed == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(text=TEXT | ODD_TEXT | st.sampled_from(["null", "~", "$HOME", "${seed}", "'x'", '"', "a,b"]))
 def test_any_text_survives_a_sweep_and_a_printed_command(text: str) -> None:
     assume(text != "???")  # OmegaConf's word for a missing value
@@ -178,12 +178,8 @@ def test_words_and_options_come_in_any_order(loaded: Loaded, tmp_path: Path) -> 
         _, output = answer(loaded, ["train.py", *words])
         config = yaml.safe_load(output)
         assert (config["pyramid"]["levels"], config["seed"]) == ([5, 1], 3), words
-        assert (
-            "5 x 5"
-            in answer(loaded, ["-m", "sppcls", "sizes", "seed=3", "--config-dir", str(own), "pyramid=mine"])[
-                1
-            ]
-        )
+    _, output = answer(loaded, ["-m", "sppcls", "sizes", "seed=3", "--config-dir", str(own), "pyramid=mine"])
+    assert "5 x 5" in output
     line = read_command_line(["seed=0,1", "--config-dir", "d", "pyramid=l1", "-m"])
     assert line == (["seed=0,1", "pyramid=l1"], {"--config-dir": "d", "--multirun": ""})
 

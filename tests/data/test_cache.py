@@ -8,8 +8,6 @@ import pickle
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import time
 import zlib
 from pathlib import Path
@@ -359,42 +357,38 @@ print("bytes", cache.bytes, flush=True)
 
 
 @pytest.fixture
-def builder(photos):
-    """Start processes that build a slow cache once they are told to."""
+def builder(photos, loaded):
+    """Start processes that build a slow cache once they are told to, by the end of what they read."""
     started = []
 
     def start(place):
-        process = subprocess.Popen(
-            [sys.executable, "-c", BUILD, str(photos), str(place)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        reads, tells = os.pipe()
+        process = loaded.start(["-c", BUILD, photos, place], stdin=reads)
+        os.close(reads)
         started.append(process)
-        return process
+        return process, tells
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        process.close()
 
 
 @pytest.mark.run
 def test_two_at_once_one_builds_and_a_killed_build_is_no_cache(builder, tmp_path):
     processes = [builder(tmp_path) for _ in range(3)]
-    for process in processes:
+    for process, _ in processes:
         assert process.stdout.readline() == "ready\n"
-    killed = processes.pop()
-    killed.stdin.write("\n")
-    killed.stdin.flush()
+    killed, tells = processes.pop()
+    os.close(tells)
     assert killed.stdout.readline().startswith("Building the image cache")
     while not list(tmp_path.glob(".*.tmp.images")):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not list(tmp_path.glob("train-*.images"))
-    for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=120)[0] for process in processes]
+    for _, tells in processes:
+        os.close(tells)
+    said = [process.communicate(timeout=120)[0] for process, _ in processes]
     assert sorted("Building" in lines for lines in said) == [False, True]
     assert sum("Waiting for another process" in lines for lines in said) == 1
     assert len({lines.splitlines()[-1] for lines in said}) == 1
@@ -402,7 +396,7 @@ def test_two_at_once_one_builds_and_a_killed_build_is_no_cache(builder, tmp_path
 
 
 @pytest.mark.run
-def test_too_little_room_is_said_before_and_while_building(photos, tmp_path, monkeypatch):
+def test_too_little_room_is_said_before_and_while_building(photos, loaded, tmp_path, monkeypatch):
     source, transform = source_of(photos), TrainTransform(REGION)
     room = shutil._ntuple_diskusage(10**9, 10**9 - 100_000, 100_000)
     with monkeypatch.context() as patch:
@@ -421,10 +415,7 @@ def test_too_little_room_is_said_before_and_while_building(photos, tmp_path, mon
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
     ) + BUILD.replace("    time.sleep(0.2)\n", "")
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(photos), str(tmp_path)],
-        input="\n", capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = loaded.run(["-c", code, photos, tmp_path])
     last = done.stderr.strip().splitlines()[-1]
     assert "ConfigError: data.cache=disk:" in last
     assert "cannot be written (File too large)" in last

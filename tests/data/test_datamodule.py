@@ -104,18 +104,31 @@ KINDS = {
 }
 
 
+OPTIONS = {
+    "w0": (0, {}),
+    "w2": (2, {}),
+    "accumulate": (0, {"accumulate_grad_batches": 2}),
+    "limit_int": (0, {"limit_train_batches": 5}),
+    "limit_share": (0, {"limit_train_batches": 0.5}),
+}
+# A checkpoint within an epoch is the hardest of them: it meets each of the options. The other pairs take long.
+OFTEN = [*(("mid_epoch", name) for name in OPTIONS), ("epoch_end", "w0"), ("epoch_end", "w2"), ("val_end", "w0"),
+         ("val_end", "accumulate")]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("workers", "options"),
+    ("kind", "workers", "options"),
     [
-        (0, {}),
-        (2, {}),
-        (0, {"accumulate_grad_batches": 2}),
-        (0, {"limit_train_batches": 5}),
-        (0, {"limit_train_batches": 0.5}),
+        pytest.param(
+            kind,
+            *OPTIONS[name],
+            id=f"{kind}-{name}",
+            marks=[] if (kind, name) in OFTEN else [pytest.mark.long],
+        )
+        for kind in KINDS
+        for name in OPTIONS
     ],
-    ids=["w0", "w2", "accumulate", "limit_int", "limit_share"],
 )
-@pytest.mark.parametrize("kind", KINDS)
 def test_resume_repeats_the_uninterrupted_run(tmp_path, kind, workers, options):
     full = fit(datamodule(workers), callbacks=[saver(tmp_path, **KINDS[kind])], **options)
     steps = {"limit_train_batches": None, **options}["limit_train_batches"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 
 import pytest
 from PIL import Image, features
@@ -42,14 +40,17 @@ def test_every_kind_is_readable_or_says_what_to_do():
     assert "EPS" not in readable_formats()
 
 
-def test_plug_ins_are_named_where_they_are_missing():
+@pytest.mark.run
+def test_plug_ins_are_named_where_they_are_missing(loaded):
     program = (
-        "import sys; sys.modules.update(pillow_heif=None, pillow_jxl=None)\n"  # as if they were not installed
-        "from sppcls.data.kinds import image_kinds\n"
+        "import importlib, sys; from sppcls.data import kinds\n"
+        "sys.modules.update(pillow_heif=None, pillow_jxl=None)\n"  # as if they were not installed
+        "image_kinds = importlib.reload(kinds).image_kinds\n"
         "print(image_kinds()['.heic'].remedy)\n"
         "print(image_kinds()['.jxl'].remedy)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = loaded.run(["-c", program])
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["pip install pillow-heif", "pip install pillow-jxl-plugin"]
 
 

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import TensorDataset
 
 from sppcls.cli.main import main
 from sppcls.data import ImageDataset, collate
 from sppcls.data.files import FileSource, Source, keep_class_order
 from sppcls.data.folds import into_folds
 from sppcls.data.label_sets import LabelSets, spread_label_sets
+from sppcls.data.own import as_splits
 from sppcls.data.sources import build_sources
 from sppcls.data.transforms import EvalTransform
 from sppcls.errors import ConfigError, DataError
@@ -204,6 +206,23 @@ def test_a_batch_has_a_row_for_each_image(tmp_path: Path) -> None:
     assert found(train) == {
         name: sorted(TAGS[name], key=["dog", "bird", "cat"].index) for name in found(train)
     }
+
+
+def test_a_dataset_gives_rows_of_labels() -> None:
+    images, rows = (
+        torch.zeros(4, 3, 8, 8, dtype=torch.uint8),
+        torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]]),
+    )
+    splits = as_splits((TensorDataset(images, rows), TensorDataset(images, rows.float())), "sources")
+    for source in (splits.train, splits.val):
+        assert list(source.targets) == [(0, 2), (), (1,), (0, 1, 2)]
+        assert source.classes == ["0", "1", "2"]
+    with pytest.raises(
+        DataError, match="train: several labels of an item are a row of 0 and 1 for all classes"
+    ):
+        as_splits((TensorDataset(images, 2 * rows), TensorDataset(images, rows)), "sources")
+    numbers = TensorDataset(images, torch.tensor([[1], [0], [1], [0]]))
+    assert as_splits((numbers, numbers), "sources").train.targets == [1, 0, 1, 0], "a column of class numbers"
 
 
 def test_shards_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

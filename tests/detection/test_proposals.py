@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from forked import Loaded
 from voc_folder import write_voc
 
 from sppcls.cli.main import main
@@ -184,13 +184,15 @@ def test_photos_without_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "recall" not in printed
 
 
-def test_all_of_detection_is_imported_without_opencv_and_scikit_learn() -> None:
+@pytest.mark.run
+def test_all_of_detection_is_imported_without_opencv_and_scikit_learn(loaded: Loaded) -> None:
     code = (
-        "import sys, pkgutil, importlib; sys.modules['cv2'] = sys.modules['sklearn'] = None\n"
+        "import sys, pkgutil, importlib; assert not {'cv2', 'sklearn'} & {*sys.modules}\n"
+        "sys.modules['cv2'] = sys.modules['sklearn'] = None\n"
         "import sppcls.detection as d\n"
         "for m in pkgutil.iter_modules(d.__path__): importlib.import_module(f'sppcls.detection.{m.name}')\n"
         "from sppcls.cli.detect import VERBS\n"
         "for v in VERBS: importlib.import_module(f'sppcls.cli.detect_{v}')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = loaded.run(["-c", code])
     assert done.returncode == 0, done.stderr

@@ -93,12 +93,13 @@ STATEFUL = ["optimizer=adamw", "optimizer.lr_factors={backbone: 0.3, head.last: 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4], ids=["while frozen", "at the unfreezing", "after it"])
 def test_a_run_goes_on_through_the_unfreezing_and_needs_the_file_no_more(
-    tiny, pretrained: Path, stop_at: int, tmp_path: Path
+    tiny, prepared, pretrained: Path, stop_at: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "start.ckpt"
     file.write_bytes((pretrained / "best.ckpt").read_bytes())
-    words = tiny(*STATEFUL, f"init_from={file}", "freeze=[backbone]", "freeze_epochs=1")
-    whole = Path(train(compose([*words, "run_name=whole"]))["folder"])
+    frozen = ["freeze=[backbone]", "freeze_epochs=1"]
+    words = tiny(*STATEFUL, f"init_from={file}", *frozen)
+    whole = Path(prepared(*STATEFUL, f"init_from={pretrained}", *frozen, "run_name=whole")["folder"])
     with pytest.raises(Interrupted):
         train(compose([*words, "run_name=part"]), callbacks=[Watch(stop_at)])
     file.unlink()

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import Loaded
 from PIL import Image
 from sklearn.metrics import average_precision_score
 from tiny_runs import TINY
 
 import sppcls
+from sppcls.cli.doctor.config import classes
 from sppcls.cli.main import main
+from sppcls.config.build import load_sources
 from sppcls.data import build_sources
+from sppcls.engine.metrics import LabelValidationCounter
 from sppcls.engine.preflight import RunChecks
 from sppcls.errors import CheckpointError, ConfigError, DataError
 from sppcls.runs.checkpoint import read_checkpoint
@@ -92,6 +96,8 @@ def test_a_run_beats_guessing_and_says_what_it_counts(runs: dict[str, Any]) -> N
     result = json.loads((folder / "result.json").read_text())
     test = result["test"]["last"]
     assert test["test_64/map_interval"][0] < test["test_64/map_error"] < test["test_64/map_interval"][1]
+    assert "protocol full: 100 - mAP" in log
+    assert 0 < result["protocols"]["val_full_64/map_error"] < guessing
     by_class = {row["class"]: float(row["ap_error"]) for row in rows_of(folder / "classes.csv")}
     assert np.mean(list(by_class.values())) == pytest.approx(run["last"]["val_64/map_error"], abs=1e-3)
 
@@ -126,6 +132,7 @@ def test_the_default_loss_is_binary_cross_entropy(photos: Path, tmp_path: Path) 
     [
         (["data.sampler=balanced"], "data.sampler=balanced: the images have several labels, so no order draws all"),
         (["best_by=top5_error"], "best_by=top5_error: the images have several labels; choose from loss, map_error"),
+        (["callbacks=early_stopping"], "callbacks.early_stopping.monitor=val/top1_error: is not measured on these images; type callbacks.early_stopping.monitor=val/map_error"),
         (["mix.label_smoothing=0.1"], "mix.label_smoothing=0.1: is for images with one label"),
         (["loss=logit_adjusted"], "loss=logit_adjusted: is for images with one label; these have several: loss=bce"),
         (["data.multi_label=perhaps"], "data.multi_label=perhaps: choose from null, true, false, comma, space"),
@@ -262,7 +269,7 @@ def test_runs_are_compared_by_their_mean_average_precision(runs: dict[str, Any],
     place = Path(runs["bce0"]["folder"]).parent
     found = sppcls.compare(place)
     assert not found.refused
-    assert not found.problems
+    assert [line[:33] for line in found.problems] == ["not in the config of every run, a"], "keys of one loss"
     assert found.name_of(found.main, 1) == "val_64/map_error"
     assert [group.label for group in found.groups] == ["bce", "asymmetric"]
     for group in found.groups:
@@ -276,6 +283,51 @@ def test_runs_are_compared_by_their_mean_average_precision(runs: dict[str, Any],
     assert "over the 40 images" in report
 
 
+ROWS = 33  # of which the first process has all but two, or all
+
+
+def in_a_process(rank: int, folder: str, port: int) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
+    found = []
+    for first in (ROWS - 2, ROWS):
+        counter = LabelValidationCounter(3)
+        logits, target = answers()
+        mine = slice(0, first) if rank == 0 else slice(first, ROWS)
+        if len(logits[mine]):
+            counter.update(logits[mine], target[mine], torch.ones(len(logits[mine])))
+        found.append(counter.compute())
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+def answers() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(ROWS, 3, generator=generator), (torch.rand(ROWS, 3, generator=generator) < 0.4).float()
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_two_processes_count_as_one_does(loaded: Loaded, tmp_path: Path, unused_port: int) -> None:
+    code = (
+        f"import sys, warnings; warnings.simplefilter('ignore'); sys.path[:0] = [{str(Path(__file__).parent)!r}, "
+        f"{str(Path(__file__).parents[1])!r}]; from test_multi_label import in_a_process; "
+        f"in_a_process(int(sys.argv[1]), {str(tmp_path)!r}, {unused_port})"
+    )
+    processes = [loaded.start(["-c", code, str(rank)]) for rank in range(2)]
+    try:
+        outputs = [process.communicate(timeout=400)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.close()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    alone = LabelValidationCounter(3)
+    alone.update(*answers(), torch.ones(ROWS))
+    for rank in range(2):
+        for found in json.loads((tmp_path / f"{rank}.json").read_text()):
+            assert found == pytest.approx(alone.compute())
+
+
 def test_explain_and_doctor_know_several_labels(
     photos: Path, runs: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,7 +336,9 @@ def test_explain_and_doctor_know_several_labels(
     assert float(explained.probabilities.sum()) != pytest.approx(1, abs=1e-3)
     assert main(["explain", checkpoint, "--set", str(photos)]) == 1
     assert "counts top-1 errors, and" in capsys.readouterr().err
-    main(["doctor", *words_for(photos, tmp_path)])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "3 classes, 80 training images" in said
-    assert "problem" not in said.casefold().replace("no problem", "")
+    config = sppcls.compose(words_for(photos, tmp_path))
+    splits = load_sources(config)
+    (counted, *more) = classes(splits.train, splits.val)
+    assert "3 classes, 80 training images" in counted.text
+    assert not more
+    RunChecks().check(config)

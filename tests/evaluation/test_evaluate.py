@@ -66,6 +66,7 @@ def test_center_is_the_validation_error_and_everything_is_written(run, checkpoin
     wrong = (kept["top_class"][:, 0] != kept["label"]).mean()
     assert 100 * wrong == pytest.approx(float(found["center"]["top1_error"]), abs=1e-3)
     assert len(set(kept["path"].tolist())) == 40
+    assert kept["top_class"].shape == kept["top_score"].shape == (40, 10)  # of 20 classes
     # A second time goes to a folder of its own.
     assert main(["evaluate", str(checkpoint), "--protocol", "ten_view", *QUICK]) == 0
     assert (checkpoint.parent / "evaluation-last-2" / "ten_view_96.npz").exists()

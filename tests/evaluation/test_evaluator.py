@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +24,16 @@ from sppcls.nn import build_classifier
 
 SIZE = (96, 96)
 SHAPES = [(120, 150), (150, 120), (110, 110), (120, 150), (97, 240), (60, 80), (120, 150)]
+NAMES = [f"{number}.png" for number in range(len(SHAPES))]
 CARD = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "classes": ["a", "b", "c"]}
 
 
 def make_photos(folder: Path) -> FileSource:
     rng = np.random.default_rng(0)
-    names = []
-    for number, (height, width) in enumerate(SHAPES):
+    for name, (height, width) in zip(NAMES, SHAPES, strict=True):
         coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8))
-        coarse.resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
-        names.append(f"{number}.png")
-    return FileSource(folder, names, [0, 1, 2, 0, 1, 2, 0], CARD["classes"])
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(folder / name)
+    return FileSource(folder, NAMES, [0, 1, 2, 0, 1, 2, 0], CARD["classes"])
 
 
 def make_net(head: str = "fc", levels=(3, 2, 1)):
@@ -150,6 +151,24 @@ def test_windows_on_the_feature_map(net, photos, rule) -> None:
         assert found.scores[i] == pytest.approx(expected.numpy(), abs=1e-5)
 
 
+@torch.no_grad()
+def test_a_region_higher_than_the_image_sees_all_of_its_height(net, photos) -> None:
+    protocol = load_protocol("feature_ten_view").at((120, 96))
+    found = evaluate_protocol(net, photos, protocol, model_info=CARD, keep_scores=True)
+    whole = resized(photos.image(0), 110)
+    assert whole.shape == (3, 110, 138)
+    expected = []
+    for view in (whole, whole.flip(-1)):
+        feature_map = net.forward_features(as_input(view))
+        y0, y1 = window_cells(0, 110, feature_map.shape[2], 16, 16.0, "appendix")
+        for left in (21, 0, 42):  # top and bottom are the same
+            x0, x1 = window_cells(left, 96, feature_map.shape[3], 16, 16.0, "appendix")
+            cells = feature_map[:, :, y0:y1, x0:x1]
+            vector = torch.cat([F.adaptive_max_pool2d(cells, n).flatten(1) for n in (3, 2, 1)], 1)
+            expected.append(net.forward_head(vector).softmax(1))
+    assert found.scores[0] == pytest.approx(torch.cat(expected).mean(0).numpy(), abs=1e-5)
+
+
 def test_96_windows_and_two_whole_images(net, photos) -> None:
     found = run(net, photos, "multi_scale_96_full2")
     for i in (0, 4):
@@ -211,13 +230,18 @@ def in_a_process(rank: int, folder: str, port: int, world: int) -> None:
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
     )
     source = make_photos(Path(folder) / f"photos{rank}")
+    damaged = FileSource(Path(folder) / "damaged", NAMES, source.targets, source.classes)
     few = FileSource(source.root, [source.name(0)], source.targets[:1], source.classes)
     found = run(make_net(), source, "full_flip")
     alone = run(make_net(), few, "full_flip")  # leaves processes without an image
+    bad = run(make_net(), damaged, "center").bad
     np.savez(
         Path(folder) / f"rank{rank}.npz",
         scores=found.scores,
         labels=found.labels,
+        names=found.names,
+        seconds=found.seconds,
+        bad=bad,
         top=found.top_class,
         few=alone.scores,
     )
@@ -228,6 +252,10 @@ def in_a_process(rank: int, folder: str, port: int, world: int) -> None:
 def test_two_processes_find_what_one_finds(net, photos, loaded, tmp_path, unused_port) -> None:
     for rank in range(2):
         (tmp_path / f"photos{rank}").mkdir()
+    (tmp_path / "damaged").mkdir()
+    make_photos(tmp_path / "damaged")
+    for number in (1, 2):  # tested by the second and by the first process
+        (tmp_path / "damaged" / f"{number}.png").write_bytes(b"no image")
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_evaluator import in_a_process; "
         f"in_a_process(int(sys.argv[1]), {str(tmp_path)!r}, {unused_port}, 2)"
@@ -240,9 +268,12 @@ def test_two_processes_find_what_one_finds(net, photos, loaded, tmp_path, unused
             process.close()
     assert [process.returncode for process in processes] == [0, 0], outputs
     alone = run(net, photos, "full_flip")
-    for rank in range(2):
-        found = np.load(tmp_path / f"rank{rank}.npz")
+    ranks = [np.load(tmp_path / f"rank{rank}.npz") for rank in range(2)]
+    assert ranks[0]["seconds"] == ranks[1]["seconds"] > 0
+    for found in ranks:
         assert found["labels"].tolist() == photos.targets
+        assert found["names"].tolist() == alone.names
+        assert [Path(line.partition(":")[0]).name for line in found["bad"].tolist()] == ["1.png", "2.png"]
         assert found["scores"] == pytest.approx(alone.scores, abs=1e-6)
         assert (found["top"] == alone.top_class).all()
         assert found["few"] == pytest.approx(alone.scores[:1], abs=1e-6)
@@ -332,6 +363,32 @@ def test_errors_by_hand() -> None:
     assert found.hits(2).tolist() == [True, True, False, False]
     assert found.images_per_second == 2
     assert predictions([[0.5, 0.5]], [0]).top5_error == 0
+
+
+def test_nothing_has_no_error() -> None:
+    nothing = replace(predictions(np.empty((0, 2)), []), seconds=0.0)
+    figures = (nothing.top1_error, nothing.top5_error, *nothing.top1_interval, nothing.images_per_second)
+    assert all(map(math.isnan, figures))
+
+
+def test_all_figures_by_hand_and_calibration_of_probabilities_alone() -> None:
+    # Of class 0 both are right, of class 1 one of two: F1 4/5 and 2/3.
+    found = predictions([[0.9, 0.1], [0.7, 0.3], [0.8, 0.2], [0.4, 0.6]], [0, 0, 1, 1])
+    expected = {"top1_error": 25, "top5_error": 0, "class_mean_error": 25, "f1": 100 * (4 / 5 + 2 / 3) / 2}
+    figures = found.figures
+    # Each is alone in its bin: gaps of 0.1, 0.3, 0.8 and 0.4.
+    assert figures.pop("ece") == pytest.approx(40, abs=1e-4)
+    assert figures == pytest.approx(expected)
+    assert replace(found, setting={"average": "logits"}).figures == pytest.approx(expected)
+
+
+def test_scores_of_all_classes_are_kept_only_where_they_are_asked_for(net, photos) -> None:
+    kept, not_kept = (run(net, photos, "center", keep_scores=keep) for keep in (True, False))
+    assert not_kept.scores is None
+    assert kept.scores.shape == (7, 3)
+    np.testing.assert_array_equal(kept.top_score, -np.sort(-kept.scores, axis=1))
+    np.testing.assert_array_equal(kept.top_class, np.argsort(-kept.scores, axis=1))
+    np.testing.assert_array_equal(not_kept.top_class, kept.top_class)
 
 
 @pytest.mark.parametrize(("wrong", "total"), [(0, 10), (3, 10), (90, 400), (400, 400)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -99,12 +98,6 @@ def logits_of(net: SPPClassifier, images: np.ndarray) -> np.ndarray:
     height, width = images.shape[-2:]
     with torch.inference_mode():
         return net(prepare_batch(torch.from_numpy(images), (height, width), MEAN, STD)).numpy()
-
-
-def run_program(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-    command = [sys.executable, "-m", "sppcls.cli.main", "export", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
 class Exported(NamedTuple):
@@ -510,14 +503,15 @@ def test_a_network_without_card_is_refused(tmp_path: Path) -> None:
         export(net, tmp_path / "net.onnx")
 
 
-def test_missing_packages_are_named_with_the_extra(exported: Exported, tmp_path: Path) -> None:
-    # A start-up file that hides the packages from the import system, in a process of its own.
-    (tmp_path / "sitecustomize.py").write_text(
+def test_missing_packages_are_named_with_the_extra(
+    exported: Exported, loaded: Loaded, tmp_path: Path
+) -> None:
+    hidden = (
         "import sys; sys.modules.update(onnx=None, onnxscript=None, onnxruntime=None)\n"
+        "from sppcls.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
-    hidden = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     out = tmp_path / "net.onnx"
-    done = run_program(str(exported.checkpoint), "--out", str(out), env=hidden)
+    done = loaded.run(["-c", hidden, "export", str(exported.checkpoint), "--out", str(out)])
     assert done.returncode == 1
     assert done.stderr == (
         'sppcls: error: --format onnx needs onnx, onnxscript, onnxruntime: pip install "sppcls[onnx]"\n'

@@ -76,9 +76,9 @@ def batch(generator: torch.Generator, count: int = 16) -> tuple[Tensor, Tensor]:
     ("backbone", "pyramid", "head", "steps"),
     [
         ("resnet18", "l4321", "linear", 15),
-        ("zf5", "l4321", "linear", 15),
+        pytest.param("zf5", "l4321", "linear", 15, marks=pytest.mark.long),
         ("zf5_small", "l6321", "linear", 25),
-        ("zf5_small", "l6321", "fc_small", 25),
+        pytest.param("zf5_small", "l6321", "fc_small", 25, marks=pytest.mark.long),
         ("alexnet", "l4321", "linear", 20),
         ("mobilenet_v3_small", "l4321", "linear", 25),
         ("resnet18", "l6321", "fc_small", 25),

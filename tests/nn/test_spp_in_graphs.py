@@ -108,7 +108,13 @@ def test_any_size_goes_through_the_graph(make: Callable[..., Run], mode: str, ru
     check(make, mode, rule)
 
 
-@pytest.mark.parametrize(("mode", "rule"), [("max", "adaptive"), ("avg", "padded"), ("sum", "sliding")])
+@pytest.mark.parametrize(
+    ("mode", "rule"),
+    [
+        ("max", "adaptive"),
+        *(pytest.param(*kind, marks=pytest.mark.long) for kind in (("avg", "padded"), ("sum", "sliding"))),
+    ],
+)
 def test_any_size_goes_through_the_new_onnx_exporter(mode: str, rule: str) -> None:
     check(onnx_new, mode, rule)
 

@@ -56,22 +56,28 @@ def test_in_the_interpreter() -> None:
     assert " passed" in done.stdout
 
 
+CASES: dict[str, tuple[Levels, tuple[int, ...], torch.dtype]] = {
+    "paper's at 224": (PAPER, (2, 3, 13, 13), torch.float32),
+    "at 180, channels over a block, float16": (PAPER, (1, 33, 10, 10), torch.float16),
+    "two from the map, bfloat16": (((4, 4), (3, 3), (2, 2), (1, 1)), (1, 2, 13, 7), torch.bfloat16),
+    "any order, more bins than cells": (((1, 3), (2, 6), (5, 5)), (1, 3, 3, 17), torch.float32),
+    "long rows of bins": (((9, 9), (3, 3)), (1, 2, 10, 11), torch.float32),
+    "more cells in a bin than in a tile": (((1, 1),), (1, 2, 12, 14), torch.float32),
+    "a single cell": (PAPER, (1, 1, 1, 1), torch.float32),
+}
+LAYOUTS = (torch.channels_last, torch.contiguous_format)
+
+
 @runs_kernels
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
-    ("levels", "shape", "dtype"),
+    ("levels", "shape", "dtype", "layout"),
     [
-        pytest.param(PAPER, (2, 3, 13, 13), torch.float32, id="paper's at 224"),
-        pytest.param(PAPER, (1, 33, 10, 10), torch.float16, id="at 180, channels over a block, float16"),
+        # The interpreter takes a second for each: one layout after the other, and the pairs left out take long.
         pytest.param(
-            ((4, 4), (3, 3), (2, 2), (1, 1)), (1, 2, 13, 7), torch.bfloat16, id="two from the map, bfloat16"
-        ),
-        pytest.param(
-            ((1, 3), (2, 6), (5, 5)), (1, 3, 3, 17), torch.float32, id="any order, more bins than cells"
-        ),
-        pytest.param(((9, 9), (3, 3)), (1, 2, 10, 11), torch.float32, id="long rows of bins"),
-        pytest.param(((1, 1),), (1, 2, 12, 14), torch.float32, id="more cells in a bin than in a tile"),
-        pytest.param(PAPER, (1, 1, 1, 1), torch.float32, id="a single cell"),
+            *case, layout, id=name, marks=[] if layout == LAYOUTS[number % 2] else [pytest.mark.long]
+        )
+        for number, (name, case) in enumerate(CASES.items())
+        for layout in LAYOUTS
     ],
 )
 def test_values_and_gradients_are_those_of_torchs_poolings(

@@ -95,7 +95,7 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(
 def test_killed_in_the_middle_and_run_again_it_ends_as_if_undisturbed(
     tiny: Callable[..., list[str]], program, tmp_path: Path
 ) -> None:
-    words = tiny("data.num_train=200", "data.batch_size=2", "log.save_every_minutes=0.002")
+    words = tiny("data.num_train=120", "data.batch_size=2", "log.save_every_minutes=0.002")
     process = program(["-m", *words, "name=killed", "seed=0,1"], children=2)
     sweep = tmp_path / "runs" / "killed"
     wait_until(lambda: (sweep / "seed0" / "result.json").exists(), process)

@@ -99,18 +99,17 @@ def export(
     fixed = _fixed_size(net, size)
     reference = copy.deepcopy(net).to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
     trace_size = fixed or _trace_size(net)
+    onnx = format == "onnx"
     with both_or_none(path, report_path) as (temporary, temporary_report):
-        program = trace(
-            reference, trace_size, dynamic=fixed is None, gathered=format == "onnx", format=format
-        )
+        program = trace(reference, trace_size, dynamic=fixed is None, gathered=onnx, format=format)
         smallest = fixed or _smallest(net, program, format)
         about = describe(net, fixed, smallest)
-        if format == "onnx":
-            from sppcls.inference.export import onnx_file as export_onnx
+        if onnx:
+            from sppcls.inference.export import onnx_file
 
-            about["opset"] = opset or export_onnx.OPSET
-            export_onnx.write(program, temporary, about)
-            run: Run = export_onnx.runner(temporary)
+            about["opset"] = opset or onnx_file.OPSET
+            onnx_file.write(program, temporary, about)
+            run: Run = onnx_file.runner(temporary)
         else:
             run = _write_torch(program, temporary, about)
         del program
@@ -241,11 +240,9 @@ def _in_words(net: SPPClassifier) -> str:
     if isinstance(net, Ensemble):
         return f"mean of {len(net.members)} networks: {'; '.join(map(_in_words, net.members))}"
     pool = net.pool
-    pooling = (
-        f"pyramid {pool.pyramid.label} ({pool.mode}, {pool.bin_rule} bins)"
-        if isinstance(pool, SpatialPyramidPooling2d)
-        else "no pyramid"
-    )
+    pooling = "no pyramid"
+    if isinstance(pool, SpatialPyramidPooling2d):
+        pooling = f"pyramid {pool.pyramid.label} ({pool.mode}, {pool.bin_rule} bins)"
     return f"{net.backbone.name}, {pooling}, {type(net.head).__name__}"
 
 
@@ -291,9 +288,8 @@ def _write_torch(program: torch.export.ExportedProgram, path: Path, about: dict[
     except OSError:
         raise
     except Exception as error:  # some graphs can be traced but not stored
-        raise ConfigError(
-            f"--format torch: {about['network']}: cannot be stored ({reason(error)})"
-        ) from error
+        what = f"--format torch: {about['network']}: cannot be stored"
+        raise ConfigError(f"{what} ({reason(error)})") from error
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
         output = module(images)

@@ -68,10 +68,7 @@ class ExportedEnsemble(nn.Module):
         found = [member(images)["logits"] for member in self.members]
         mean = logit_mean_sigmoid if self.multi_label else log_mean_softmax
         logits = mean(
-            [
-                one if order is None else one[:, list(order)]
-                for one, order in zip(found, self.orders, strict=True)
-            ]
+            [x if order is None else x[:, list(order)] for x, order in zip(found, self.orders, strict=True)]
         )
         return {"logits": logits, "probabilities": probabilities(logits, self.multi_label)}
 
@@ -92,13 +89,12 @@ def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, form
         ExportedEnsemble(net, gathered) if isinstance(net, Ensemble) else ExportedClassifier(net, gathered)
     )
     # DYNAMIC, not AUTO: where the tracer would settle on one size, it must fail.
-    free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if dynamic else {0: Dim.DYNAMIC}
+    free = dict.fromkeys((0, 2, 3) if dynamic else (0,), Dim.DYNAMIC)
     images = torch.zeros(2, 3, *size, dtype=torch.uint8)
     try:
         return trace_module(module, {"images": images}, {"images": free})
     except Exception as error:  # torch.export raises nearly any type
-        any_size = "for images of any size " if dynamic else ""
-        hint = "; --size may help" if dynamic else ""
+        any_size, hint = ("for images of any size ", "; --size may help") if dynamic else ("", "")
         raise ConfigError(
             f"--format {format}: {net.backbone.name} cannot be exported {any_size}({reason(error)}){hint}"
         ) from error

@@ -19,8 +19,11 @@ from pathlib import Path
 
 from common import Row, machine, show
 
-FULL = "backbone=zf5 head=fc data.batch_size=64 trainer.limit_train_batches=12"
+FULL = "backbone=zf5 head=fc data.batch_size=64 trainer.limit_train_batches=6"
 """The paper's network, for a few steps."""
+
+RESNET = "backbone=resnet18 head=linear augment=resized trainer.limit_train_batches=8"
+"""A residual network with a pyramid, for a few steps."""
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent)}
@@ -30,14 +33,24 @@ def benchmarks(photos: str, checkpoint: Path) -> dict[str, list[str]]:
     """Name of a script, and of a variant of it, to its arguments."""
     return {
         "net_step": [],
-        "net_step:large": ["--batch-size", "64", "--rounds", "3"],
+        "net_step:one thread": ["--threads", "1", "--sizes", "224"],
+        "net_step:large": ["--batch-size", "64", "--sizes", "224", "--rounds", "1"],
         "spp_layer": [],
         "train_loop": ["--data-root", photos],
         "train_loop:cache": ["--data-root", photos, "--cache"],
-        "train_loop:full": ["--data-root", photos, *FULL.split()],
+        "train_loop:full": ["--data-root", photos, "--rounds", "1", *FULL.split()],
+        "train_loop:reference": [
+            "--data-root",
+            photos,
+            "--peer",
+            "reference",
+            "--rounds",
+            "1",
+            *RESNET.split(),
+        ],
         "input_pipeline": ["--data-root", photos],
         "startup": [],
-        "views": [str(checkpoint), "--data", f"data.root={photos}", "--what", "96"],
+        "views": [str(checkpoint), "--data", f"data.root={photos}", "--what", "96", "--limit", "50"],
         "predict": [str(checkpoint), f"{photos}/val"],
         "detection": [],
         "memory": [],
@@ -58,7 +71,9 @@ def main() -> None:
     )
     parser.add_argument("--data-root", required=True, metavar="PHOTOS")
     parser.add_argument("--out", type=Path, help="write the table here, as Markdown")
-    parser.add_argument("--rounds", help="turns of each side (each script's own number)")
+    parser.add_argument(
+        "--rounds", help="turns of each side (each script's own number), where the list has none"
+    )
     parser.add_argument(
         "--only", type=lambda text: text.split(","), help="scripts, with commas between (all)"
     )
@@ -75,14 +90,14 @@ def main() -> None:
             print(f"\n== {name} {' '.join(words)}", flush=True)
             kept = Path(folder) / "rows.json"
             kept.unlink(missing_ok=True)
-            rounds = ["--rounds", args.rounds] if args.rounds else []
+            rounds = ["--rounds", args.rounds] if args.rounds and "--rounds" not in words else []
             command = [
                 sys.executable,
                 str(HERE / f"{name.split(':')[0]}.py"),
-                *words,
-                *rounds,
                 "--json",
                 str(kept),
+                *rounds,
+                *words,
             ]
             done = subprocess.run(command, env=ENVIRONMENT, check=False)
             if done.returncode or not kept.is_file():

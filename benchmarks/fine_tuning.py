@@ -90,8 +90,8 @@ def table(found: dict[str, float]) -> str:
             half = interval_half_width(len(errors)) * std
             cells = [f"{mean:.1f} ± {std:.1f}", f"{mean - half:.1f} to {mean + half:.1f}", "", ""]
             paired = None if way == "scratch" else paired_over_seeds(of_way["scratch"], errors)
-            if paired is not None and paired.low is not None:
-                cells[2:] = [f"{paired.mean:+.1f}", f"{paired.low:+.1f} to {paired.high:+.1f}"]
+            if paired is not None and paired.interval is not None:
+                cells[2:] = [f"{paired.mean:+.1f}", "{:+.1f} to {:+.1f}".format(*paired.interval)]
             lines.append(f"| {count} | {way} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -105,11 +105,12 @@ def main() -> None:
         paired = [paired_over_seeds(found["plain"], found[way]) for way in others]
         corrected = holm([p.p if p is not None and p.p is not None else 1.0 for p in paired])
         for way, difference, p in zip(others, paired, corrected, strict=True):
-            if difference is None or difference.low is None:
+            if difference is None or difference.interval is None:
                 continue
+            low, high = difference.interval
             print(
                 f"{figure}: {way} - plain: {difference.mean:+.1f} points "
-                f"({difference.low:+.1f} to {difference.high:+.1f}), p = {p:.3f} corrected"
+                f"({low:+.1f} to {high:+.1f}), p = {p:.3f} corrected"
             )
 
 

@@ -6,7 +6,7 @@ with ``data.cache=disk``, the preset of torchvision's classification reference, 
 
 All sides cut boxes of random area and aspect (``augment=resized``), mirror them and make batches of 64 at 224 x 224; a
 second line of sppcls has the paper's crops (``augment=paper``). They take turns, an epoch each, in one process with
-one thread and no loader processes. The medians over the rounds are reported, by the processor's time, which other
+one thread and no loader processes, freed memory kept as in ``sppcls train``. The medians over the rounds are reported, by the processor's time, which other
 programs on the machine disturb less, and by the clock. Building the caches is timed once, apart.
 """
 
@@ -28,6 +28,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from sppcls import compose
+from sppcls._util.allocator import keep_freed_memory
 from sppcls._util.console import table
 from sppcls.config.build import load_sources, make_caches, make_datamodule
 from sppcls.config.schedule import size_schedule
@@ -159,6 +160,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500, help="generated JPEG files (500)")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         write_photos(Path(folder) / "photos", args.images)
         rows = measure("generated, 500 x 375", Path(folder) / "photos", args.rounds, f"{folder}/cache")

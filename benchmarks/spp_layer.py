@@ -93,7 +93,8 @@ def rows(args: argparse.Namespace) -> list[Row]:
                 sides["copy"] = copied(x.numel() + grad.numel(), x, args.repeats)
             take_turns(sides, 1)
             seconds = take_turns(sides, args.rounds)
-            what = f"SPP 6-3-2-1 on {shape}, {name}, forward and backward"
+            dtype = "" if args.dtype == "float32" else f"{args.dtype}, "
+            what = f"SPP 6-3-2-1 on {shape}, {dtype}{name}, forward and backward"
             bar = 3.0 if x.is_cuda else bar
             found.append(ratio_row(what, "4 adaptive poolings", seconds["stock"], seconds["ours"], bar))
             if x.is_cuda:

@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--rounds 5]
 
 A run of one step on 32 small generated images: the time until its epoch is reported, so its step, its validation and its
-first checkpoint are counted in. Also `sppcls --help` and `python train.py --help`.
+first checkpoint are counted in; and beside what the packages that a run cannot do without take. Also `sppcls --help` and `python train.py --help`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 RUN = ["data.num_train=32", "data.num_val=32", "data.workers=0", "trainer.max_epochs=1", "sizes=single_224",
        "backbone.width=0.0625", "head.hidden=[16]", "log.images=false"]  # fmt: skip
+
+
+IMPORTS = "import torch, pytorch_lightning, torchvision, hydra"
 
 
 def whole(*words: str) -> Callable[[], float]:
@@ -54,7 +57,7 @@ def first_epoch(runs: str) -> Callable[[], float]:
     return run
 
 
-def _row(what: str, against: str, seconds: list[float], bar: float) -> Row:
+def _row(what: str, against: str, seconds: list[float], bar: float | None) -> Row:
     return Row(what, against, statistics.median(seconds), min(seconds), max(seconds), len(seconds), bar, True)
 
 
@@ -62,6 +65,7 @@ def rows(args: argparse.Namespace) -> list[Row]:
     with tempfile.TemporaryDirectory() as runs:
         sides = {
             "imports": whole("-c", "import torch, pytorch_lightning"),
+            "all imports": whole("-c", IMPORTS),
             "run": first_epoch(runs),
             "sppcls --help": whole("-m", "sppcls.cli.main", "--help"),
             "train.py --help": whole(str(ROOT / "train.py"), "--help"),
@@ -72,6 +76,8 @@ def rows(args: argparse.Namespace) -> list[Row]:
     print(", ".join(f"{name}: {statistics.median(values):.2f} s" for name, values in seconds.items()))
     return [
         _row("python train.py to its first step, seconds more", "import torch, pytorch_lightning", more, 3.0),
+        _row("python train.py to its first step, seconds", "nothing", seconds["run"], 5.0),
+        _row(f"{IMPORTS}, seconds", "nothing", seconds["all imports"], None),
         _row("sppcls --help, seconds", "nothing", seconds["sppcls --help"], 1.5),
         _row("python train.py --help, seconds", "nothing", seconds["train.py --help"], 1.5),
     ]

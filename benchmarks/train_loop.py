@@ -1,13 +1,15 @@
 """Images per second of ``sppcls train`` over a bare PyTorch loop with the same network, images and batches; and the
-time of a 180 epoch over that of a 224 epoch.
+time of a 180 epoch over that of a 224 epoch, beside that of the network's steps alone.
 
     python benchmarks/train_loop.py [--data-root FOLDER [--cache]] [--rounds 3] [KEY=VALUE ...]
+    python benchmarks/train_loop.py --data-root FOLDER --peer reference backbone=resnet18 head=linear augment=resized
     python benchmarks/train_loop.py --data-root FOLDER --cache --peak 989 trainer=gpu backbone=resnet50 data.batch_size=256
 
-Both sides train the default small ZF-5 with the default loader settings, or what the words say; they take turns, an epoch
-at 224 and one at 180 each, and the medians over the rounds are reported. The peer is the loop that one would write by hand
-around a torch DataLoader with torchvision transforms that decode, cut and resize per image, in channels_last. The second
-command is for a GPU; --peak is what it does at most in the arithmetic of ``trainer=gpu`` (bf16), in TFLOP/s.
+Both sides train the default small ZF-5 with the default loader settings, or what the words say; they take turns, two epochs
+at 224 and two at 180 (the peer one each, without its first step), and the medians over the rounds are reported. The peer is the loop that one would write by hand
+around a torch DataLoader with torchvision transforms that decode, cut and resize per image, in channels_last; or, in the second
+command, torchvision's reference script for classification: its preset with random resized crops (here ``augment=resized``),
+its loop with a metric of every step, torch's default layout, at 224 and then at 180. The third command is for a GPU; --peak is what it does at most in the arithmetic of ``trainer=gpu`` (bf16), in TFLOP/s.
 """
 
 from __future__ import annotations
@@ -25,14 +27,16 @@ import torch
 import torch.nn.functional as F
 from common import AS_TRAINING_DOES, finish, in_a_process, ratio_row
 from common import parser as arguments
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from sppcls import compose, train
+from sppcls._util.allocator import keep_freed_memory
 from sppcls.config.build import build_network, load_sources
 from sppcls.config.schema import Config
-from sppcls.data import Source
+from sppcls.data import FileSource, Source
 
 
 class Images(Dataset):
@@ -56,6 +60,92 @@ class Images(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return self.transform(self.source.image(index)), self.source.targets[index]
+
+
+class Preset(Dataset):
+    """A source of files seen through ``ClassificationPresetTrain`` of torchvision's references, its Pillow backend."""
+
+    def __init__(self, source: Source, config: Config, size: int) -> None:
+        assert isinstance(source, FileSource)
+        self.source = source
+        self.transform = v2.Compose(
+            [
+                v2.RandomResizedCrop(size, antialias=True),
+                v2.RandomHorizontalFlip(),
+                v2.PILToTensor(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(config.data.mean, config.data.std),
+                v2.ToPureTensor(),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        with Image.open(self.source.root / self.source.name(index)) as image:
+            return self.transform(image.convert("RGB")), self.source.targets[index]
+
+
+def reference_loop(config: Config, source: Source) -> dict[str, float]:
+    """Seconds per image of one epoch at each size, as ``train_one_epoch`` of torchvision's references does it."""
+    torch.manual_seed(0)
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    net = build_network(config, len(source.classes)).to(device).train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    criterion = torch.nn.CrossEntropyLoss()
+    seconds = {}
+    for size in (224, 180):
+        loader = DataLoader(
+            Preset(source, config, size), config.data.batch_size, shuffle=True, drop_last=True,
+            num_workers=config.data.workers, pin_memory=on_gpu,
+        )  # fmt: skip
+        count, started = 0, 0.0
+        for step, (x, target) in enumerate(itertools.islice(loader, config.trainer.limit_train_batches)):
+            if step == 1:
+                started = now(device)
+            x, target = x.to(device), target.to(device)
+            output = net(x)
+            loss = criterion(output, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.inference_mode():  # its metrics of every step
+                _, best = output.topk(min(5, output.shape[1]), 1)
+                right = best.eq(target[:, None])
+                [right[:, :k].sum().item() for k in (1, 5)]
+                loss.item()
+            count += len(target) if step else 0
+        seconds[str(size)] = (now(device) - started) / count
+    return seconds
+
+
+def steps_alone(config: Config, source: Source) -> dict[str, float]:
+    """Seconds per image of a step at each size on a batch that is there already."""
+    torch.manual_seed(0)
+    keep_freed_memory()
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    net = build_network(config, len(source.classes)).to(device, memory_format=torch.channels_last).train()
+    mixed = torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed")
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
+    batch = config.data.batch_size
+    target = torch.randint(0, len(source.classes), (batch,), device=device)
+    seconds = {}
+    for size in (224, 180):
+        x = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        each = []
+        for _ in range(6):
+            started = now(device)
+            with mixed:
+                loss = F.cross_entropy(net(x), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            each.append(now(device) - started)
+        seconds[str(size)] = statistics.median(each[1:]) / batch
+    return seconds
 
 
 def bare_loop(config: Config, source: Source) -> dict[str, float]:
@@ -104,23 +194,33 @@ def flop_per_image(config: Config, classes: int, size: int) -> int:
 
 
 def with_sppcls(config: Config) -> dict[str, float]:
-    """The same from ``metrics.csv`` of a real run."""
+    """The same from ``metrics.csv`` of a real run, of its second epoch at each size.
+
+    In the first, the kernels for a size are made and memory is found. The bare loop leaves out its first step for that.
+    """
     folder = Path(train(config)["folder"])
     with open(folder / "metrics.csv", newline="") as file:
         return {row["size"]: 1 / float(row["images_per_s"]) for row in csv.DictReader(file)}
+
+
+PEERS = {"bare": "a bare loop", "reference": "torchvision's reference loop"}
 
 
 def measure(side: str, words: list[str]) -> dict[str, float]:
     """Seconds per image at each size."""
     with tempfile.TemporaryDirectory() as folder:
         config = compose([*words, f"runs_dir={folder}"])
-        return with_sppcls(config) if side == "sppcls" else bare_loop(config, load_sources(config)[0])
+        if side == "sppcls":
+            return with_sppcls(config)
+        loop = {"bare": bare_loop, "reference": reference_loop, "alone": steps_alone}[side]
+        return loop(config, load_sources(config)[0])
 
 
 def main() -> None:
     parser = arguments(__doc__, 3)
     parser.add_argument("--data-root", help="folder with train/ and val/; default: the generated images")
     parser.add_argument("--cache", action="store_true", help="with data.cache=disk (needs --data-root)")
+    parser.add_argument("--peer", choices=PEERS, default="bare", help="(bare)")
     parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="what the processor can do at most")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="config of both sides")
@@ -130,24 +230,24 @@ def main() -> None:
         return
     words = [
         "augment=anywhere",
-        "trainer.max_epochs=2",
-        "trainer.val_every=2",
+        "trainer.max_epochs=4",
+        "trainer.val_every=4",
         "trainer.limit_val_batches=1",
         "log.images=false",
     ]
     words += ["data=folder", f"data.root={args.data_root}"] if args.data_root else []
     label = ", ".join([Path(args.data_root).name if args.data_root else "generated images", *args.words])
-    figures: dict[str, list[float]] = {"sppcls 224": [], "sppcls 180": [], "bare 224": [], "bare 180": []}
+    sides = {"sppcls": AS_TRAINING_DOES, args.peer: {}, "alone": AS_TRAINING_DOES}
+    figures: dict[str, list[float]] = {f"{side} {size}": [] for side in sides for size in (224, 180)}
     with tempfile.TemporaryDirectory() as folder:
         if args.cache:
             words += ["data.cache=disk", f"data.cache_dir={folder}"]
             label += ", data.cache=disk"
         words += args.words
         for i in range(args.rounds):
-            for side in ("sppcls", "bare")[:: 1 if i % 2 == 0 else -1]:
-                # What training leaves behind in the allocator would change the bare loop.
-                environment = AS_TRAINING_DOES if side == "sppcls" else {}
-                for size, value in in_a_process(__file__, side, *words, **environment).items():
+            for side in list(sides)[:: 1 if i % 2 == 0 else -1]:
+                # What training leaves behind in the allocator would change the peer.
+                for size, value in in_a_process(__file__, side, *words, **sides[side]).items():
                     figures[f"{side} {size}"].append(value)
     median = {name: statistics.median(values) for name, values in figures.items()}
     for name, values in figures.items():
@@ -163,15 +263,17 @@ def main() -> None:
     rows = [
         ratio_row(
             f"sppcls train, images/s at {size}, {label}",
-            "a bare loop",
-            figures[f"bare {size}"],
+            PEERS[args.peer],
+            figures[f"{args.peer} {size}"],
             figures[f"sppcls {size}"],
-            0.97,
+            0.97 if args.peer == "bare" else 1.0,
         )
         for size in ("224", "180")
     ]
     both = figures["sppcls 180"], figures["sppcls 224"]
     rows.append(ratio_row(f"time of an epoch at 180, {label}", "at 224 (pixels: 0.646)", *both, 0.70, True))
+    alone = figures["alone 180"], figures["alone 224"]
+    rows.append(ratio_row(f"the network's steps alone at 180, {label}", "at 224", *alone))
     finish(rows, args)
 
 

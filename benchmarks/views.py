@@ -22,7 +22,8 @@ from torch import Tensor, nn
 import sppcls
 from sppcls._util.console import table
 from sppcls.config.build import load_sources
-from sppcls.config.compose import compose_unchecked, restore
+from sppcls.config.compose import compose_unchecked
+from sppcls.config.restore import restore
 from sppcls.data import FileSource, Source
 from sppcls.data.sizes import as_size
 from sppcls.evaluation import Predictions, evaluate_protocol, load_protocol
@@ -75,7 +76,8 @@ def main() -> None:
     net = sppcls.load_classifier(args.checkpoint).to(memory_format=torch.channels_last)
     assert isinstance(net.model_info, dict)
     overrides = args.data
-    config = restore({**net.model_info["config"], "ckpt_path": None}, compose_unchecked(overrides), overrides)
+    saved = {**net.model_info["config"], "ckpt_path": None}
+    config = restore(saved, compose_unchecked(overrides), overrides, args.checkpoint)
     source = some_of(load_sources(config)[1], args.limit)
     size = as_size(net.model_info["val_sizes"][0], "model_info")
 

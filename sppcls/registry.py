@@ -23,6 +23,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sppcls._util.reason import reason_with_line
 from sppcls.errors import ConfigError, SppclsError
 
 __all__ = ["allow_plugins", "register"]
@@ -383,36 +384,3 @@ class Called:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.part(**self.values, **dict(zip(self.called, args, strict=False)), **kwargs)
-
-
-def reason_with_line(error: BaseException) -> str:
-    """An exception of other people's code in one line, with the line of theirs that raised it.
-
-    Returns:
-        ``KeyError: 'x' (parts.py, line 7)``; without the line if none of their code took part.
-    """
-    reason = " ".join(str(error).split()) or "no reason given"
-    _, line = own_line(error)
-    return f"{type(error).__name__}: {reason}{line and f' ({line})'}"
-
-
-def own_line(error: BaseException) -> tuple[str, str]:
-    """The innermost function that took part in an exception and belongs neither to sppcls nor to a library.
-
-    Returns:
-        ``package.module.Class.method`` and ``parts.py, line 7``; both empty if there is none.
-    """
-    function = line = ""
-    trace = error.__traceback__
-    while trace is not None:
-        code, module = trace.tb_frame.f_code, str(trace.tb_frame.f_globals.get("__name__", ""))
-        if not code.co_filename.startswith("<") and module.partition(".")[0] not in _LIBRARIES:
-            function = f"{module}.{code.co_qualname}"
-            line = f"{Path(code.co_filename).name}, line {trace.tb_lineno}"
-        trace = trace.tb_next
-    return function, line
-
-
-# Where a part's own mistakes only come to light.
-_LIBRARIES = {"sppcls", "torch", "torchvision", "numpy", "PIL", "pytorch_lightning", "lightning_fabric", "lightning_utilities",
-              "hydra", "omegaconf", "torchmetrics", "tensorboard", "timm", *sys.stdlib_module_names} - {"__main__"}  # fmt: skip

@@ -27,7 +27,8 @@ from PIL import Image
 from sppcls import compose, train
 from sppcls.cli.detect import VERBS
 from sppcls.cli.main import COMMANDS, main, run_safely
-from sppcls.config.compose import command_line_overrides, conf_dir, group_choices
+from sppcls.config.command_line import read_command_line
+from sppcls.config.compose import conf_dir, group_choices
 from sppcls.config.data_word import with_data_words, words_of_data
 from sppcls.config.schema import Config
 from sppcls.data.shapes import ShapesSource
@@ -139,13 +140,13 @@ def command_lines(page: Path) -> list[list[str]]:
 def check_train_words(given: tuple[str, ...]) -> None:
     """The words compose to a config that passes its checks; with ``-m``, every run's."""
     words = [word for word in given if word not in ("--help", "-h", "all")]
-    overrides, config_dir = command_line_overrides(words)
-    if config_dir is not None:
+    line = read_command_line(words)
+    if line.config_dir is not None:
         return
     if "-m" in words:
-        job_configs(plan_sweep(overrides))
+        job_configs(plan_sweep(line.overrides))
     else:
-        compose(overrides)
+        compose(line.overrides)
 
 
 def check_words(words: list[str]) -> None:

@@ -104,10 +104,10 @@ def read(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def load() -> tuple[Errors, Right]:
+def load(name: str = "errors.csv") -> tuple[Errors, Right]:
     errors: Errors = {}
     right: Right = {}
-    for row in read("errors.csv"):
+    for row in read(name):
         side, seed, images = (
             Side(row["arm"], row["test"], int(row["size"])),
             int(row["seed"]),

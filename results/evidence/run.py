@@ -1,9 +1,11 @@
-"""The runs of plan.md, one after the other: train, test, and write a row for each.
+"""The runs of plan.md and of plan2.md, one after the other: train, test, and write a row for each.
 
     python results/evidence/run.py --caltech79 PHOTOS --flowers5 PHOTOS --work FOLDER
+    python results/evidence/run.py --plan 2 --caltech79 PHOTOS --work FOLDER
 
-Rows go to runs.csv (one for each run), errors.csv (one for each test of it) and transfer.csv beside this file. A run that
-stands there is not repeated, and one that was stopped goes on, so that the same command always continues.
+Rows go to runs.csv (one for each run), errors.csv (one for each test of it) and transfer.csv beside this file, those of
+the second plan to runs2.csv and errors2.csv. A run that stands there is not repeated, and one that was stopped goes on,
+so that the same command always continues. Several such commands at once divide the runs among them.
 """
 
 from __future__ import annotations
@@ -11,107 +13,28 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
+import fcntl
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from arms import CLASSES, FIRST, MAIN, TRANSFERRED, Arm, Plan
+from second import SECOND
 from torch import Tensor
 
 import sppcls
 from sppcls.data.files import Source
 from sppcls.data.folder import labelled_images
-from sppcls.data.geometry import default_shorter_side, resize
-from sppcls.data.stream import resize_whole
-from sppcls.evaluation import Protocol, Views
 
 HERE = Path(__file__).resolve().parent
-MAIN, SMALL, LARGE = 112, 56, 144
-SIZES = (32, 48, 56, 64, 80, 96, 112, 144, 180, 224)
-ENLARGED = (32, 48, 56, 80)
-CLASSES, CHANNELS, HIDDEN, EPOCHS, SEEDS = 79, 64, 256, 12, range(5)
-COMMON = (
-    "data=folder augment=anywhere backbone=zf5_small head=fc_small optimizer=sgd optimizer.lr=0.01 scheduler=cosine "
-    "data.batch_size=32 data.cache=disk data.workers=0 trainer.accelerator=cpu trainer.threads=1 log.images=false "
-    f"logger=[] ckpt_path=auto sizes.val_sizes=[{MAIN}]"
-).split()
-ONE_SIZE = ("sizes=single_224", f"sizes.sizes=[{MAIN}]")
-PYRAMID = ("pyramid=l6321",)
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to train, with every seed."""
-
-    name: str
-    words: tuple[str, ...]
-    epochs: int = EPOCHS
-    any_size: bool = False
-    """Whether it is tested at every size, and with enlarged and whole photos."""
-
-    def overrides(self, seed: int, args: argparse.Namespace) -> list[str]:
-        place = [
-            f"data.root={args.caltech79}",
-            f"data.cache_dir={args.work}/cache",
-            f"runs_dir={args.work}/runs",
-        ]
-        length = [f"trainer.max_epochs={self.epochs}", f"trainer.val_every={self.epochs}"]
-        return [
-            *COMMON,
-            *place,
-            "name=evidence",
-            f"run_name={self.name}-seed{seed}",
-            f"seed={seed}",
-            *length,
-            *self.words,
-        ]
-
-
-def equal_head(bins: int) -> tuple[str, ...]:
-    """fc6 so wide that the head has the parameters of 256-256 on the 50 bins of 6-3-2-1."""
-
-    def parameters(bins: int, width: int) -> int:
-        return (CHANNELS * bins + 1) * width + (width + 1) * HIDDEN
-
-    wanted = parameters(50, HIDDEN)
-    width = min(range(1, 20 * HIDDEN), key=lambda w: abs(parameters(bins, w) - wanted))
-    return (f"head.hidden=[{width},{HIDDEN}]",)
-
-
-def one_pooling(levels: str, bins: int) -> tuple[str, ...]:
-    return (*ONE_SIZE, levels, *equal_head(bins))
-
-
-WIDE = ("sizes=multi_224_180", f"sizes.sizes=[{SMALL},80,{MAIN}]")
-BLOCKS: tuple[tuple[Arm, ...], ...] = (
-    (
-        Arm("single", (*PYRAMID, *ONE_SIZE), any_size=True),
-        Arm(
-            "random",
-            (*PYRAMID, "sizes=random_batch_180_224", f"sizes.sizes=[48,{LARGE}]", "sizes.step=8"),
-            any_size=True,
-        ),
-    ),
-    (Arm("wide", (*PYRAMID, *WIDE), any_size=True),),
-    (
-        Arm("own", one_pooling("pyramid=none", 9)),  # 3 x 3 of a map of 6 x 6
-        Arm("bins1", one_pooling("pyramid=l1", 1), any_size=True),
-    ),
-    (Arm("pair", (*PYRAMID, "sizes=multi_224_180", f"sizes.sizes=[90,{MAIN}]"), any_size=True),),
-    (Arm("bins21", one_pooling("pyramid=l421", 21)),),
-    (Arm("wide_long", (*PYRAMID, *WIDE), epochs=21, any_size=True),),
-    (
-        Arm("bins5", one_pooling("pyramid.levels=[2,1]", 5)),
-        Arm("bins14", one_pooling("pyramid=l321", 14)),
-        Arm("bins30", one_pooling("pyramid=l4321", 30)),
-    ),
-)
-TRANSFERRED = ("single", "random")
+PLANS = {1: FIRST, 2: SECOND}
 
 
 class Photos:
@@ -132,39 +55,25 @@ class Photos:
         return image if self.change is None else self.change(image)
 
 
-def warped(size: int) -> Protocol:
-    """The whole photo as a square of ``size``, given that it is one already."""
-    return Protocol("warp", (Views("crop", (size,), ("center",), (False,)),), (size, size))
-
-
-def tests(arm: Arm) -> Iterator[tuple[str, str | Protocol, int, int, Any]]:
-    """(name, protocol, size that the network gets, size in the table, what is done to a photo before)."""
-    for size in SIZES if arm.any_size else (MAIN,):
-        yield "crop", "center", size, size, None
-    whole = default_shorter_side((MAIN, MAIN))
-    for size in (MAIN, whole) if arm.any_size else (MAIN,):
-        yield "warp", warped(size), size, size, lambda image, size=size: resize(image, (size, size))
-    if arm.any_size:
-        yield "full", "full", MAIN, whole, None
-        for size in ENLARGED:  # a thumbnail, made larger for the network
-            side = default_shorter_side((size, size))
-            yield "enlarged", "center", MAIN, size, lambda image, side=side: resize_whole(image, side)
-
-
-def test(net: Any, arm: Arm, seed: int, photos: Photos) -> list[dict[str, object]]:
+def test(
+    net: Any, arm: Arm, seed: int, plan: Plan, photos: Photos, training: Source
+) -> list[dict[str, object]]:
     """A row for each test."""
     rows = []
-    for name, protocol, size, shown, change in tests(arm):
-        source = Photos(photos.images, photos.source, change)
-        found = sppcls.evaluate(net, source, [protocol], sizes=[size])[0].predictions
-        assert len(found) == len(photos)
-        right = base64.b85encode(np.packbits(found.hits(1)).tobytes()).decode()
-        rows.append(
-            {
-                "arm": arm.name, "seed": seed, "test": name, "size": shown, "images": len(found),
-                "top1_error": f"{found.top1_error:.4f}", "right": right,
-            }
-        )  # fmt: skip
+    for one in plan.tests(arm):
+        source = Photos(photos.images, photos.source, one.change)
+        anew = training if one.recalibrated else None
+        results = sppcls.evaluate(net, source, [one.protocol], sizes=[one.size], recalibrate_on=anew)
+        for name, result in zip((one.name, "recalibrated"), results, strict=False):
+            found = result.predictions
+            assert len(found) == len(photos)
+            right = base64.b85encode(np.packbits(found.hits(1)).tobytes()).decode()
+            rows.append(
+                {
+                    "arm": arm.name, "seed": seed, "test": name, "size": one.shown, "images": len(found),
+                    "top1_error": f"{found.top1_error:.4f}", "right": right,
+                }
+            )  # fmt: skip
     return rows
 
 
@@ -184,31 +93,73 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     temporary.replace(path)
 
 
-def one_run(arm: Arm, seed: int, args: argparse.Namespace, photos: Photos) -> None:
-    started = time.process_time()
-    outcome = sppcls.train(sppcls.compose(arm.overrides(seed, args)))
-    trained = time.process_time()
-    net = sppcls.load_classifier(outcome["last_checkpoint"])
-    net = net.to(memory_format=torch.channels_last)
-    rows = test(net, arm, seed, photos)
-    done = read(args.out / "runs.csv")
-    known = {(row["arm"], row["seed"]) for row in done}
-    kept = [row for row in read(args.out / "errors.csv") if (row["arm"], row["seed"]) in known]
-    write(args.out / "errors.csv", [*kept, *rows])
-    result = json.loads(Path(outcome["folder"], "result.json").read_text())
-    run = {
-        "arm": arm.name,
-        "seed": seed,
-        "epochs": outcome["epochs"],
-        "schedule": " ".join(word for word in arm.words if word.startswith("sizes.")),
-        "parameters": sum(p.numel() for p in net.parameters()),
-        "head_parameters": sum(p.numel() for p in net.head.parameters()),
-        "training_gigapixels": f"{result['pixels_seen'] / 1e9:.4f}",
-        "top1_error": next(row["top1_error"] for row in rows if (row["test"], row["size"]) == ("crop", MAIN)),
-        "train_cpu_s": f"{trained - started:.1f}",
-        "test_cpu_s": f"{time.process_time() - trained:.1f}",
-    }
-    write(args.out / "runs.csv", [*done, run])
+@contextmanager
+def claimed(path: Path, wait: bool) -> Iterator[bool]:
+    """Whether the lock is held meanwhile; without ``wait`` another's is left alone. It ends with its process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def halve(whole: Path, half: Path) -> None:
+    """A copy of the photos with every second one of the training photos of each class."""
+    if half.exists():
+        return
+    temporary = half.with_suffix(".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(whole / "val", temporary / "val")
+    for folder in sorted((whole / "train").iterdir()):
+        (temporary / "train" / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[::2]:
+            shutil.copyfile(path, temporary / "train" / folder.name / path.name)
+    temporary.rename(half)
+
+
+def one_run(arm: Arm, seed: int, plan: Plan, args: argparse.Namespace, photos: Photos) -> None:
+    """Train and test, unless that is done or another process is at it."""
+    runs, errors = args.out / f"runs{plan.files}.csv", args.out / f"errors{plan.files}.csv"
+
+    def known() -> set[tuple[str, str]]:
+        return {(row["arm"], row["seed"]) for row in read(runs)}
+
+    with claimed(args.work / "claims" / f"{arm.name}-seed{seed}", wait=False) as mine:
+        if not mine or (arm.name, str(seed)) in known():
+            return
+        if arm.half:
+            with claimed(args.work / "claims" / "half", wait=True):
+                halve(Path(args.caltech79), args.work / "half")
+        started = time.process_time()
+        outcome = sppcls.train(sppcls.compose(arm.overrides(seed, args)))
+        trained = time.process_time()
+        net = sppcls.load_classifier(outcome["last_checkpoint"])
+        net = net.to(memory_format=torch.channels_last)
+        training = labelled_images(Path(arm.photos(args), "train"), photos.classes)
+        rows = test(net, arm, seed, plan, photos, training)
+        result = json.loads(Path(outcome["folder"], "result.json").read_text())
+        run = {
+            "arm": arm.name,
+            "seed": seed,
+            "epochs": outcome["epochs"],
+            "schedule": " ".join(word for word in arm.words if word.startswith("sizes.")),
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "head_parameters": sum(p.numel() for p in net.head.parameters()),
+            "training_gigapixels": f"{result['pixels_seen'] / 1e9:.4f}",
+            "top1_error": next(
+                row["top1_error"] for row in rows if (row["test"], row["size"]) == ("crop", MAIN)
+            ),
+            "train_cpu_s": f"{trained - started:.1f}",
+            "test_cpu_s": f"{time.process_time() - trained:.1f}",
+        }
+        with claimed(args.work / "claims" / "rows", wait=True):
+            done = known()
+            kept = [row for row in read(errors) if (row["arm"], row["seed"]) in done]
+            write(errors, [*kept, *rows])
+            write(runs, [*read(runs), run])
 
 
 def transferred(arm: str, seed: int, args: argparse.Namespace) -> None:
@@ -237,26 +188,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--plan", type=int, choices=PLANS, default=1)
     parser.add_argument("--caltech79", required=True, help="folder with train/ and val/ of the 79 classes")
-    parser.add_argument("--flowers5", required=True, help="folder with train/ and val/ of the five flowers")
+    parser.add_argument(
+        "--flowers5", help="folder with train/ and val/ of the five flowers, for the first plan"
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder of runs and caches")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the rows (that of this file)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, nargs="+", help="only these")
     parser.add_argument("--arms", nargs="+", help="only these")
     args = parser.parse_args()
+    plan = PLANS[args.plan]
     torch.set_num_threads(1)
     source = labelled_images(args.caltech79, sorted(p.name for p in Path(args.caltech79, "val").iterdir()))
     photos = Photos([source.image(i) for i in range(len(source))], source)
     assert len(source.classes) == CLASSES
-    for number, block in enumerate(BLOCKS):
-        if number == 3 and args.arms is None:
-            for seed, arm in product(args.seeds, TRANSFERRED):
+    for number, (planned, block) in enumerate(plan.blocks):
+        seeds = args.seeds or planned
+        if (args.plan, number) == (1, 3) and args.arms is None:
+            for seed, arm in product(seeds, TRANSFERRED):
                 transferred(arm, seed, args)
-        for seed in args.seeds:
-            for arm in block:
-                done = {(row["arm"], int(row["seed"])) for row in read(args.out / "runs.csv")}
-                if (arm.name, seed) not in done and arm.name in (args.arms or [arm.name]):
-                    one_run(arm, seed, args, photos)
+        for seed, arm in product(seeds, block):
+            if arm.name in (args.arms or [arm.name]):
+                one_run(arm, seed, plan, args, photos)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class _TqdmHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
         except OSError:
-            # Nobody reads any more, as with `| head`; train.log has it all, and the training goes on.
+            # Nobody reads any more, as with `| head`; train.log has it all, and the training continues.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stdout.fileno())
             os.close(nowhere)

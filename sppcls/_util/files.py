@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import fcntl
 import json
@@ -9,12 +10,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sppcls.errors import ConfigError
+from sppcls.errors import CheckpointError, ConfigError
 
 
 def check_local(path: str | os.PathLike[str], wants: str) -> None:
@@ -30,6 +31,21 @@ def check_local(path: str | os.PathLike[str], wants: str) -> None:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
         address = re.sub(r":/+", "://", str(path), count=1)  # a path has lost a slash
         raise ConfigError(f"{address}: is a URL; {wants}: download it first, and name the file")
+
+
+def mode_of(path: str | os.PathLike[str]) -> int | None:
+    """The mode of what a path leads to, see :mod:`stat`; None where there is nothing.
+
+    Raises:
+        CheckpointError: it cannot be known.
+    """
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: cannot be read ({reason})") from None
 
 
 def check_new_file(path: str | os.PathLike[str], overwrite: bool, option: str = "--out") -> Path:
@@ -84,6 +100,34 @@ def replacing(path: str | os.PathLike[str], option: str = "") -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write plain data as JSON; errors as of :func:`replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_csv(
+    path: str | os.PathLike[str],
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str] = (),
+    option: str = "",
+) -> None:
+    """Write rows as CSV, with a heading; errors as of :func:`replacing`.
+
+    Args:
+        path: the file.
+        rows: cells by column; those that a row lacks are empty.
+        columns: in the order of the file; by default those of the rows.
+        option: names the file in messages.
+    """
+    with replacing(path, option) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(
+            file, list(columns) or list(dict.fromkeys(key for row in rows for key in row))
+        )
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import signal
 import socket
@@ -10,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
+from typing import Annotated
 
 from sppcls._util.console import one_line, visible
-from sppcls.cli.common import Parser, positive
+from sppcls._util.signals import answering
+from sppcls.cli.command import command
+from sppcls.cli.common import whole
 from sppcls.errors import ConfigError
 
 PORT = 6006  # TensorBoard's own
@@ -27,18 +27,38 @@ class _PortTakenError(Exception):
     """TensorBoard could not have its port."""
 
 
-def run(words: list[str]) -> int:
-    """Start TensorBoard; 0 when it is ended by Ctrl-C."""
-    args = _parser().parse_args(words)
-    port = _port(args.host, args.port)
+@command
+def run(
+    paths: tuple[str, ...],
+    *,
+    port: Annotated[int, whole(1, 65535)] | None = None,
+    host: str = "127.0.0.1",
+    baseline: str | None = None,
+    out: Path | None = None,
+) -> int:
+    """Start TensorBoard laid out for a comparison: errors of all groups over each other at each size, the mean over the
+    seeds as a run of its own, HParams with what was varied and the final errors, the tables of `sppcls compare` as text and
+    its pictures as images. The runs' own curves and images are there, too. Prints the address of each page; Ctrl-C ends it.
+
+    Args:
+        paths (PATH): run folders, a sweep's folder, or any folder above them
+        port: port (6006, or the next free one)
+        host: address to listen on; 0.0.0.0 lets other machines in
+        baseline (GROUP): compare every group with this one (each pair of groups)
+        out (FOLDER): keep TensorBoard's data there, for `tensorboard --logdir FOLDER --load_fast=false`; events of runs are
+            linked to (a temporary folder)
+    """
+    free = _port(host, port)
     from sppcls.comparison import compare
     from sppcls.comparison.board.layout import links
     from sppcls.comparison.board.logdir import answer_tag, write_board
     from sppcls.comparison.report import content
 
-    comparison = compare(args.paths, args.baseline)
-    with tempfile.TemporaryDirectory(prefix="sppcls-board-") as temporary, _every_end_is_ctrl_c():
-        folder = write_board(comparison, args.out or Path(temporary) / "data")
+    comparison = compare(paths, baseline)
+    # SIGTERM and a closed terminal end the command as Ctrl-C does: with TensorBoard, and without leftovers.
+    ends = answering((signal.SIGTERM, signal.SIGHUP), _interrupt)
+    with tempfile.TemporaryDirectory(prefix="sppcls-board-") as temporary, ends:
+        folder = write_board(comparison, out or Path(temporary) / "data")
         print(visible(content.introduction(comparison)))
         for problem in comparison.problems:
             print(one_line(f"sppcls: {problem}"), file=sys.stderr)
@@ -47,14 +67,14 @@ def run(words: list[str]) -> int:
                 _serve(
                     folder,
                     Path(temporary) / "tensorboard.log",
-                    args.host,
-                    port,
-                    args.port is not None,
+                    host,
+                    free,
+                    port is not None,
                     links(comparison, answer_tag(comparison)),
                 )
                 break
             except _PortTakenError:  # by somebody who was faster
-                port = _port(args.host, args.port)
+                free = _port(host, port)
     return 0
 
 
@@ -134,50 +154,5 @@ def _wait_until_open(process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.1)
 
 
-@contextmanager
-def _every_end_is_ctrl_c() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the command as Ctrl-C does: with TensorBoard, and without leftovers."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _a_port(text: str) -> int:
-    value = positive(text)
-    if value > 65535:
-        raise argparse.ArgumentTypeError(f"{text}: must be a port, 1 to 65535")
-    return value
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        "board",
-        "Start TensorBoard laid out for a comparison: errors of all groups over each other at each size, the mean\n"
-        "over the seeds as a run of its own, HParams with what was varied and the final errors, the tables of\n"
-        "`sppcls compare` as text and its pictures as images. The runs' own curves and images are there, too.\n"
-        "Prints the address of each page; Ctrl-C ends it.",
-    )
-    parser.add_argument(
-        "paths", metavar="PATH", nargs="+", help="run folders, a sweep's folder, or any folder above them"
-    )
-    parser.add_argument("--port", type=_a_port, help=f"port ({PORT}, or the next free one)")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in (127.0.0.1)"
-    )
-    parser.add_argument(
-        "--baseline", metavar="GROUP", help="compare every group with this one (each pair of groups)"
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FOLDER",
-        help="keep TensorBoard's data there, for `tensorboard --logdir FOLDER --load_fast=false`; events of runs "
-        "are linked to (a temporary folder)",
-    )
-    return parser
+def _interrupt(number: int) -> None:
+    raise KeyboardInterrupt

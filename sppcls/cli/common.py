@@ -1,4 +1,4 @@
-"""What several commands share: their parsers, and checks that are made before any work."""
+"""What several commands share: arguments, and checks that are made before any work."""
 
 from __future__ import annotations
 
@@ -7,108 +7,52 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 from sppcls._util.console import one_line
-from sppcls._util.files import check_local
+from sppcls._util.files import check_local, mode_of
+from sppcls.cli.command import Check
 from sppcls.errors import CheckpointError, ConfigError, DataError
 from sppcls.registry import allow_plugins
 from sppcls.runs.names import BEST, LAST
 
 if TYPE_CHECKING:
+    import torch
+
+    from sppcls.config import Config
     from sppcls.nn import SPPClassifier
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line, like every other error of the program."""
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """How a whole number from ``low`` on, or up to ``high``, is read."""
+    allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
 
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(
-            prog=f"sppcls {command}",
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+    def read(text: str) -> int:
+        value = int(text) if text.lstrip("+").isdecimal() else low - 1
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{text}: must be a whole number {allowed}")
+        return value
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, with options and other words in any order."""
-        return self.parse_intermixed_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
+    return read
 
 
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """The positional argument ``checkpoint``."""
-    parser.add_argument("checkpoint", metavar="CKPT", help="best.ckpt or last.ckpt of a run")
-    add_plugins(parser)
+def between(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """How a number above ``low`` and below ``high`` is read."""
+    allowed = f"greater than {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
 
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low < value < high:
+            raise argparse.ArgumentTypeError(f"{text}: must be a number {allowed}")
+        return value
 
-def add_with(parser: argparse.ArgumentParser) -> None:
-    """``--with``: more checkpoints, for an ensemble."""
-    parser.add_argument(
-        "--with",
-        dest="others",
-        nargs="+",
-        default=[],
-        metavar="CKPT",
-        help="more checkpoints: an ensemble, whose probabilities are the mean of the networks'",
-    )
-
-
-def add_plugins(parser: argparse.ArgumentParser) -> None:
-    """``--plugins``, obeyed while the words are read: whatever comes after may name parts of the packages."""
-    parser.add_argument(
-        "--plugins",
-        metavar="PACKAGE[,...]",
-        type=lambda text: allow_plugins(*filter(None, text.split(","))),
-        help="packages with parts of your own that the checkpoint may name",
-    )
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """``--device``, ``--threads``, ``--workers`` and ``--batch-size``."""
-    add_processor(parser)
-    parser.add_argument("--workers", type=not_negative, default=2, help="processes that read images (2)")
-    parser.add_argument(
-        "--batch-size", type=positive, default=32, help="images at once, where shapes agree (32)"
-    )
-
-
-def add_processor(parser: argparse.ArgumentParser) -> None:
-    """``--device`` and ``--threads``."""
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, ..."
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number from 1 on."""
-    value = int(text) if text.lstrip("+").isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
-    return value
-
-
-def not_negative(text: str) -> int:
-    """An argument that is a whole number from 0 on."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 0")
-    return int(text)
-
-
-def above_zero(text: str) -> float:
-    """An argument that is a number greater than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number greater than 0")
-    return value
+    return read
 
 
 def report_bad(fate: str, lines: Collection[str]) -> int:
@@ -143,15 +87,11 @@ def check_checkpoint(checkpoint: str) -> None:
     for ends, what in _NO_CHECKPOINT.items():
         if path.suffix.lower() in ends:
             raise CheckpointError(f"{checkpoint}: {what}; CKPT comes first: best.ckpt or last.ckpt of a run")
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{checkpoint}: no such checkpoint") from None
-    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
-        raise CheckpointError(f"{checkpoint}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    if mode_of(path) is None:
+        raise CheckpointError(f"{checkpoint}: no such checkpoint")
 
 
-def check_there(place: str, wants: str) -> None:
+def check_there(place: str | Path, wants: str) -> None:
     """Refuse a path that leads nowhere, or is an address, before anything that takes seconds is loaded.
 
     Raises:
@@ -163,48 +103,110 @@ def check_there(place: str, wants: str) -> None:
         raise DataError(f"{place}: no such file or folder")
 
 
-def load(checkpoint: str, device: str = "auto", threads: int | None = None) -> SPPClassifier:
-    """The network of a checkpoint on a device, in evaluation mode.
+Positive = Annotated[int, whole(1)]
+NotNegative = Annotated[int, whole(0)]
+AboveZero = Annotated[float, between(0)]
+Names = Annotated[list[str], lambda text: [name for name in text.split(",") if name.strip()]]
+CheckpointFile = Annotated[str, Check(check_checkpoint)]
+CheckpointFiles = Annotated[tuple[str, ...], Check(check_checkpoint)]
+# Obeyed while the words are read: whatever comes after may name parts of the packages.
+Plugins = Annotated[str, lambda text: allow_plugins(*filter(None, text.split(",")))]
 
-    Raises:
-        CheckpointError: the checkpoint cannot be used.
-        ConfigError: no such device.
+
+@dataclass(kw_only=True)
+class Processor:
+    """Where networks run, and which code they may name.
+
+    Args:
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
+        threads: CPU threads (torch's choice)
+        plugins (PACKAGE[,...]): packages with parts of your own that the checkpoint may name
     """
-    check_checkpoint(checkpoint)
-    import torch
 
-    from sppcls.nn import LevelLargerThanMapWarning
-    from sppcls.runs.checkpoint import load_classifier
+    device: str = "auto"
+    threads: Positive | None = None
+    plugins: Plugins | None = None
 
-    if threads:
-        torch.set_num_threads(threads)
-    # Small images are part of the job here, and the warning is about training.
-    warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
-    place = choose_device(device)
-    return load_classifier(checkpoint, map_location=place).to(memory_format=torch.channels_last)
+    def use(self) -> torch.device:
+        """The torch device, with torch on as many threads as asked for; raises ConfigError if there is no such device."""
+        import torch
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        name = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        try:
+            device = torch.device(name)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError):
+            found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+            raise ConfigError(f"--device {self.device}: choose from auto, {', '.join(found)}") from None
+        return device
+
+    def load(self, *checkpoints: str) -> SPPClassifier:
+        """The network of a checkpoint, or the ensemble of those of several, in evaluation mode.
+
+        Raises:
+            CheckpointError: a checkpoint cannot be used.
+            ConfigError: no such device.
+        """
+        device = self.use()
+        import torch
+
+        from sppcls.nn import LevelLargerThanMapWarning
+        from sppcls.runs.checkpoint import load_classifier
+
+        # Small images are part of the job here, and the warning is about training.
+        warnings.filterwarnings("ignore", category=LevelLargerThanMapWarning)
+        nets = [
+            load_classifier(path, map_location=device).to(memory_format=torch.channels_last)
+            for path in checkpoints
+        ]
+        if len(nets) == 1:
+            return nets[0]
+        from sppcls.inference.ensemble import ensemble
+
+        return ensemble(nets, names=checkpoints)
 
 
-def load_together(
-    checkpoints: Sequence[str], device: str = "auto", threads: int | None = None
-) -> SPPClassifier:
-    """The network of a checkpoint, or the ensemble of those of several; errors as of :func:`load`."""
-    nets = [load(checkpoint, device, threads) for checkpoint in checkpoints]
-    if len(nets) == 1:
-        return nets[0]
-    from sppcls.inference.ensemble import ensemble
+@dataclass(kw_only=True)
+class Loading(Processor):
+    """Where networks run, and how images come to them.
 
-    return ensemble(nets, names=checkpoints)
+    Args:
+        workers: processes that read images
+        batch_size: images at once, where shapes agree
+    """
+
+    workers: NotNegative = 2
+    batch_size: Positive = 32
 
 
-def choose_device(device: str) -> Any:
-    """The torch device of ``--device``; raises ConfigError if there is no such."""
-    import torch
+@dataclass
+class RunWords:
+    """The words of a training.
 
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    try:
-        place = torch.device(name)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError):
-        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise ConfigError(f"--device {device}: choose from auto, {', '.join(['cpu', *found])}") from None
-    return place
+    Args:
+        overrides (key=value): as for `sppcls train`
+        data (PHOTOS): short for data=folder data.root=PHOTOS
+        config_dir (-cd DIR): folder with more configs
+    """
+
+    overrides: tuple[str, ...] = ()
+    _: KW_ONLY
+    data: str | None = None
+    config_dir: str | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """The words, with ``--data`` written out."""
+        from sppcls.config.compose import group_choices
+        from sppcls.config.data_word import words_of_data
+
+        place = [] if self.data is None else words_of_data(self.data, group_choices()["data"])
+        return [*self.overrides, *place]
+
+    def compose(self) -> Config:
+        """The checked config of these words."""
+        from sppcls.config.compose import compose
+
+        return compose(self.words, self.config_dir)

@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "average precision of a detector on images with boxes",
     "combine": "two detectors or more as one, beside each of them",
     "predict": "find objects in photos, and draw their boxes",
+    "export": "write a detector as an ONNX file",
 }
 
 

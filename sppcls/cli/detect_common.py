@@ -2,60 +2,84 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from sppcls.cli.common import add_plugins, add_processor, choose_device, not_negative, positive
+from sppcls._util.files import check_local
+from sppcls.cli.command import Check
+from sppcls.cli.common import NotNegative, Positive, Processor
 from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
     from sppcls.detection.detector import Detector
+    from sppcls.detection.sets import DetectionSet
 
 
-def add_windows(parser: argparse.ArgumentParser) -> None:
-    """``--proposals``, ``--limit``, ``--k``."""
-    parser.add_argument(
-        "--proposals",
-        default="selective_search",
-        metavar="HOW",
-        help="selective_search (needs sppcls[detect]), grid, or a file of windows: .npz, .mat or .json "
-        "(selective_search)",
-    )
-    parser.add_argument("--limit", type=positive, default=2000, metavar="N", help="windows per photo (2000)")
-    parser.add_argument(
-        "--k", type=positive, default=50, help="of selective search; larger: fewer, coarser windows (50)"
-    )
+@dataclass(kw_only=True)
+class Windows:
+    """Which windows may hold an object.
+
+    Args:
+        proposals (HOW): selective_search (needs sppcls[detect]), grid, or a file of windows: .npz, .mat or .json
+        limit (N): windows per photo
+        k: of selective search; larger: fewer, coarser windows
+    """
+
+    proposals: str = "selective_search"
+    limit: Positive = 2000
+    k: Positive = 50
 
 
-def add_cache(parser: argparse.ArgumentParser) -> None:
-    """``--cache`` and ``--workers``."""
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="where windows and maps are kept (~/.cache/sppcls/detect)",
-    )
-    parser.add_argument("--workers", type=not_negative, default=2, help="processes that search and read (2)")
+@dataclass(kw_only=True)
+class Work:
+    """What is kept for the next command, and who works.
+
+    Args:
+        cache (DIR): where windows and maps are kept (~/.cache/sppcls/detect)
+        workers: processes that search and read
+    """
+
+    cache: Path | None = None
+    workers: NotNegative = 2
+
+    @property
+    def kept(self) -> Path:
+        """The folder of ``--cache``, or the usual one."""
+        from sppcls.detection.store import default_cache
+
+        return self.cache or default_cache()
 
 
-def add_set(parser: argparse.ArgumentParser, split: str) -> None:
-    """``--data``, ``--split`` and ``--scenes``."""
-    parser.add_argument(
-        "--data",
-        metavar="SET",
-        required=True,
-        help="images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes, generated scenes",
-    )
-    parser.add_argument("--split", metavar="NAME", help=f"of the set ({split})")
-    parser.add_argument(
-        "--scenes", type=positive, metavar="N", help="generated scenes of shapes (300; val 100)"
-    )
+BoxPlace = Annotated[
+    str, Check(lambda place: check_local(place, "sppcls reads folders of images with boxes"))
+]
 
 
-def scenes_of(place: str, scenes: int | None) -> int:
+@dataclass(kw_only=True)
+class BoxSet:
+    """Images with boxes.
+
+    Args:
+        data (SET): images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes, generated scenes
+        split (NAME): of the set (that to train on; to be judged on test, or else val)
+        scenes (N): generated scenes of shapes (300; val 100)
+    """
+
+    data: BoxPlace
+    split: str | None = None
+    scenes: Positive | None = None
+
+    def read(self, purpose: str = "train") -> DetectionSet:
+        """The images of the split for a purpose, ``train`` or ``test``; no pixel is decoded."""
+        from sppcls.detection.sets import read_set
+
+        return read_set(self.data, self.split, purpose=purpose, count=scene_count(self.data, self.scenes))
+
+
+def scene_count(place: str, scenes: int | None) -> int:
     """``--scenes``, 0 for the usual number; raises ConfigError where nothing is generated."""
     if scenes is not None and place != "shapes":
         raise ConfigError(
@@ -64,34 +88,27 @@ def scenes_of(place: str, scenes: int | None) -> int:
     return scenes or 0
 
 
-def add_detector_options(parser: argparse.ArgumentParser) -> None:
-    """``--svd``, ``--device``, ``--threads`` and ``--plugins``."""
-    parser.add_argument(
-        "--svd",
-        type=float,
-        metavar="RANK",
-        help="fc layers as two thin ones of this rank; below 1: of the rank that keeps this share of the energy",
-    )
-    add_processor(parser)
-    add_plugins(parser)
+@dataclass(kw_only=True)
+class DetectorUse(Processor):
+    """Where a detector runs, and how exactly.
+
+    Args:
+        svd (RANK): fc layers as two thin ones of this rank; below 1: of the rank that keeps this share of the energy
+    """
+
+    svd: float | None = None
+
+    def load_detector(self, path: str) -> Detector:
+        """The detector of a file; what ``--svd`` makes of it is said on stderr."""
+        from sppcls.detection.detector import load_detector
+
+        detector = load_detector(path, self.use(), self.svd)
+        for line in detector.about.get("svd", []):
+            print(f"sppcls: {line}", file=sys.stderr)
+        return detector
 
 
-def load_on(path: str, args: argparse.Namespace) -> Detector:
-    """The detector of a file, as the options of :func:`add_detector_options` say."""
-    import torch
-
-    from sppcls.detection.detector import load_detector
-
-    place = choose_device(args.device)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    detector = load_detector(path, place, args.svd)
-    for line in detector.about.get("svd", []):
-        print(f"sppcls: {line}", file=sys.stderr)
-    return detector
-
-
-def make_folder(folder: str, option: str) -> None:
+def make_folder(folder: str | Path, option: str) -> None:
     """Make a folder to write to, before work begins; raises ConfigError."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

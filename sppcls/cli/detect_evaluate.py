@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
+from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from sppcls._util.console import table
-from sppcls._util.files import check_local, check_new_file, replacing
-from sppcls.cli.common import Parser, check_checkpoint
-from sppcls.cli.detect_common import (
-    add_cache,
-    add_detector_options,
-    add_set,
-    bar,
-    load_on,
-    make_folder,
-    scenes_of,
-)
-from sppcls.errors import ConfigError
+from sppcls._util.files import check_new_file, write_csv
+from sppcls.cli.command import command
+from sppcls.cli.common import CheckpointFile, between
+from sppcls.cli.detect_common import BoxSet, DetectorUse, Work, bar, make_folder
 
 if TYPE_CHECKING:
     from sppcls.detection.ap import Result
@@ -27,61 +19,70 @@ if TYPE_CHECKING:
 _COLUMNS = ["class", "objects", "11-point", "interval", "all-point", "interval"]
 
 
-def run(words: list[str]) -> int:
-    """Detect in every image, judge, print a table."""
-    args = _parser().parse_args(words)
-    check_checkpoint(args.detector)
-    check_local(args.data, "sppcls reads folders of images with boxes")
-    if args.out is not None:
-        check_new_file(args.out, args.overwrite)
-    if not 0 < args.iou <= 1:
-        raise ConfigError(f"--iou {args.iou}: must be above 0, and 1 at most")
+def _iou(text: str) -> float:
+    value = between(0)(text)
+    if value > 1:
+        raise ArgumentTypeError(f"{text}: must be above 0, and 1 at most")
+    return value
+
+
+@command
+def run(
+    detector: CheckpointFile,
+    *,
+    images: BoxSet,
+    iou: Annotated[float, _iou] = 0.5,
+    proposals: str | None = None,
+    out: Path | None = None,
+    pictures: Path | None = None,
+    overwrite: bool = False,
+    work: Work,
+    use: DetectorUse,
+) -> int:
+    """Average precision of a detector by VOC's rules: 11-point (VOC2007) and all-point (from VOC2010 on), for each class
+    and as their mean (mAP). Objects marked as difficult count neither for nor against. COCO's figures too, if sppcls[coco]
+    is installed.
+
+    Args:
+        detector (DET): detector.ckpt of `sppcls detect train`
+        iou: overlap that makes a box right
+        proposals (HOW): other windows: selective_search, grid, or a file (the detector's)
+        out (FILE): also write the figures to this CSV file; the mean has no class
+        pictures (DIR): also draw curves, a confusion matrix and the surest mistakes in this folder
+        overwrite: replace the file if it is there
+    """
+    if out is not None:
+        check_new_file(out, overwrite)
     from sppcls.detection.ap import judge
     from sppcls.detection.coco import coco_figures, has_coco
     from sppcls.detection.predict import detect_set
     from sppcls.detection.proposals import make_proposer
-    from sppcls.detection.sets import read_set
-    from sppcls.detection.store import default_cache
 
-    detector = load_on(args.detector, args)
-    images = read_set(
-        args.data, args.split, purpose="test", count=scenes_of(args.data, args.scenes)
-    ).as_classes(detector.classes)
-    detector.proposer.check()
-    if args.pictures is not None:
-        make_folder(args.pictures, "--pictures")
-    proposer = (
-        detector.proposer
-        if args.proposals is None
-        else make_proposer(args.proposals, detector.proposer.limit)
-    )
-    found = detect_set(
-        detector,
-        images,
-        proposer,
-        args.cache or default_cache(),
-        workers=args.workers,
-        say=print,
-        progress=bar,
-    )
-    result = judge(images, found, args.iou)
-    print(f"{images.name}, {images.split}: {len(images):,} images; a box is right from IoU {args.iou:g} on")
+    loaded = use.load_detector(detector)
+    judged = images.read("test").as_classes(loaded.classes)
+    loaded.proposer.check()
+    if pictures is not None:
+        make_folder(pictures, "--pictures")
+    proposer = loaded.proposer if proposals is None else make_proposer(proposals, loaded.proposer.limit)
+    found = detect_set(loaded, judged, proposer, work.kept, workers=work.workers, say=print, progress=bar)
+    result = judge(judged, found, iou)
+    print(f"{judged.name}, {judged.split}: {len(judged):,} images; a box is right from IoU {iou:g} on")
     print("average precision in per cent, with 95 % intervals over images\n")
     print(result_table(result))
     if has_coco():
-        figures = ", ".join(f"{name} {value:.1f}" for name, value in coco_figures(images, found).items())
+        figures = ", ".join(f"{name} {value:.1f}" for name, value in coco_figures(judged, found).items())
         print(f"\nCOCO's own rules: {figures}")
-    spent = ", ".join(f"{stage} {total / len(images):.3f}" for stage, total in detector.seconds.items())
+    spent = ", ".join(f"{stage} {total / len(judged):.3f}" for stage, total in loaded.seconds.items())
     print(f"\nseconds per image: {spent} (windows and maps only where they were not kept)")
-    if args.out is not None:
-        _write(Path(args.out), result)
-        print(f"{args.out}: these figures")
-    if args.pictures is not None:
+    if out is not None:
+        _write(out, result)
+        print(f"{out}: these figures")
+    if pictures is not None:
         from sppcls.detection.pictures import write_pictures
 
-        write_pictures(Path(args.pictures), images, found, result, detector)
+        write_pictures(pictures, judged, found, result, loaded)
         print(
-            f"{args.pictures}: precision and recall, what is confused, the surest mistakes; also for TensorBoard"
+            f"{pictures}: precision and recall, what is confused, the surest mistakes; also for TensorBoard"
         )
     return 0
 
@@ -108,38 +109,12 @@ def _figures(values: dict[str, float], intervals: dict[str, tuple[float, float]]
 
 
 def _write(path: Path, result: Result) -> None:
-    with replacing(path, "--out") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "objects", "measure", "ap", "low", "high"])
-        total = sum(one.objects for one in result.classes)
-        every = [(one.name, one.objects, one.ap, one.interval) for one in result.classes]
-        for name, objects, values, intervals in [*every, ("", total, result.mean, result.interval)]:
-            for measure, value in values.items():
-                writer.writerow([name, objects, measure, *(f"{x:.4f}" for x in (value, *intervals[measure]))])
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        "detect evaluate",
-        "Average precision of a detector by VOC's rules: 11-point (VOC2007) and all-point (from VOC2010 on), for each\n"
-        "class and as their mean (mAP). Objects marked as difficult count neither for nor against. COCO's figures too, if\n"
-        "sppcls[coco] is installed.",
-    )
-    parser.add_argument("detector", metavar="DET", help="detector.ckpt of `sppcls detect train`")
-    add_set(parser, "test, or else val")
-    parser.add_argument("--iou", type=float, default=0.5, help="overlap that makes a box right (0.5)")
-    parser.add_argument(
-        "--proposals", metavar="HOW", help="other windows: selective_search, grid, or a file (the detector's)"
-    )
-    parser.add_argument(
-        "--out", metavar="FILE", help="also write the figures to this CSV file; the mean has no class"
-    )
-    parser.add_argument(
-        "--pictures",
-        metavar="DIR",
-        help="also draw curves, a confusion matrix and the surest mistakes in this folder",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
-    add_cache(parser)
-    add_detector_options(parser)
-    return parser
+    total = sum(one.objects for one in result.classes)
+    every = [(one.name, one.objects, one.ap, one.interval) for one in result.classes]
+    rows = []
+    for name, objects, values, intervals in [*every, ("", total, result.mean, result.interval)]:
+        for measure, value in values.items():
+            figures = dict(zip(("ap", "low", "high"), (value, *intervals[measure]), strict=True))
+            shown = {key: f"{figure:.4f}" for key, figure in figures.items()}
+            rows.append({"class": name, "objects": objects, "measure": measure, **shown})
+    write_csv(path, rows, option="--out")

@@ -5,74 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Annotated, Literal
 
-from sppcls.cli.common import Parser, add_checkpoint, add_with, check_checkpoint, load_together, positive
-
-
-def run(words: list[str]) -> int:
-    """Export, and print what was written and how near it is to the network."""
-    args = _parser().parse_args(words)
-    checkpoints = [args.checkpoint, *args.others]
-    for path in checkpoints:
-        check_checkpoint(path)
-    from sppcls.data.sizes import size_label
-    from sppcls.inference.export.export import SUFFIXES, check_request, export
-
-    out = args.out
-    if out is None:
-        size = "" if args.size is None else f"-{size_label(args.size)}"
-        checkpoint = Path(args.checkpoint)
-        together = "-ensemble" if args.others else ""
-        out = checkpoint.with_name(f"{checkpoint.stem}{together}{size}{SUFFIXES[args.format]}")
-    check_request(out, args.format, args.overwrite, args.opset)
-    net = load_together(checkpoints, "cpu", args.threads)
-    report = export(net, out, format=args.format, size=args.size, opset=args.opset, overwrite=args.overwrite)
-    kind = f"ONNX, opset {report['opset']}" if args.format == "onnx" else "torch.export"
-    smallest = "x".join(map(str, report["min_size"]))
-    takes = f"images of {smallest} only" if report["fixed_size"] else f"images from {smallest} on"
-    needs = ""
-    if args.format == "onnx":
-        needs = f"; needs ONNX Runtime {report['lowest_onnxruntime']} or newer (IR version {report['ir_version']})"
-    print(
-        f"{out}: {report['bytes'] / 1e6:.1f} MB, {kind}; {takes}, any number of them{needs}\n"
-        f"{out}.parity.json: logits differ from the network's by {report['max_abs_difference']:.2g} at most "
-        f"({len(report['sizes'])} comparisons, logits up to {report['max_abs_logit']:.2g})"
-    )
-    return 0
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        "export",
-        "Write a network as one file that runs without sppcls, and beside it FILE.parity.json, a comparison with the\n"
-        "network at sizes that it has not been trained at. The file takes uint8 RGB images (N, 3, H, W), not normalised,\n"
-        "of any height, width and number, and gives logits and probabilities. Its metadata says the rest: classes,\n"
-        "how to resize, the smallest size.",
-    )
-    add_checkpoint(parser)
-    add_with(parser)
-    parser.add_argument(
-        "--format",
-        choices=("onnx", "torch"),
-        default="onnx",
-        help="onnx (the default; needs sppcls[onnx]) or torch (torch.export, .pt2)",
-    )
-    parser.add_argument("--out", metavar="FILE", help="the file (CKPT with .onnx or .pt2 as its ending)")
-    parser.add_argument(
-        "--size",
-        type=_size,
-        metavar="224|HxW",
-        help="one fixed size, for runtimes that need it (any size; without a pyramid the only one)",
-    )
-    parser.add_argument(
-        "--opset",
-        type=positive,
-        metavar="N",
-        help="ONNX opset, 18 to 21 (18, which the oldest runtimes read: ONNX Runtime 1.14)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
-    parser.add_argument("--threads", type=positive, help="CPU threads (torch's choice)")
-    return parser
+from sppcls.cli.command import command
+from sppcls.cli.common import CheckpointFile, CheckpointFiles, Plugins, Positive, Processor
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -81,3 +17,57 @@ def _size(text: str) -> tuple[int, int]:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text}: give a side such as 224, or HEIGHTxWIDTH such as 256x384")
     return int(found[1]), int(found[2] or found[1])
+
+
+@command
+def run(
+    checkpoint: CheckpointFile,
+    *,
+    with_: CheckpointFiles = (),
+    format_: Literal["onnx", "torch"] = "onnx",
+    out: Path | None = None,
+    size: Annotated[tuple[int, int], _size] | None = None,
+    opset: Positive | None = None,
+    overwrite: bool = False,
+    threads: Positive | None = None,
+    plugins: Plugins | None = None,
+) -> int:
+    """Write a network as one file that runs without sppcls, and beside it FILE.parity.json, a comparison with the network
+    at sizes that it has not been trained at.
+
+    The file takes uint8 RGB images (N, 3, H, W), not normalised, of any height, width and number, and gives logits and
+    probabilities. Its metadata says the rest: classes, how to resize, the smallest size.
+
+    Args:
+        checkpoint (CKPT): best.ckpt or last.ckpt of a run
+        with_ (CKPT): more checkpoints: an ensemble, whose probabilities are the mean of the networks'
+        format_: ONNX needs sppcls[onnx]; torch is torch.export, .pt2
+        out (FILE): the file (CKPT with .onnx or .pt2 as its ending)
+        size (224|HxW): one fixed size, for runtimes that need it (any size; without a pyramid the only one)
+        opset (N): ONNX opset, 18 to 21 (18, which the oldest runtimes read: ONNX Runtime 1.14)
+        overwrite: replace existing files
+        threads: CPU threads (torch's choice)
+        plugins (PACKAGE[,...]): packages with parts of your own that the checkpoint may name
+    """
+    from sppcls.data.sizes import size_label
+    from sppcls.inference.export.export import SUFFIXES, check_request, export
+
+    if out is None:
+        at = "" if size is None else f"-{size_label(size)}"
+        together = "-ensemble" if with_ else ""
+        out = Path(checkpoint).with_name(f"{Path(checkpoint).stem}{together}{at}{SUFFIXES[format_]}")
+    check_request(out, format_, overwrite, opset)
+    net = Processor(device="cpu", threads=threads).load(checkpoint, *with_)
+    report = export(net, out, format=format_, size=size, opset=opset, overwrite=overwrite)
+    kind = f"ONNX, opset {report['opset']}" if format_ == "onnx" else "torch.export"
+    smallest = "x".join(map(str, report["min_size"]))
+    takes = f"images of {smallest} only" if report["fixed_size"] else f"images from {smallest} on"
+    needs = ""
+    if format_ == "onnx":
+        needs = f"; needs ONNX Runtime {report['lowest_onnxruntime']} or newer (IR version {report['ir_version']})"
+    print(
+        f"{out}: {report['bytes'] / 1e6:.1f} MB, {kind}; {takes}, any number of them{needs}\n"
+        f"{out}.parity.json: logits differ from the network's by {report['max_abs_difference']:.2g} at most "
+        f"({len(report['sizes'])} comparisons, logits up to {report['max_abs_logit']:.2g})"
+    )
+    return 0

@@ -17,23 +17,22 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sppcls._util.files import check_local
+from sppcls._util.files import check_local, mode_of
 from sppcls.config.checks import check_config
+from sppcls.config.command_line import CommandLine, read_command_line
 from sppcls.config.compose import (
     CONFIG_NAME,
-    CommandLine,
     compose_unchecked,
     conf_dir,
     group_choices,
     name_plugins,
-    read_command_line,
-    restore,
     without_foreign_defaults,
 )
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.early import check_early
 from sppcls.config.mistakes import config_error_line
 from sppcls.config.own_files import use_own_reader
+from sppcls.config.restore import restore
 from sppcls.config.schema import Config
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
 from sppcls.runs.names import BEST, LAST, PREVIOUS, no_checkpoint
@@ -150,17 +149,11 @@ def _check_ckpt_path(given: DictConfig) -> None:
     name = str(given.ckpt_path)
     if given.ckpt_path is None or name == "auto" or not name.strip():
         return
-    try:
-        if stat.S_ISDIR(os.stat(name).st_mode) and not any(
-            (Path(name) / n).is_file() for n in (LAST, PREVIOUS, BEST)
-        ):
+    if (mode := mode_of(name)) is not None:
+        files = (Path(name) / file for file in (LAST, PREVIOUS, BEST))
+        if stat.S_ISDIR(mode) and not any(file.is_file() for file in files):
             raise CheckpointError(f"{name}: {no_checkpoint(Path(name))}")
         return
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{name}: cannot be read ({reason})") from None
     check_local(name, "ckpt_path takes a path")
     if name not in ("last", "best"):
         raise CheckpointError(f"ckpt_path={name}: no such checkpoint or run folder")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sppcls.cli.common import Parser, positive
+from sppcls._util.console import table
+from sppcls.cli.command import command
+from sppcls.cli.common import Positive, RunWords
+from sppcls.errors import ConfigError
 
 if TYPE_CHECKING:
     from sppcls.engine.lr_finder import RateTest
@@ -13,43 +16,42 @@ if TYPE_CHECKING:
 _ROWS, _WIDTH = 16, 40
 
 
-def run(words: list[str]) -> int:
-    """Try rising rates, print the curve and a suggestion."""
-    parser = Parser(
-        "lr",
-        "Train a few steps at a learning rate that rises from one to the next, with the images, sizes and parts of a\n"
-        "config, print the loss beside the rate and suggest one. Writes nothing, unless --out names a picture.",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for `sppcls train`")
-    parser.add_argument("--steps", type=positive, default=100, help="updates (100)")
-    parser.add_argument("--low", type=float, default=1e-6, help="first rate (1e-6)")
-    parser.add_argument("--high", type=float, default=1.0, help="last rate (1)")
-    parser.add_argument("--out", metavar="FILE", help="also draw the curve: .png, .svg or .pdf")
-    parser.add_argument("--config-dir", "-cd", help="folder with more configs")
-    args = parser.parse_args(words)
-    from sppcls.config.compose import compose
-    from sppcls.errors import ConfigError
+@command
+def run(
+    given: RunWords,
+    *,
+    steps: Positive = 100,
+    low: float = 1e-6,
+    high: float = 1.0,
+    out: Path | None = None,
+) -> int:
+    """Train a few steps at a learning rate that rises from one to the next, with the images, sizes and parts of a
+    config, print the loss beside the rate and suggest one. Writes nothing, unless --out names a picture.
 
-    if args.out and Path(args.out).suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--out {args.out}: must end in .png, .svg or .pdf")
-    if args.out and not Path(args.out).absolute().parent.is_dir():
-        raise ConfigError(f"--out {args.out}: no such folder")
-    config = compose(args.overrides, args.config_dir)
-    # Imported here: it takes seconds, and a wrong config should be told at once.
+    Args:
+        steps: updates
+        low: first rate
+        high: last rate
+        out (FILE): also draw the curve: .png, .svg or .pdf
+    """
+    if out and out.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--out {out}: must end in .png, .svg or .pdf")
+    if out and not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: no such folder")
+    config = given.compose()
+    # Imported here: it takes seconds, and a wrong config should be reported at once.
     from sppcls.engine.lr_finder import find_rate
 
-    test = find_rate(config, args.steps, args.low, args.high)
+    test = find_rate(config, steps, low, high)
     print(curve(test))
-    if args.out:
-        _draw(test, args.out)
-        print(f"Picture: {args.out}")
+    if out:
+        _draw(test, out)
+        print(f"Picture: {out}")
     return 0
 
 
 def curve(test: RateTest) -> str:
     """The smoothed loss at some of the rates, with bars, and what to try."""
-    from sppcls._util.console import table
-
     count = len(test.rates)
     shown = sorted({round(i * (count - 1) / (_ROWS - 1)) for i in range(_ROWS)})
     top = min(max(test.smoothed), 2 * test.smoothed[0])
@@ -73,7 +75,7 @@ def curve(test: RateTest) -> str:
     return "\n".join(lines)
 
 
-def _draw(test: RateTest, path: str) -> None:
+def _draw(test: RateTest, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")

@@ -8,125 +8,141 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 from sppcls._util.console import one_line
 from sppcls._util.files import check_new_file
-from sppcls.cli.common import (
-    Parser,
-    add_checkpoint,
-    add_device,
-    add_with,
-    check_checkpoint,
-    check_there,
-    load_together,
-    positive,
-)
+from sppcls.cli.command import command
+from sppcls.cli.common import CheckpointFile, CheckpointFiles, Loading, Positive, check_there, whole
 from sppcls.errors import DataError
 
 if TYPE_CHECKING:
     from sppcls.inference.predict import Prediction
-
-_DESCRIPTION = """\
-Classify images, whole and with their aspect kept, whatever their size; a line per image, in the order given.
-
-Every image is resized so that its shorter side is 256 pixels (for a network of 224; 8/7 of the network's size),
-unless --shorter-side says otherwise, and to 8.4 million pixels at most. Images of equal shape go through the
-network together; the result does not depend on that. A network without a pyramid that takes one size only sees
-the central region of that size, as in validation.
-
-Any number of images takes the same memory. A photo of 12,000 x 9,000 pixels is decoded once, whole, and then
-resized, which takes 0.2 GB more than a small one for a JPEG (0.5 to 0.9 GB if it is progressive), 0.8 GB for a PNG,
-1.1 GB for a CMYK JPEG and 1.7 GB for a PNG with transparency; more than 179 million pixels are refused.
-Folders are searched for image files by their extensions, hidden ones left out; a file named by itself is tried
-whatever its name.
-
-A file that cannot be classified is named on stderr, with the reason, and the rest goes on; the exit status is 0 if
-all images were classified, 1 if any was not."""
-
-_FORMATS = """\
-formats:
-  table  a line per image: path, then classes with per cent (several lines where the terminal is too narrow)
-  json   an array of {"path", "predictions": [{"class", "probability"}, ...], "error"}; of a bad image the
-         predictions are [] and the error says why, else it is null
-  csv    path,class1,probability1,class2,probability2,...,error; of a bad image all but path and error are empty
-
-Probabilities are 0..1 in json and csv. A byte of a path that is not UTF-8 is written as \\xff."""
-
-
-def run(words: list[str]) -> int:
-    """Print the classes of images."""
-    parser = Parser("predict", _DESCRIPTION)
-    parser.epilog = _FORMATS
-    add_checkpoint(parser)
-    parser.add_argument("places", nargs="+", metavar="IMAGE|FOLDER", help="image files, and folders of them")
-    parser.add_argument("--top", type=positive, default=5, help="classes per image (5, or all if fewer)")
-    parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="(table)")
-    parser.add_argument("--out", metavar="FILE", help="where the results go (stdout)")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
-    parser.add_argument(
-        "--shorter-side", type=_shorter_side, metavar="N|native",
-        help="pixels; native: each image at its own size (the checkpoint's: 256 for a network of 224)",
-    )  # fmt: skip
-    add_with(parser)
-    add_device(parser)
-    args = parser.parse_args(words)
-    if args.out is not None:
-        check_new_file(args.out, args.overwrite)
-
-    checkpoints = [args.checkpoint, *args.others]
-    for checkpoint in checkpoints:
-        check_checkpoint(checkpoint)
-    for place in args.places:
-        check_there(place, "sppcls predicts image files")
-    from sppcls.data import image_files
-    from sppcls.inference.predict import predict_files
-    from sppcls.inference.predict_text import as_csv, as_json, as_table
-
-    files = image_files(args.places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
-    net = load_together(checkpoints, args.device, args.threads)
-    model_info = net.model_info
-    classes = model_info["classes"]
-    top = min(args.top, len(classes))
-    predictions = predict_files(
-        net, files, top=top, shorter_side=args.shorter_side, batch_size=args.batch_size, workers=args.workers
-    )
-    bad = 0
-    with results(args.out) as out:
-
-        def watched() -> Iterator[Prediction]:
-            nonlocal bad
-            for prediction in _with_progress(predictions, len(files), out):
-                if prediction.error is not None:
-                    bad += 1
-                    _report(prediction)
-                yield prediction
-
-        if args.format == "json":
-            texts = as_json(watched())
-        elif args.format == "csv":
-            texts = as_csv(watched(), top)
-        else:
-            columns = shutil.get_terminal_size().columns if out.isatty() else None
-            texts = as_table(watched(), files, classes, top, columns)
-        for text in texts:
-            write(out, text)
-    if bad:
-        print(f"sppcls: {bad:,} of {len(files):,} images could not be classified", file=sys.stderr)
-    return 1 if bad else 0
 
 
 def _shorter_side(text: str) -> int | Literal["native"]:
     if text == "native":
         return "native"
     try:
-        return positive(text)
+        return whole(1)(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, or native") from None
 
 
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")
+    return value
+
+
+@command
+def run(
+    checkpoint: CheckpointFile,
+    places: tuple[str, ...],
+    *,
+    top: Positive | None = None,
+    threshold: Annotated[float, _probability] | None = None,
+    format_: Literal["table", "json", "csv"] = "table",
+    out: str | None = None,
+    overwrite: bool = False,
+    shorter_side: Annotated[int | Literal["native"], _shorter_side] | None = None,
+    with_: CheckpointFiles = (),
+    loading: Loading,
+) -> int:
+    """Classify images, whole and with their aspect kept, whatever their size; a line per image, in the order given.
+
+    Every image is resized so that its shorter side is 256 pixels (for a network of 224; 8/7 of the network's size),
+    unless --shorter-side says otherwise, and to 8.4 million pixels at most. Images of equal shape go through the
+    network together; the result does not depend on that. A network without a pyramid that takes one size only sees
+    the central region of that size, as in validation.
+
+    Any number of images takes the same memory. A photo of 12,000 x 9,000 pixels is decoded once, whole, and then
+    resized, which takes 0.2 GB more than a small one for a JPEG (0.5 to 0.9 GB if it is progressive), 0.8 GB for a PNG,
+    1.1 GB for a CMYK JPEG and 1.7 GB for a PNG with transparency; more than 179 million pixels are refused.
+    Folders are searched for image files by their extensions, hidden ones left out; a file named by itself is tried
+    whatever its name.
+
+    Of a network that was trained on images with several labels, the classes are those of at least the probability 0.5
+    (--threshold), as many or few as they are; with --top N the N most probable ones.
+
+    A file that cannot be classified is named on stderr, with the reason, and the rest is classified; the exit status is 0
+    if all images were classified, 1 if any was not.
+
+    Args:
+        checkpoint (CKPT): best.ckpt or last.ckpt of a run
+        places (IMAGE|FOLDER): image files, and folders of them
+        top (N): most classes per image (5; of a network of several labels as --threshold says)
+        threshold (P): only classes of at least this probability (0.5 of a network of several labels, without --top)
+        format_: see below
+        out (FILE): where the results go (stdout)
+        overwrite: replace FILE if it exists
+        shorter_side (N|native): pixels; native: each image at its own size (the checkpoint's: 256 for a network of 224)
+        with_ (CKPT): more checkpoints: an ensemble, whose probabilities are the mean of the networks'
+
+    formats:
+      table  a line per image: path, then classes with per cent (several lines where the terminal is too narrow)
+      json   an array of {"path", "predictions": [{"class", "probability"}, ...], "error"}; of a bad image the
+             predictions are [] and the error says why, else it is null
+      csv    path,class1,probability1,class2,probability2,...,error; of a bad image all but path and error are empty,
+             of an image with fewer classes the others
+
+    Probabilities are 0..1 in json and csv. A byte of a path that is not UTF-8 is written as \\xff.
+    """
+    if out is not None:
+        check_new_file(out, overwrite)
+    for place in places:
+        check_there(place, "sppcls predicts image files")
+    from sppcls.data import image_files
+    from sppcls.inference.predict import answers_of, predict_files
+    from sppcls.inference.predict_text import as_csv, as_json, as_table
+
+    files = image_files(places, lambda line: print(f"sppcls: warning: {line}", file=sys.stderr))
+    net = loading.load(checkpoint, *with_)
+    model_info = net.model_info
+    classes = model_info["classes"]
+    answer = answers_of(net, top, threshold)
+    most = min(answer.top, len(classes))
+    predictions = predict_files(
+        net,
+        files,
+        top=most,
+        threshold=answer.threshold,
+        shorter_side=shorter_side,
+        batch_size=loading.batch_size,
+        workers=loading.workers,
+    )
+    bad = 0
+    with results(out) as file:
+
+        def watched() -> Iterator[Prediction]:
+            nonlocal bad
+            for prediction in _with_progress(predictions, len(files), file):
+                if prediction.error is not None:
+                    bad += 1
+                    _report(prediction)
+                yield prediction
+
+        if format_ == "json":
+            texts = as_json(watched())
+        elif format_ == "csv":
+            texts = as_csv(watched(), most)
+        else:
+            columns = shutil.get_terminal_size().columns if file.isatty() else None
+            texts = as_table(watched(), files, classes, most, columns)
+        for text in texts:
+            write(file, text)
+    if bad:
+        print(f"sppcls: {bad:,} of {len(files):,} images could not be classified", file=sys.stderr)
+    return 1 if bad else 0
+
+
 @contextlib.contextmanager
-def results(path: str | None) -> Iterator[TextIO]:
+def results(path: str | Path | None) -> Iterator[TextIO]:
     """Where the results go: stdout, or a new file."""
     if path is not None:
         with open(path, "w", encoding="utf-8", newline="") as file:

@@ -31,33 +31,31 @@ words:
   name=NAME               of the folder below runs_dir
 
 runs/NAME/ gets a run folder per trial (trial-0007), trials.csv, and study.db, Optuna's record (SQLite). One process at a
-time searches in a folder. Ctrl-C saves; a search killed at any moment goes on where it was. Values that are impossible
+time searches in a folder. Ctrl-C saves; a search killed at any moment resumes where it was. Values that are impossible
 together are skipped, a trial that fails does not stop the rest. See docs/search.md.
 """
 
 
 def run(words: list[str]) -> int:
     """Search; ``words`` are ``key=value`` words and perhaps ``--config-dir DIR``."""
-    from sppcls.config.compose import command_line_overrides, group_choices
-    from sppcls.config.data_word import with_data_words
+    from sppcls.config.command_line import read_command_line
 
     if {"-h", "--help"} & set(words):
         from sppcls.sweeps.overrides import named_files
 
         print(_HELP.format(searches=", ".join(named_files("search"))), end="")
         return 0
-    words = with_data_words(words, group_choices()["data"])
     for word in words:
-        if word.startswith("-") and word.partition("=")[0] not in ("--config-dir", "-cd"):
+        if word.startswith("-") and word.partition("=")[0] not in ("--data", "--config-dir", "-cd"):
             raise ConfigError(
                 f"{word}: sppcls search has key=value words, --data and --config-dir; see sppcls search --help"
             )
-    overrides, config_dir = command_line_overrides(words)
+    line = read_command_line(words)
     try:
         import optuna  # noqa: F401
     except ImportError:
         raise ConfigError('sppcls search: needs pip install "sppcls[search]"') from None
     from sppcls.sweeps.search.study import run_search
 
-    run_search(overrides, config_dir)
+    run_search(line.overrides, line.config_dir)
     return 0

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import textwrap
+from collections.abc import Sequence
+from functools import reduce
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
 from sppcls.config.compose import CONFIG_NAME, compose_unchecked, conf_dir, group_choices
+from sppcls.config.key import all_keys
 from sppcls.config.schema import Config
 from sppcls.sweeps.overrides import named_files
 
@@ -28,9 +31,9 @@ examples:
   python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw optimizer.lr=3e-4
   python train.py experiment=paper/zf5_multi data.root=IMAGENET     a cell of the paper's Table 2
   python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
-  python train.py ckpt_path=runs/.../NAME                           go on with a run; ckpt_path=auto: if there is one
+  python train.py ckpt_path=runs/.../NAME                           resume a run; ckpt_path=auto: if there is one
   python train.py -m seed=0,1,2 sizes=single_224,multi_224_180      one run for every combination of values
-  python train.py -m +sweep=single_vs_multi --data PHOTOS           a prepared sweep; the same again goes on
+  python train.py -m +sweep=single_vs_multi --data PHOTOS           a prepared sweep; the same again resumes it
 """
 
 _TAIL = """
@@ -50,32 +53,42 @@ def train_help(everything: bool = False) -> str:
     """The keys that are used most, then each group's choices with a line of meaning.
 
     Args:
-        everything: every key with default, meaning and allowed values, too.
+        everything: every key with default, meaning and allowed values, and every experiment, too.
     """
-    keys = _keys(Config, OmegaConf.to_container(compose_unchecked([]), resolve=True), "")
+    values = OmegaConf.to_container(compose_unchecked([]), resolve=True)
     lines = [_HEAD, "the keys used most, with the value of the default run:"]
     for name in _MOST_USED:
-        start = next(i for i, line in enumerate(keys) if line.startswith(f"    {name}="))
-        length = next(i for i, line in enumerate(keys[start + 1 :], 1) if not line.startswith(" " * 6))
-        lines += keys[start : start + length]
+        lines += _key(name, all_keys(Config)[name], values, 29)
     lines.append("\nconfig groups (the default choice is marked *):")
     chosen = _default_choices()
     for group, choices in group_choices().items():
         if group == "experiment":
-            lines += ["", *_wrap("  experiment=  ", ", ".join(choices))]
-            continue
-        if len(choices) < 2:  # there is nothing to choose
-            continue
-        lines += ["", f"  {group}="]
-        for choice in choices:
-            name = f"{choice}*" if choice == chosen.get(group) else choice
-            lines += _wrap(f"    {name:<24} ", _purpose(group, choice))
+            shown = (
+                ", ".join(choices) if everything else f"{', '.join(choices[:3])} and {len(choices) - 3} more"
+            )
+            lines += ["", *_wrap("  experiment=  ", shown)]
+        elif len(choices) > 1:  # else there is nothing to choose
+            lines += ["", f"  {group}="]
+            for names, purpose in _by_purpose(group, choices).items():
+                marked = ", ".join(f"{name}*" if name == chosen.get(group) else name for name in names)
+                lines += _wrap(f"    {marked:<24} ", purpose, below=29)
     lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")))]
     if everything:
-        lines += ["\nall keys, with the value of the default run:", *keys]
+        lines += ["\nall keys, with the value of the default run:", *_keys(Config, values, "")]
     else:
-        lines.append("\n`--help all` shows every key with its meaning.")
+        lines.append("`--help all` shows every key with its meaning, and every experiment.")
     return "\n".join(lines) + "\n" + _TAIL
+
+
+def _by_purpose(group: str, choices: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """Purposes of choices; those that differ in nothing but the choice's own name stand together."""
+    names: dict[str, list[str]] = {}
+    for choice in choices:
+        names.setdefault(_purpose(group, choice).replace(f" {choice},", ","), []).append(choice)
+    return {
+        tuple(alike): purpose if len(alike) > 1 else _purpose(group, alike[0])
+        for purpose, alike in names.items()
+    }
 
 
 def _purpose(group: str, choice: str) -> str:
@@ -101,14 +114,18 @@ def _keys(schema: type, values: Any, prefix: str) -> list[str]:
     plain: list[str] = []
     nested: list[str] = []
     for spec in dataclasses.fields(schema):
-        name = f"{prefix}{spec.name}"
-        if spec.default_factory is not dataclasses.MISSING:
-            group: Any = spec.default_factory
-            nested += ["", f"  {name}: {(group.__doc__ or '').strip()}"]
-            nested += _keys(group, values[spec.name], f"{name}.")
+        group: Any = spec.default_factory
+        if dataclasses.is_dataclass(group):
+            nested += ["", f"  {spec.name}: {(group.__doc__ or '').strip()}"]
+            nested += _keys(cast(type, group), values, f"{spec.name}.")
         else:
-            plain += _wrap(f"    {f'{name}={_show(values[spec.name])}':<40} ", _meaning(spec))
+            plain += _key(prefix + spec.name, spec, values, 40)
     return plain + nested
+
+
+def _key(name: str, spec: dataclasses.Field[Any], values: Any, width: int) -> list[str]:
+    value = reduce(lambda group, part: group[part], name.split("."), values)
+    return _wrap(f"    {f'{name}={_show(value)}':<{width}} ", _meaning(spec))
 
 
 def _meaning(spec: dataclasses.Field[Any]) -> str:
@@ -130,7 +147,8 @@ def _show(value: Any) -> str:
     return str(value)
 
 
-def _wrap(label: str, text: str) -> list[str]:
+def _wrap(label: str, text: str, below: int = 45) -> list[str]:
+    """Text after a label; below it, from a column on, where the label is long."""
     if len(label) > 46:
-        return [label.rstrip(), *_wrap(" " * 45, text)]
+        return [*textwrap.wrap(label, _WIDTH, subsequent_indent="    "), *_wrap(" " * below, text)]
     return textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=" " * len(label))

@@ -2,8 +2,10 @@
 
 from sppcls.comparison.answers import Answers, Measure, read_answers
 from sppcls.comparison.find import find_runs
-from sppcls.comparison.groups import Comparison, Group, Pair, Refusal, compare, group_runs
-from sppcls.comparison.runs import Run, read_run
+from sppcls.comparison.grouping import compare, group_runs
+from sppcls.comparison.groups import Comparison, Group, Pair, Refusal
+from sppcls.comparison.read_run import read_run
+from sppcls.comparison.runs import Run
 
 __all__ = [
     "Answers",

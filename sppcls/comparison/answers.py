@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sppcls._util.figures import guessing_map_error, map_error_draws, mean_average_precision
 from sppcls.errors import DataError
 
 TEST, TEST_BEST = "test", "test_best"
@@ -23,12 +26,14 @@ class Measure(NamedTuple):
     """Where an error is measured: a test protocol (``center``) at an image size (``224``, ``180x240``), on which images.
 
     ``images`` is empty for those of the validation; ``test`` is for the test images, tested with the weights after the
-    last epoch, ``test_best`` for the same with those of the epoch that was best on the validation images.
+    last epoch, ``test_best`` for the same with those of the epoch that was best on the validation images. ``multi_label``:
+    whether these may have several labels.
     """
 
     protocol: str
     size: str
     images: str = ""
+    multi_label: bool = False
 
     def __str__(self) -> str:
         """``val_224``, or with another protocol than the centre view ``test_ten_view_224``."""
@@ -44,13 +49,18 @@ class Measure(NamedTuple):
         """The protocol, after the name of the images where these are not those of the validation."""
         return f"{'test' if self.images == TEST_BEST else self.images} {self.protocol}".strip()
 
+    @property
+    def of_precision(self) -> bool:
+        """Whether the error is what a mean average precision lacks: of a detector, or where images have several labels."""
+        return self.multi_label or self.protocol == DETECTION
+
     def error(self, top: int = 1) -> str:
-        """What is counted: ``top-1 error``, or what a detector's mean average precision lacks."""
-        return "100 - mAP" if self.protocol == DETECTION else f"top-{top} error"
+        """What is counted: ``top-1 error``, or what the mean average precision lacks."""
+        return "100 - mAP" if self.of_precision else f"top-{top} error"
 
     def figure(self, top: int = 1) -> str:
-        """The second part of its figures' names: ``top1_error``, or ``map_error`` of a detector."""
-        return "map_error" if self.protocol == DETECTION else f"top{top}_error"
+        """The second part of its figures' names: ``top1_error``, or ``map_error``."""
+        return "map_error" if self.of_precision else f"top{top}_error"
 
     def in_words(self, top: int = 1) -> str:
         """What the error is, such as ``top-1 error at 224, centre view``."""
@@ -58,7 +68,7 @@ class Measure(NamedTuple):
             return f"{self.error()}, {self.size}"
         view = "centre view" if self.protocol == "center" else f"protocol {self.protocol}"
         best = ", best epoch" if self.images == TEST_BEST else ""
-        return f"top-{top} error{' on the test images' if self.images else ''} at {self.size}, {view}{best}"
+        return f"{self.error(top)}{' on the test images' if self.images else ''} at {self.size}, {view}{best}"
 
     @property
     def side(self) -> int:
@@ -109,6 +119,50 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class LabelAnswers:
+    """What a network answered about images that may have several labels.
+
+    Attributes:
+        path, measure: as of :class:`Answers`.
+        names: (N,), the images in the order of their names.
+        labels: bool (N, classes), their true labels.
+        scores: (N, classes), the probabilities.
+    """
+
+    path: Path
+    measure: Measure
+    names: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """What the mean average precision lacks of 100 per cent; the second is not a number."""
+        return 100 - 100 * mean_average_precision(self.scores, self.labels), math.nan
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def guessing(self) -> float:
+        """The same of equal scores for every image."""
+        return guessing_map_error(self.labels.sum(0), len(self.labels))
+
+    @cached_property
+    def images(self) -> str:
+        """As of :class:`Answers`."""
+        digest = hashlib.sha256()
+        for name, row in zip(self.names.tolist(), self.labels, strict=True):
+            digest.update(f"{name}\0{np.flatnonzero(row).tolist()}\n".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """The error of the images drawn anew, (draws,), in percent: the same images for networks of the same ones."""
+        return map_error_draws(self.scores, self.labels)
+
+
+@dataclass(frozen=True)
 class Judged:
     """Mean average precision of a detector on a set, and on the same set with its images drawn anew.
 
@@ -126,7 +180,7 @@ class Judged:
         return self.count
 
 
-def read_answers(path: Path) -> Answers:
+def read_answers(path: Path) -> Answers | LabelAnswers:
     """Read one file of predictions.
 
     Raises:
@@ -140,11 +194,16 @@ def read_answers(path: Path) -> Answers:
             found = {key: file[key] for key in wanted}
             known = ("protocol", "size", "window_rule", "split", "weights")
             texts = {key: str(file[key]) for key in known if key in file}
+            if found["label"].ndim == 2:
+                found["score"] = file["score"]
     except DataError:
         raise
     except Exception as error:  # numpy raises nearly any type on damaged files
         reason = getattr(error, "strerror", None) or "it is damaged or no npz file"
         raise DataError(f"{path}: cannot be read ({reason})") from None
+    measure = _measure(path, texts, "score" in found)
+    if measure.multi_label:
+        return _label_answers(path, measure, found)
     names, labels, top = found["path"], found["label"], found["top_class"]
     kinds = [getattr(values, "dtype", np.dtype(object)).kind for values in (names, labels, top)]
     if kinds[0] not in "US" or {*kinds[1:]} - {"i", "u"}:
@@ -153,10 +212,23 @@ def read_answers(path: Path) -> Answers:
         raise DataError(f"{path}: path, label and top_class do not have one row for each image")
     order = np.argsort(names, kind="stable")
     names, labels, right = names[order], labels[order], (top == labels[:, None])[order]
+    return Answers(path, measure, names, labels, right[:, :1].any(1), right[:, :5].any(1))
+
+
+def _label_answers(path: Path, measure: Measure, found: Mapping[str, np.ndarray]) -> LabelAnswers:
+    names, labels, scores = found["path"], found["label"], found["score"]
+    kinds = names.dtype.kind in "US" and labels.dtype.kind in "biu" and scores.dtype.kind == "f"
+    if not kinds or names.ndim != 1 or labels.shape != scores.shape or not 0 < len(names) == len(labels):
+        raise DataError(f"{path}: path, label and score do not have one row for each image")
+    order = np.argsort(names, kind="stable")
+    return LabelAnswers(path, measure, names[order], labels[order] > 0, scores[order])
+
+
+def _measure(path: Path, texts: Mapping[str, str], multi_label: bool) -> Measure:
+    """Protocol, size and images of a file, as far as its texts or its name tell."""
     protocol = texts.get("protocol", path.stem)
     rule = texts.get("window_rule", "appendix")
     ending = re.fullmatch(r".+_(\d+(x\d+)?)", path.stem)
     size = texts.get("size") or (ending.group(1) if ending else "")
     images = TEST_BEST if texts.get("weights") == "best" else texts.get("split", "")
-    measure = Measure(protocol if rule == "appendix" else f"{protocol}_{rule}", size, images)
-    return Answers(path, measure, names, labels, right[:, :1].any(1), right[:, :5].any(1))
+    return Measure(protocol if rule == "appendix" else f"{protocol}_{rule}", size, images, multi_label)

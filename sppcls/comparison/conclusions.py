@@ -60,11 +60,9 @@ def conclusions(found: list[Finding]) -> list[Conclusion]:
             max((f for f in of_factor if pairs[0] in f.pairs), key=lambda f: len(f.pairs))
             for pairs in changes
         ]
-        more = [f for f in deciding if _one_to_several(f)]
-        if more:
-            result.append(
-                _changes("Are several training sizes better than one?", "they are", more, of_factor)
-            )
+        if more := [f for f in deciding if _one_to_several(f)]:
+            question = "Are several training sizes better than one?"
+            result.append(_changes(question, "they are", more, of_factor))
         elif len(deciding) == 1:
             first, second = deciding[0].names
             result.append(_changes(f"Is {second} better than {first}?", "it is", deciding, of_factor))
@@ -74,9 +72,8 @@ def conclusions(found: list[Finding]) -> list[Conclusion]:
 
 
 def _one_to_several(finding: Finding) -> bool:
-    first, second = (
-        group.values.get("sizes.sizes") for group in (finding.pairs[0].first, finding.pairs[0].second)
-    )
+    pair = finding.pairs[0]
+    first, second = (group.values.get("sizes.sizes") for group in (pair.first, pair.second))
     return isinstance(first, list) and isinstance(second, list) and len(first) == 1 < len(second)
 
 
@@ -95,22 +92,20 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
     else:
         answer = f"No, {they_are} worse"
     lines = found if len(found) <= _MOST else deciding
-    one = len(deciding) == 1
-    parts = [
-        f"{(f.context if len(lines) > 1 else '') if one else f.label} {_interval(f)}".strip() for f in lines
-    ]
+    label, minus = (lambda f: f.label), ""
+    if len(deciding) == 1:
+        first, second = deciding[0].names
+        label, minus = (lambda f: f.context if len(lines) > 1 else ""), f"{second} minus {first}, "
+    parts = ", ".join(f"{label(f)} {_interval(f)}".strip() for f in lines)
     counts = sorted({len(f.seeds.by_seed) for f in lines})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    first, second = deciding[0].names
-    minus = f"{second} minus {first}, " if one else ""
+    measure, top = deciding[0].measure, deciding[0].top
     detail = (
-        f"{', '.join(parts)} percentage points of {deciding[0].measure.error(deciding[0].top)} ({minus}95 % interval), "
+        f"{parts} percentage points of {measure.error(top)} ({minus}95 % interval), "
         f"{seeds} {unit(lines[0].seeds.by_seed)}{'s' * (counts[-1] > 1)} each."
     )
-    sentence = "; ".join(f.change + (f" ({f.context})" if len(f.pairs) > 1 else "") for f in deciding)
-    return Conclusion(
-        question, answer, f"Top-{deciding[0].top} error: {sentence}.", detail, outlook(deciding), lines
-    )
+    changes = "; ".join(f.change + (f" ({f.context})" if len(f.pairs) > 1 else "") for f in deciding)
+    return Conclusion(question, answer, f"Top-{top} error: {changes}.", detail, outlook(deciding), lines)
 
 
 def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclusion:
@@ -119,10 +114,9 @@ def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclus
     measure, top = found[0].measure, found[0].top
     means: dict[str, float] = {}
     for f in deciding:
-        for name, end in zip(f.names, ("first", "second"), strict=True):
-            means[name] = fmean(
-                e for pair in f.pairs for e in getattr(pair, end).errors(measure, top).values()
-            )
+        sides = ([pair.first for pair in f.pairs], [pair.second for pair in f.pairs])
+        for name, groups in zip(f.names, sides, strict=True):
+            means[name] = fmean(e for group in groups for e in group.errors(measure, top).values())
     best = min(means, key=lambda name: means[name])
     shown = [f for f in deciding if f.verdict == Verdict.SHOWN]
     of_best = {f.names[f.names[0] == best]: f in shown for f in deciding if best in f.names}
@@ -138,12 +132,8 @@ def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclus
 
 def _interval(finding: Finding) -> str:
     """``-0.15 [-4.08, +3.48]``."""
-    text, seeds = signed(finding.seeds.mean), finding.seeds
-    return (
-        text
-        if seeds.low is None or seeds.high is None
-        else f"{text} [{signed(seeds.low)}, {signed(seeds.high)}]"
-    )
+    text, interval = signed(finding.seeds.mean), finding.seeds.interval
+    return text if interval is None else f"{text} [{', '.join(map(signed, interval))}]"
 
 
 def outlook(found: list[Finding]) -> str:
@@ -154,16 +144,14 @@ def outlook(found: list[Finding]) -> str:
     finding = max(found, key=lambda f: f.seeds.std or 0)
     seeds = finding.seeds
     count, level = len(seeds.by_seed), LEVEL / finding.among
-    if not seeds.std or seeds.low is None:
+    if not seeds.std or seeds.interval is None:
         if count == 1:
             return f"One {unit(seeds.by_seed)} shows nothing about another training."
         return f"The difference is the same for each of the {count} {unit(seeds.by_seed)}s, so there is no spread to judge it by."
     smallest = smallest_shown(seeds.std, count, level, overlap(seeds.by_seed))
-    only = (
-        f"only true differences above about {_rough(smallest)} points are"
-        if smallest < 50
-        else "hardly any difference is"
-    )
+    only = "hardly any difference is"
+    if smallest < 50:
+        only = f"only true differences above about {_rough(smallest)} points are"
     if unit(seeds.by_seed) == "fold":  # more of them have the more in common
         return f"With {count} folds {only} likely to show; more photos would show more."
     needed = _rough(seeds_needed(seeds.std, _POINTS, level))

@@ -29,7 +29,7 @@ def read_detector(
     """
     result = read_result(folder)
     if result is None or not isinstance(result.get("map"), dict):
-        raise DataError("its detector is not finished yet; the same command again goes on with it")
+        raise DataError("its detector is not finished yet; the same command again continues it")
     errors = {
         Measure(DETECTION, str(name)): (100 - float(value), math.nan) for name, value in result["map"].items()
     }

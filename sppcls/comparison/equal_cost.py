@@ -29,7 +29,7 @@ class Cost:
 
     def common(self, comparison: Comparison) -> float | None:
         """The cost that all runs have reached, in units; None where none was counted."""
-        reached = [run.last(self.key) for group in comparison.groups for run in group.runs]
+        reached = [run.last(self.key) for run in comparison.runs]
         return min((value / self.scale for value in reached if value is not None), default=None)
 
 
@@ -61,6 +61,5 @@ def errors_at(group: Group, measure: Measure, cost: Cost, spent: float) -> list[
 
 def cost_differs(comparison: Comparison, cost: Cost) -> bool:
     """Whether some runs have cost over 2 % more than others, so that equal cost is not the end of all."""
-    reached = [run.last(cost.key) for group in comparison.groups for run in group.runs]
-    known = [value for value in reached if value]
+    known = [spent for run in comparison.runs if (spent := run.last(cost.key))]
     return bool(known) and max(known) > 1.02 * min(known)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sppcls._util.files import read_json
-from sppcls.comparison.runs import Run, read_run
+from sppcls.comparison.read_run import read_run
+from sppcls.comparison.runs import Run
 from sppcls.errors import ConfigError, DataError
 from sppcls.runs.names import CONFIG, LAST, LOG, METRICS, RESULT, SEARCH, SWEEP
 
@@ -42,7 +42,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Run], list[
             }.get(type(error), f"cannot be read ({error.strerror})")
             raise ConfigError(f"{path}: {reason}") from None
         # A run that is named itself belongs to the sweep or search of the folder above it.
-        search.walk(path, _above(path.resolve().parent) if CONFIG in names else _Sweep())
+        search.walk(path, _jobs_of(path.resolve().parent) if CONFIG in names else {})
     if not search.runs:
         reason = f"; {search.problems[0]}" if search.problems else ""
         raise ConfigError(
@@ -51,15 +51,8 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Run], list[
     return search.runs, search.problems
 
 
-@dataclass
-class _Sweep:
-    """What ``sweep.json`` says: names of the jobs in their order, and what was varied (the seed left out)."""
-
-    jobs: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def position(self, name: str) -> int:
-        names = list(self.jobs)
-        return names.index(name) if name in self.jobs else len(names)
+# Jobs of a sweep in their order, and what was varied for each (the seed left out).
+_Jobs = dict[str, dict[str, str]]
 
 
 class _Search:
@@ -68,8 +61,8 @@ class _Search:
         self.problems: list[str] = []
         self._seen: set[Path] = set()
 
-    def walk(self, folder: Path, sweep: _Sweep) -> None:
-        """Take ``folder`` if it is a run, else look below it."""
+    def walk(self, folder: Path, jobs: _Jobs) -> None:
+        """Take ``folder`` if it is a run, which may be one of ``jobs``, else look below it."""
         if folder.resolve() in self._seen:  # named twice, or linked to
             return
         self._seen.add(folder.resolve())
@@ -80,27 +73,24 @@ class _Search:
             return
         names = {entry.name for entry in entries}
         if CONFIG in names:
-            self._take(folder, sweep)
+            self._take(folder, jobs)
         elif names & {METRICS, RESULT, LAST, LOG}:
             self.problems.append(f"{folder}: has no {CONFIG}: not a whole run folder")
         elif not entries:
             self.problems.append(f"{folder}: is empty")
         else:
+            if names & {SWEEP, SEARCH}:
+                jobs = _jobs_of(folder)
+            if SWEEP in names and not jobs:
+                self.problems.append(f"{folder / SWEEP}: is damaged; groups get their names from the configs")
             if SWEEP in names:
-                sweep = _read_sweep(folder)
-                if not sweep.jobs:
-                    self.problems.append(
-                        f"{folder / SWEEP}: is damaged; groups get their names from the configs"
-                    )
-                missing = [job for job in sweep.jobs if job not in names]
-                self.problems += [f"{folder / job}: has not started" for job in missing]
-            elif SEARCH in names:
-                sweep = _trials(folder)
+                self.problems += [f"{folder / job}: has not started" for job in jobs if job not in names]
+            position = {job: number for number, job in enumerate(jobs)}
             below = [Path(entry.path) for entry in entries if entry.is_dir()]
-            for child in sorted(below, key=lambda path: (sweep.position(path.name), _natural(path.name))):
-                self.walk(child, sweep)
+            for child in sorted(below, key=lambda p: (position.get(p.name, len(jobs)), _natural(p.name))):
+                self.walk(child, jobs)
 
-    def _take(self, folder: Path, sweep: _Sweep) -> None:
+    def _take(self, folder: Path, jobs: _Jobs) -> None:
         try:
             run = read_run(folder)
         except DataError as error:
@@ -109,35 +99,25 @@ class _Search:
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):  # of some other shape
             self.problems.append(f"{folder}: {CONFIG} or {RESULT} is not as this version of sppcls writes it")
             return
-        run.values = sweep.jobs.get(folder.resolve().name, {})
+        run.values = jobs.get(folder.resolve().name, {})
         self.problems += [f"{folder}: {note}" for note in run.notes]
         self.runs.append(run)
 
 
-def _read_sweep(folder: Path) -> _Sweep:
-    """Empty if there is none, or it cannot be read."""
+def _jobs_of(folder: Path) -> _Jobs:
+    """What ``sweep.json`` says of its jobs; empty if there is none, or it cannot be read.
+
+    The runs of a search differ in all that was drawn, so each goes by its name.
+    """
+    if not (folder / SWEEP).exists() and (folder / SEARCH).is_file():
+        return {name: {TRIAL: name} for name in sorted(p.parent.name for p in folder.glob(f"*/{CONFIG}"))}
     try:
         sweep: Any = read_json(folder / SWEEP) or {}
-        return _Sweep(
-            {
-                str(job["name"]): {
-                    str(k): str(v) for k, v in job["values"].items() if k not in ("seed", "data.fold")
-                }
-                for job in sweep["jobs"]
-            }
-        )
+        varied = {str(job["name"]): job["values"].items() for job in sweep["jobs"]}
+        left_out = ("seed", "data.fold")
+        return {n: {str(k): str(v) for k, v in values if k not in left_out} for n, values in varied.items()}
     except (KeyError, TypeError, AttributeError):
-        return _Sweep()
-
-
-def _trials(search: Path) -> _Sweep:
-    """The runs of a search differ in all that was drawn, so each goes by its name."""
-    names = sorted(path.parent.name for path in search.glob(f"*/{CONFIG}"))
-    return _Sweep({name: {TRIAL: name} for name in names})
-
-
-def _above(folder: Path) -> _Sweep:
-    return _trials(folder) if (folder / SEARCH).is_file() else _read_sweep(folder)
+        return {}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
-from sppcls.comparison.answers import Answers, Judged, Measure
+from sppcls.comparison.answers import Answers, Judged, LabelAnswers, Measure
 from sppcls.comparison.folds import Fold, unit
 from sppcls.comparison.groups import Comparison, Pair
 from sppcls.comparison.statistics import (
@@ -22,6 +22,8 @@ from sppcls.comparison.statistics import (
     mcnemar,
     paired_over_seeds,
 )
+
+DRAWN = (Judged, LabelAnswers)
 
 
 class Verdict(StrEnum):
@@ -99,7 +101,8 @@ class Finding:
             return Verdict.NOT_SHOWN
         if len(self.seeds.by_seed) == 1:
             return Verdict.NETWORKS
-        return Verdict.SHOWN if _excludes_zero(self.interval) else Verdict.NOT_SHOWN
+        excludes_zero = self.interval is None or self.interval[0] > 0 or self.interval[1] < 0
+        return Verdict.SHOWN if excludes_zero else Verdict.NOT_SHOWN
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.verdict}. {self.grounds}"
@@ -122,15 +125,15 @@ class Finding:
         if len(seeds) == 1:
             return self._one_seed(seeds[0])
         text = f"{self.change} over {len(seeds)} {unit(seeds)}s"
-        if self.seeds.low is None or self.seeds.high is None:
+        if self.seeds.interval is None:
             return f"{text}, the same for each, so there is no spread to judge it by"
-        text += f", 95 % interval {span(self.seeds.low, self.seeds.high)}"
+        text += f", 95 % interval {span(*self.seeds.interval)}; "
         if self.interval is None:
             text += (
-                "; the answers for each image were not kept for all of these runs, so the seeds alone decide"
+                "the answers for each image were not kept for all of these runs, so the seeds alone decide"
             )
         else:
-            text += f"; over the {self.images} images {span(*self.interval)}"
+            text += f"over the {self.images} images {span(*self.interval)}"
         if self.p is not None and self.p <= LEVEL and (self.corrected or 0) > LEVEL:
             text += f"; p = {self.p:.3f}, but {self.corrected:.3f} as one of several comparisons"
         return text
@@ -191,10 +194,10 @@ def correct(found: list[Finding]) -> list[Finding]:
 
 
 def _find(pairs: tuple[Pair, ...], measure: Measure, top: int, error: str) -> Finding | None:
-    firsts, seconds = (
-        [getattr(pair, end).errors(measure, top) for pair in pairs] for end in ("first", "second")
+    seeds = paired_over_seeds(
+        _mean_by_seed([pair.first.errors(measure, top) for pair in pairs]),
+        _mean_by_seed([pair.second.errors(measure, top) for pair in pairs]),
     )
-    seeds = paired_over_seeds(_mean_by_seed(firsts), _mean_by_seed(seconds))
     if seeds is None:
         return None
     both = [
@@ -207,10 +210,8 @@ def _find(pairs: tuple[Pair, ...], measure: Measure, top: int, error: str) -> Fi
     kept = [(seed, a, b) for seed, a, b in kept if a.images == b.images == first_of[_fold(seed)]]
     answers = [(seed, a, b) for seed, a, b in kept if isinstance(a, Answers) and isinstance(b, Answers)]
     hits = [(seed, *((a.hit1, b.hit1) if top == 1 else (a.hit5, b.hit5))) for seed, a, b in answers]
-    draws = [(a.draws, b.draws) for _, a, b in kept if isinstance(a, Judged) and isinstance(b, Judged)]
-    tests = {}
-    if len(pairs) == 1 and hits:
-        tests = {seed: mcnemar(first, second) for seed, first, second in hits}
+    draws = [(a.draws, b.draws) for _, a, b in kept if isinstance(a, DRAWN) and isinstance(b, DRAWN)]
+    tests = {seed: mcnemar(first, second) for seed, first, second in hits} if len(pairs) == 1 else {}
     complete = len(kept) == len(both)
     interval, images = None, 0
     if complete and (joined := _joined(hits)):
@@ -239,16 +240,6 @@ def _joined(hits: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> list[tuple[np
 def _mean_by_seed(errors: Sequence[dict[int, float]]) -> dict[int, float]:
     """Mean over several groups, of the seeds that all of them have."""
     return {seed: fmean(e[seed] for e in errors) for seed in errors[0] if all(seed in e for e in errors)}
-
-
-def informative_top5(comparison: Comparison) -> bool:
-    """Whether there are more than five classes: with fewer every top-5 error is 0 by definition."""
-    measures = comparison.measures
-    return any(e > 0 for group in comparison.groups for m in measures for e in group.errors(m, 5).values())
-
-
-def _excludes_zero(interval: Sequence[float] | None) -> bool:
-    return interval is None or interval[0] > 0 or interval[1] < 0
 
 
 def in_words(first: str, second: str, difference: float) -> str:

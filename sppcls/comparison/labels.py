@@ -28,15 +28,12 @@ def level_labels(
     parts: dict[str, list[str]] = {}
     for factor, keys in factors.items():
         distinct = {repr([group[key] for key in keys]) for group in values}
-        choices = [words.get(factor) for words in typed]
-        for names in (
-            choices,
+        shorter = (
+            [words.get(factor) for words in typed],
             *([short(group, keys) for group in values] for short in (_pyramid, _sizes, _name)),
-        ):
-            if None not in names and len(set(names)) == len(distinct):
-                break
-        else:
-            names = [_assignments(group, keys, factor) for group in values]
+        )
+        tells = (names for names in shorter if None not in names and len(set(names)) == len(distinct))
+        names = next(tells, [_assignments(group, keys, factor) for group in values])
         parts[factor] = [str(name) for name in names]
     return [{factor: names[i] for factor, names in parts.items()} for i in range(len(values))]
 
@@ -45,10 +42,8 @@ def sweep_label(values: Mapping[str, str]) -> str:
     """A name of the values that a sweep gave: a choice (``l6321``) speaks for itself, a bare value does not."""
     parts = []
     for key, value in values.items():
-        speaks = (
-            "." not in key and value.lower() not in ("none", "null", "true", "false") and not value.isdigit()
-        )
-        parts.append(value if speaks else f"{key.rpartition('.')[2]}={value}")
+        bare = value.isdigit() or value.lower() in ("none", "null", "true", "false")
+        parts.append(f"{key.rpartition('.')[2]}={value}" if bare or "." in key else value)
     return "-".join(parts)
 
 
@@ -72,14 +67,14 @@ def swept(runs: Sequence[Run]) -> dict[str, str]:
     return runs[0].values if all(run.values == runs[0].values for run in runs) else {}
 
 
-def group_labels(members: dict[str, list[Run]], levels: Sequence[dict[str, str]]) -> list[str]:
+def group_labels(members: Sequence[list[Run]], levels: Sequence[dict[str, str]]) -> list[str]:
     """Words of the sweep, or names of the experiments, where they tell all groups apart; else the levels."""
-    sweep = [sweep_label(swept(runs)) for runs in members.values()]
+    sweep = [sweep_label(swept(runs)) for runs in members]
     if all(sweep) and len(set(sweep)) == len(sweep):
         return sweep
     if len(members) == 1:
-        return [next(iter(members.values()))[0].folder.resolve().parent.name]
-    names = [{str(run.config.get("name")) for run in runs} for runs in members.values()]
+        return [members[0][0].folder.resolve().parent.name]
+    names = [{str(run.config.get("name")) for run in runs} for runs in members]
     if all(len(name) == 1 for name in names) and len(set.union(*names)) == len(names):
         return [name.pop() for name in names]
     return ["-".join(level.values()) for level in levels]
@@ -98,15 +93,12 @@ def taken_for_one(runs: Sequence[Run], ignored: Collection[str]) -> list[str]:
     flat = [flatten(run.config) for run in runs]
     keys = [key for key in flat[0] if len({repr(setting.get(key)) for setting in flat}) > 1]
     differ = ", ".join(key for key in keys if key not in ignored)
-    return [
-        f"{', '.join(names)}: taken for one group, as nothing differs{f' but {differ}' if differ else ''}"
-    ]
+    but = f" but {differ}" if differ else ""
+    return [f"{', '.join(names)}: taken for one group, as nothing differs{but}"]
 
 
 def _pyramid(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    if list(keys) != ["pyramid.levels"]:
-        return None
-    return pyramid_word(group["pyramid.levels"])
+    return pyramid_word(group["pyramid.levels"]) if list(keys) == ["pyramid.levels"] else None
 
 
 def _sizes(group: Mapping[str, Any], keys: Sequence[str]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from sppcls.comparison.answers import Answers, read_answers
+from sppcls.comparison.answers import Answers, LabelAnswers, read_answers
 from sppcls.comparison.findings import Verdict, in_words, p_text, signed, span
 from sppcls.comparison.report.tables import Cell, Table
 from sppcls.comparison.statistics import LEVEL, bootstrap_over_images, holm, mcnemar
@@ -25,7 +25,14 @@ def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
     """
     if len(paths) < 2:
         raise ConfigError(f"{paths[0]}: one file of predictions; name another one to compare it with")
-    found = [read_answers(path) for path in paths]
+    found = []
+    for path in paths:
+        answers = read_answers(path)
+        if isinstance(answers, LabelAnswers):
+            raise ConfigError(
+                f"{path}: of images with several labels; files alone are not compared, name the folders of their runs"
+            )
+        found.append(answers)
     for answers in found[1:]:
         _check_same_images(found[0], answers)
     rows: list[list[Cell]] = [
@@ -49,17 +56,9 @@ def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
     for (first, second), test, p in zip(pairs, tests, corrected, strict=True):
         difference = second.errors[0] - first.errors[0]
         interval = bootstrap_over_images([first.hit1], [second.hit1])
-        differences.rows.append(
-            [
-                f"{second.path} - {first.path}",
-                signed(difference),
-                span(*interval),
-                str(test.only_second),
-                str(test.only_first),
-                f"{test.p:.4f}",
-                f"{p:.4f}",
-            ]
-        )
+        row: list[Cell] = [f"{second.path} - {first.path}", signed(difference), span(*interval)]
+        row += [str(test.only_second), str(test.only_first), f"{test.p:.4f}", f"{p:.4f}"]
+        differences.rows.append(row)
         verdict = Verdict.NETWORKS if p <= LEVEL else Verdict.NOT_SHOWN
         sentences.append(
             f"{verdict}: {in_words(str(first.path), str(second.path), difference)}, over the {len(first.labels)} "

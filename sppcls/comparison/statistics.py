@@ -31,16 +31,15 @@ class SeedDifference:
     Attributes:
         by_seed: the difference of each seed, in points.
         mean, std: over the seeds; std is None with one.
-        low, high: 95 % t interval of the mean; None with one seed, and where all differences are equal, as no spread
-            can be told from them.
+        interval: 95 % t interval of the mean, (low, high); None with one seed, and where all differences are equal, as
+            no spread can be told from them.
         p: of the paired t test; None where there is no interval.
     """
 
     by_seed: dict[int, float]
     mean: float
     std: float | None
-    low: float | None
-    high: float | None
+    interval: tuple[float, float] | None
     p: float | None
 
 
@@ -103,11 +102,12 @@ def paired_over_seeds(first: Mapping[int, float], second: Mapping[int, float]) -
     mean, std = mean_and_std(list(by_seed.values()))
     # Errors are shares of a number of images: differences this close are equal but for rounding.
     if std is None or std < 1e-9:
-        return SeedDifference(by_seed, mean, std, None, None, None)
+        return SeedDifference(by_seed, mean, std, None, None)
     shared = overlap(by_seed)
     half = interval_half_width(len(by_seed), shared) * std
+    interval = mean - half, mean + half
     p = 2 * float(stdtr(len(by_seed) - 1, -abs(mean) / (std * _error_of_mean(len(by_seed), shared))))
-    return SeedDifference(by_seed, mean, std, mean - half, mean + half, p)
+    return SeedDifference(by_seed, mean, std, interval, p)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def _named_splits(config: Config) -> Splits:
         train_dir=data.train_dir,
         val_dir=data.val_dir,
         test_dir=data.test_dir,
+        multi_label=data.multi_label,
         max_pixels=data.max_pixels,
         num_train=data.num_train,
         num_val=data.num_val,

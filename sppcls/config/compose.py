@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import yaml
 from hydra import compose as hydra_compose
@@ -16,33 +15,22 @@ from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from sppcls._util.reason import reason_of
-from sppcls.config.checks import all_literal, check_config, resolved
-from sppcls.config.data_word import with_data_words
+from sppcls.config.checks import check_config
 from sppcls.config.defaults import offer_defaults
-from sppcls.config.grammar import in_grammar
+from sppcls.config.grammar import in_grammar, in_quotes, literal
 from sppcls.config.hydra_words import check_hydra_words
-from sppcls.config.mistakes import config_error_line, no_key, unknown_option
-from sppcls.config.own_files import read_yaml, use_own_reader
+from sppcls.config.mistakes import config_error_line
+from sppcls.config.own_files import use_own_reader
 from sppcls.config.parts import PARTS, check_plugins
-from sppcls.config.schema import Config, as_dict, in_quotes, literal
-from sppcls.errors import CheckpointError, ConfigError
-from sppcls.registry import DOORS, GIVEN, NOT_IN_FILES, TARGET, allow_plugins, is_own
+from sppcls.config.schema import Config, as_dict
+from sppcls.errors import ConfigError
+from sppcls.registry import DOORS, NOT_IN_FILES, allow_plugins, is_own
 
 CONFIG_NAME = "train"
 
 # Folders of conf/ that are no part of a run's config: named by evaluation.protocols, +sweep= and +search=.
 NO_GROUPS = ("protocol", "sweep", "search")
-
-# Hydra's command line: options that show or do something else than one run, of which there may be one; and its others.
-_ONE_OF = {"--run": "-r", "--multirun": "-m", "--cfg": "-c", "--info": "-i", "--shell-completion": "-sc"}
-_OTHERS = {"--config-path": "-cp", "--config-name": "-cn", "--config-dir": "-cd", "--package": "-p",
-           "--experimental-rerun": "", "--hydra-help": "", "--resolve": ""}  # fmt: skip
-_LONG = {short: long for long, short in {**_ONE_OF, **_OTHERS}.items() if short}
-_WITH_VALUE = ("--config-path", "--config-name", "--config-dir", "--cfg", "--package", "--experimental-rerun")
-_INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 def conf_dir() -> Path:
@@ -224,169 +212,6 @@ def hydra_session(without: Collection[str] = ()) -> Iterator[Hydra]:
             GlobalHydra.instance().hydra = outer
 
 
-def restore(
-    saved: Mapping[str, Any], given: DictConfig, overrides: Sequence[str], path: str | os.PathLike[str]
-) -> Config:
-    """The config of a resumed run: the saved one, changed only by what the command line says.
-
-    Args:
-        saved: the config in the checkpoint.
-        given: the config composed from the whole command line.
-        overrides: the command line's ``key=value`` words.
-        path: the checkpoint.
-
-    Raises:
-        ConfigError: a value is impossible, or the saved config asks for a variable of this machine.
-        CheckpointError: the saved config is none.
-    """
-    names = [key_of(override) for override in overrides]
-    if any(name.startswith("experiment") for name in names):
-        return check_config(given)  # an experiment says everything
-    # It was saved resolved, so somebody else put it there, to read what is here.
-    if re.search(r"\$\{[^{}']*\}", str(saved)):
-        raise ConfigError("the config in the checkpoint holds ${...}, which a saved config never does")
-    saved = {name: value for name, value in saved.items() if name != "plugins"}  # a file names none
-    for group, argument in (("backbone", "net"), ("data", "sources")):
-        if (
-            isinstance(saved.get(group), dict)
-            and saved[group].get("name") == GIVEN
-            and group not in map(_group, names)
-        ):
-            raise ConfigError(
-                f"{path}: this run was given its {argument} from Python; resume there, with sppcls.train(config, {argument}=...)"
-            )
-    values = resolved(given)
-    _check_saved_parts(saved, names, path)
-    for group, kept in saved.items():
-        if isinstance(kept, dict) and TARGET in kept:
-            values[group] = {}  # its keys are its own
-    # Keys that the program has learnt since have no value there.
-    try:
-        merged = OmegaConf.merge(OmegaConf.create(all_literal(values)), all_literal(dict(saved)))
-    except OmegaConfBaseException as error:
-        reason = reason_of(error.msg or error, first_line=True)
-        raise CheckpointError(f"{path}: damaged: config is not as sppcls writes it ({reason})") from None
-    config = cast(DictConfig, merged)
-    for name in [*names, "ckpt_path"]:
-        if not name.startswith("hydra"):
-            value = OmegaConf.select(given, name)
-            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            OmegaConf.update(config, name, all_literal(plain), merge=False)
-    return check_config(config)
-
-
-def _check_saved_parts(saved: Mapping[str, Any], names: Sequence[str], path: str | os.PathLike[str]) -> None:
-    """Refuse callbacks and loggers of Lightning's with texts, such as folders and addresses, that only a file has chosen.
-
-    Raises:
-        ConfigError: names the callback or logger, and what to type.
-    """
-    for group in ("callbacks", "logger"):
-        parts = saved.get(group)
-        if not isinstance(parts, dict) or group in map(_group, names):
-            continue
-        for name, values in parts.items():
-            if not isinstance(values, dict) or not _is_library(group, values.get(TARGET)):
-                continue
-            shipped = conf_dir() / group / f"{name}.yaml"
-            usual = (read_yaml(shipped) or {}).get(name, {}) if shipped.is_file() else {}
-            texts = {
-                k: v for k, v in values.items() if isinstance(v, str) and k not in (TARGET, "monitor", "mode")
-            }
-            odd = [k for k, v in texts.items() if v and v != usual.get(k)]
-            if odd:
-                raise ConfigError(
-                    f"{path}: {group}.{name}.{odd[0]}={texts[odd[0]]}: only the checkpoint says so; type the "
-                    f"{group} again, such as {group}=[...], or leave them out: {group}=[]"
-                )
-
-
-def _is_library(group: str, target: Any) -> bool:
-    return any(str(target).startswith(f"{library}.") for library in DOORS[group].libraries)
-
-
-def _group(key: str) -> str:
-    return key.partition(".")[0]
-
-
 def to_yaml(config: Config) -> str:
     """The resolved config as it is written to ``config.yaml`` in the run folder."""
     return yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True, width=110)
-
-
-class CommandLine(NamedTuple):
-    """The words of a Hydra command line, whatever their order.
-
-    Attributes:
-        overrides: its ``key=value`` words, as they were typed.
-        options: Hydra's options by their long names, with their values; of one without, it is empty.
-    """
-
-    overrides: list[str]
-    options: dict[str, str]
-
-    @property
-    def config_dir(self) -> str | None:
-        """The folder with more configs, if one is named."""
-        return self.options.get("--config-dir")
-
-    def for_hydra(self) -> list[str]:
-        """The same for Hydra's parser, which takes words in its grammar, and options before them."""
-        options = [part for option, value in self.options.items() for part in (option, value) if part]
-        return [*options, *in_grammar(self.overrides)]
-
-
-def read_command_line(argv: Sequence[str]) -> CommandLine:
-    """Tell words from options, with ``--data PLACE`` written out; after ``--`` all are words.
-
-    Raises:
-        ConfigError: an option that Hydra does not have, or a word that sets no key.
-    """
-    overrides: list[str] = []
-    options: dict[str, str] = {}
-    words = with_data_words(argv, group_choices()["data"])
-    only_words = False
-    while words:
-        word = words.pop(0)
-        if only_words or not word.startswith("-"):
-            if "=" not in word and not word.startswith("~"):
-                raise ConfigError(no_key(word, group_choices()))
-            overrides.append(word)
-            continue
-        if word == "--":
-            only_words = True
-            continue
-        option, equals, value = word.partition("=")
-        long = _LONG.get(option, option)
-        following = words[0] if words and not words[0].startswith("-") else ""
-        if long in _WITH_VALUE:
-            if not equals:
-                value = following
-                del words[: bool(following)]
-            if not value or value.startswith("-"):
-                raise ConfigError(f"{option}: needs a value; see --help")
-        elif long == "--info":
-            if not equals and following in _INFOS:
-                value = words.pop(0)
-            value = value or "all"
-        elif long not in _ONE_OF and long not in _OTHERS:
-            if not equals and "=" not in following:
-                value = following
-            raise ConfigError(unknown_option(option, value, group_choices()))
-        if long == "--config-dir":
-            value = os.path.expanduser(value)
-        options[long] = value
-    chosen = [option for option in options if option in _ONE_OF]
-    if len(chosen) > 1:
-        raise ConfigError(f"{' '.join(chosen)}: one of them at a time")
-    return CommandLine(overrides, options)
-
-
-def command_line_overrides(argv: Sequence[str]) -> tuple[list[str], str | None]:
-    """The ``key=value`` words of a Hydra command line, and its ``--config-dir`` if any.
-
-    Raises:
-        ConfigError: as :func:`read_command_line`.
-    """
-    line = read_command_line(argv)
-    return line.overrides, line.config_dir

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Sequence
 
-from sppcls.config.schema import hydra_word
+from sppcls.config.grammar import hydra_word
 from sppcls.errors import ConfigError
 
 _KEY_AND_VALUE = re.compile(r"[A-Za-z_][\w.]*=")

@@ -7,14 +7,13 @@ choices is such a key.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from sppcls.config.schema import Config, in_quotes, literal
+from sppcls.config.key import all_keys
+from sppcls.config.schema import Config
 from sppcls.errors import ConfigError
 from sppcls.registry import DOORS, TARGET, has_plugins, is_own
 
@@ -32,33 +31,10 @@ _FUNCTION = re.compile(r"(choice|shuffle|sort|glob)\(.*\)", re.DOTALL)
 @functools.cache
 def text_keys() -> frozenset[str]:
     """The keys whose values are paths and names, such as ``data.root`` and ``run_name``."""
+    texts = ("str", "str | None")
     return frozenset(
-        name
-        for name, spec in _keys(Config, "").items()
-        if spec.type in ("str", "str | None") and not spec.metadata["choices"]
+        name for name, spec in all_keys(Config).items() if spec.type in texts and not spec.metadata["choices"]
     )
-
-
-@functools.cache
-def _all_keys() -> frozenset[str]:
-    return frozenset(_keys(Config, ""))
-
-
-@functools.cache
-def _mappings() -> frozenset[str]:
-    """The keys whose values are mappings, with keys of a person's choice."""
-    return frozenset(name for name, spec in _keys(Config, "").items() if str(spec.type).startswith("dict"))
-
-
-def _keys(schema: Any, prefix: str) -> dict[str, dataclasses.Field[Any]]:
-    found: dict[str, dataclasses.Field[Any]] = {}
-    for spec in dataclasses.fields(schema):
-        nested = spec.default_factory
-        if nested is not dataclasses.MISSING:
-            found |= _keys(nested, f"{prefix}{spec.name}.")
-        else:
-            found[f"{prefix}{spec.name}"] = spec
-    return found
 
 
 def in_grammar(words: Sequence[str], several: bool = False) -> list[str]:
@@ -101,9 +77,10 @@ def _word(word: str, several: bool) -> str:
 
 def _is_parameter(key: str) -> bool:
     group, _, name = key.partition(".")
-    if any(key == mapping or key.startswith(f"{mapping}.") for mapping in _mappings()) and name:
-        return True
-    return group in DOORS and bool(name) and key not in _all_keys() and has_plugins()
+    for known in (key, key.rpartition(".")[0]):  # a mapping has keys of a person's choice
+        if name and known in all_keys(Config) and str(all_keys(Config)[known].type).startswith("dict"):
+            return True
+    return group in DOORS and bool(name) and key not in all_keys(Config) and has_plugins()
 
 
 def _values(value: str) -> str:
@@ -130,3 +107,28 @@ def _text(value: str) -> str:
     value = os.path.expandvars(os.path.expanduser(value))
     closed = value.rfind("}") + 1  # what OmegaConf looks up ends there; after it, ${ is text
     return in_quotes(value[:closed] + literal(value[closed:]))
+
+
+def literal(text: str) -> str:
+    """A text of which OmegaConf looks nothing up: ``${`` is escaped."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def in_quotes(text: str) -> str:
+    """A text in double quotes of Hydra's grammar; what it says in ``${...}`` is still looked up."""
+    # A backslash is one, unless it stands before a quote.
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), text) + '"'
+
+
+def hydra_word(key: str, value: object) -> str:
+    """``key=value`` with the quotes that Hydra's grammar asks for."""
+    text = str(value)
+    if not isinstance(value, str | os.PathLike) or _PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    return f"{key}={in_quotes(literal(text))}"
+
+
+# Text that Hydra takes for nothing else, and that no reader takes for a home folder or a variable.
+_PLAIN = re.compile(
+    r"(?!(?:null|true|false|nan|inf)\Z)(?:\.{0,2}/|[a-z_])[\w./@%+-]*", re.ASCII | re.IGNORECASE
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import re
@@ -16,6 +15,7 @@ from hydra.errors import HydraException
 from sppcls._util.reason import reason_of
 from sppcls.config.checks import suggest, what_it_may_be
 from sppcls.config.grammar import in_grammar
+from sppcls.config.key import all_keys
 from sppcls.config.schema import Config
 from sppcls.config.synonyms import closest, meant
 
@@ -146,8 +146,7 @@ def unknown_key(full: str, value: str | None, groups: Groups) -> str:
 def unknown_option(option: str, value: str | None, groups: Groups) -> str:
     """What to say of an option that there is not, such as ``--epochs``."""
     name = option.lstrip("-").replace("-", "_")
-    full = {f"{group}.{key}" if group else key for group, keys in _keys().items() for key in keys}
-    other = name if name in full or name in groups else _elsewhere(name, groups)
+    other = name if name in all_keys(Config) or name in groups else _elsewhere(name, groups)
     if other is None:
         return f"{option}: unknown option; keys are set as key=value, see --help"
     return f"{option}: unknown option (did you mean {other!r}?); type {_typed(other, value, groups)}"
@@ -175,22 +174,16 @@ def _typed(key: str, value: str | None, groups: Groups) -> str:
 
 def _elsewhere(word: str, groups: Groups, slips: bool = True) -> str | None:
     """A key of another group, or a group, that ``word`` means."""
-    last: dict[str, list[str]] = {}
-    for group, keys in _keys().items():
-        for key in keys:
-            last.setdefault(key, []).append(f"{group}.{key}" if group else key)
-    alone = {key: full[0] for key, full in last.items() if len(full) == 1}
+    last = [name.rpartition(".")[2] for name in all_keys(Config)]
+    alone = {key: name for key, name in zip(last, all_keys(Config), strict=True) if last.count(key) == 1}
     return meant(word, alone, list(groups), slips)
 
 
 @functools.cache
 def _keys() -> dict[str, list[str]]:
     """The names of the keys by their group; those without one are in the group of the empty name."""
-    found: dict[str, list[str]] = {"": []}
-    for spec in dataclasses.fields(Config):
-        nested = spec.default_factory
-        if nested is dataclasses.MISSING:
-            found[""].append(spec.name)
-        else:
-            found[spec.name] = [part.name for part in dataclasses.fields(nested)]  # type: ignore[arg-type]
+    found: dict[str, list[str]] = {}
+    for name in all_keys(Config):
+        group, _, key = name.rpartition(".")
+        found.setdefault(group, []).append(key)
     return found

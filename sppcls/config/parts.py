@@ -6,14 +6,15 @@ import collections.abc
 import dataclasses
 import inspect
 import math
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
+from sppcls._util.docstring import read_docstring
 from sppcls.config import schema
-from sppcls.config.schema import Change, Config, key
+from sppcls.config.key import MISSING, Change, key
+from sppcls.config.schema import Config
 from sppcls.errors import ConfigError
 from sppcls.registry import (
     DOORS,
@@ -76,8 +77,8 @@ def part_schema(group: str, part: Callable[..., Any]) -> type:
     built_in = _built_in_fields(group)
     helps = _helps(part)
     fields: dict[str, tuple[str, Any]] = {
-        door.name_key: ("str", key("part of one's own", changes="state")),
-        TARGET: ("str", key("where it is: package.module.name", changes="state")),
+        door.name_key: ("str", key(help="part of one's own", changes="state")),
+        TARGET: ("str", key(help="where it is: package.module.name", changes="state")),
     }
     for name in door.shared:
         spec = built_in[name]
@@ -96,16 +97,16 @@ def part_schema(group: str, part: Callable[..., Any]) -> type:
             continue
         if not missing and not _can_be_typed(parameter.default):
             continue  # such as a class; it keeps its default
-        default = schema._MISSING if missing else _plain(parameter.default)
+        default = MISSING if missing else _plain(parameter.default)
         kind, choices = _kind(hint, parameter.default)
         change: Change = built_in[name].metadata["changes"] if name in door.shared else "weights"
         if name in door.shared:
             choices = built_in[name].metadata["choices"]
         help = helps.get(name, f"{name} of {part.__name__}")
-        fields[name] = (kind, key(help, default=default, choices=choices, changes=change))
+        fields[name] = (kind, key(default, help=help, choices=choices, changes=change))
     # Whatever reads another key of the group finds its default there.
     foreign = {name: spec.metadata["default"] for name, spec in built_in.items() if name not in fields}
-    foreign = {name: None if value is schema._MISSING else value for name, value in foreign.items()}
+    foreign = {name: None if value is MISSING else value for name, value in foreign.items()}
     made = dataclasses.make_dataclass(
         part.__name__,
         [(name, kind, field) for name, (kind, field) in fields.items()],
@@ -118,7 +119,7 @@ def part_schema(group: str, part: Callable[..., Any]) -> type:
 def _own_values(group: str, kind: Any, part: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The group's values for the part, with its defaults where nothing is given."""
     own = {spec.name: spec.metadata["default"] for spec in dataclasses.fields(kind)}
-    merged = {name: default for name, default in own.items() if default is not schema._MISSING}
+    merged = {name: default for name, default in own.items() if default is not MISSING}
     # The short name has no key of its own in a group whose key for it has another name.
     merged.update((name, value) for name, value in values.items() if name != "name" or name in own)
     merged[DOORS[group].name_key] = name_of(group, part)
@@ -191,14 +192,9 @@ def _kind(hint: Any, default: Any) -> tuple[str, tuple[Any, ...] | None]:
 
 def _helps(part: Callable[..., Any]) -> dict[str, str]:
     """Meanings of parameters: the ``Args:`` section of the docstring, of a class or of its ``__init__``."""
-    text = "\n".join(
-        filter(None, (inspect.getdoc(part), (inspect.isclass(part) and inspect.getdoc(part.__init__)) or ""))
-    )
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n)*)", text, re.MULTILINE)
-    if section is None:
-        return {}
-    found = re.findall(r"^[ \t]{2,4}(\w+)[^:\n]*:[ \t]*(.+)$", section[1], re.MULTILINE)
-    return {name: meaning.rstrip(".") for name, meaning in found}
+    sources = [part.__init__, part] if inspect.isclass(part) else [part]
+    found = {k: v for source in sources for k, v in read_docstring(inspect.getdoc(source)).arguments.items()}
+    return {name: meaning.rstrip(".") for name, (_, meaning) in found.items()}
 
 
 def values_of(group: Any) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """When two configs mean the same run: one answer for resuming, sweeps and comparisons.
 
-Each key of the schema says what another value of it changes (``changes`` of :func:`sppcls.config.schema.key`):
+Each key of the schema says what another value of it changes (``changes`` of :func:`sppcls.config.key.key`):
 
 ==========  ==========================================  ===========  =========  =======  ==========
 changes     what                                        auto finds   same       factor   may change
@@ -24,12 +24,12 @@ again, so another length or other tests are another sweep. "Factor": of a compar
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sppcls.config.schema import Change, Config, default_values
+from sppcls.config.key import Change, all_keys
+from sppcls.config.schema import Config, default_values
 
 _NOT_FOUND_BY_AUTO: tuple[Change, ...] = ("state", "weights", "validation", "name")
 _ANOTHER_SWEEP: tuple[Change, ...] = ("state", "weights", "length", "validation", "tests")
@@ -45,18 +45,7 @@ _NETWORK = ("backbone", "pyramid", "head")
 @cache
 def known_changes() -> dict[str, Change]:
     """What every key of the schema changes, by full name such as ``optimizer.lr``."""
-    found: dict[str, Change] = {}
-
-    def walk(schema: Any, prefix: str) -> None:
-        for spec in dataclasses.fields(schema):
-            nested = spec.default_factory
-            if dataclasses.is_dataclass(nested):
-                walk(nested, f"{prefix}{spec.name}.")
-            else:
-                found[prefix + spec.name] = spec.metadata["changes"]
-
-    walk(Config, "")
-    return found
+    return {name: spec.metadata["changes"] for name, spec in all_keys(Config).items()}
 
 
 def change(key: str) -> Change:
@@ -98,7 +87,7 @@ def is_factor(key: str) -> bool:
 
 
 def is_fixed(key: str) -> bool:
-    """Whether no checkpoint of a run can go on with another value of this key."""
+    """Whether no checkpoint of a run can be resumed with another value of this key."""
     return change(key) == "state"
 
 

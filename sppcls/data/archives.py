@@ -56,9 +56,8 @@ def unpack(archive: Path, folder: Path) -> None:
             for member in members:
                 room -= _MEMBER + _size(member, hidden, archive)
                 if room < 0:
-                    raise DataError(
-                        f"{archive}: unpacks to more than {MAX_GROWTH} times its size, or than the disk has left"
-                    )
+                    most = f"{MAX_GROWTH} times its size, or than the disk has left"
+                    raise DataError(f"{archive}: unpacks to more than {most}")
                 _write(member, hidden)
         _move_into(Path(hidden), folder)
 
@@ -110,7 +109,7 @@ def _tar_members(tar: tarfile.TarFile, archive: Path) -> Iterator[_Member]:
         if info.isdir():
             yield _Member(info.name, 0, None)
         elif info.isreg():
-            yield _Member(info.name, info.size, partial(_of_tar, tar, info))
+            yield _Member(info.name, info.size, partial(_content, tar, info))
         elif info.islnk():
             yield _Member(info.name, 0, None, info.linkname)
         elif info.issym():  # unlike the other kind, it is relative to the folder that it is in
@@ -120,7 +119,7 @@ def _tar_members(tar: tarfile.TarFile, archive: Path) -> Iterator[_Member]:
             raise DataError(f"{archive}: {info.name!r} is neither a file nor a folder")
 
 
-def _of_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     content = tar.extractfile(info)
     assert content is not None  # which is for what is no file
     return content

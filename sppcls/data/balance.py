@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sppcls.data.label_sets import LabelSets
 from sppcls.data.names import some
 from sppcls.data.sampler import permutation
 from sppcls.data.seeding import derive
@@ -20,13 +21,17 @@ BALANCED, PLAIN = "balanced", "plain"
 UNEVEN = 3
 
 
-def class_counts(targets: Sequence[int], num_classes: int) -> list[int]:
+def class_counts(targets: Sequence[Any], num_classes: int) -> list[int]:
     """Number of images of each class."""
+    if isinstance(targets, LabelSets):
+        return [int(count) for count in targets.counts(num_classes)]
     counts: list[int] = np.bincount(np.asarray(targets, dtype=np.int64), minlength=num_classes).tolist()
     return counts
 
 
-def class_weights(key: str, value: Any, classes: Sequence[str], counts: Sequence[int]) -> list[float]:
+def class_weights(
+    key: str, value: Any, classes: Sequence[str], counts: Sequence[int], images: int | None = None
+) -> list[float]:
     """The weight of each class that a config key gives.
 
     Args:
@@ -35,6 +40,8 @@ def class_weights(key: str, value: Any, classes: Sequence[str], counts: Sequence
             list in the order of the classes or by name, where classes that are not named have 1.
         classes: their names.
         counts: training images of each.
+        images: number of all training images, where they have several labels: ``balanced`` is then the images without the
+            label over those with it.
 
     Raises:
         ConfigError: a class without an image, one that does not exist, or a weight that is no number > 0.
@@ -44,6 +51,8 @@ def class_weights(key: str, value: Any, classes: Sequence[str], counts: Sequence
         raise ConfigError(
             f"{key}: class {some(empty)} has no training image; add some, or take the class out"
         )
+    if value == BALANCED and images is not None:
+        return [max(1, images - count) / count for count in counts]
     if value == BALANCED:
         return [sum(counts) / (len(counts) * count) for count in counts]
     given = {str(name): weight for name, weight in value.items()} if isinstance(value, Mapping) else None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sppcls.data.files import FileSource
 from sppcls.data.kinds import image_kinds
+from sppcls.data.label_sets import LabelSets, spread_label_sets
 from sppcls.data.layout import Part
 from sppcls.data.names import alike, class_name, counted, in_order, some
 from sppcls.data.seeding import derive
@@ -132,9 +133,11 @@ def sources_of(parts: Mapping[str, Part], max_pixels: int) -> tuple[dict[str, Fi
 
 
 def hold_out(source: FileSource, val_fraction: float) -> tuple[FileSource, FileSource]:
-    """(train, val): in each class, the images whose names hash lowest are val."""
+    """(train, val): in each class, the images whose names hash lowest are val; of several labels each has its share."""
     if not 0 < val_fraction < 1:
         raise ConfigError(f"data.val_fraction={val_fraction}: a number between 0 and 1 is needed")
+    if isinstance(source.targets, LabelSets):
+        return _hold_out_sets(source, source.targets, val_fraction)
     members: dict[str, list[str]] = {name: [] for name in source.classes}
     for index, target in enumerate(source.targets):
         members[source.classes[target]].append(source.name(index))
@@ -154,6 +157,44 @@ def hold_out(source: FileSource, val_fraction: float) -> tuple[FileSource, FileS
         source_of(source.root, train, source.classes, source.max_pixels, source.ignored),
         source_of(source.root, val, source.classes, source.max_pixels),
     )
+
+
+def _hold_out_sets(source: FileSource, sets: LabelSets, val_fraction: float) -> tuple[FileSource, FileSource]:
+    names = [source.name(index) for index in range(len(source))]
+    part_of = spread_label_sets(sets, names, [1 - val_fraction, val_fraction])
+    parts = []
+    for part in range(2):
+        rows = [index for index, chosen in enumerate(part_of) if chosen == part]
+        if not rows:
+            side = ("training", "validation")[part]
+            raise DataError(
+                f"data.val_fraction={val_fraction}: {source.root} has {len(names)} image(s), which leaves none for {side}; "
+                "change the fraction or add images"
+            )
+        targets = LabelSets(sets[index] for index in rows)
+        parts.append(
+            FileSource(
+                source.root,
+                [names[i] for i in rows],
+                targets,
+                source.classes,
+                source.max_pixels,
+                source.ignored,
+            )
+        )
+    train, val = parts
+    val.ignored = 0
+    lost = [
+        name
+        for name, count in zip(train.classes, train.targets.counts(len(train.classes)), strict=True)
+        if not count
+    ]
+    if lost:
+        raise DataError(
+            f"data.val_fraction={val_fraction}: class {some(lost)} in {source.root} has no image left for training; "
+            "change the fraction or add images"
+        )
+    return train, val
 
 
 def source_of(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from unicodedata import is_normalized, normalize
+from typing import Any
+from unicodedata import is_normalized
 
+from sppcls.data.balance import class_counts
+from sppcls.data.names import class_name, few
 from sppcls.errors import CheckpointError
 
 
@@ -30,8 +33,8 @@ def check_known(known: Sequence[str], found: Sequence[str], path: str | Path) ->
     Raises:
         CheckpointError: naming the unknown classes and the known one closest to the first.
     """
-    composed = {normalize("NFC", name) for name in known}
-    unknown = sorted(name for name in set(found) if normalize("NFC", name) not in composed)
+    composed = {class_name(name) for name in known}
+    unknown = sorted(name for name in set(found) if class_name(name) not in composed)
     if unknown:
         near = get_close_matches(unknown[0], known, 1, cutoff=0.75)
         meant = f" (closest to {unknown[0]}: {near[0]})" if near else ""
@@ -46,8 +49,8 @@ def class_numbers(
     Raises:
         CheckpointError: they are others; ``path`` and ``first`` are what has ``own`` and ``classes``.
     """
-    number = {normalize("NFC", name): index for index, name in enumerate(own)}
-    wanted = [normalize("NFC", name) for name in classes]
+    number = {class_name(name): index for index, name in enumerate(own)}
+    wanted = [class_name(name) for name in classes]
     if len(number) == len(wanted) and number.keys() == set(wanted):
         return [number[name] for name in wanted]
     raise CheckpointError(
@@ -56,10 +59,11 @@ def class_numbers(
     )
 
 
-def missing_line(classes: Sequence[str], targets: Sequence[int]) -> str:
+def missing_line(classes: Sequence[str], targets: Sequence[Any]) -> str:
     """A line that names the classes without an image; empty if there are none."""
-    present = set(targets)
-    absent = [name for number, name in enumerate(classes) if number not in present]
+    absent = [
+        name for name, count in zip(classes, class_counts(targets, len(classes)), strict=True) if not count
+    ]
     return f"no image of {len(absent)} of the {len(classes)} classes: {_some(absent)}" if absent else ""
 
 
@@ -70,10 +74,7 @@ def _other(path: str | Path, there: set[str], here: set[str]) -> str:
     )
 
 
-def _some(names: list[str], most: int = 5) -> str:
-    if not names:
-        return "none"
+def _some(names: list[str]) -> str:
     # Two forms of the same letters look alike.
-    names = [name if is_normalized("NFC", name) else f"{name} (in decomposed letters, NFD)" for name in names]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    shown = [name if is_normalized("NFC", name) else f"{name} (in decomposed letters, NFD)" for name in names]
+    return few(shown) or "none"

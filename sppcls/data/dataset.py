@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from sppcls._util.reason import own_line, reason_with_line
 from sppcls.data.cache import ImageCache
 from sppcls.data.files import Source
+from sppcls.data.label_sets import LabelSets
 from sppcls.data.sampler import Key
 from sppcls.data.seeding import derive
 from sppcls.data.transforms import EvalTransform, TrainTransform
 from sppcls.errors import DataError, ImageError, PartError, SppclsError
-from sppcls.registry import own_line, reason_with_line
 
 
 class Batch(NamedTuple):
@@ -25,7 +26,7 @@ class Batch(NamedTuple):
     image: torch.Tensor
     """uint8 (N, 3, H, W), regions of the largest size, in channels_last memory format."""
     target: torch.Tensor
-    """int64 (N,)."""
+    """int64 (N,); of several labels float32 (N, classes), 1 for each that the image has."""
     index: torch.Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody wants of a batch
     """int64 (N,), numbers of the images in their source."""
     lighting: torch.Tensor
@@ -45,7 +46,7 @@ class Sample:
     """One image on its way into a batch; ``bad`` or ``fault`` says why there is none."""
 
     image: torch.Tensor | None
-    target: int
+    target: int | torch.Tensor
     index: int
     lighting: torch.Tensor
     epoch: int
@@ -75,10 +76,13 @@ class ImageDataset(Dataset[Sample]):
         cache: ImageCache | None = None,
     ) -> None:
         self.source, self.transform, self.seed, self.cache = source, transform, seed, cache
-        self._targets = torch.from_numpy(np.asarray(source.targets, dtype=np.int32))
+        self._sets = source.targets if isinstance(source.targets, LabelSets) else None
+        self._targets = torch.from_numpy(
+            np.asarray([] if self._sets is not None else source.targets, dtype=np.int32)
+        )
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self.source)
 
     def __getitems__(self, keys: Sequence[Key | int]) -> list[Sample]:
         """The samples of a batch; a source that can reads all their bytes at once, from far away, before."""
@@ -92,7 +96,11 @@ class ImageDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key | int) -> Sample:
         epoch, step, number, index = (0, 0, 0, key) if isinstance(key, int) else key
-        target = int(self._targets[index])
+        target: int | torch.Tensor
+        if self._sets is not None:
+            target = self._sets.row(index, len(self.source.classes))
+        else:
+            target = int(self._targets[index])
         lighting = torch.zeros(3)
         try:
             image, size = self.cache.read(index) if self.cache else (self.source.image(index), None)
@@ -129,7 +137,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         image, lighting = torch.empty(0, 3, 1, 1, dtype=torch.uint8), torch.empty(0, 3)
     return Batch(
         image=image,
-        target=torch.tensor([sample.target for sample in good], dtype=torch.int64),
+        target=_targets([sample.target for sample in good]),
         index=torch.tensor([sample.index for sample in good], dtype=torch.int64),
         lighting=lighting,
         epoch=samples[0].epoch,
@@ -137,3 +145,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         bad=tuple(sample.bad for sample in samples if sample.image is None and not sample.fault),
         fault=next((sample.fault for sample in samples if sample.fault), ""),
     )
+
+
+def _targets(targets: Sequence[int | torch.Tensor]) -> torch.Tensor:
+    rows = [target for target in targets if isinstance(target, torch.Tensor)]
+    return torch.stack(rows) if rows else torch.tensor(targets, dtype=torch.int64)

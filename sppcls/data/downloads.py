@@ -32,10 +32,10 @@ _FOLDERS = {
 }
 
 
-# (address, MD5) of the one set whose address torchvision has in the middle of a function.
 WITHOUT_VALIDATION = ("caltech101",)
 """Sets without an official split to validate on."""
 
+# (address, MD5) of the one set whose address torchvision has in the middle of a function.
 _CALTECH101 = (
     "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
     "3138e1922a9193bfa496528edbbc45d0",
@@ -63,7 +63,7 @@ def download_sources(
         DataError: the set is not there, or cannot be fetched.
     """
     root = Path(root)
-    build = {
+    maker = {
         "imagenette": _imagenette,
         "flowers102": _flowers102,
         "caltech101": _caltech101,
@@ -71,9 +71,9 @@ def download_sources(
         "cifar10": _cifar10,
         "pets": _pets,
     }[name]
-    place = root / _FOLDERS[name]
+    place, build = root / _FOLDERS[name], partial(maker, root, val_fraction, max_pixels)
     try:
-        return build(root, val_fraction, max_pixels)
+        return build()
     except DataError:
         raise
     except ImportError as error:
@@ -87,23 +87,20 @@ def download_sources(
                 f"data.root={root}: {name} is not there (looked for {place}); "
                 f"set data.download=true to fetch it, or put its files there"
             ) from error
+    waiting = f"Waiting for another process that fetches {name} to {root}"
     try:
-        with one_at_a_time(_made(root) / ".download.lock", partial(_say_waiting, name, root)) as alone:
+        with one_at_a_time(_made(root) / ".download.lock", partial(say, waiting)) as alone:
             if alone:
                 _remove_leftovers(root)
                 with suppress(Exception):  # another process may have fetched it by now
-                    return build(root, val_fraction, max_pixels)
+                    return build()
             _fetch(name, root)
-        return build(root, val_fraction, max_pixels)
+        return build()
     except Exception as error:  # as above, and urllib and archives
         raise DataError(
             f"data.download: {name} could not be fetched ({reason_of(error)}); "
             f"fetch it by hand, unpack it to {place} and set data.download=false"
         ) from error
-
-
-def _say_waiting(name: str, root: Path) -> None:
-    say(f"Waiting for another process that fetches {name} to {root}")
 
 
 def _remove_leftovers(root: Path) -> None:
@@ -180,11 +177,9 @@ def _caltech101(root: Path, val_fraction: float, max_pixels: int) -> tuple[Sourc
     folder = root / _FOLDERS["caltech101"]
     if not folder.exists():
         raise FileNotFoundError(folder)
+    background = frozenset({"BACKGROUND_Google"})
     return single_folder_sources(
-        folder,
-        val_fraction=val_fraction,
-        max_pixels=max_pixels,
-        leave_out=frozenset({"BACKGROUND_Google"}),
+        folder, val_fraction=val_fraction, max_pixels=max_pixels, leave_out=background
     )
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
+from sppcls.data.label_sets import LabelSets, as_label_sets, is_multi_label, kept_targets
 from sppcls.data.pixel_range import PixelRange
 from sppcls.errors import ImageError
 
@@ -25,8 +26,8 @@ class Source(Protocol):
     classes: list[str]
 
     @property
-    def targets(self) -> Sequence[int]:
-        """Class number of each image."""
+    def targets(self) -> Sequence[Any]:
+        """Class number of each image; :class:`~sppcls.data.label_sets.LabelSets` where it may have several."""
 
     def __len__(self) -> int: ...
 
@@ -63,7 +64,7 @@ class FileSource:
     Args:
         root: folder that the names are relative to.
         names: paths of the images below ``root``, with ``/`` between folders.
-        targets: class number of each.
+        targets: class number of each, or :class:`~sppcls.data.label_sets.LabelSets`.
         classes: names of the classes.
         max_pixels: refuse larger images.
         ignored: number of files that were passed over because they are not images.
@@ -78,12 +79,12 @@ class FileSource:
         self,
         root: Path,
         names: Sequence[str],
-        targets: Sequence[int],
+        targets: Sequence[Any],
         classes: Sequence[str],
         max_pixels: int = MAX_PIXELS,
         ignored: int = 0,
     ) -> None:
-        self.root, self.classes, self.targets = Path(root), list(classes), list(targets)
+        self.root, self.classes, self.targets = Path(root), list(classes), kept_targets(targets)
         self.max_pixels, self.ignored = max_pixels, ignored
         self._names = PackedStrings(names)
 
@@ -93,8 +94,11 @@ class FileSource:
     def name(self, index: int) -> str:
         return self._names[index]
 
-    def renumber(self, classes: Sequence[str], targets: Sequence[int]) -> None:
-        """Give the classes other numbers, and list the images in the order of these."""
+    def renumber(self, classes: Sequence[str], targets: Sequence[Any]) -> None:
+        """Give the classes other numbers, and list the images in the order of these, where each has one."""
+        if isinstance(targets, LabelSets):
+            self.classes, self.targets = list(classes), targets
+            return
         order = sorted(range(len(targets)), key=targets.__getitem__)
         self._names = PackedStrings([self._names[index] for index in order])
         self.classes, self.targets = list(classes), [targets[index] for index in order]
@@ -135,7 +139,8 @@ class JoinedSource:
     def __init__(self, parts: Mapping[str, Source]) -> None:
         self._folders, self.parts = list(parts), list(parts.values())
         self.classes = self.parts[0].classes
-        self.targets = [target for part in self.parts for target in part.targets]
+        joined = [target for part in self.parts for target in part.targets]
+        self.targets: Any = LabelSets(joined) if is_multi_label(self.parts[0]) else joined
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -168,10 +173,24 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
     if source.classes == list(classes):
         return source
     number = {normalize("NFC", name): index for index, name in enumerate(classes)}
+    numbers = [number[normalize("NFC", name)] for name in source.classes]
     renumbered: Any = copy.copy(source)
-    renumbered.targets = [number[normalize("NFC", source.classes[target])] for target in source.targets]
+    renumbered.targets = _renumbered(source.targets, numbers)
     renumbered.classes = list(classes)
     return cast(Source, renumbered)
+
+
+def with_label_sets(source: Source) -> Source:
+    """The same images with several labels each, of which a source with one label each has one."""
+    changed: Any = copy.copy(source)
+    changed.targets = as_label_sets(source)
+    return cast(Source, changed)
+
+
+def _renumbered(targets: Sequence[Any], numbers: Sequence[int]) -> Any:
+    if isinstance(targets, LabelSets):
+        return targets.renumbered(numbers)
+    return [numbers[target] for target in targets]
 
 
 class PackedStrings:
@@ -223,7 +242,7 @@ def keep_class_order(source: Source, classes: Sequence[str]) -> None:
     if len(number) < len(composed):
         return
     place = [number[normalize("NFC", name)] for name in source.classes]
-    source.renumber(classes, [place[target] for target in source.targets])
+    source.renumber(classes, _renumbered(source.targets, place))
 
 
 def check_headers(source: Source, threads: int = 16) -> list[tuple[str, str]]:

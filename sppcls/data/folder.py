@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from sppcls.data.balance import class_counts
 from sppcls.data.class_folders import (
     alike_lines,
     check_links,
@@ -19,11 +20,13 @@ from sppcls.data.class_folders import (
 from sppcls.data.classes import check_known
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import FileSource, Splits, with_classes
-from sppcls.data.label_files import LabelFile, named_file
+from sppcls.data.label_files import SEPARATORS, LabelFile, holds_label_sets, named_file
 from sppcls.data.label_search import find_files, labels_beside, name_below
-from sppcls.data.labels import read_labels
+from sppcls.data.label_sets import LabelSets
+from sppcls.data.labels import read_label_sets, read_labels
 from sppcls.data.layout import Layout, NoClassFoldersError, Part, check_depth, recognise
 from sppcls.data.names import class_name, roles_among, some
+from sppcls.data.tags import one_photo_each
 from sppcls.data.tree import Folder, files_below
 from sppcls.errors import ConfigError, DataError
 
@@ -33,6 +36,7 @@ def folder_sources(
     *,
     labels: str | None = None,
     dirs: Mapping[str, str | None] | None = None,
+    multi_label: bool | str | None = None,
     val_fraction: float = 0.2,
     max_pixels: int = MAX_PIXELS,
 ) -> Splits:
@@ -45,6 +49,8 @@ def folder_sources(
         root: folder of the data set.
         labels: file of labels, below ``root`` or absolute; None: one that is found where there are no class folders.
         dirs: folders of ``train``, ``val`` and ``test``, below ``root`` or absolute; None: recognised by their names.
+        multi_label: whether an image may have several labels, one of :data:`MULTI_LABEL`; None: what a file of labels shows.
+            Class folders then are tags: the same photo in several of them has all their labels.
         val_fraction: share of each class to hold out.
         max_pixels: images larger than this are refused.
 
@@ -56,7 +62,7 @@ def folder_sources(
     if labels is not None:
         if dirs:
             raise ConfigError(f"data.labels={labels}: says the splits, so data.{min(dirs)}_dir must be null")
-        return _labelled(folder, [named_file(folder.path, labels)], val_fraction, max_pixels)
+        return _labelled(folder, [named_file(folder.path, labels)], val_fraction, max_pixels, multi_label)
     try:
         layout = recognise(folder, dirs)
         if len(layout.parts) == 1 and "train" not in layout.named:
@@ -68,13 +74,17 @@ def folder_sources(
         unused = [f"{name_below(folder, file)} is not used: {reason}" for file, reason in found.unused]
         if found.files:
             unused = [line.partition(";")[0] for line in unused]
-            return _labelled(folder, found.files, val_fraction, max_pixels, unused)
+            return _labelled(folder, found.files, val_fraction, max_pixels, multi_label, unused)
         if not unused:
             raise
         raise DataError("; ".join([str(error), *unused])) from None
     if not dirs:
         layout.notes.extend(labels_beside(folder, layout))
-    return _from_layout(layout, val_fraction, max_pixels)
+    return _from_layout(layout, val_fraction, max_pixels, bool(multi_label))
+
+
+MULTI_LABEL = {True: SEPARATORS, False: None, "comma": ",", "space": " "}
+"""What ``data.multi_label`` may be, and the signs that then stand between labels."""
 
 
 def split_sources(
@@ -261,9 +271,11 @@ def _usable(layout: Layout) -> tuple[dict[str, Part], list[str]]:
     return parts, unused
 
 
-def _from_layout(layout: Layout, val_fraction: float, max_pixels: int) -> Splits:
+def _from_layout(layout: Layout, val_fraction: float, max_pixels: int, tags: bool = False) -> Splits:
     parts, unused = _usable(layout)
     sources, notes = sources_of(parts, max_pixels)
+    if tags:
+        sources = {role: one_photo_each(source) for role, source in sources.items()}
     shown = {role: part.path or "class folders" for role, part in parts.items()}
     return _splits(sources, shown, val_fraction, unused, notes)
 
@@ -273,19 +285,39 @@ def _labelled(
     files: Sequence[LabelFile],
     val_fraction: float,
     max_pixels: int,
+    multi_label: bool | str | None,
     unused: Sequence[str] = (),
 ) -> Splits:
-    found = read_labels(root, files)
-    classes = list(found.splits["train"])
-    sources = {
-        role: source_of(root.path, members, classes, max_pixels) for role, members in found.splits.items()
-    }
+    if multi_label is None:
+        multi_label = holds_label_sets(files)
+    separators = MULTI_LABEL[multi_label]
+    if separators is None:
+        found = read_labels(root, files)
+        classes, said = list(found.splits["train"]), found.notes
+        sources = {
+            role: source_of(root.path, members, classes, max_pixels) for role, members in found.splits.items()
+        }
+    else:
+        sets = read_label_sets(root, files, separators)
+        classes, said = sets.classes, sets.notes
+        number = {name: index for index, name in enumerate(classes)}
+        sources = {
+            role: FileSource(
+                root.path,
+                list(members),
+                LabelSets([number[label] for label in labels] for labels in members.values()),
+                classes,
+                max_pixels,
+            )
+            for role, members in sets.splits.items()
+        }
     names = [name_below(root, file) for file in files]
     shown = dict.fromkeys(sources, "") | {"train": names[0]}
     if len(files) > 1:
         shown = {str(file.role): name for file, name in zip(files, names, strict=True)}
-    notes = [*found.notes, *alike_lines(classes)]
-    missing = [name for name in classes if name not in found.splits.get("val", classes)]
+    notes = [*said, *alike_lines(classes)]
+    validated = class_counts(sources["val"].targets, len(classes)) if "val" in sources else [1] * len(classes)
+    missing = [name for name, count in zip(classes, validated, strict=True) if not count]
     if missing:
         notes.append(f"no validation image of class {some(missing)}")
     return _splits(sources, shown, val_fraction, unused, notes)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from sppcls.data.files import FileSource, Source, Splits
+from sppcls.data.label_sets import LabelSets, is_multi_label, spread_label_sets
 from sppcls.data.seeding import derive
 from sppcls.errors import DataError
 
@@ -27,7 +28,8 @@ class PartSource:
     def __init__(self, sources: dict[str, Source], members: Sequence[tuple[str, int]]) -> None:
         self._sources, self._members = sources, list(members)
         self.classes = next(iter(sources.values())).classes
-        self.targets = [sources[role].targets[index] for role, index in members]
+        targets = [sources[role].targets[index] for role, index in members]
+        self.targets = LabelSets(targets) if any(map(is_multi_label, sources.values())) else targets
 
     def __len__(self) -> int:
         return len(self._members)
@@ -57,7 +59,8 @@ def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
     Training and validation images are put together; a test split stays as it is. Within each class, images go to the
     folds in turn, in the order of a hash of their content: so each fold has its share of every class, the folds are the
     same on every machine and for every seed, whatever the files are called, and files of the same bytes share a fold.
-    Images that are not files go by their names.
+    Images that are not files go by their names. Images of several labels are divided by
+    :func:`~sppcls.data.label_sets.spread_label_sets`.
 
     Args:
         splits: as they were found.
@@ -71,25 +74,10 @@ def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
     members = [(role, index) for role, source in sources.items() for index in range(len(source))]
     seen: Counter[str] = Counter()
     keys = [key for source in sources.values() for key in _content(source, seen)]
-    by_class: dict[int, dict[str, list[tuple[str, int]]]] = defaultdict(lambda: defaultdict(list))
-    for member, key in zip(members, keys, strict=True):
-        by_class[sources[member[0]].targets[member[1]]][key].append(member)
-    train: list[tuple[str, int]] = []
-    val: list[tuple[str, int]] = []
-    for label, name in enumerate(splits.train.classes):
-        images = by_class[label]
-        if len(images) < folds:
-            raise DataError(
-                f"data.folds={folds}: class {name!r} has {len(images)} different image(s), so a fold would be without it; "
-                + (
-                    f"choose at most {len(images)}"
-                    if len(images) > 1
-                    else "add images, or take the class out"
-                )
-            )
-        first = derive("fold", name) % folds  # which classes have one more in the first fold
-        for place, key in enumerate(sorted(images, key=lambda key: derive("fold", key))):
-            (val if (first + place) % folds == fold else train).extend(images[key])
+    if is_multi_label(splits.train):
+        train, val = _by_label_sets(splits, sources, members, keys, folds, fold)
+    else:
+        train, val = _by_class(splits, sources, members, keys, folds, fold)
     made = [_part(sources, sorted(part)) for part in (train, val)]
     notes = splits.found.partition("; ")[2]
     found = (
@@ -99,6 +87,59 @@ def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
     return splits._replace(
         train=made[0], val=made[1], found="; ".join(filter(None, (found, notes))), held_out=True
     )
+
+
+_Members = list[tuple[str, int]]
+
+
+def _by_label_sets(
+    splits: Splits, sources: dict[str, Source], members: _Members, keys: list[str], folds: int, fold: int
+) -> tuple[_Members, _Members]:
+    """Images to train and to validate on, each fold with its share of every label."""
+    images: dict[str, _Members] = defaultdict(list)
+    for member, key in zip(members, keys, strict=True):
+        images[key].append(member)
+    names = list(images)
+    sets = [
+        sorted({label for role, index in images[key] for label in sources[role].targets[index]})
+        for key in names
+    ]
+    there = LabelSets(sets).counts(len(splits.train.classes))
+    for label, name in enumerate(splits.train.classes):
+        if there[label] < folds:
+            raise _too_few(folds, name, int(there[label]))
+    part_of = spread_label_sets(sets, names, [1 / folds] * folds)
+    train: _Members = []
+    val: _Members = []
+    for key, part in zip(names, part_of, strict=True):
+        (val if part == fold else train).extend(images[key])
+    return train, val
+
+
+def _too_few(folds: int, name: str, count: int) -> DataError:
+    return DataError(
+        f"data.folds={folds}: class {name!r} has {count} different image(s), so a fold would be without it; "
+        + (f"choose at most {count}" if count > 1 else "add images, or take the class out")
+    )
+
+
+def _by_class(
+    splits: Splits, sources: dict[str, Source], members: _Members, keys: list[str], folds: int, fold: int
+) -> tuple[_Members, _Members]:
+    """Images to train and to validate on, each class dealt out to the folds in turn."""
+    by_class: dict[int, dict[str, _Members]] = defaultdict(lambda: defaultdict(list))
+    for member, key in zip(members, keys, strict=True):
+        by_class[sources[member[0]].targets[member[1]]][key].append(member)
+    train: _Members = []
+    val: _Members = []
+    for label, name in enumerate(splits.train.classes):
+        images = by_class[label]
+        if len(images) < folds:
+            raise _too_few(folds, name, len(images))
+        first = derive("fold", name) % folds  # which classes have one more in the first fold
+        for place, key in enumerate(sorted(images, key=lambda key: derive("fold", key))):
+            (val if (first + place) % folds == fold else train).extend(images[key])
+    return train, val
 
 
 def _content(source: Source, seen: Counter[str]) -> list[str]:
@@ -140,10 +181,11 @@ def _part(sources: dict[str, Source], members: Sequence[tuple[str, int]]) -> Sou
         (sources[role].targets[index], os.path.normpath(f"{before[role]}/{sources[role].name(index)}"))
         for role, index in members
     )
+    targets = [label for label, _ in rows]
     made = FileSource(
         root,
         [name for _, name in rows],
-        [label for label, _ in rows],
+        LabelSets(targets) if any(map(is_multi_label, files)) else targets,
         files[0].classes,
         files[0].max_pixels,
         sum(source.ignored for source in files),

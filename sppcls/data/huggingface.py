@@ -15,9 +15,9 @@ import torch
 from sppcls._util.reason import reason_of
 from sppcls.data.decode import MAX_PIXELS, decode
 from sppcls.data.files import Splits
+from sppcls.data.hold_out import held_out
 from sppcls.data.names import ROLES, in_order, roles_among, some
 from sppcls.data.pixel_range import PixelRange, as_pixel_range
-from sppcls.data.seeding import derive
 from sppcls.errors import ConfigError, DataError, ImageError
 from sppcls.registry import register
 
@@ -118,18 +118,15 @@ def huggingface(
                 unused.append(f"{chosen[role]} is not used: it has no labels")
                 continue
             raise DataError(f"data.root={root}: {(numbers < 0).sum():,} rows of {chosen[role]} have no label")
-        rows = np.arange(len(numbers))
-        files = _files(found[chosen[role]], image, root)
-        read[role] = HuggingFaceSource(
-            files, image, chosen[role], rows, numbers, classes, max_pixels, as_pixel_range(pixel_range)
-        )
+        files, rows = _files(found[chosen[role]], image, root), np.arange(len(numbers))
+        grey = as_pixel_range(pixel_range)
+        read[role] = HuggingFaceSource(files, image, chosen[role], rows, numbers, classes, max_pixels, grey)
     words = [f"{chosen[role]} {len(source):,}" for role, source in read.items()]
     held_out = "val" not in read
     if held_out:
         read["train"], read["val"] = _hold_out(read["train"], val_fraction)
-        words.append(
-            f"{len(read['val']):,} of train held out for validation (data.val_fraction={val_fraction:g})"
-        )
+        share = f"data.val_fraction={val_fraction:g}"
+        words.append(f"{len(read['val']):,} of train held out for validation ({share})")
     line = "; ".join([", ".join(words), *unused])
     return Splits(read["train"], read["val"], read.get("test"), line, held_out=held_out)
 
@@ -156,9 +153,8 @@ def _load(root: Path) -> dict[str, Any]:
         by_split: dict[str, list[str]] = {}
         for path in parquet:
             stem = re.sub(r"([-_.]\d+)?([-_]of[-_]\d+)?([-_][0-9a-f]{16})?$", "", path.stem)
-            by_split.setdefault(stem if stem and not stem.isdigit() else path.parent.name, []).append(
-                str(path)
-            )
+            name = stem if stem and not stem.isdigit() else path.parent.name
+            by_split.setdefault(name, []).append(str(path))
         return {name: datasets.Dataset.from_parquet(files) for name, files in by_split.items()}
     except DataError:
         raise
@@ -219,9 +215,8 @@ def _labels(
         names = in_order(map(str, there))
         number = {name: index for index, name in enumerate(names)}
     for role, of_role in values.items():
-        if unknown := [
-            str(v) for v in dict.fromkeys(of_role) if v is not None and v != -1 and v not in number
-        ]:
+        unknown = [str(v) for v in dict.fromkeys(of_role) if v not in (None, -1) and v not in number]
+        if unknown:
             raise DataError(f"data.root={root}: {role} has class {some(unknown)}, which training has not")
     found = {role: np.array([number.get(v, -1) for v in of], np.int32) for role, of in values.items()}
     return found, list(names)
@@ -238,26 +233,15 @@ def _files(dataset: Any, column: str, root: str) -> Any:
     return dataset
 
 
-def _hold_out(source: HuggingFaceSource, val_fraction: float) -> tuple[HuggingFaceSource, HuggingFaceSource]:
-    """(train, val): in each class, the rows whose numbers hash lowest are val."""
-    if not 0 < val_fraction < 1:
-        raise ConfigError(f"data.val_fraction={val_fraction}: a number between 0 and 1 is needed")
-    labels = np.array(source.targets)
-    val = np.zeros(len(labels), bool)
-    for number, name in enumerate(source.classes):
-        rows = np.flatnonzero(labels == number).tolist()
-        count = round(len(rows) * val_fraction)
-        if rows and not 0 < count < len(rows):
-            raise DataError(
-                f"data.val_fraction={val_fraction}: class {name!r} has {len(rows)} image(s), too few to hold some out"
-            )
-        val[sorted(rows, key=lambda row: derive("split", row))[:count]] = True
-
-    def part(mask: npt.NDArray[np.bool_]) -> HuggingFaceSource:
-        rows = np.flatnonzero(mask)
-        return HuggingFaceSource(
+def _hold_out(source: HuggingFaceSource, val_fraction: float) -> list[HuggingFaceSource]:
+    """[train, val]: in each class, the rows whose numbers hash lowest are val."""
+    labels, setting = np.array(source.targets), f"data.val_fraction={val_fraction}"
+    names = [source.classes[label] for label in source.targets]
+    val = np.array(held_out(names, range(len(labels)), val_fraction, setting))
+    return [
+        HuggingFaceSource(
             source._dataset, source._column, source._split, rows, labels[rows], source.classes, source.max_pixels,
             source.pixel_range,
-        )  # fmt: skip
-
-    return part(~val), part(val)
+        )
+        for rows in (np.flatnonzero(~val), np.flatnonzero(val))
+    ]  # fmt: skip

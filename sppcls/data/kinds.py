@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
@@ -28,13 +28,19 @@ class ImageKind:
     formats: tuple[str, ...] = ()
 
 
+@cache
 def image_kinds() -> Mapping[str, ImageKind]:
     """The kinds of image file that a photo folder may hold, by extension: lower case, with the dot.
 
     Whether a kind is readable depends on how Pillow was built and, for HEIC and JPEG XL, on a plug-in package, which
     is loaded if it is installed. Computed once per process.
     """
-    return _kinds()
+    found: dict[str, ImageKind] = {}
+    for row in _TABLE:
+        remedy = _missing(row)
+        kind = ImageKind(row.name, not remedy, remedy, row.formats)
+        found.update(dict.fromkeys(row.extensions.split(), kind))
+    return MappingProxyType(found)
 
 
 def readable_extensions() -> tuple[str, ...]:
@@ -42,9 +48,11 @@ def readable_extensions() -> tuple[str, ...]:
     return tuple(extension for extension, kind in image_kinds().items() if kind.readable)
 
 
+@cache
 def readable_formats() -> tuple[str, ...]:
     """Pillow's names of the formats that are decoded. All others stay shut: some of them start other programs."""
-    return _formats()
+    kinds = dict.fromkeys(image_kinds().values())
+    return tuple(name for kind in kinds if kind.readable for name in kind.formats)
 
 
 @dataclass(frozen=True)
@@ -88,21 +96,6 @@ _TABLE = (
 )
 
 
-@cache
-def _kinds() -> Mapping[str, ImageKind]:
-    found: dict[str, ImageKind] = {}
-    for row in _TABLE:
-        remedy = _missing(row)
-        kind = ImageKind(row.name, not remedy, remedy, row.formats)
-        found.update(dict.fromkeys(row.extensions.split(), kind))
-    return MappingProxyType(found)
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    return tuple(name for kind in dict.fromkeys(_kinds().values()) if kind.readable for name in kind.formats)
-
-
 def _missing(row: _Kind) -> str:
     """What to do before images of a kind can be decoded; empty if they can be."""
     if not row.formats:
@@ -120,11 +113,9 @@ def _missing(row: _Kind) -> str:
 def _load(module: str) -> bool:
     """Import a plug-in, which tells Pillow of its format."""
     try:
-        register: Callable[[], object] | None = getattr(
-            importlib.import_module(module), "register_heif_opener", None
-        )
-        if register is not None:
-            register()
+        plug_in = importlib.import_module(module)
+        if hasattr(plug_in, "register_heif_opener"):
+            plug_in.register_heif_opener()
     except Exception:  # not installed, or built for another Pillow or another libheif
         return False
     return True

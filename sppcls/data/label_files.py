@@ -21,7 +21,7 @@ _COLUMNS = {
     "path": ("path", "file_path", "filepath", "image_path", "img_path", "file_name", "filename", "image_file", "image_name",
              "img_name", "imagename", "file", "image", "img", "photo", "picture", "image_id", "img_id", "id"),
     "label": ("label", "label_name", "class", "class_name", "classname", "category", "category_name", "target",
-              "target_class", "species", "breed", "class_label", "class_id", "category_id", "label_id"),
+              "target_class", "tag", "species", "breed", "class_label", "class_id", "category_id", "label_id"),
     "split": ("split", "set", "subset", "data_set", "dataset", "fold", "partition", "phase", "usage"),
 }  # fmt: skip
 
@@ -50,8 +50,9 @@ class Row(NamedTuple):
     Attributes:
         file, line: where it stands.
         path: of the image, as it is written.
-        label: name of its class.
+        label: name of its class; empty where images may have several.
         split: ``train``, ``val`` or ``test``; None where there are no splits.
+        labels: names of its classes.
     """
 
     file: Path
@@ -59,6 +60,7 @@ class Row(NamedTuple):
     path: str
     label: str
     split: str | None
+    labels: tuple[str, ...]
 
     @property
     def place(self) -> str:
@@ -98,8 +100,12 @@ def labels_in(files: Iterable[LabelFile]) -> set[str]:
     return {row.label for file in files for row in rows(file)}
 
 
-def rows(file: LabelFile) -> Iterator[Row]:
+def rows(file: LabelFile, separators: str | None = None) -> Iterator[Row]:
     """The rows of a file, one by one.
+
+    Args:
+        file: of labels.
+        separators: each of these signs stands between labels; None: an image has one label, whatever signs are in it.
 
     Raises:
         DataError: the file cannot be read, or naming the line: a value is missing or of another kind.
@@ -112,7 +118,9 @@ def rows(file: LabelFile) -> Iterator[Row]:
             columns = _usable_columns(path, line, record)
         place = f"{path}: line {line}"
         name = _text(place, "path", record[columns["path"]])
-        label = class_name(_text(place, "label", record[columns["label"]]))
+        labels = _labels(place, record, columns, separators)
+        if separators is None and len(labels) != 1:
+            raise DataError(f"{place}: {len(labels)} labels; images with several need data.multi_label=true")
         split = file.role
         if "split" in columns:
             word = _text(place, "split", record[columns["split"]])
@@ -122,7 +130,72 @@ def rows(file: LabelFile) -> Iterator[Row]:
                     f"{place}: {word!r} is not the name of a split; use train, val or test, "
                     f"or call the column {columns['split']!r} otherwise"
                 )
-        yield Row(path, line, name, label, split)
+        yield Row(path, line, name, labels[0] if separators is None else "", split, labels)
+
+
+SEPARATORS = "|;"
+"""What stands between the labels of an image where nobody says what."""
+
+
+def holds_label_sets(files: Iterable[LabelFile]) -> bool:
+    """Whether images have several labels, as far as files of labels show it.
+
+    They do if a line has a list of other than one label, or ones in other than one column of 0 and 1, or if labels stand
+    between ``|`` or ``;`` and one of them occurs in another line, alone or beside another one: so a class whose name has
+    such a sign is none of it.
+    """
+    whole: dict[str, set[str]] = {}
+    for file in files:
+        columns: dict[str, str] = {}
+        for line, record in _records(file.path):
+            if not columns or file.path.suffix.lower() in _JSON_LINES:
+                columns = _usable_columns(file.path, line, record)
+            value = record.get(columns["label"]) if "label" in columns else None
+            if isinstance(value, str):
+                for part in _parts(value, SEPARATORS):
+                    whole.setdefault(part, set()).add(value.strip())
+            elif (isinstance(value, list) or "label" not in columns) and len(
+                _labels(f"{file.path}: line {line}", record, columns, SEPARATORS)
+            ) != 1:
+                return True
+    return any(len(values) > 1 and any(part != value for value in values) for part, values in whole.items())
+
+
+def _parts(text: str, separators: str) -> list[str]:
+    return [part for part in (p.strip() for p in re.split(f"[{re.escape(separators)}]", text)) if part]
+
+
+def _labels(
+    place: str, record: Mapping[str, Any], columns: Mapping[str, str], separators: str | None
+) -> tuple[str, ...]:
+    """The labels of a line: of its column, text or a list, or the columns of 0 and 1 that have a 1."""
+    if "label" not in columns:
+        flags = _flag_columns(record, columns)
+        wrong = next((name for name in flags if _flag(record[name]) is None), None)
+        if wrong is not None:
+            raise DataError(f"{place}: {wrong}={record[wrong]!r}; each class has a 0 or a 1")
+        return tuple(class_name(name) for name in flags if _flag(record[name]))
+    value = record[columns["label"]]
+    if isinstance(value, list):
+        found = [_text(place, "label", each) for each in value]
+    elif separators is not None and isinstance(value, str | None):
+        found = _parts(value or "", separators)
+    else:
+        found = [_text(place, "label", value)]
+    return tuple(dict.fromkeys(map(class_name, found)))
+
+
+_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+
+
+def _flag(value: Any) -> bool | None:
+    """Whether a value says yes or no; None of any other value."""
+    return _FLAGS.get(str(value).strip().casefold())
+
+
+def _flag_columns(record: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
+    """The columns that neither path nor split is in."""
+    return [name for name in record if name not in columns.values()]
 
 
 def _text(place: str, what: str, value: Any) -> str:
@@ -143,6 +216,8 @@ def _usable_columns(path: Path, line: int, record: Mapping[str, Any]) -> dict[st
     for what in ("path", "label"):
         if what in columns:
             continue
+        if what == "label" and _has_flags(record, columns):
+            continue
         advice = (
             f"there are {some(names)}, and one must be called {', '.join(_COLUMNS[what][:4])} or the like"
         )
@@ -153,6 +228,12 @@ def _usable_columns(path: Path, line: int, record: Mapping[str, Any]) -> dict[st
                 advice = f"{image!r} is an image: the first line must name the columns, such as path,label"
         raise DataError(f"{path}: line {line}: no column for the {what}; {advice}")
     return columns
+
+
+def _has_flags(record: Mapping[str, Any], columns: Mapping[str, str]) -> bool:
+    """Whether a line says yes or no to each of several classes, in columns of their names."""
+    flags = _flag_columns(record, columns)
+    return len(flags) > 1 and all(_flag(record[name]) is not None for name in flags)
 
 
 def _columns(names: Iterable[str]) -> dict[str, str]:

@@ -111,13 +111,11 @@ def _check_labels_agree(name: str, file: LabelFile, part: Part) -> None:
     except DataError:
         return  # nobody has asked for it
     if labels and labels.isdisjoint(class_name(name).casefold() for name in part.folder.folders):
-        words = [
-            shlex.quote(word)
-            for word in (f"data.labels={name}", f"data.train_dir={part.path.rstrip('/') or '.'}")
-        ]
+        take = shlex.quote(f"data.labels={name}")
+        leave = shlex.quote(f"data.train_dir={part.path.rstrip('/') or '.'}")
         raise DataError(
             f"{part.folder.path}: which are the labels? {name} has others than the names of the folders; "
-            f"{words[0]} takes the file, {words[1]} the folders"
+            f"{take} takes the file, {leave} the folders"
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sppcls.data.label_files import LabelFile, Row, rows
 from sppcls.data.names import ROLES, class_name, in_order, role_of, some
@@ -57,15 +57,9 @@ def read_labels(root: Folder, files: Sequence[LabelFile]) -> Labelled:
             role = row.split or "train"
             found[role][row.label].append(name)
             first.setdefault((role, row.label), row)
-    if missing:
-        more = f" ({len(missing):,} such lines)" if len(missing) > 1 else ""
-        raise DataError(f"{missing[0].place}: {images.why_not(missing[0].path)}{more}")
+    _check_found(images, files, missing, found)
+    _check_trained(first, found["train"])
     where = ", ".join(str(file.path) for file in files)
-    if "train" not in found:
-        raise DataError(f"{where}: no image to train on" + (f", only {', '.join(found)}" if found else ""))
-    for (role, label), row in first.items():
-        if label not in found["train"]:
-            raise DataError(f"{row.place}: class {label!r} has no image to train on, only for {role}")
     if len(found["train"]) < 2:
         (only,) = found["train"]
         raise DataError(f"{where}: holds a single class ({only!r}); two classes are needed at least")
@@ -83,10 +77,90 @@ def read_labels(root: Folder, files: Sequence[LabelFile]) -> Labelled:
     return Labelled(splits, notes)
 
 
+class LabelledSets(NamedTuple):
+    """Images by split with all their labels, as files of labels say.
+
+    Attributes:
+        splits: labels of each image by its path below the root, sorted by path; only ``train`` is always there.
+        classes: names of all classes, in order.
+        notes: what is worth knowing, a line each.
+    """
+
+    splits: dict[str, dict[str, set[str]]]
+    classes: list[str]
+    notes: list[str]
+
+
+def read_label_sets(root: Folder, files: Sequence[LabelFile], separators: str) -> LabelledSets:
+    """As :func:`read_labels`, of images with any number of labels. Lines on one image add to each other.
+
+    Args:
+        root: folder of the images.
+        files: of labels.
+        separators: signs that stand between labels.
+
+    Raises:
+        DataError: as of :func:`read_labels`.
+    """
+    images = _Images(root)
+    seen: dict[str, Row] = {}
+    missing: list[Row] = []
+    found: dict[str, dict[str, set[str]]] = {}
+    first: dict[tuple[str, str], Row] = {}
+    for file in files:
+        for row in rows(file, separators):
+            name = images.find(row)
+            if name is None:
+                missing.append(row)
+                continue
+            before = seen.setdefault(name, row)
+            if before.split != row.split:
+                raise DataError(
+                    f"{row.place}: {name!r} has split {row.split!r}, and {before.split!r} in line {before.line}"
+                )
+            role = row.split or "train"
+            found.setdefault(role, {}).setdefault(name, set()).update(row.labels)
+            for label in row.labels:
+                first.setdefault((role, label), row)
+    _check_found(images, files, missing, found)
+    trained = {label for labels in found["train"].values() for label in labels}
+    _check_trained(first, trained)
+    where = ", ".join(str(file.path) for file in files)
+    if len(trained) < 2:
+        only = f"a single class ({min(trained)!r})" if trained else "no label"
+        raise DataError(f"{where}: holds {only}; two classes are needed at least")
+    unlisted = len(images) - len(seen)
+    notes = [f"{unlisted:,} images are in no line and are not used"] if unlisted else []
+    splits = {role: dict(sorted(found[role].items())) for role in ROLES if role in found}
+    return LabelledSets(splits, in_order(trained), notes)
+
+
+def _check_found(
+    images: _Images, files: Sequence[LabelFile], missing: Sequence[Row], found: Mapping[str, Any]
+) -> None:
+    """Raise DataError if a line's image is missing, or there is none to train on."""
+    if missing:
+        more = f" ({len(missing):,} such lines)" if len(missing) > 1 else ""
+        raise DataError(f"{missing[0].place}: {images.why_not(missing[0].path)}{more}")
+    if "train" not in found:
+        where = ", ".join(str(file.path) for file in files)
+        raise DataError(f"{where}: no image to train on" + (f", only {', '.join(found)}" if found else ""))
+
+
+def _check_trained(first: Mapping[tuple[str, str], Row], trained: Collection[str]) -> None:
+    """Raise DataError if a class has no image to train on; ``first`` is the first row of each split and class."""
+    for (role, label), row in first.items():
+        if label not in trained:
+            raise DataError(f"{row.place}: class {label!r} has no image to train on, only for {role}")
+
+
 def _check_agree(name: str, before: Row, row: Row) -> None:
     for what, one, other in (("label", before.label, row.label), ("split", before.split, row.split)):
         if one != other:
-            raise DataError(f"{row.place}: {name!r} has {what} {other!r}, and {one!r} in line {before.line}")
+            several = "; images with several labels: data.multi_label=true" if what == "label" else ""
+            raise DataError(
+                f"{row.place}: {name!r} has {what} {other!r}, and {one!r} in line {before.line}{several}"
+            )
 
 
 def _is_absolute(path: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -67,11 +67,7 @@ def recognise(root: Folder, dirs: Mapping[str, str | None] | None = None) -> Lay
     notes: list[str] = []
     found: dict[str, Part] = {}
     if "train" not in named or not named["train"].outer.is_same(root):
-        beside = {
-            name: folder
-            for name, folder in place.folders.items()
-            if not any(folder.is_same(part.outer) for part in named.values())
-        }
+        beside = _without(place.folders, named.values())
         found, notes = _Beside(place, above, beside, named).find()
     parts = {"train": Part(place, place, above), **found, **named}
     _check_apart(parts)
@@ -175,9 +171,8 @@ class _Beside:
         if among_classes and "train" not in chosen:
             chosen = {"train": self.above, **chosen}
         words = " ".join(_word(role, path) for role, path in chosen.items())
-        otherwise = f"; {_word('train', self.above)} if all are classes"
-        if chosen.get("train") == self.above:
-            otherwise = ""
+        bare = chosen.get("train") == self.above
+        otherwise = "" if bare else f"; {_word('train', self.above)} if all are classes"
         return f"name the folders to use, such as {words}{otherwise}"
 
     def _no_classes(self) -> str:
@@ -229,17 +224,16 @@ def _check_apart(parts: Mapping[str, Part]) -> None:
 
 def _without_each_other(parts: dict[str, Part]) -> dict[str, Part]:
     """Folders of a split that lie among the classes of another are none of its classes."""
-    return {
-        role: replace(
-            part,
-            leave_out=frozenset(
-                name
-                for name, folder in part.folder.folders.items()
-                if any(folder.is_same(other.outer) for at, other in parts.items() if at != role)
-            ),
-        )
-        for role, part in parts.items()
-    }
+    made = {}
+    for role, part in parts.items():
+        kept = _without(part.folder.folders, [other for at, other in parts.items() if at != role])
+        made[role] = replace(part, leave_out=frozenset(part.folder.folders.keys() - kept.keys()))
+    return made
+
+
+def _without(folders: Mapping[str, Folder], parts: Collection[Part]) -> dict[str, Folder]:
+    """The folders that are not those of ``parts``."""
+    return {n: f for n, f in folders.items() if not any(f.is_same(part.outer) for part in parts)}
 
 
 def check_depth(part: Part) -> None:
@@ -249,11 +243,7 @@ def check_depth(part: Part) -> None:
         DataError: names what gave it away, and the likely root.
     """
     classes = {n: f for n, f in part.folder.classes.items() if n not in part.leave_out}
-    inside = {
-        name: {class_name(sub) for sub in folder.classes}
-        for name, folder in classes.items()
-        if not folder.images
-    }
+    inside = {n: set(map(class_name, f.classes)) for n, f in classes.items() if not f.images}
     here = {class_name(name) for name in classes}
     literal = f"if these are the classes, add {_word('train', part.path)}"
     for name, subs in inside.items():
@@ -269,19 +259,17 @@ def check_depth(part: Part) -> None:
             raise DataError(
                 _too_high(part, name, f"{name}/ holds folders of the same names as those beside it", literal)
             )
-        twins = [
-            n for n, others in inside.items() if len(subs) > 1 and 2 * len(subs & others) > len(subs | others)
-        ]
-        if len(twins) > 1:
+        twins = [n for n, others in inside.items() if 2 * len(subs & others) > len(subs | others)]
+        if len(subs) > 1 and len(twins) > 1:
             images = {n: sum(len(f.images) for _, f in classes[n].walk()) for n in twins}
             # The split to train on is the larger one; of equal ones that which says so in any language.
             twins.sort(key=lambda n: (-images[n], "train" not in n.lower()))
             shared = some(sorted(subs), 3)
             text = f"{_folders(sorted(twins))} hold the same folders ({shared})"
-            splits = zip(("train", "val"), twins, strict=False)
-            words = " ".join(_word(role, part.path + twin) for role, twin in splits)
-            words = f"if they are splits, add {words}; {literal}"
-            raise DataError(_too_high(part, twins[0], text, words))
+            words = " ".join(
+                _word(r, part.path + twin) for r, twin in zip(("train", "val"), twins, strict=False)
+            )
+            raise DataError(_too_high(part, twins[0], text, f"if they are splits, add {words}; {literal}"))
 
 
 def _too_high(part: Part, name: str, what: str, otherwise: str) -> str:

@@ -131,11 +131,14 @@ def alike(names: Iterable[str]) -> list[list[str]]:
 
 def some(names: Sequence[str], most: int = 5) -> str:
     """Names in quotes, the first few of many."""
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    return few(list(map(repr, names)), most)
 
 
 def counted(counts: Mapping[str, int], most: int = 5) -> str:
     """Names in quotes with their counts, the first few of many."""
-    shown = ", ".join(f"{name!r} {count:,}" for name, count in list(counts.items())[:most])
-    return shown if len(counts) <= most else f"{shown} and {len(counts) - most} more"
+    return few([f"{name!r} {count:,}" for name, count in counts.items()], most)
+
+
+def few(words: Sequence[str], most: int = 5) -> str:
+    """The first few of many words: ``a, b and 3 more``."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

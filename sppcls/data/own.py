@@ -18,11 +18,13 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from sppcls._util.reason import reason_with_line
 from sppcls.data.files import Source, Splits
+from sppcls.data.label_sets import LabelSets
 from sppcls.data.sizes import Size, SizeSchedule, as_size, size_label
 from sppcls.data.transforms import TrainTransform
 from sppcls.errors import ConfigError, DataError, ImageError, Interrupted, PartError
-from sppcls.registry import TARGET, build, reason_with_line
+from sppcls.registry import TARGET, build
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
 
@@ -105,18 +107,11 @@ class OwnTransform(TrainTransform):
             raise
         except Exception as error:  # other people's code
             raise PartError(f"augment: {self.part_name} failed: {reason_with_line(error)}") from error
-        wanted = (3, *self.region)
-        if (
-            not isinstance(result, torch.Tensor)
-            or tuple(result.shape) != wanted
-            or result.dtype != torch.uint8
-        ):
-            found = (
-                f"{result.dtype} {tuple(result.shape)}"
-                if isinstance(result, torch.Tensor)
-                else type(result).__name__
-            )
-            raise DataError(f"augment: {self.part_name} must give torch.uint8 {wanted}, not {found}")
+        wanted, found = f"torch.uint8 {(3, *self.region)}", type(result).__name__
+        if isinstance(result, torch.Tensor):
+            found = f"{result.dtype} {tuple(result.shape)}"
+        if found != wanted:
+            raise DataError(f"augment: {self.part_name} must give {wanted}, not {found}")
         return result, torch.zeros(3)
 
 
@@ -140,14 +135,8 @@ def _seeded(seed: int) -> Iterator[None]:
 
 # Exceptions that tell of a mistake in the code of a Dataset, not of one image that cannot be read.
 _MISTAKES = (
-    TypeError,
-    NameError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NotImplementedError,
-    AssertionError,
-)
+    TypeError, NameError, AttributeError, ImportError, LookupError, NotImplementedError, AssertionError,
+)  # fmt: skip
 
 
 class DatasetSource:
@@ -155,7 +144,8 @@ class DatasetSource:
 
     Args:
         dataset: its images are PIL images, uint8 tensors (3, H, W) or (1, H, W), or uint8 arrays (H, W, 3) or (H, W).
-            Class numbers are read from ``targets`` or ``labels`` if it has them, else from every item once.
+            Class numbers are read from ``targets`` or ``labels`` if it has them, else from every item once. Where images may
+            have several labels, each has a row of 0 and 1, one for each class, instead.
         role: what it is used as, for names and messages.
         classes: names of the classes; None: its attribute ``classes``, or the numbers.
 
@@ -176,25 +166,30 @@ class DatasetSource:
         found = next((t for n in ("targets", "labels") if (t := getattr(dataset, n, None)) is not None), None)
         if found is None:
             found = self._targets(count)
+        names = classes if classes is not None else getattr(dataset, "classes", None)
+        self.targets: Any
+        if (rows := _label_rows(role, found, count)) is not None:
+            self.classes = [str(name) for name in (range(rows.shape[1]) if names is None else names)]
+            if len(self.classes) != rows.shape[1]:
+                raise DataError(f"{role}: rows of {rows.shape[1]} labels, for {len(self.classes)} classes")
+            self.targets = LabelSets(np.flatnonzero(row).tolist() for row in rows)
+            return
         try:
             self.targets = [int(target) for target in found]
         except (TypeError, ValueError):
             raise DataError(f"{role}: class numbers must be whole numbers") from None
         if len(self.targets) != count:
             raise DataError(f"{role}: has {count} images and {len(self.targets)} class numbers")
-        names = classes if classes is not None else getattr(dataset, "classes", None)
         self.classes = [str(n) for n in (range(max(self.targets) + 1) if names is None else names)]
-        low, high = min(self.targets), max(self.targets)
+        low, high, count = min(self.targets), max(self.targets), len(self.classes)
         # Without names nobody has said that there are more classes than numbers.
-        counted_from_one = low == 1 and high == (len(self.classes) if names is not None else high)
-        if counted_from_one:
+        if low == 1 and high == (high if names is None else count):
             raise DataError(
                 f"{role}: class numbers are 1 to {high}; they begin at 0: off by one, subtract 1 in the Dataset"
             )
-        if low < 0 or high >= len(self.classes):
+        if low < 0 or high >= count:
             raise DataError(
-                f"{role}: class numbers are {low} to {high}, "
-                f"for {len(self.classes)} classes they must be 0 to {len(self.classes) - 1}"
+                f"{role}: class numbers are {low} to {high}, for {count} classes they must be 0 to {count - 1}"
             )
 
     def __len__(self) -> int:
@@ -246,6 +241,25 @@ class DatasetSource:
                 f"{self._role}: item {index}: {type(item).__name__}; (image, class number) is needed"
             )
         return item[0], item[1]
+
+
+def _label_rows(role: str, found: Sequence[Any], count: int) -> np.ndarray | None:
+    """0 or 1 for each item and class, (count, classes); None where items have class numbers.
+
+    Raises:
+        DataError: rows of another length, or with something else in them.
+    """
+    if not len(found) or np.ndim(found[0]) != 1 or len(found[0]) < 2:
+        return None
+    try:
+        rows = np.array([np.asarray(row) for row in found])
+    except ValueError:
+        rows = np.empty(0)
+    if rows.ndim != 2 or len(rows) != count or not np.isin(rows, (0, 1)).all():
+        raise DataError(
+            f"{role}: several labels of an item are a row of 0 and 1 for all classes, for each of the {count} items"
+        )
+    return rows
 
 
 def as_splits(parts: Any, what: str) -> Splits:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +22,19 @@ value of each image; or (black, white), the same for all images."""
 _ROWS = 512  # at once, so that a large image needs little more memory than its values and its 8 bits
 
 
-def as_pixel_range(value: object, key: str = "data.pixel_range") -> PixelRange:
+def as_pixel_range(value: object) -> PixelRange:
     """Check a value of a config or checkpoint.
 
     Raises:
         ConfigError: it is no range; says what it may be.
     """
-    if value == "full":
-        return "full"
-    if value == "image":
-        return "image"
+    if value in ("full", "image"):
+        return cast(PixelRange, value)
     if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)):
         low, high = float(value[0]), float(value[1])
         if low < high:
             return low, high
-    raise ConfigError(f"{key}={value}: must be full, image or [black, white], such as [0,4095]")
+    raise ConfigError(f"data.pixel_range={value}: must be full, image or [black, white], such as [0,4095]")
 
 
 def trained_pixel_range(model_info: Mapping[str, Any]) -> PixelRange:

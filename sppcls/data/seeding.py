@@ -12,9 +12,5 @@ import hashlib
 def derive(*parts: int | str) -> int:
     """Hash ``parts`` to a uniformly distributed integer in ``[0, 2**63)``, the same on every machine."""
     text = "/".join(f"{type(part).__name__}:{part}" for part in parts)
-    return (
-        int.from_bytes(
-            hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big"
-        )
-        >> 1
-    )
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -26,6 +26,7 @@ def build_sources(
     train_dir: str | None = None,
     val_dir: str | None = None,
     test_dir: str | None = None,
+    multi_label: bool | str | None = None,
     max_pixels: int = MAX_PIXELS,
     num_train: int | None = None,
     num_val: int | None = None,
@@ -42,6 +43,7 @@ def build_sources(
         val_fraction: share of each class for validation where the data has no split of its own.
         labels: file of labels of ``folder``, below ``root`` or absolute.
         train_dir, val_dir, test_dir: folders of its splits, below ``root`` or absolute; None: recognised.
+        multi_label: whether an image of ``folder`` may have several labels; see :func:`~sppcls.data.folder.folder_sources`.
         max_pixels: images larger than this are refused.
         num_train, num_val: images of ``shapes`` (2000 and 500).
 
@@ -55,6 +57,10 @@ def build_sources(
     for key, path in {"labels": labels, **{f"{role}_dir": place for role, place in dirs.items()}}.items():
         if path is not None and name != "folder":
             raise ConfigError(f"data.{key}={path}: only for data=folder, not for {name}; choose null")
+    if multi_label and name != "folder":
+        raise ConfigError(
+            f"data.multi_label={str(multi_label).lower()}: only for data=folder, not for {name}; choose null"
+        )
     if name == "shapes":
         return Splits(
             ShapesSource("train", 2000 if num_train is None else num_train, seed),
@@ -69,7 +75,12 @@ def build_sources(
             )
     if name == "folder":
         return folder_sources(
-            root, labels=labels, dirs=dirs, val_fraction=val_fraction, max_pixels=max_pixels
+            root,
+            labels=labels,
+            dirs=dirs,
+            multi_label=multi_label,
+            val_fraction=val_fraction,
+            max_pixels=max_pixels,
         )
     if name == "imagenet":
         return imagenet_sources(root, max_pixels=max_pixels)

@@ -30,7 +30,7 @@ from sppcls.errors import DataError, ImageError
 T = TypeVar("T")
 
 LOADER_DIED = "DataLoader worker (pid"
-"""In torch's message of a loader process that has died; one on an error inside of it goes on otherwise."""
+"""In torch's message of a loader process that has died; one on an error inside of it continues differently."""
 
 # In torch's messages of a full /dev/shm: of a batch that finds no room, and of one that was promised it and had none.
 _SHARED_MEMORY_FULL = ("unable to allocate shared memory", "unable to write to file </torch_", "Bus error")
@@ -48,8 +48,10 @@ LOADERS_BEGIN = "fork" if sys.platform == "linux" else None
 """How loader processes come to be; from Python 3.14 on, Linux' default loads torch anew in every one. None: the default."""
 
 _LOOK_SECONDS = 1.0  # between looks at whether the main process is there
-_CHUNK_BYTES = 256 << 20  # of images that wait for others of their shape
-_CHUNK_ITEMS = 512
+CHUNK_BYTES = 256 << 20
+"""Of images that wait for others of their shape."""
+CHUNK_ITEMS = 512
+"""Most of them."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def in_chunks(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[
     for item in items:
         chunk.append(item)
         held += size_of(item)
-        if len(chunk) >= _CHUNK_ITEMS or held >= _CHUNK_BYTES:
+        if len(chunk) >= CHUNK_ITEMS or held >= CHUNK_BYTES:
             yield chunk
             chunk, held = [], 0
     if chunk:

@@ -9,18 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL import TiffImagePlugin as tags
 
 from sppcls.data.kinds import image_kinds
 
-_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA, _SAMPLE_FORMAT = (
-    254,
-    258,
-    262,
-    277,
-    284,
-    338,
-    339,
-)
+_SUBFILE_TYPE = 254
 _ONE_BIT = ("tiff_ccitt", "group3", "group4")
 _READ_ONLY = ("raw", "tiff_jpeg", "tiff_raw_16", "tiff_thunderscan")
 
@@ -30,11 +23,11 @@ def tiff_refusal(image: Image.Image) -> str | None:
     if _tag(image, _SUBFILE_TYPE, 0) & 1:
         # The real pixels lie elsewhere in the file.
         return f"a preview is its first image, as in a {image_kinds()['.dng'].name} file: {image_kinds()['.dng'].remedy}"
-    bits = _tag(image, _BITS, 1)
-    if _tag(image, _PLANES, 1) == 2 and not _plain_planes(image):
-        bands = f"{_tag(image, _SAMPLES, 1)} {bits}-bit band(s)"
+    bits = _tag(image, tags.BITSPERSAMPLE, 1)
+    if _tag(image, tags.PLANAR_CONFIGURATION, 1) == 2 and not _plain_planes(image):
+        bands = f"{_tag(image, tags.SAMPLESPERPIXEL, 1)} {bits}-bit band(s)"
         return f"a TIFF of {bands} in planes, which is not read: save it as 8-bit RGB or grey, not in planes"
-    if bits <= 8 and _tag(image, _SAMPLE_FORMAT, 1) == 2:
+    if bits <= 8 and _tag(image, tags.SAMPLEFORMAT, 1) == 2:
         return "a TIFF of signed 8-bit values, which is not read: save it as unsigned or 16-bit values"
     compression = str(image.info.get("compression", "raw"))
     if not _can_decode(compression):
@@ -44,35 +37,41 @@ def tiff_refusal(image: Image.Image) -> str | None:
 
 def _plain_planes(image: Image.Image) -> bool:
     """Whether Pillow reads a file in planes: of others it gives wrong pixels, or none."""
-    if _tag(image, _BITS, 1) != 8 or _tag(image, _SAMPLES, 1) != len(image.getbands()):
+    if _tag(image, tags.BITSPERSAMPLE, 1) != 8 or _tag(image, tags.SAMPLESPERPIXEL, 1) != len(
+        image.getbands()
+    ):
         return False
     if image.mode == "L":
-        return _tag(image, _PHOTOMETRIC, 0) == 1
-    return image.mode in ("RGB", "RGBA", "CMYK") and _tag(image, _EXTRA, 2) != 1
+        return _tag(image, tags.PHOTOMETRIC_INTERPRETATION, 0) == 1
+    return image.mode in ("RGB", "RGBA", "CMYK") and _tag(image, tags.EXTRASAMPLES, 2) != 1
 
 
 def bit_depth(image: Image.Image) -> int | None:
     """Bits of each value of a grey TIFF file of unsigned whole numbers of at most 16 bits; None for all others."""
-    bits = _tag(image, _BITS, 1)
-    return bits if image.mode != "F" and _tag(image, _SAMPLE_FORMAT, 1) == 1 and bits <= 16 else None
+    bits = _tag(image, tags.BITSPERSAMPLE, 1)
+    return bits if image.mode != "F" and _tag(image, tags.SAMPLEFORMAT, 1) == 1 and bits <= 16 else None
 
 
 def values_in_words(image: Image.Image) -> str:
     """Kind of the values of a grey TIFF file, such as "signed 16-bit whole numbers"."""
-    sign = "signed " if _tag(image, _SAMPLE_FORMAT, 1) == 2 else ""
-    return f"{sign}{_tag(image, _BITS, 32)}-bit whole numbers"
+    sign = "signed " if _tag(image, tags.SAMPLEFORMAT, 1) == 2 else ""
+    return f"{sign}{_tag(image, tags.BITSPERSAMPLE, 32)}-bit whole numbers"
 
 
 def unsigned(values: npt.NDArray[np.int32], image: Image.Image) -> npt.NDArray[Any]:
     """Values of Pillow's mode ``I``, which is signed, as the file means them."""
-    if image.format == "TIFF" and _tag(image, _BITS, 1) == 32 and _tag(image, _SAMPLE_FORMAT, 1) == 1:
+    if (
+        image.format == "TIFF"
+        and _tag(image, tags.BITSPERSAMPLE, 1) == 32
+        and _tag(image, tags.SAMPLEFORMAT, 1) == 1
+    ):
         return values.view(np.uint32)
     return values
 
 
 def white_is_zero(image: Image.Image) -> bool:
     """Whether a TIFF file of more than 8 bits counts from white, as some X-rays do; Pillow inverts 8 bits only."""
-    return image.format == "TIFF" and _tag(image, _PHOTOMETRIC, 1) == 0
+    return image.format == "TIFF" and _tag(image, tags.PHOTOMETRIC_INTERPRETATION, 1) == 0
 
 
 def _tag(image: Image.Image, number: int, default: int) -> int:

@@ -65,10 +65,8 @@ class Folder:
                         found.folders[name] = Folder(self.path / name, (*self._above, here))
                         continue
                     kind = kinds.get(os.path.splitext(name)[1].lower())
-                    place = (
-                        found.others if kind is None else found.images if kind.readable else found.unreadable
-                    )
-                    place.append(name)
+                    images = found.images if kind and kind.readable else found.unreadable
+                    (images if kind else found.others).append(name)
         except OSError as error:
             raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
         return found._replace(folders=dict(sorted(found.folders.items())))

@@ -10,17 +10,16 @@ killed goes on at its last state and ends with the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sppcls.detection.boxes import flip
 from sppcls.detection.pooled import Regions
-from sppcls.detection.tuning import TuningRules, candidates, load_state, save_state
+from sppcls.detection.steps import Log, Wrap, train_steps
+from sppcls.detection.tuning import TuningRules, candidates
 from sppcls.detection.window_set import WindowSet
 
 # Images of a mini-batch, windows of each, and those of them that are objects.
@@ -34,8 +33,8 @@ def tune_convolutions(
     rules: TuningRules,
     state: Path,
     *,
-    log: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+    log: Log = lambda step, figures: None,
+    progress: Wrap = lambda items, total: items,
 ) -> None:
     """Train all of a network whose head is from :func:`~sppcls.detection.tuning.with_background`, in place.
 
@@ -50,51 +49,38 @@ def tune_convolutions(
     Raises:
         DataError: no window is an object, or none background.
     """
-    net = regions.net
     objects, background = candidates(windows)
     useful = [i for i in range(len(windows)) if len(objects[i]) and len(background[i])]
     useful = useful or [i for i in range(len(windows)) if len(objects[i]) or len(background[i])]
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(
-        trained, lr=rules.convolutions_lr, momentum=rules.momentum, weight_decay=rules.weight_decay
+
+    def draw(step: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        rows, labels = [], []
+        for index in rng.choice(useful, min(_IMAGES, len(useful)), replace=False):
+            drawn = np.concatenate(
+                [
+                    _some(objects[index], _OBJECTS, rng),
+                    _some(background[index], _OF_IMAGE - _OBJECTS, rng),
+                ]
+            )
+            mirrored = bool(rng.integers(2))
+            rows.append(pooled_with_gradient(regions, windows, int(index), drawn[:, 0], mirrored))
+            labels.append(drawn[:, 1])
+        return torch.cat(rows), torch.from_numpy(np.concatenate(labels)).to(regions.device)
+
+    train_steps(
+        regions.net,
+        regions.net,
+        draw,
+        state,
+        steps=rules.convolutions,
+        every=_SAVED,
+        lr=rules.convolutions_lr,
+        momentum=rules.momentum,
+        weight_decay=rules.weight_decay,
+        stream=(rules.seed, 3),
+        log=log,
+        progress=progress,
     )
-    begin = load_state(state, net, optimizer)
-    figures: list[dict[str, float]] = []
-    # The backbone stays in evaluation mode, for the statistics of its batch norm.
-    net.head.train()
-    try:
-        for step in progress(range(begin, rules.convolutions), rules.convolutions - begin):
-            rng = np.random.default_rng([rules.seed, 3, step])
-            lr = rules.convolutions_lr / 10 if 6 * step >= 5 * rules.convolutions else rules.convolutions_lr
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            rows, labels = [], []
-            for index in rng.choice(useful, min(_IMAGES, len(useful)), replace=False):
-                drawn = np.concatenate(
-                    [
-                        _some(objects[index], _OBJECTS, rng),
-                        _some(background[index], _OF_IMAGE - _OBJECTS, rng),
-                    ]
-                )
-                mirrored = bool(rng.integers(2))
-                rows.append(pooled_with_gradient(regions, windows, int(index), drawn[:, 0], mirrored))
-                labels.append(drawn[:, 1])
-            y = torch.from_numpy(np.concatenate(labels)).to(regions.device)
-            # Dropout draws from torch's generator.
-            torch.manual_seed(int(rng.integers(1 << 62)))
-            logits = net.forward_head(torch.cat(rows))
-            loss = nn.functional.cross_entropy(logits, y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            figures.append(_figures(loss, logits, y, len(windows.images.classes)))
-            if (step + 1) % _SAVED == 0 or step + 1 == rules.convolutions:
-                means = {name: float(np.nanmean([one[name] for one in figures])) for name in figures[0]}
-                log(step + 1, {**means, "lr": lr})
-                save_state(state, net, optimizer, step + 1)
-                figures.clear()
-    finally:
-        net.head.eval()
 
 
 def pooled_with_gradient(
@@ -117,12 +103,3 @@ def pooled_with_gradient(
 
 def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     return rows[rng.permutation(len(rows))[:most]]
-
-
-def _figures(loss: Tensor, logits: Tensor, y: Tensor, nothing: int) -> dict[str, float]:
-    wrong = (logits.argmax(1) != y).float()
-    return {
-        "loss": float(loss.detach()),
-        "error on objects": 100 * float(wrong[y != nothing].mean()),
-        "error on background": 100 * float(wrong[y == nothing].mean()),
-    }

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,8 +78,13 @@ class Regions:
         self.net = net.eval().to(memory_format=torch.channels_last)
         self.rules, self._pool = rules, net.pool
         self._mean, self._std = info["mean"], info["std"]
-        self._stride, self._center = net.backbone.stride, first_center(net.backbone)
+        self.stride, self.center = net.backbone.stride, first_center(net.backbone)
         self.device = next(net.parameters()).device
+
+    @property
+    def pool_layer(self) -> SpatialPyramidPooling2d:
+        """The network's pyramid."""
+        return self._pool
 
     @property
     def pooled_length(self) -> int:
@@ -106,13 +112,21 @@ class Regions:
         """(h, w) of the maps of an image of (height, width), one for each scale."""
         return [self.net.backbone.feature_size(*resized_to(size, scale)) for scale in self.rules.scales]
 
+    def resized(self, image: Tensor, scale: int) -> Tensor:
+        """uint8 (3, H, W) at a scale: uint8 (3, h, w).
+
+        Raises:
+            ImageError: see :meth:`map_at`.
+        """
+        return resize_to_be_seen(image, scale, self.net.min_input_size)
+
     def seen(self, image: Tensor, scale: int) -> Tensor:
         """uint8 (3, H, W) as the network takes it at a scale: (1, 3, h, w).
 
         Raises:
             ImageError: see :meth:`map_at`.
         """
-        resized = resize_to_be_seen(image, scale, self.net.min_input_size)
+        resized = self.resized(image, scale)
         size = (resized.shape[1], resized.shape[2])
         return prepare_batch(resized[None].to(self.device), size, self._mean, self._std)
 
@@ -146,17 +160,11 @@ class Regions:
             resized = resized_to(size, scale)
             result[of_scale, 0] = number
             for axis in (0, 1):  # rows, then columns
-                first, last = boxes[of_scale, 1 - axis], boxes[of_scale, 3 - axis]
-                if (
-                    rules.window_rule == "released"
-                ):  # whose code maps the first pixel to the first, the last to the last
-                    factor = (resized[axis] - 1) / max(1, size[axis] - 1)
-                    first, last = first * factor, (last - 1) * factor
-                else:
-                    factor = resized[axis] / size[axis]
-                    first, last = first * factor, last * factor - 1
+                first, last = pixels_between(
+                    boxes[of_scale, 1 - axis], boxes[of_scale, 3 - axis], size[axis], resized[axis], rules
+                )
                 begin, end = cells_between(
-                    first, last, map_size[axis], self._stride, self._center, rules.window_rule
+                    first, last, map_size[axis], self.stride, self.center, rules.window_rule
                 )
                 result[of_scale, 1 + axis], result[of_scale, 3 + axis] = begin, end
         return result
@@ -201,6 +209,24 @@ class Regions:
     def probabilities(self, pooled: Tensor) -> Tensor:
         """Softmax of the network's classes (N, classes)."""
         return self.net.forward_head(pooled).softmax(1)
+
+
+def pixels_between(
+    begin: Any, end: Any, length: Any, resized: Any, rules: RegionRules, library: Any = np
+) -> tuple[Any, Any]:
+    """The first and the last pixel of windows along an axis of the resized image; they may lie between pixels.
+
+    Args:
+        begin, end: edges of the windows in the image, the latter one past the last pixel.
+        length, resized: of the axis in the image, and as the network sees it.
+        rules: of which the rule for windows counts.
+        library: ``numpy``, or ``torch`` for tensors.
+    """
+    if rules.window_rule == "released":  # whose code maps the first pixel to the first, the last to the last
+        factor = (resized - 1) / library.clip(length - 1, 1, None)
+        return begin * factor, (end - 1) * factor
+    factor = resized / length
+    return begin * factor, end * factor - 1
 
 
 def unique_cells(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -45,12 +45,12 @@ def offsets(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.hstack([move, np.log(wanted / sides)])
 
 
-def apply_offsets(boxes: np.ndarray, moves: np.ndarray) -> np.ndarray:
-    """The reverse of :func:`offsets`."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    centre = boxes[:, :2] + sides / 2 + moves[:, :2] * sides
-    half = sides * np.exp(np.clip(moves[:, 2:], -_STEEPEST, _STEEPEST)) / 2
-    return np.hstack([centre - half, centre + half])
+def apply_offsets(boxes: Any, moves: Any, library: Any = np) -> Any:
+    """The reverse of :func:`offsets`, for arrays (..., 4), or with ``library=torch`` for tensors."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    centre = boxes[..., :2] + sides / 2 + moves[..., :2] * sides
+    half = sides * library.exp(library.clip(moves[..., 2:], -_STEEPEST, _STEEPEST)) / 2
+    return library.concatenate([centre - half, centre + half], -1)
 
 
 def ridge(rows: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,20 +11,17 @@ goes on at the last block and ends with the same weights.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sppcls._util.files import replacing
+from sppcls.detection.steps import Log, Wrap, train_steps
 from sppcls.detection.window_set import WindowSet
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import SPPClassifier
-from sppcls.nn.weights import load_data_only
 
 BACKGROUND = "(background)"
 """The last class of a network whose fc layers were fine-tuned."""
@@ -69,10 +66,6 @@ class TuningRules:
         """Whether there is any fine-tuning."""
         return self.steps + self.convolutions > 0
 
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step, from 0."""
-        return self.lr / 10 if 6 * step >= 5 * self.steps else self.lr
-
 
 def with_background(net: SPPClassifier, classes: tuple[str, ...], seed: int = 0) -> SPPClassifier:
     """A copy of a network whose last layer is new: the given classes, then the background; weights from N(0, 0.01)."""
@@ -98,8 +91,8 @@ def tune(
     rules: TuningRules,
     state: Path,
     *,
-    log: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+    log: Log = lambda step, figures: None,
+    progress: Wrap = lambda items, total: items,
 ) -> None:
     """Train the head of a network from :func:`with_background`, in place.
 
@@ -109,72 +102,47 @@ def tune(
         rules: the recipe.
         state: file that the run goes on from after a kill; it is written after every block.
         log: takes the step and the figures of every block: loss, error on objects and on background, lr.
-        progress: wraps the blocks.
+        progress: wraps the steps.
 
     Raises:
         DataError: no window is an object, or none background.
     """
     objects, background = candidates(windows)
-    trained = [parameter for parameter in net.head.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(
-        trained, lr=rules.lr, momentum=rules.momentum, weight_decay=rules.weight_decay
-    )
-    begin = load_state(state, net.head, optimizer)
-    blocks = range(-(-begin // _BLOCK), -(-rules.steps // _BLOCK))
-    net.head.train()
-    try:
-        for block in progress(blocks, len(blocks)):
-            pooled, labels, foreground = _block(windows, objects, background, rules.seed, block)
-            steps = range(block * _BLOCK, min((block + 1) * _BLOCK, rules.steps))
-            figures = [
-                _step(net, optimizer, rules, step, pooled, labels, foreground, windows.regions.device)
-                for step in steps
+    kept: dict[int, tuple[Tensor, Tensor, int]] = {}
+
+    def draw(step: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        block = step // _BLOCK
+        if block not in kept:
+            kept.clear()
+            kept[block] = _block(windows, objects, background, rules.seed, block)
+        pooled, labels, foreground = kept[block]
+        # With replacement only where there are not enough.
+        places = np.concatenate(
+            [
+                rng.choice(count, wanted, replace=count < wanted) + start
+                for start, count, wanted in (
+                    (0, foreground, _FOREGROUND),
+                    (foreground, len(labels) - foreground, _BATCH - _FOREGROUND),
+                )
             ]
-            means = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
-            log(steps[-1] + 1, {**means, "lr": rules.lr_at(steps[-1])})
-            save_state(state, net.head, optimizer, steps[-1] + 1)
-    finally:
-        net.head.eval()
+        )
+        where, device = torch.from_numpy(places), windows.regions.device
+        return pooled[where].to(device), labels[where].to(device)
 
-
-def _step(
-    net: SPPClassifier,
-    optimizer: torch.optim.Optimizer,
-    rules: TuningRules,
-    step: int,
-    pooled: Tensor,
-    labels: Tensor,
-    foreground: int,
-    device: torch.device,
-) -> dict[str, float]:
-    rng = np.random.default_rng([rules.seed, 2, step])
-    # With replacement only where there are not enough.
-    places = np.concatenate(
-        [
-            rng.choice(count, wanted, replace=count < wanted) + start
-            for start, count, wanted in (
-                (0, foreground, _FOREGROUND),
-                (foreground, len(labels) - foreground, _BATCH - _FOREGROUND),
-            )
-        ]
+    train_steps(
+        net,
+        net.head,
+        draw,
+        state,
+        steps=rules.steps,
+        every=_BLOCK,
+        lr=rules.lr,
+        momentum=rules.momentum,
+        weight_decay=rules.weight_decay,
+        stream=(rules.seed, 2),
+        log=log,
+        progress=progress,
     )
-    where = torch.from_numpy(places)
-    x, y = pooled[where].to(device), labels[where].to(device)
-    # Dropout draws from torch's generator.
-    torch.manual_seed(int(rng.integers(1 << 62)))
-    for group in optimizer.param_groups:
-        group["lr"] = rules.lr_at(step)
-    logits = net.forward_head(x)
-    loss = nn.functional.cross_entropy(logits, y)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    wrong = (logits.argmax(1) != y).float()
-    return {
-        "loss": float(loss.detach()),
-        "error on objects": 100 * float(wrong[:_FOREGROUND].mean()),
-        "error on background": 100 * float(wrong[_FOREGROUND:].mean()),
-    }
 
 
 def candidates(windows: WindowSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -227,28 +195,3 @@ def _block(
         torch.from_numpy(np.concatenate([*labels[0], *labels[1]]).astype(np.int64)),
         foreground,
     )
-
-
-def save_state(path: Path, trained: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Keep what :func:`load_state` goes on from."""
-    with replacing(path) as temporary:
-        torch.save(
-            {"head": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary
-        )
-
-
-def load_state(path: Path, trained: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """The step to go on from; 0 if there is no state.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    try:
-        state = load_data_only(path)
-        trained.load_state_dict(state["head"])
-        optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"])
-    except FileNotFoundError:
-        return 0
-    except Exception as error:  # what a damaged file raises depends on where the damage is
-        raise DataError(f"{path}: damaged; remove it, and fine-tuning begins anew") from error

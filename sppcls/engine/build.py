@@ -25,10 +25,11 @@ def make_module(
     val_sizes: list[Size],
     classes: list[str],
     class_counts: Sequence[int],
+    images: int | None = None,
     model_info: dict[str, Any],
 ) -> ClassificationModule:
     """A module with the loss, optimizer and learning rate that a config names, for ``class_counts`` training images of each
-    class; for the others see :class:`~sppcls.engine.module.ClassificationModule`.
+    class, of ``images`` where these have several labels; for the others see :class:`~sppcls.engine.module.ClassificationModule`.
 
     Raises:
         ConfigError: a part cannot be made.
@@ -38,8 +39,9 @@ def make_module(
         schedule,
         val_sizes=val_sizes,
         classes=classes,
-        loss=make_loss(config, classes, class_counts),
-        val_loss=make_loss(config, classes, class_counts, training=False),
+        loss=make_loss(config, classes, class_counts, images=images),
+        val_loss=make_loss(config, classes, class_counts, training=False, images=images),
+        multi_label=images is not None,
         optimizer=partial(make_optimizer, config=config.optimizer),
         rate=LearningRate(config.optimizer.lr, config.scheduler),
         mean=config.data.mean,

@@ -10,14 +10,14 @@ from typing import Any
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from sppcls._util.reason import reason_of
+from sppcls._util.reason import own_line, reason_of, reason_with_line
 from sppcls.config.parts import PARTS
 from sppcls.config.schema import BackboneConfig, Config, HeadConfig, PyramidConfig, default_values
 from sppcls.data import Size
 from sppcls.data.own import as_splits
 from sppcls.errors import CheckpointError, ConfigError
 from sppcls.nn import SpatialPyramidPooling2d, SPPClassifier
-from sppcls.registry import GIVEN, TARGET, own_line, reason_with_line
+from sppcls.registry import GIVEN, TARGET
 
 
 def _listed(name: str, parts: Any) -> list[Any]:
@@ -27,7 +27,7 @@ def _listed(name: str, parts: Any) -> list[Any]:
 
 
 def check_given(config: Config, saved: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with a run without the network or the images that it was given from Python.
+    """Refuse to resume a run without the network or the images that it was given from Python.
 
     Raises:
         CheckpointError: names the argument.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
-from sppcls._util.figures import BINS, calibration_error, class_mean_error, macro_f1
+from sppcls._util.figures import BINS, calibration_error, class_mean_error, macro_f1, of_label_sets
 
 # Confidences are summed as whole numbers of 2^-32, whose sum does not depend on the order of batches and processes.
 _UNIT = 2.0**32
@@ -36,13 +38,16 @@ class ErrorCounter(Metric):
     def update(self, logits: Tensor, target: Tensor, loss: Tensor, pixels: int = 0) -> None:
         """Count one batch: ``logits`` (N, classes), ``target`` (N,) class numbers, ``loss`` (N,) per sample, and the
         ``pixels`` of one image."""
+        self._count(logits, target)
+        self.loss_sum += loss.double().sum()
+        self.total += len(target)
+        self.pixels += len(target) * pixels
+
+    def _count(self, logits: Tensor, target: Tensor) -> None:
         ranked = logits.float().topk(min(5, logits.shape[1]), dim=1).indices
         hits = ranked == target[:, None]
         self.wrong1 += (~hits[:, 0]).sum()
         self.wrong5 += (~hits.any(dim=1)).sum()
-        self.loss_sum += loss.double().sum()
-        self.total += target.numel()
-        self.pixels += target.numel() * pixels
 
     def compute(self) -> dict[str, float]:
         """``{"loss", "top1_error", "top5_error", "images", "pixels"}``; errors in per cent. NaN where nothing was
@@ -110,3 +115,66 @@ class ValidationCounter(ErrorCounter):
             "f1": macro_f1(images, predicted, right),
             "ece": calibration_error(tested, hits, confidence / _UNIT),
         }
+
+
+class LabelCounter(ErrorCounter):
+    """As :class:`ErrorCounter`, of images with several labels: mean loss, exact-match error and label error, in per cent.
+
+    Targets are (N, classes). ``wrong1`` counts images with a wrong answer in any class, ``wrong5`` wrong answers.
+
+    Args:
+        num_classes: number of classes.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def _count(self, logits: Tensor, target: Tensor) -> None:
+        # Of mixed images, what has the larger share; a logit of 0 is a probability of THRESHOLD.
+        wrong = (logits >= 0) != (target >= 0.5)
+        self.wrong1 += wrong.any(dim=1).sum()
+        self.wrong5 += wrong.sum()
+
+    def compute(self) -> dict[str, float]:
+        """``{"loss", "exact_match_error", "label_error", "images", "pixels"}``; NaN where nothing was counted."""
+        found = super().compute()
+        return {
+            "loss": found["loss"],
+            "exact_match_error": found["top1_error"],
+            "label_error": found["top5_error"] / self.num_classes,
+            "images": found["images"],
+            "pixels": found["pixels"],
+        }
+
+
+class LabelValidationCounter(LabelCounter):
+    """As :class:`LabelCounter`, with the mean average precision, for which every score is kept until it is reset, and the
+    macro and micro F1: see :func:`~sppcls._util.figures.of_label_sets`."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def update(self, logits: Tensor, target: Tensor, loss: Tensor, pixels: int = 0) -> None:
+        super().update(logits, target, loss, pixels)
+        self._rows.append((logits.float().sigmoid().cpu().numpy(), target.cpu().numpy() >= 0.5))
+
+    def compute(self) -> dict[str, float]:
+        """As of :class:`LabelCounter`, with ``map_error``, ``f1`` and ``micro_f1``, in per cent."""
+        empty = np.zeros((0, self.num_classes))
+        scores, truth = (
+            np.concatenate([empty, *(row[place] for row in self._all_rows())]) for place in range(2)
+        )
+        return {**super().compute(), **of_label_sets(scores, truth.astype(bool))}
+
+    def reset(self) -> None:
+        super().reset()
+        self._rows = []
+
+    def _all_rows(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+            return self._rows
+        parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(parts, self._rows)
+        return [row for part in parts for row in part]

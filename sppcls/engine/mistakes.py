@@ -25,7 +25,7 @@ class Mistakes(Metric):
     """Confusion matrix (true x predicted, counts) and the worst mistakes of a validation, over all processes.
 
     Args:
-        num_classes: above ``MAX_CLASSES`` only the worst mistakes are kept.
+        num_classes: above ``MAX_CLASSES`` only the worst mistakes are kept; 0: nothing is counted.
     """
 
     full_state_update = False

@@ -10,14 +10,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from sppcls._util.figures import FIGURES
+from sppcls._util.figures import MULTI_LABEL, ONE_LABEL
 from sppcls.data import Batch
 from sppcls.data.seeding import derive
 from sppcls.data.sizes import Size, SizeSchedule, size_label
 from sppcls.data.transforms import prepare_batch
 from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.losses import Loss
-from sppcls.engine.metrics import ErrorCounter, ValidationCounter
+from sppcls.engine.metrics import ErrorCounter, LabelCounter, LabelValidationCounter, ValidationCounter
 from sppcls.engine.mistakes import Mistakes
 from sppcls.engine.state import RunState
 from sppcls.errors import CheckpointError, DataError, SppclsError
@@ -50,12 +50,14 @@ class ClassificationModule(pl.LightningModule):
         rate: learning rate of every step.
         mean, std: RGB, in 0..1, that images are normalised with.
         val_loss: of the validation; None: ``loss``.
+        multi_label: whether images have several labels, targets then being (N, classes).
         mixers: of which each step draws one, (images, class numbers) to (images, shares), as torchvision's MixUp.
         seed: of what a step draws.
         model_info: what is stored in checkpoints so that they can be used without this module (see ``checkpoint.py``).
 
     Attributes:
         state: the run's :class:`~sppcls.engine.state.RunState`.
+        kind: which figures are counted.
         size, step, lr: input size, number within its epoch and learning rate of the last training step.
     """
 
@@ -72,6 +74,7 @@ class ClassificationModule(pl.LightningModule):
         mean: Sequence[float],
         std: Sequence[float],
         val_loss: Loss | None = None,
+        multi_label: bool = False,
         mixers: Sequence[nn.Module] = (),
         seed: int = 0,
         model_info: dict[str, Any],
@@ -88,11 +91,12 @@ class ClassificationModule(pl.LightningModule):
         self.size: Size = schedule.largest
         self.step = 0
         self.lr = rate.base
-        self.train_errors = ErrorCounter()
-        self.val_errors = nn.ModuleDict(
-            {size_label(size): ValidationCounter(len(classes)) for size in val_sizes}
-        )
-        self.mistakes = Mistakes(len(classes))
+        self.multi_label = multi_label
+        self.kind = MULTI_LABEL if multi_label else ONE_LABEL
+        self.train_errors = LabelCounter(len(classes)) if multi_label else ErrorCounter()
+        counter = LabelValidationCounter if multi_label else ValidationCounter
+        self.val_errors = nn.ModuleDict({size_label(size): counter(len(classes)) for size in val_sizes})
+        self.mistakes = Mistakes(0 if multi_label else len(classes))
         self._mixers = list(mixers)
         self._losses, self._val_losses = loss, val_loss or loss
         self._make_optimizer = optimizer
@@ -116,7 +120,7 @@ class ClassificationModule(pl.LightningModule):
         self.state.started = True
 
     def check_epoch_length(self) -> None:
-        """Refuse to go on with epochs of another length: position and learning rate are counted in steps.
+        """Refuse to resume with epochs of another length: position and learning rate are counted in steps.
 
         Raises:
             CheckpointError: what has to stay as it was.
@@ -158,7 +162,7 @@ class ClassificationModule(pl.LightningModule):
         losses = self._losses(logits, target)
         loss = losses.mean()
         # With mixed images the error is counted against the larger share.
-        labels = target if target.ndim == 1 else target.argmax(1)
+        labels = target if target.ndim == 1 or self.multi_label else target.argmax(1)
         self.train_errors.update(logits.detach(), labels, losses.detach(), pixels=self.size[0] * self.size[1])
         # On a GPU reading the loss waits for the device, so there it is read only now and then, and before saving.
         if loss.device.type == "cpu" or batch.step % CHECK_EVERY == 0:
@@ -191,7 +195,7 @@ class ClassificationModule(pl.LightningModule):
             logits = self.net(x)
             losses = self._val_losses(logits.float(), batch.target)
             self._errors_at(size).update(logits, batch.target, losses)
-            if size == self.val_sizes[0]:
+            if size == self.val_sizes[0] and not self.multi_label:
                 self.mistakes.update(logits, batch.target, losses, batch.index)
             outputs[size_label(size)] = logits
         return outputs
@@ -216,12 +220,12 @@ class ClassificationModule(pl.LightningModule):
                 f"{DivergedError.SIGN} a lower optimizer.lr (now {self.rate.base:g})"
             )
         for name, figures in results.items():
-            for figure in FIGURES:  # for callbacks that watch one
+            for figure in self.kind.validation:  # for callbacks that watch one
                 self.log(f"val_{name}/{figure}", figures[figure], logger=False)
-        for figure in FIGURES:  # a name that does not depend on the size
+        for figure in self.kind.validation:  # a name that does not depend on the size
             self.log(f"val/{figure}", main[figure], logger=False)
         if self.rate.follows_error:
-            self.state.plateau.update(main["top1_error"])
+            self.state.plateau.update(main[self.kind.main])
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -240,7 +244,7 @@ class ClassificationModule(pl.LightningModule):
         # The counts are those of all processes; they are summed again at the end of the epoch.
         if self.global_rank == 0:
             self.train_errors.set_counts(self.state.train_counts)
-        # By a callback such as EarlyStopping; with other callbacks or more epochs it goes on.
+        # By a callback such as EarlyStopping; with other callbacks or more epochs it continues.
         saved, config = checkpoint["sppcls"]["config"], self.model_info["config"]
         self.trainer.should_stop = (
             self.state.stopped == self._own_callbacks()

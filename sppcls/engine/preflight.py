@@ -8,6 +8,7 @@ import sys
 import torch
 
 from sppcls._util.allocator import allow_many_files
+from sppcls._util.figures import FIGURES, MULTI_LABEL, ONE_LABEL
 from sppcls.config.build import (
     batch_bytes,
     build_network,
@@ -20,7 +21,8 @@ from sppcls.config.build import (
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import Size, SizeSchedule, Source, Splits
-from sppcls.data.balance import class_counts
+from sppcls.data.balance import PLAIN, class_counts
+from sppcls.data.label_sets import is_multi_label, label_set_count
 from sppcls.data.stream import check_shared_memory
 from sppcls.detection.run import check_run
 from sppcls.engine.fine_tuning import prepare_network
@@ -69,18 +71,16 @@ class RunChecks:
         resumed = (
             bool(own_checkpoints(config)) if config.ckpt_path == "auto" else config.ckpt_path is not None
         )
-        key = str(
-            [
-                *(parts["backbone"], parts["pyramid"], parts["head"]),
-                *(schedule.largest, train_source.classes, resumed),
-                *(
-                    config.init_from,
-                    config.freeze,
-                    config.optimizer.lr_factors,
-                    config.trainer.gradient_checkpointing,
-                ),
-            ]
-        )
+        tuning = (config.init_from, config.freeze, config.optimizer.lr_factors)
+        made_of = [parts[part] for part in ("backbone", "pyramid", "head")]
+        made_of += [
+            schedule.largest,
+            train_source.classes,
+            resumed,
+            tuning,
+            config.trainer.gradient_checkpointing,
+        ]
+        key = str(made_of)
         if self._net is None or self._net[0] != key:
             net = build_network(config, len(train_source.classes), resumed)
             prepare_network(net, config, train_source.classes, resumed)
@@ -91,13 +91,38 @@ class RunChecks:
 def check_classes(config: Config, train: Source) -> None:
     """Raise ConfigError for a sampler, a loss or a figure of the best epoch that does not fit the classes."""
     number = len(train.classes)
+    _check_kind(config, train)
     if config.best_by == "top5_error" and number <= 5:
         raise ConfigError(
             f"best_by=top5_error: is always 0 with {number} classes, so no epoch is better than the first; "
             "choose top1_error or class_mean_error"
         )
     sampler_weights(config, train)
-    make_loss(config, train.classes, class_counts(train.targets, len(train.classes)))
+    counts = class_counts(train.targets, len(train.classes))
+    make_loss(config, train.classes, counts, images=label_set_count(train))
+
+
+def _check_kind(config: Config, train: Source) -> None:
+    """Raise ConfigError for what does not go with as many labels as the images have."""
+    several = is_multi_label(train)
+    kind = MULTI_LABEL if several else ONE_LABEL
+    if kind.best_by(config.best_by) not in kind.validation:
+        have = "several labels" if several else "one label each"
+        raise ConfigError(
+            f"best_by={config.best_by}: the images have {have}; choose from {', '.join(kind.validation)}"
+        )
+    known = {*kind.validation, *kind.training}
+    for name, values in config.callbacks.items():
+        monitor = str((values or {}).get("monitor"))
+        if monitor.rpartition("/")[2] in FIGURES.keys() - known:
+            raise ConfigError(
+                f"callbacks.{name}.monitor={monitor}: is not measured on these images; type callbacks.{name}.monitor=val/{kind.main}"
+            )
+    if several and config.data.sampler != PLAIN:
+        raise ConfigError(
+            f"data.sampler={config.data.sampler}: the images have several labels, so no order draws all classes alike; "
+            "type data.sampler=plain loss.class_weights=balanced"
+        )
 
 
 def check_loaders(config: Config, schedule: SizeSchedule) -> None:

@@ -1,4 +1,4 @@
-"""What a run says about itself: the start-up table, the closing lines and the row on TensorBoard's HParams page."""
+"""What a run says about itself: the start-up table and the closing lines."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import Any
 import torch
 
 from sppcls._util.console import one_line, table
-from sppcls._util.figures import FIGURES
+from sppcls._util.figures import FIGURES, MULTI_LABEL, Kind, guessing_map_error
 from sppcls._util.processor import has_bf16_arithmetic
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
-from sppcls.config.choices import choice_of
-from sppcls.config.parts import PARTS, values_of
+from sppcls.config.parts import values_of
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
+from sppcls.data.balance import class_counts
 from sppcls.data.cache import ImageCache, amount
+from sppcls.data.label_sets import LabelSets
+from sppcls.data.names import few
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.uneven import uneven_line
 from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
-from sppcls.registry import DOORS, TARGET
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
 from sppcls.runs.names import BEST, LAST
 
@@ -43,27 +44,21 @@ def start_table(
 ) -> str:
     """The table a run begins with.
 
-    ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from, ``tuning`` the rows on where its weights
-    come from and which are trained.
+    ``device`` is (accelerator, number of devices), ``resumed`` the checkpoint that it resumes from, ``tuning`` the rows on
+    where its weights come from and which are trained.
     """
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
+    validated = ", ".join(map(size_label, val_sizes))
+    trunk = f"{net.backbone.out_channels} channels, stride {net.backbone.stride}"
     rows = [
-        (
-            "data",
-            f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
-        ),
+        ("data", f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}"),
         ("classes", _shorten(splits.train.classes)),
+        *multi_label_rows(config, splits),
         *([("uneven", line)] if (line := uneven_line(config, splits.train)) else []),
         ("guessing", _guessing(splits.val)),
-        (
-            "sizes",
-            f"{sizes_label(config)} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
-        ),
-        (
-            "backbone",
-            f"{backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
-        ),
+        ("sizes", f"{sizes_label(config)} ({sizes}); validated at {validated}"),
+        ("backbone", f"{backbone_label(config)}, {trunk}"),
     ]
     if net.backbone.weights:
         rows.append(("weights", f"{config.backbone.weights}: {net.backbone.weights}"))
@@ -74,7 +69,7 @@ def start_table(
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
     rows += [
-        ("head", _head_label(config)),
+        ("head", head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
         *tuning,
         (
@@ -115,13 +110,10 @@ def validation_count(config: Config, val: Source) -> int:
 def _amounts(config: Config, splits: Splits) -> str:
     """How many images there are of each split, and how many are left out of the validation."""
     used, there = validation_count(config, splits.val), len(splits.val)
-    limited = (
-        f"{used:,} of {there:,} validation images (limit_val_batches {config.trainer.limit_val_batches})"
-    )
-    parts = [
-        f"{len(splits.train):,} training",
-        f"{there:,} validation images" if used == there else limited,
-    ]
+    of, limited = "", ""
+    if used < there:
+        of, limited = f" of {there:,}", f" (limit_val_batches {config.trainer.limit_val_batches})"
+    parts = [f"{len(splits.train):,} training", f"{used:,}{of} validation images{limited}"]
     if splits.test is not None:
         parts.append(f"{len(splits.test):,} test images for the end")
     return ", ".join(parts)
@@ -131,27 +123,22 @@ def untested_classes_line(splits: Splits) -> str | None:
     """A warning that names the classes without a test image; None if there are none, or there is no test split."""
     if splits.test is None:
         return None
-    tested = set(splits.test.targets)
-    names = [name for label, name in enumerate(splits.test.classes) if label not in tested]
+    counts = class_counts(splits.test.targets, len(splits.test.classes))
+    names = [name for name, count in zip(splits.test.classes, counts, strict=True) if not count]
     if not names:
         return None
-    plural = "es" if len(names) > 1 else ""
-    shown = ", ".join(map(one_line, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"warning: no test image of class{plural} {shown}: the test error says nothing of {'them' if plural else 'it'}"
+    classes, them = ("classes", "them") if len(names) > 1 else ("class", "it")
+    shown = few(list(map(one_line, names)), 8)
+    return f"warning: no test image of {classes} {shown}: the test error says nothing of {them}"
 
 
 def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
     """A warning that names the sizes which the run ends too early to be trained on; None if it is trained on all."""
     if not schedule.never_used:
         return None
-    keys = (
-        "trainer.max_epochs",
-        "sizes.kind",
-        "sizes.sizes",
-        *(["sizes.period"] if schedule.period > 1 else []),
-    )
-    values = (config.trainer.max_epochs, schedule.kind, config.sizes.sizes, schedule.period)
-    words = " ".join(f"{key}={value}" for key, value in zip(keys, values, strict=False))
+    sizes = config.sizes.sizes
+    words = f"trainer.max_epochs={config.trainer.max_epochs} sizes.kind={schedule.kind} sizes.sizes={sizes}"
+    words += f" sizes.period={schedule.period}" if schedule.period > 1 else ""
     return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
 
 
@@ -173,7 +160,8 @@ def closing_lines(
         test: what :class:`~sppcls.engine.callbacks.final_test.FinalTest` has found; may be empty.
         classes: errors of the classes at the main validation size; may be empty.
     """
-    state, epochs, by = module.state, config.trainer.max_epochs, config.best_by
+    kind = module.kind
+    state, epochs, by = module.state, config.trainer.max_epochs, kind.best_by(config.best_by)
     if state.started:
         early = ", where a callback stopped it" if module.trainer.should_stop else ""
         done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
@@ -186,21 +174,19 @@ def closing_lines(
         )
         lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs continues."]
     if state.val_results:
-        images = next(iter(state.val_results.values()))["images"]
-        lines.append(
-            f"After the last epoch ({module.trainer.current_epoch}), on {images:,} validation images:"
-        )
-        lines += _error_lines(state.val_results, by)
-    chosen = "" if by == "top1_error" else f" by its {FIGURES[by].words}"
+        last, images = module.trainer.current_epoch, next(iter(state.val_results.values()))["images"]
+        lines.append(f"After the last epoch ({last}), on {images:,} validation images:")
+        lines += _error_lines(state.val_results, kind, by)
+    chosen = "" if by == kind.main else f" by its {FIGURES[by].words}"
     if state.best and state.best["epoch"] + 1 == module.trainer.current_epoch:
         lines.append(f"No earlier epoch was better on these images{chosen}.")
     elif state.best:
         lines.append(
             f"Best epoch: {state.best['epoch'] + 1}, chosen{chosen} on these same images, so its errors are too low:"
         )
-        lines += _error_lines(state.best["val_results"], by)
-    lines += _test_lines(test)
-    lines += _class_lines(classes, size_label(module.val_sizes[0]))
+        lines += _error_lines(state.best["val_results"], kind, by)
+    lines += _test_lines(test, kind)
+    lines += _class_lines(classes, size_label(module.val_sizes[0]), kind)
     lines += _guessing_line(module)
     if state.bad_images:
         names = list(state.bad_images)
@@ -214,14 +200,16 @@ def closing_lines(
     if "tensorboard" in config.logger:
         lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
         main = f"val_{size_label(module.val_sizes[0])}"
-        address = time_series([f"{main}/top1_error", "train/top1_error", f"{main}_by_images/top1_error"])
+        address = time_series(
+            [f"{main}/{kind.main}", f"train/{kind.training[1]}", f"{main}_by_images/{kind.main}"]
+        )
         lines.append(f"and open    http://localhost:6006/{address}")
     return "\n".join(lines)
 
 
-def _error_lines(results: dict[str, dict[str, float]], by: str) -> list[str]:
+def _error_lines(results: dict[str, dict[str, float]], kind: Kind, by: str) -> list[str]:
     """The errors at every size, and the figure that the best epoch is chosen by."""
-    shown = dict.fromkeys(["top1_error", "top5_error", by])
+    shown = dict.fromkeys([kind.main, kind.beside, by])
     return [
         f"  val_{name}: "
         + ", ".join(f"{FIGURES[f].words} {figures[f]:.2f}{FIGURES[f].unit}" for f in shown if f in figures)
@@ -229,10 +217,16 @@ def _error_lines(results: dict[str, dict[str, float]], by: str) -> list[str]:
     ]
 
 
-def _class_lines(classes: list[ClassError], size: str) -> list[str]:
-    """The class-mean error, the classes with the highest errors, and a warning for those never predicted."""
+def _class_lines(classes: list[ClassError], size: str, kind: Kind) -> list[str]:
+    """The mean error of the classes, those with the highest, and a warning for those never predicted."""
     if not classes:
         return []
+    if kind is MULTI_LABEL:
+        worst = sorted(classes, key=lambda found: -found.error)[:3]
+        shown = ", ".join(
+            f"{one_line(e.name)} {100 - e.error:.1f} % ({e.images:,} images)" for e in worst if e.error
+        )
+        return [f"Lowest average precision of a class at {size}: {shown or 'all 100 %'}"]
     worst = sorted(classes, key=lambda found: -found.error)[:3]
     shown = ", ".join(f"{one_line(e.name)} {e.error:.1f} % of {e.images:,} images" for e in worst if e.error)
     lines = [
@@ -240,12 +234,11 @@ def _class_lines(classes: list[ClassError], size: str) -> list[str]:
     ]
     never = [f"{one_line(e.name)} ({e.images:,} images)" for e in classes if not e.predicted]
     if never:
-        more = f" and {len(never) - 8} more" if len(never) > 8 else ""
-        lines.append(f"warning: never predicted: {', '.join(never[:8])}{more}: all of their images are wrong")
+        lines.append(f"warning: never predicted: {few(never, 8)}: all of their images are wrong")
     return lines
 
 
-def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
+def _test_lines(test: dict[str, dict[str, Any]], kind: Kind) -> list[str]:
     lines = []
     words: dict[int, list[str]] = {}
     for weights, what in (("last", "the last"), ("best", "the best on the validation images")):
@@ -257,10 +250,10 @@ def _test_lines(test: dict[str, dict[str, Any]]) -> list[str]:
         count = next(iter(figures.values()))["images"]
         lines.append(f"Test error ({count:,} images) of epoch {epoch + 1}, {' and '.join(which)}:")
         for name, found in figures.items():
-            low, high = found["top1_interval"]
+            low, high = found[f"{kind.main.removesuffix('_error')}_interval"]
             lines.append(
-                f"  test_{name}: top-1 error {found['top1_error']:.2f} % (95 %: {low:.1f} to {high:.1f}), "
-                f"top-5 error {found['top5_error']:.2f} %"
+                f"  test_{name}: {FIGURES[kind.main].words} {found[kind.main]:.2f} % (95 %: {low:.1f} to {high:.1f}), "
+                f"{FIGURES[kind.beside].words} {found[kind.beside]:.2f} %"
             )
     return lines
 
@@ -271,70 +264,29 @@ def _guessing_line(module: ClassificationModule) -> list[str]:
     if not last or not last.get("images") or len(module.classes) < 2:
         return []
     guessing = guessing_error(module)
+    # The precision of a class is a share of the images, too; that of several classes is more certain.
     margin = 2 * math.sqrt(guessing * (100 - guessing) / last["images"])
-    if last["top1_error"] < guessing - margin:
+    error = module.kind.main
+    if last[error] < guessing - margin:
         return []
     return [
-        f"warning: the last top-1 error, {last['top1_error']:.2f} %, is not clearly better than that of guessing, "
+        f"warning: the last {FIGURES[error].words}, {last[error]:.2f} %, is not clearly better than that of guessing, "
         f"{guessing:.2f} %: train longer, or try another optimizer.lr"
     ]
 
 
 def guessing_error(module: ClassificationModule) -> float:
-    """Top-1 error in per cent of always saying the most frequent class of the validation images."""
+    """Error in per cent of always saying the most frequent class of the validation images; of several labels of an image,
+    of the same scores for every image."""
+    if module.multi_label:
+        val = module.trainer.datamodule.val  # type: ignore[attr-defined]
+        return guessing_map_error(val.targets.counts(len(module.classes)), len(val))
     # Empty with many classes, and zero if nothing was validated this time.
     confusion = module.mistakes.confusion
     share = 1 / len(module.classes)
     if confusion.numel() and (total := int(confusion.sum())):
         share = max(share, float(confusion.sum(1).max()) / total)
     return 100 * (1 - share)
-
-
-def hyperparameters(
-    config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
-) -> dict[str, Any]:
-    """The HParams row: what people vary, as numbers and short text."""
-    own = {group: values for group in PARTS if (values := values_of(getattr(config, group))) is not None}
-    levels, width, norm = config.pyramid.levels, config.backbone.width, config.backbone.norm
-    parameters = {
-        f"{group}.{name}": value
-        for group, values in own.items()
-        for name, value in values.items()
-        if name not in (*DOORS[group].shared, DOORS[group].name_key, TARGET)
-        and isinstance(value, int | float | str)
-    }
-    return {
-        "data": config.data.name,
-        "sizes": sizes_label(config),
-        "pyramid": pyramid_label(config),
-        "bins": Pyramid(levels).bins if levels and "pyramid" not in own else 0,
-        "bin_rule": config.pyramid.bin_rule,
-        "pool": pyramid_label(config) if "pyramid" in own else config.pyramid.mode,
-        "backbone": backbone_label(config),
-        "width": 1.0 if width is None or "backbone" in own else width,
-        "norm": norm if norm is not None and "backbone" not in own else "own",
-        "pretrained": config.backbone.weights is not None or config.init_from is not None,
-        "frozen": ",".join(config.freeze) or "none",
-        "head": _head_label(config),
-        "dropout": 0.0 if "head" in own else config.head.dropout,
-        "augment": choice_of(config, "augment") or config.augment.crop,
-        "optimizer": config.optimizer.name,
-        "lr": config.optimizer.lr,
-        "weight_decay": config.optimizer.weight_decay,
-        "scheduler": config.scheduler.name,
-        "batch_size": config.data.batch_size * devices * config.trainer.accumulate_grad_batches,
-        "epochs": config.trainer.max_epochs,
-        "label_smoothing": config.mix.label_smoothing,
-        "mixup": config.mix.mixup,
-        "cutmix": config.mix.cutmix,
-        "ema": config.ema.enabled,
-        "swa": config.swa.enabled,
-        "init": config.init,
-        "precision": config.trainer.precision,
-        "seed": config.seed,
-        "parameters": parameter_count(net),
-        **parameters,
-    }
 
 
 def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) -> list[str]:
@@ -367,7 +319,8 @@ def device_label(accelerator: str) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _head_label(config: Config) -> str:
+def head_label(config: Config) -> str:
+    """The head and its hidden layers, in a word."""
     if values_of(config.head) is not None:
         return config.head.name
     return f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()
@@ -377,10 +330,8 @@ def _cache_label(caches: tuple[ImageCache, ImageCache]) -> str:
     train, val = caches
     unreadable = train.unreadable + val.unreadable
     left_out = f"; {unreadable} unreadable images" if unreadable else ""
-    return (
-        f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation in {train.path.parent}"
-        + left_out
-    )
+    sizes = f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation"
+    return f"{sizes} in {train.path.parent}{left_out}"
 
 
 def _ignored(splits: Splits) -> str:
@@ -389,8 +340,28 @@ def _ignored(splits: Splits) -> str:
     return f"; {count} other files ignored" if count else ""
 
 
+def multi_label_rows(config: Config, splits: Splits) -> list[tuple[str, str]]:
+    """What the start table says of images with several labels; empty where each has one."""
+    sets = splits.train.targets
+    if not isinstance(sets, LabelSets):
+        return []
+    counts = [len(labels) for labels in sets]
+    none = sum(not count for count in counts)
+    loss = "binary cross-entropy of each class" if values_of(config.loss) is None else config.loss.name
+    return [
+        (
+            "labels",
+            f"several an image: mean {sum(counts) / len(counts):.2f}, most {max(counts)}, none: {none:,} of {len(counts):,}",
+        ),
+        ("loss", f"{loss}; best epoch by {FIGURES[MULTI_LABEL.best_by(config.best_by)].words}"),
+    ]
+
+
 def _guessing(val: Source) -> str:
     """The error of whoever always says the most frequent class."""
+    if isinstance(val.targets, LabelSets):
+        error = guessing_map_error(val.targets.counts(len(val.classes)), len(val))
+        return f"{FIGURES[MULTI_LABEL.main].words} {error:.1f} %, the same scores for every image"
     most = max(Counter(val.targets).values(), default=0)
     return f"top-1 error {100 * (1 - most / max(1, len(val))):.1f} %, the most frequent validation class"
 

@@ -33,6 +33,7 @@ from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.data import size_label
 from sppcls.data.balance import class_counts
+from sppcls.data.label_sets import is_multi_label, label_set_count
 from sppcls.engine.build import make_module
 from sppcls.engine.callbacks.final_test import FinalTest
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
@@ -42,6 +43,7 @@ from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figu
 from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
+from sppcls.engine.hyperparameters import hyperparameters
 from sppcls.engine.logger import check_loggers, make_loggers
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import (
@@ -65,7 +67,6 @@ from sppcls.engine.slurm import slurm_environment
 from sppcls.engine.summary import (
     closing_lines,
     device_label,
-    hyperparameters,
     start_table,
     untested_classes_line,
     unused_sizes_line,
@@ -104,7 +105,7 @@ def train(
     """Train as ``config`` says and return what came out.
 
     Args:
-        config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint goes on in its folder.
+        config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint is resumed in its folder.
         net: a network built by hand, which takes the place of ``backbone``, ``pyramid`` and ``head``. Who resumes the
             run, or loads its checkpoint, gives such a network again.
         sources: (train, val) or (train, val, test) in place of what ``data`` names: map-style Datasets of
@@ -218,11 +219,12 @@ class _Run:
             train_sizes=list(self.schedule.training_sizes),
             val_sizes=self.val_sizes,
             config=as_dict(config),
+            multi_label=is_multi_label(self.train_source),
         )
         self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
 
     def check(self, resume: Resume) -> None:
-        """Refuse to go on from the checkpoint of another run, or with another number of processes."""
+        """Refuse to resume from the checkpoint of another run, or with another number of processes."""
         check_resume(resume.checkpoint, self.model_info, self.net, resume.path)
         datamodule = make_datamodule(self.config, self.schedule, self.train_source, self.val_source)
         steps, limit = (
@@ -243,7 +245,7 @@ class _Run:
         first = _rank() == 0
         if first:
             if not (folder / CONFIG).exists():
-                write_config(folder, config)  # of a run that goes on: once that is certain, see ConfirmResume
+                write_config(folder, config)  # of a resumed run: once that is certain, see ConfirmResume
             for line in lines_on_own_parts(config):
                 say(line)
             if warning := unused_sizes_line(config, self.schedule):
@@ -273,6 +275,7 @@ class _Run:
             val_sizes=self.val_sizes,
             classes=classes,
             class_counts=class_counts(self.train_source.targets, len(classes)),
+            images=label_set_count(self.train_source),
             model_info=self.model_info,
         )
         if config.trainer.compile:
@@ -325,7 +328,7 @@ class _Run:
             by_class = read_class_errors(folder / PREDICTIONS / f"val_{size_label(self.val_sizes[0])}.npz")
             if module.state.started or lacks_result(folder, trainer.current_epoch):
                 if by_class:
-                    write_class_errors(folder / CLASSES, by_class)
+                    write_class_errors(folder / CLASSES, by_class, module.multi_label)
                 write_result(folder, self._summary(module, result, by_class, trainer.current_epoch))
             (folder / PREVIOUS).unlink(missing_ok=True)
             seconds = time.perf_counter() - started
@@ -352,8 +355,7 @@ class _Run:
             "main_size": size_label(self.val_sizes[0]),
             "best": best,
             "last": result["last"],
-            "class_mean_top1_error": class_mean(classes) if classes else None,
-            "class_top1_error": {found.name: round(found.error, 4) for found in classes},
+            **_by_class(classes, module.multi_label),
             "protocols": result.get("protocols", {}),
             **({"test": result["test"]} if "test" in result else {}),
             "validation_images": {
@@ -403,6 +405,14 @@ class _Run:
         )
 
 
+def _by_class(classes: list[ClassError], multi_label: bool) -> dict[str, Any]:
+    """Errors of the classes; of several labels of an image their mean is ``map_error``, which is among the figures."""
+    errors = {found.name: round(found.error, 4) for found in classes}
+    if multi_label:
+        return {"class_ap_error": errors}
+    return {"class_mean_top1_error": class_mean(classes) if classes else None, "class_top1_error": errors}
+
+
 def _with_cause(error: Exception) -> str:
     """An error for ``train.log``, where one of somebody's own part has its traceback."""
     if not isinstance(error, PartError) or error.__cause__ is None:
@@ -450,7 +460,7 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")
     # Ours is: the sampler finds its place from the checkpoint's counters.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
-    # Another command may go on with other callbacks.
+    # Another command may resume with other callbacks.
     warnings.filterwarnings(
         "ignore", message=".*callbacks used to create the checkpoint need to be provided.*"
     )

@@ -9,21 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sppcls._util.reason import own_line, reason_with_line
 from sppcls.data.stream import loader_problem
 from sppcls.errors import DataError, Interrupted, PartError, SppclsError
-from sppcls.registry import own_line, reason_with_line
 from sppcls.runs.names import LAST, LOG
 
 _WRITING = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ESTALE,
-)
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
+)  # fmt: skip
 
 
 def as_user_error(error: Exception, folder: Path | None) -> SppclsError | None:
@@ -96,9 +89,8 @@ def quiet_event_writer() -> Iterator[None]:
     previous = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:
-        if not (
-            issubclass(failed.exc_type, OSError) and type(failed.thread).__name__ == "_AsyncWriterThread"
-        ):
+        of_writer = type(failed.thread).__name__ == "_AsyncWriterThread"
+        if not (of_writer and issubclass(failed.exc_type, OSError)):
             previous(failed)
 
     threading.excepthook = hook

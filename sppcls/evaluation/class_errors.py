@@ -9,6 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
+from sppcls._util.figures import THRESHOLD, class_precisions
 from sppcls._util.files import replacing
 
 
@@ -19,7 +20,7 @@ class ClassError:
     Attributes:
         name: of the class.
         images: tested images of it, at least 1.
-        error: top-1 error in per cent.
+        error: top-1 error in per cent; where images have several labels, what the average precision lacks of 100.
         predicted: images of any class that were taken for it.
         confused_with: the wrong class that its images were most often taken for; empty if all are right.
     """
@@ -38,6 +39,8 @@ def read_class_errors(path: Path) -> list[ClassError]:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            if file["label"].ndim == 2:
+                return _of_label_sets(file["classes"].tolist(), file["label"].astype(bool), file["score"])
             classes, labels, predicted = file["classes"].tolist(), file["label"], file["top_class"][:, 0]
     except Exception:  # numpy raises nearly any type on damaged files
         return []
@@ -56,14 +59,25 @@ def read_class_errors(path: Path) -> list[ClassError]:
     return found
 
 
+def _of_label_sets(classes: list[str], truth: np.ndarray, scores: np.ndarray) -> list[ClassError]:
+    images, predicted = truth.sum(0), (scores >= THRESHOLD).sum(0)
+    return [
+        ClassError(name, int(images[label]), 100 - 100 * precision, int(predicted[label]), "")
+        for label, (name, precision) in enumerate(zip(classes, class_precisions(scores, truth), strict=True))
+        if images[label]
+    ]
+
+
 def class_mean(errors: list[ClassError]) -> float:
     """Mean of the errors of the classes, in per cent, each class counting alike however many images it has."""
     return fmean(found.error for found in errors)
 
 
-def write_class_errors(path: Path, errors: list[ClassError]) -> None:
-    """A row for each class; columns as in :class:`ClassError`, the error as ``top1_error``."""
+def write_class_errors(path: Path, errors: list[ClassError], multi_label: bool = False) -> None:
+    """A row for each class; columns as in :class:`ClassError`, the error as ``top1_error``; where images have several labels
+    as ``ap_error``."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["class", "images", "top1_error", "predicted", "confused_with"])
+        error = "ap_error" if multi_label else "top1_error"
+        writer.writerow(["class", "images", error, "predicted", "confused_with"])
         writer.writerows([e.name, e.images, f"{e.error:.4f}", e.predicted, e.confused_with] for e in errors)

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
+from sppcls._util.figures import FIGURES
 from sppcls._util.files import replacing
 from sppcls.errors import ConfigError
 from sppcls.evaluation.evaluate import Result
@@ -38,7 +39,7 @@ def parse_sizes(text: str) -> list[int]:
 
 
 def curve_figure(results: Sequence[Result], train_sizes: Sequence[int], title: str) -> Figure:
-    """Top-1 error against the side of the region, a line for each protocol, its 95 % interval shaded."""
+    """The headline error against the side of the region, a line for each protocol, its 95 % interval shaded."""
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
     for size in train_sizes:
@@ -48,14 +49,11 @@ def curve_figure(results: Sequence[Result], train_sizes: Sequence[int], title: s
         lines.setdefault(result.label, []).append(result)
     for colour, (label, members) in zip(_COLOURS * len(lines), lines.items(), strict=False):
         x = [min(r.protocol.region) for r in members]
-        axes.plot(x, [r.predictions.top1_error for r in members], "o-", ms=4, color=colour, label=label)
-        low, high = zip(*(r.predictions.top1_interval for r in members), strict=True)
+        axes.plot(x, [r.predictions.main_error for r in members], "o-", ms=4, color=colour, label=label)
+        low, high = zip(*(r.predictions.interval for r in members), strict=True)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(
-        xlabel="test size, pixels (of crops; the shorter side of whole images is 8/7 of it)",
-        ylabel="top-1 error, %",
-        title=title,
-    )
+    x_label = "test size, pixels (of crops; the shorter side of whole images is 8/7 of it)"
+    axes.set(xlabel=x_label, ylabel=f"{FIGURES[results[0].predictions.kind.main].words}, %", title=title)
     axes.grid(color="0.92")
     axes.legend(frameon=False, title="shaded: 95 % interval\ndashed: trained at", title_fontsize="small")
     return figure
@@ -71,7 +69,8 @@ def write_curve(folder: Path, results: Sequence[Result], train_sizes: Sequence[i
         for result in results:
             name = result.label.replace(" ", "_").replace("(", "").replace(")", "")
             size = min(result.protocol.region)
-            writer.add_scalar(f"resolution/{name}_top1_error", result.predictions.top1_error, size)
-            writer.add_scalar(f"resolution/{name}_top5_error", result.predictions.top5_error, size)
+            figures, kind = result.predictions.figures, result.predictions.kind
+            for error in (kind.main, kind.beside):
+                writer.add_scalar(f"resolution/{name}_{error}", figures[error], size)
         writer.add_figure("resolution/curve", figure)
     return path

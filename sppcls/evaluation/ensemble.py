@@ -105,7 +105,7 @@ def in_order(predictions: Predictions, classes: Sequence[str], order: Sequence[i
     return replace(
         predictions,
         classes=list(classes),
-        labels=new[predictions.labels],
+        labels=predictions.labels[:, list(order)] if predictions.multi_label else new[predictions.labels],
         top_class=new[predictions.top_class],
         scores=None if predictions.scores is None else predictions.scores[:, list(order)],
     )

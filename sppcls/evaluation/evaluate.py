@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sppcls._util.console import table
+from sppcls._util.figures import FIGURES
 from sppcls._util.files import replacing
 from sppcls.data import (
     Size,
@@ -21,14 +23,15 @@ from sppcls.data import (
     trained_pixel_range,
 )
 from sppcls.data.classes import check_known
-from sppcls.data.files import with_classes
-from sppcls.errors import ConfigError
+from sppcls.data.files import with_classes, with_label_sets
+from sppcls.data.label_sets import is_multi_label as has_label_sets
+from sppcls.errors import ConfigError, DataError
 from sppcls.evaluation.evaluator import evaluate_protocol
 from sppcls.evaluation.predictions import Predictions
 from sppcls.evaluation.protocols import Protocol, load_protocols
 from sppcls.evaluation.recalibration import batch_norms, recalibrate
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of
 from sppcls.runs.folder import check_writable, new_folder
 
 
@@ -98,7 +101,7 @@ def evaluate(
     else:
         source = images
     check_known(model_info["classes"], source.classes, "the network")
-    source = with_classes(source, model_info["classes"])
+    source = with_labels_of(model_info, with_classes(source, model_info["classes"]))
     named = default_protocols(net) if protocols is None else protocols
     named = [named] if isinstance(named, str) else named
     values = [p for p in named if isinstance(p, Protocol)]
@@ -143,50 +146,61 @@ def evaluate(
     return results
 
 
+def with_labels_of(model_info: Mapping[str, Any], source: Source) -> Source:
+    """The same images with as many labels each as the network gives.
+
+    Raises:
+        DataError: they have several, and the network gives one.
+    """
+    if is_multi_label(model_info):
+        return with_label_sets(source)
+    if has_label_sets(source):
+        raise DataError("the images have several labels, and the network was trained on images with one")
+    return source
+
+
 def default_protocols(net: SPPClassifier) -> list[str]:
     """``center``, and ``full`` for a network of any image size."""
     return ["center"] if net.fixed_size is not None else ["center", "full"]
 
 
-_COLUMNS = (
-    "protocol",
-    "size",
-    "views",
-    "top-1 error %",
-    "95 % interval",
-    "top-5 error %",
-    "class-mean error %",
-    "macro F1 %",
-    "ECE %",
-    "images/s",
-    "images",
-)
-
-
-# Beside the errors: what uneven classes and confidences ask for.
-_MORE = ("class_mean_error", "f1", "ece")
+# In short, beside the words of FIGURES.
+_SHORT = {"ece": "ECE"}
 
 
 def results_table(results: Sequence[Result]) -> str:
     """Results as aligned text."""
     rows = []
+    kind = results[0].predictions.kind
+    more = kind.validation[2:]
     for result in results:
         p = result.predictions
-        low, high = p.top1_interval
+        low, high = p.interval
+        found = _known_figures(p)
         rows.append(
             (
                 result.label,
                 size_label(result.protocol.region),
                 p.views,
-                f"{p.top1_error:.2f}",
+                f"{found[kind.main]:.2f}",
                 f"{low:.1f} to {high:.1f}",
-                f"{p.top5_error:.2f}" if len(p.classes) > 5 else "-",
-                *(f"{p.figures[name]:.2f}" if name in p.figures else "-" for name in _MORE),
+                *(f"{found[name]:.2f}" if name in found else "-" for name in more),
                 f"{p.images_per_second:.1f}",
                 len(p),
             )
         )
-    return table(rows, _COLUMNS)
+    words = [f"{_SHORT.get(name, FIGURES[name].words)} %" for name in (kind.main, *more)]
+    return table(
+        rows, ["protocol", "size", "views", words[0], "95 % interval", *words[1:], "images/s", "images"]
+    )
+
+
+def _known_figures(predictions: Predictions) -> dict[str, float]:
+    """The figures that say something: with at most five classes every top-5 error is 0."""
+    found = predictions.figures
+    if len(predictions.classes) <= 5:
+        found.pop("top5_error", None)
+    return found
 
 
 def write_last_result(folder: Path, results: Sequence[Result]) -> None:
@@ -211,7 +225,8 @@ def write_last_result(folder: Path, results: Sequence[Result]) -> None:
 
 def _row(result: Result) -> dict[str, object]:
     p, protocol = result.predictions, result.protocol
-    low, high = p.top1_interval
+    low, high = p.interval
+    found, main = _known_figures(p), p.kind.main
     return {
         "protocol": protocol.name,
         "size": size_label(protocol.region),
@@ -222,11 +237,10 @@ def _row(result: Result) -> dict[str, object]:
         "views": p.views,
         "images": len(p),
         "bad_images": len(p.bad),
-        "top1_error": f"{p.top1_error:.4f}",
-        "top1_error_low": f"{low:.4f}",
-        "top1_error_high": f"{high:.4f}",
-        "top5_error": f"{p.top5_error:.4f}" if len(p.classes) > 5 else "",
-        **{name: f"{p.figures[name]:.4f}" if name in p.figures else "" for name in _MORE},
+        main: f"{found[main]:.4f}",
+        f"{main}_low": f"{low:.4f}",
+        f"{main}_high": f"{high:.4f}",
+        **{name: f"{found[name]:.4f}" if name in found else "" for name in p.kind.validation[2:]},
         "images_per_s": f"{p.images_per_second:.2f}",
     }
 

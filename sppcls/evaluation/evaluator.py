@@ -20,12 +20,14 @@ from tqdm import tqdm
 
 from sppcls.data import Size, Source, prepare_batch
 from sppcls.data.geometry import cut, resized_size
+from sppcls.data.label_sets import as_label_sets
 from sppcls.data.stream import Loaded, in_chunks, load_each, resize_to_be_seen, same_shape_batches
 from sppcls.errors import DataError, ImageError
 from sppcls.evaluation.mapping import first_center, window_cells
 from sppcls.evaluation.predictions import KEPT, Predictions, gather
 from sppcls.evaluation.protocols import Protocol, Views, view_offsets
 from sppcls.nn import SPPClassifier
+from sppcls.nn.model_info import is_multi_label, probabilities
 
 
 def evaluate_protocol(
@@ -61,6 +63,8 @@ def evaluate_protocol(
     protocol.check_fits(net)
     model_info = net.model_info if model_info is None else model_info
     rank, world = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
+    multi_label = is_multi_label(model_info)
+    keep_scores = keep_scores or multi_label
     tester = _Tester(net, protocol, model_info, batch_size)
     started = time.perf_counter()
     share = range(rank, len(source), world)
@@ -96,7 +100,9 @@ def evaluate_protocol(
             list(model_info["classes"]),
             np.array(kept, dtype=np.int64),
             [source.name(i) for i in kept],
-            np.array([source.targets[i] for i in kept], dtype=np.int64),
+            as_label_sets(source).table(kept, len(model_info["classes"]))
+            if multi_label
+            else np.array([source.targets[i] for i in kept], dtype=np.int64),
             np.concatenate(tops[0]),
             np.concatenate(tops[1]),
             np.concatenate(scores) if keep_scores else None,
@@ -209,7 +215,9 @@ class _Tester:
 
         def add(rows: Sequence[int], logits: Tensor) -> None:
             """Take the logits of one view of each of the images ``rows``, which may repeat."""
-            values = logits.float().softmax(1) if self.protocol.average == "softmax" else logits.float()
+            values = logits.float()
+            if self.protocol.average == "softmax":
+                values = probabilities(values, is_multi_label(self.model_info))
             where = torch.tensor(rows)
             total.index_add_(0, where, values.double().cpu())
             count.index_add_(0, where, torch.ones(len(rows), 1, dtype=torch.float64))
@@ -228,7 +236,11 @@ class _Tester:
             wholes = [(row, image.wholes[scale]) for row, image in enumerate(images)]
             for batch in same_shape_batches(wholes, _shape, self.batch_size):
                 self._whole_views(batch, groups, add)
-        return (total / count).float()
+        mean = (total / count).float()
+        # Answers to several labels go by their probabilities, whatever was averaged.
+        return (
+            mean.sigmoid() if is_multi_label(self.model_info) and self.protocol.average == "logits" else mean
+        )
 
     def _whole_views(self, batch: list[tuple[int, Tensor]], groups: Sequence[Views], add: Any) -> None:
         rows = [row for row, _ in batch]

@@ -21,6 +21,8 @@ A window without a cell gets the one in the middle, and windows are clipped to t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
@@ -39,11 +41,10 @@ def first_center(backbone: Backbone) -> float:
     and round down, so that the map grows by a cell whenever the image grows by a stride: the image size at which that
     happens gives the centre.
     """
-    if isinstance(backbone.layers, nn.Sequential) and all(
-        not list(layer.children()) for layer in backbone.layers
-    ):
+    layers = backbone.layers
+    if isinstance(layers, nn.Sequential) and not any(list(layer.children()) for layer in layers):
         center, step = 0.0, 1
-        for layer in backbone.layers:
+        for layer in layers:
             if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
                 kernel, stride, padding = (
                     value if isinstance(value, int) else int(value[0])
@@ -52,10 +53,6 @@ def first_center(backbone: Backbone) -> float:
                 center += ((kernel - 1) / 2 - padding) * step
                 step *= stride
         return center
-    return _center_from_sizes(backbone)
-
-
-def _center_from_sizes(backbone: Backbone) -> float:
     side = 8 * backbone.stride
     while backbone.feature_size(side, side)[0] == backbone.feature_size(side - 1, side - 1)[0]:
         side += 1
@@ -98,15 +95,27 @@ def cells_between(
     Returns:
         int64 (first, one past the last), at least one cell, inside the map.
     """
+    first, last = first_and_last(first_pixel, last_pixel, cells, stride, center, rule)
+    return first.astype(np.int64), last.astype(np.int64) + 1
+
+
+def first_and_last(
+    first_pixel: Any, last_pixel: Any, cells: Any, stride: int, center: float, rule: str, library: Any = np
+) -> tuple[Any, Any]:
+    """The first and the last cell of windows, as whole numbers of the type of the pixels.
+
+    Args:
+        first_pixel, last_pixel, cells, stride, center, rule: as of :func:`cells_between`.
+        library: ``numpy``, or ``torch`` for tensors, in graphs too.
+    """
     left, right = first_pixel - center, last_pixel - center
     if rule == "appendix":
-        first, last = np.floor(left / stride) + 1, np.ceil(right / stride) - 1
+        first, last = library.floor(left / stride) + 1, library.ceil(right / stride) - 1
     else:
         inset_left, inset_right = _MARGINS[rule]
-        first = np.floor((left + inset_left) / stride + 0.5)
-        last = np.ceil((right - inset_right) / stride - 0.5)
-    middle = np.floor((first + last) / 2)
+        first = library.floor((left + inset_left) / stride + 0.5)
+        last = library.ceil((right - inset_right) / stride - 0.5)
+    middle = library.floor((first + last) / 2)
     empty = first > last
-    first, last = (np.where(empty, middle, edge) for edge in (first, last))
-    first, last = (np.clip(edge, 0, cells - 1).astype(np.int64) for edge in (first, last))
-    return first, last + 1
+    first, last = (library.where(empty, middle, edge) for edge in (first, last))
+    return library.clip(first, 0, cells - 1), library.clip(last, 0, cells - 1)

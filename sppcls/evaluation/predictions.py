@@ -6,12 +6,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch.distributed as dist
 
 from sppcls._util.console import printable
-from sppcls._util.figures import of_answers
+from sppcls._util.figures import MULTI_LABEL, ONE_LABEL, Kind, map_error_draws, of_answers, of_label_sets
 from sppcls._util.files import replacing
 from sppcls.errors import DataError
 
@@ -32,11 +33,11 @@ class Predictions:
         classes: class names by number.
         indices: int64 (N,), positions of the images in their source, ascending.
         names: names of the images.
-        labels: int64 (N,), true classes.
+        labels: int64 (N,), true classes; of images with several labels bool (N, classes).
         top_class: int64 (N, k), the k = 10 (or all) classes with the highest scores, best first; ties as
             ``torch.topk`` breaks them.
         top_score: float32 (N, k), their scores, averaged over views: probabilities, or logits if the protocol says so.
-        scores: float32 (N, classes), if they were asked for.
+        scores: float32 (N, classes), if they were asked for, or images have several labels.
         views: views of a photo.
         seconds: time taken, reading the images included.
         bad: one line for each image that could not be tested, and is counted nowhere.
@@ -58,6 +59,41 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.labels.ndim == 2
+
+    @property
+    def kind(self) -> Kind:
+        """Which figures there are."""
+        return MULTI_LABEL if self.multi_label else ONE_LABEL
+
+    @property
+    def main_error(self) -> float:
+        """The headline error, in per cent: ``top1_error`` or ``map_error``."""
+        return self.figures[self.kind.main] if self.multi_label else self.top1_error
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of :attr:`main_error` in per cent: what the number of images allows to say."""
+        if not self.multi_label:
+            return self.top1_interval
+        # An image that is drawn twice raises the precision a little; so the draws are moved to the error itself.
+        moved = self.draws - np.nanmean(self.draws) + self.main_error
+        low, high = np.nanpercentile(moved, [2.5, 97.5]).clip(0, 100)
+        return float(low), float(high)
+
+    @cached_property
+    def draws(self) -> np.ndarray:
+        """``map_error`` of the images drawn anew, (draws,): of images with several labels."""
+        return map_error_draws(self._known_scores, self.labels)
+
+    @property
+    def _known_scores(self) -> np.ndarray:
+        assert self.scores is not None  # of several labels all are kept
+        return self.scores
+
     def hits(self, k: int = 1) -> np.ndarray:
         """bool (N,): whether the true class is among the ``k`` (at most 10) highest scores."""
         hits: np.ndarray = (self.top_class[:, :k] == self.labels[:, None]).any(1)
@@ -76,7 +112,9 @@ class Predictions:
     @property
     def figures(self) -> dict[str, float]:
         """All figures by name, in per cent: ``top1_error``, ``top5_error``, ``class_mean_error``, ``f1`` and, where the
-        scores are probabilities, ``ece``."""
+        scores are probabilities, ``ece``; of images with several labels those of :func:`of_label_sets`."""
+        if self.multi_label:
+            return of_label_sets(self._known_scores, self.labels)
         confidence = self.top_score[:, 0] if self.setting.get("average") == "softmax" else None
         return {
             "top1_error": self.top1_error,
@@ -98,7 +136,8 @@ class Predictions:
         """Write an npz file that plain ``numpy.load`` reads, atomically.
 
         Arrays: ``path`` (names of the images), ``label``, ``top_class`` and ``top_score`` (N, k: the highest scores,
-        best first), ``classes``, ``protocol`` and, as text too, the ``setting``: ``size``, ``average`` and so on.
+        best first), ``classes``, ``protocol`` and, as text too, the ``setting``: ``size``, ``average`` and so on. Of images
+        with several labels ``label`` is 0 or 1 for each class, (N, classes), and ``score`` has the probabilities of all.
 
         Raises:
             ConfigError: the file cannot be written.
@@ -107,12 +146,13 @@ class Predictions:
             np.savez_compressed(
                 temporary,
                 path=np.array([printable(name) for name in self.names], dtype=np.str_),
-                label=self.labels.astype(np.int32),
+                label=self.labels.astype(np.uint8 if self.multi_label else np.int32),
                 top_class=self.top_class.astype(np.int32),
                 top_score=self.top_score,
                 classes=np.array([printable(name) for name in self.classes], dtype=np.str_),
                 protocol=np.array(self.protocol),
                 **{name: np.array(value) for name, value in self.setting.items()},  # type: ignore[arg-type]
+                **({"score": self._known_scores} if self.multi_label else {}),  # type: ignore[arg-type]
             )
 
 

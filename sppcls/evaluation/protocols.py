@@ -98,32 +98,31 @@ class Protocol:
     def check_fits(self, net: SPPClassifier) -> None:
         """Raise ConfigError if the network cannot see these views."""
         for group in self.groups:
-            if group.kind == "crop":
-                try:
-                    net.check_input_size(*self.region)
-                except ValueError as error:
-                    raise ConfigError(f"protocol {self.name}: {error}") from None
-                continue
-            if net.fixed_size is not None:
-                raise ConfigError(
-                    f"protocol {self.name}: has {group.kind} views, which need a network of any image size; "
-                    f"this one takes {size_label(net.fixed_size)} only, as it has no pyramid"
-                )
-            if group.kind == "window" and not net.takes_windows:
-                raise ConfigError(
-                    f"protocol {self.name}: has window views, which need a pyramid or a fully-convolutional head"
-                )
-            if max(group.scales) ** 2 > MAX_RESIZED_PIXELS:
-                raise ConfigError(
-                    f"protocol {self.name}: a shorter side of {max(group.scales)} is too large; whole images are "
-                    f"resized to {MAX_RESIZED_PIXELS:,} pixels at most"
-                )
-            smallest = net.min_input_size
-            if min(group.scales) < smallest:
-                raise ConfigError(
-                    f"protocol {self.name}: a shorter side of {min(group.scales)} is too small; "
-                    f"this network needs {smallest} at least"
-                )
+            if problem := self._problem(group, net):
+                raise ConfigError(f"protocol {self.name}: {problem}")
+
+    def _problem(self, group: Views, net: SPPClassifier) -> str:
+        """Why a network cannot see these views; empty if it can."""
+        if group.kind == "crop":
+            try:
+                net.check_input_size(*self.region)
+            except ValueError as error:
+                return str(error)
+            return ""
+        if net.fixed_size is not None:
+            return (
+                f"has {group.kind} views, which need a network of any image size; "
+                f"this one takes {size_label(net.fixed_size)} only, as it has no pyramid"
+            )
+        if group.kind == "window" and not net.takes_windows:
+            return "has window views, which need a pyramid or a fully-convolutional head"
+        low, high = min(group.scales), max(group.scales)
+        if high**2 > MAX_RESIZED_PIXELS:
+            most = f"{MAX_RESIZED_PIXELS:,} pixels at most"
+            return f"a shorter side of {high} is too large; whole images are resized to {most}"
+        if low < net.min_input_size:
+            return f"a shorter side of {low} is too small; this network needs {net.min_input_size} at least"
+        return ""
 
     def views_of_a_photo(self) -> int:
         """Number of views of an image that is not square."""
@@ -262,11 +261,8 @@ def _views(where: str, content: Any, region: int) -> Views:
             f"{where}: scales={scales}: a {kind} of {region} needs a shorter side of {region} at least"
         )
     positions = content.get("positions", [] if kind == "full" else None)
-    if (
-        not isinstance(positions, Sequence)
-        or isinstance(positions, str)
-        or (not positions) != (kind == "full")
-    ):
+    listed = isinstance(positions, Sequence) and not isinstance(positions, str)
+    if not listed or (not positions) != (kind == "full"):
         allowed = "none, as it sees the whole image" if kind == "full" else f"a list of {', '.join(PLACES)}"
         raise ConfigError(f"{where}: positions of a {kind} view: {allowed}")
     for position in positions:

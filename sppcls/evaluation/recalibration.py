@@ -56,7 +56,13 @@ def recalibrate(
     count = min(images, len(source))
     chosen = [i * len(source) // count for i in range(count)]
     momenta = [norm.momentum for norm in norms]
-    used, waiting = 0, []
+    used, waiting = 0, list[torch.Tensor]()
+
+    def take(batch: list[torch.Tensor]) -> int:
+        x = prepare_batch(torch.stack(batch).to(device), size, model_info["mean"], model_info["std"])
+        net(x)
+        return len(batch)
+
     try:
         for norm in norms:
             norm.reset_running_stats()
@@ -68,15 +74,9 @@ def recalibrate(
                     waiting.append(item.value)
                 # The rest joins the last batch: statistics of a few images would weigh as much as those of many.
                 if len(waiting) == 2 * batch_size:
-                    net(
-                        prepare_batch(
-                            _stack(waiting[:batch_size], device), size, model_info["mean"], model_info["std"]
-                        )
-                    )
-                    used, waiting = used + batch_size, waiting[batch_size:]
-            if waiting:
-                net(prepare_batch(_stack(waiting, device), size, model_info["mean"], model_info["std"]))
-                used += len(waiting)
+                    used += take(waiting[:batch_size])
+                    waiting = waiting[batch_size:]
+            used += take(waiting) if waiting else 0
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
@@ -97,7 +97,3 @@ def batch_norms(net: SPPClassifier) -> list[nn.modules.batchnorm._BatchNorm]:
     if not norms:
         raise ConfigError("recalibrating: this network has no batch norm")
     return norms
-
-
-def _stack(images: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-    return torch.stack(images).to(device)

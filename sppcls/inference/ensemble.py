@@ -10,7 +10,7 @@ from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
 from sppcls.nn import Ensemble, SPPClassifier
 from sppcls.nn.ensemble import Reading
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of
 
 
 def ensemble(
@@ -48,12 +48,19 @@ def ensemble(
         numbers = class_numbers(first["classes"], info["classes"], name, called[0])
         same = numbers == list(range(len(numbers)))
         scale = tuple(ours / own for ours, own in zip(first["std"], info["std"], strict=True))
-        shift = tuple(
-            (ours - own) / std
-            for ours, own, std in zip(first["mean"], info["mean"], info["std"], strict=True)
-        )
+        colours = zip(first["mean"], info["mean"], info["std"], strict=True)
+        shift = tuple((ours - own) / std for ours, own, std in colours)
         readings.append(Reading(scale, shift, None if same else tuple(numbers)))
-    _check_alike("pixel range", "data.pixel_range", [trained_pixel_range(info) for info in infos], called)
+    ranges = [trained_pixel_range(info) for info in infos]
+    for info, value, name in zip(infos, ranges, called, strict=True):
+        if value != ranges[0]:
+            raise ConfigError(
+                f"{name}: another pixel range than {called[0]} (data.pixel_range={value} and {ranges[0]}); images "
+                "cannot be read for both"
+            )
+        if is_multi_label(info) != is_multi_label(first):
+            one, other = (called[0], name) if is_multi_label(first) else (name, called[0])
+            raise ConfigError(f"{one} gives several labels of an image and {other} one: they have no mean")
     if len({next(net.parameters()).device for net in nets}) > 1:
         raise ConfigError("the networks of an ensemble must be on one device")
     fixed = next((net.fixed_size for net in nets if net.fixed_size is not None), None)
@@ -63,20 +70,7 @@ def ensemble(
             net.check_input_size(*main)
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from None
-    together = Ensemble(nets, readings, main if fixed else None)
-    together.model_info = {
-        **first,
-        "val_sizes": [list(main)],
-        "train_sizes": [
-            list(s) for s in dict.fromkeys(tuple(s) for info in infos for s in info["train_sizes"])
-        ],
-    }
+    together = Ensemble(nets, readings, main if fixed else None, is_multi_label(first))
+    trained = dict.fromkeys(tuple(size) for info in infos for size in info["train_sizes"])
+    together.model_info = {**first, "val_sizes": [list(main)], "train_sizes": [*map(list, trained)]}
     return together.eval()
-
-
-def _check_alike(what: str, key: str, values: Sequence[object], names: Sequence[str]) -> None:
-    for value, name in zip(values, names, strict=True):
-        if value != values[0]:
-            raise ConfigError(
-                f"{name}: another {what} than {names[0]} ({key}={value} and {values[0]}); images cannot be read for both"
-            )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ImageError
 from sppcls.inference.layers import layer_lengths, read_layers
 from sppcls.inference.views import View
-from sppcls.nn import LevelLargerThanMapWarning, SPPClassifier
+from sppcls.nn import SPPClassifier
+from sppcls.nn.spp import repeats_expected
 
 
 class RowFile:
@@ -90,9 +90,9 @@ def stream_features(
     training = net.training
     net.eval()
     try:
-        with warnings.catch_warnings():
-            # Once for every shape of images would be too often; see layers.repeated_levels.
-            warnings.simplefilter("ignore", LevelLargerThanMapWarning)
+        with (
+            repeats_expected()
+        ):  # a warning for every shape of images would be too many; see layers.repeated_levels
             lengths = layer_lengths(net, layers, view.example)
         row_bytes = 4 * sum(lengths.values())
         loaded = load_each(reading, len(paths), workers)
@@ -118,8 +118,7 @@ def _fill(net: SPPClassifier, rows: dict[str, np.ndarray], images: Sequence[Tens
     model_info = net.model_info
     device = next(net.parameters()).device
     for batch in same_shape_batches(range(len(images)), lambda i: _shape(images[i]), batch_size):
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", LevelLargerThanMapWarning)
+        with torch.inference_mode(), repeats_expected():
             stacked = torch.stack([images[i] for i in batch]).to(device)
             x = prepare_batch(stacked, _shape(stacked[0]), model_info["mean"], model_info["std"])
             for layer, output in read_layers(net, x, list(rows)).items():

@@ -98,7 +98,7 @@ def _pixels(array: np.ndarray, name: str) -> torch.Tensor:
         array = np.rint(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         raise ConfigError(f"{name}: values of type {array.dtype}: must be uint8, or floating point in 0..1")
-    # A copy: the caller may go on writing to what he has handed over.
+    # A copy: the caller may change what was handed over.
     return from_pillow(Image.fromarray(array.squeeze(2) if array.shape[2:] == (1,) else array))
 
 

@@ -31,7 +31,8 @@ def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 
 def as_csv(predictions: Iterable[Prediction], top: int) -> Iterator[str]:
-    """Rows of CSV with ``path, class1, probability1, ..., error``; the error is empty, or all between is."""
+    """Rows of CSV with ``path, class1, probability1, ..., error``; the error is empty, or all between is; so is what an
+    image has fewer classes than ``top``."""
 
     def line(cells: list[str]) -> str:
         text = io.StringIO(newline="")
@@ -43,7 +44,8 @@ def as_csv(predictions: Iterable[Prediction], top: int) -> Iterator[str]:
     )
     for p in predictions:
         pairs = zip(p.classes, p.probabilities, strict=True)
-        cells = [cell for name, value in pairs for cell in (name, f"{value:.7g}")] or [""] * (2 * top)
+        cells = [cell for name, value in pairs for cell in (name, f"{value:.7g}")]
+        cells += [""] * (2 * top - len(cells))
         yield line([printable(p.path), *cells, p.error or ""])
 
 
@@ -69,7 +71,7 @@ def as_table(
         cells = [
             f"{_padded(one_line(name), class_width)} {100 * value:5.1f} %"
             for name, value in zip(p.classes, p.probabilities, strict=True)
-        ] or ["not classified"]
+        ] or ["no class" if p.error is None else "not classified"]
         if stacked:
             yield "".join([f"{one_line(p.path)}\n", *(f"    {cell}\n" for cell in cells)])
         else:

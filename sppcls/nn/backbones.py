@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sppcls._util.reason import reason_of
+from sppcls._util.reason import own_line, reason_of, reason_with_line
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
 from sppcls.nn.segments import run_segments
-from sppcls.registry import INITS, NORMS, PAPER_BACKBONES, own_line, reason_with_line
+from sppcls.registry import INITS, NORMS, PAPER_BACKBONES
 
 
 class Backbone(nn.Module):

@@ -50,6 +50,7 @@ class Ensemble(SPPClassifier):
         members: networks of the same classes, in any order.
         readings: for each member; None: inputs and classes are the same for all.
         fixed_size: the only (height, width) of images, where a member takes no other; None if any size will do.
+        multi_label: whether an image may have several labels: probabilities are the sigmoid of each logit, not softmax.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class Ensemble(SPPClassifier):
         members: Sequence[SPPClassifier],
         readings: Sequence[Reading] | None = None,
         fixed_size: tuple[int, int] | None = None,
+        multi_label: bool = False,
     ) -> None:
         name = f"ensemble of {len(members)}"
         stride = max(member.backbone.stride for member in members)
         trunk = Backbone(name, nn.ModuleList(members), 0, stride, nn.Identity())
         super().__init__(trunk, nn.Identity(), OwnHead(nn.Identity()), fixed_size)
+        self.multi_label = multi_label
         self.readings = [Reading()] * len(members) if readings is None else list(readings)
 
     @property
@@ -75,7 +78,7 @@ class Ensemble(SPPClassifier):
             reading.scores(member(reading.input(x)))
             for member, reading in zip(self.members, self.readings, strict=True)
         ]
-        return log_mean_softmax(logits)
+        return logit_mean_sigmoid(logits) if self.multi_label else log_mean_softmax(logits)
 
     def _problem(self, height: int, width: int) -> str | None:
         if self.fixed_size is not None and (height, width) != self.fixed_size:
@@ -86,3 +89,9 @@ class Ensemble(SPPClassifier):
 def log_mean_softmax(logits: Sequence[Tensor]) -> Tensor:
     """Logarithm of the mean of the softmax of several logits (N, classes), without underflow."""
     return torch.stack([one.log_softmax(1) for one in logits]).logsumexp(0) - math.log(len(logits))
+
+
+def logit_mean_sigmoid(logits: Sequence[Tensor]) -> Tensor:
+    """Logit of the mean of the sigmoid of several logits (N, classes), without underflow."""
+    stacked = torch.stack(list(logits))
+    return nn.functional.logsigmoid(stacked).logsumexp(0) - nn.functional.logsigmoid(-stacked).logsumexp(0)

@@ -42,8 +42,8 @@ def load_fitting(
     """Copy the weights in a file into the layers of ``net`` that they fit; the others keep their start.
 
     A layer is taken whole or not at all: by name and by the shape of each of its tensors. A head is taken from its first
-    layer up to the first one that does not fit, as what follows was trained on the output of the latter; and its last layer
-    only if the file says that it tells the same classes apart.
+    layer up to the first one that does not fit, as what follows was trained on the output of the latter, and not at all if
+    the uppermost layer of the backbone does not fit; and its last layer only if the file says that it tells the same classes apart.
 
     Args:
         net: the network.
@@ -61,10 +61,12 @@ def load_fitting(
     same_classes = info.get("classes") == list(classes)
     taken: list[str] = []
     new: dict[str, str] = {}
+    uppermost = [layer for layer in _layers(wanted) if layer.startswith("backbone")][-1:]
     for layer, names in _layers(wanted).items():
         if layer == _SCALE:
             continue
-        above = next((name for name in new if name.startswith("head.")), None)
+        # What the layers of a head that come next were trained on.
+        above = next((name for name in new if name.startswith("head.") or name in uppermost), None)
         problem = _problem(names, wanted, there)
         if problem is None and layer.startswith("head.last") and not same_classes:
             problem = "other classes" if "classes" in info else "its classes are not known"

@@ -3,8 +3,8 @@
 Both divide each value ``x`` by ``(k + alpha * mean of x^2 over a neighbourhood) ^ 0.75``. The paper's first
 two layers need it on their largest maps, where it is bound by memory traffic, not arithmetic. So it is
 written as one autograd function that works through the batch in pieces small enough for the processor's
-cache, keeps only its input for the backward pass, and sums neighbourhoods by a few shifted additions. The
-power costs two square roots: ``s^-0.75 = rsqrt(s) * sqrt(rsqrt(s))``. Gradients of gradients come from the
+cache, keeps only its input for the backward pass, and sums neighbourhoods by a few shifted additions, or by a
+convolution where that is faster. The power costs two square roots: ``s^-0.75 = rsqrt(s) * sqrt(rsqrt(s))``. Gradients of gradients come from the
 plain formula, and so do compiled and exported graphs.
 """
 
@@ -129,7 +129,11 @@ class _Normalise(torch.autograd.Function):
             wide = _wide(x_piece)
             s = _denominator(wide, dims, radius, scale, k)
             direct = _power(s).mul_(grad_piece.to(wide.dtype))
-            near = _neighbour_sum((direct * wide).div_(s), dims, radius)
+            near = (direct * wide).div_(s)
+            if _filters_fast(near, dims):
+                near = _filtered(near, radius, 1.0, 0.0)
+            else:
+                near = _neighbour_sum(near, dims, radius)
             if wide.dtype == x.dtype:
                 torch.addcmul(direct, near, wide, value=-2 * _BETA * scale, out=out_piece)
             else:
@@ -157,8 +161,31 @@ def _power(s: Tensor) -> Tensor:
 
 def _denominator(x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k: float) -> Tensor:
     # One pass through memory: k + scale * sum.
+    if _filters_fast(x, dims):
+        return _filtered(x * x, radius, scale, k)
     start = torch.tensor(k, dtype=x.dtype, device="cpu")
     return torch.add(start, _neighbour_sum(x * x, dims, radius), alpha=scale)
+
+
+def _filters_fast(x: Tensor, dims: tuple[int, ...]) -> bool:
+    """Whether oneDNN has a convolution that sums a neighbourhood in one pass; shifted additions take seven."""
+    return (
+        dims == (2, 3)
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.shape[1] >= 16
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.enabled)
+    )
+
+
+def _filtered(values: Tensor, radius: int, scale: float, k: float) -> Tensor:
+    """``k + scale *`` the sum over each cell's neighbourhood within its channel."""
+    channels, size = values.shape[1], 2 * radius + 1
+    weight = values.new_full((channels, 1, size, size), scale)
+    with torch.autocast("cpu", enabled=False):
+        return F.conv2d(values, weight, values.new_full((channels,), k), padding=radius, groups=channels)
 
 
 def _plain_denominator(x: Tensor, dims: tuple[int, ...], radius: int, scale: float, k: float) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
@@ -24,3 +27,13 @@ def model_info_of(net: object) -> dict[str, Any]:
             "net: has no model_info with classes, mean and std; take it from sppcls.load_classifier"
         )
     return model_info
+
+
+def is_multi_label(model_info: Mapping[str, Any]) -> bool:
+    """Whether an image may have several labels."""
+    return bool(model_info.get("multi_label", False))
+
+
+def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
+    """Of each class, from logits (..., classes): softmax or, where an image may have several labels, the sigmoid of each."""
+    return logits.sigmoid() if multi_label else logits.softmax(-1)

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sppcls._util.reason import reason_with_line
 from sppcls.nn.backbones import Backbone, as_backbone
 from sppcls.nn.heads import Head, OwnHead
 from sppcls.nn.init import input_scale
 from sppcls.nn.weights import load_weights
-from sppcls.registry import build, find, reason_with_line, target_of
+from sppcls.registry import build, find, target_of
 
 
 def own_backbone(settings: Mapping[str, Any]) -> Backbone:

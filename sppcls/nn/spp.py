@@ -7,7 +7,9 @@ size.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 import torch
@@ -19,6 +21,22 @@ from sppcls.nn.pyramid import Level, Pyramid, check_bin_rule
 
 class LevelLargerThanMapWarning(UserWarning):
     """A level has more bins along an axis than the map has cells, so bins repeat cells."""
+
+
+_repeats_expected = ContextVar("repeats_expected", default=False)
+
+
+@contextmanager
+def repeats_expected() -> Iterator[None]:
+    """Where images of any size are used, no :class:`LevelLargerThanMapWarning`; for the calling thread alone.
+
+    Filters of warnings are the whole process's, and two threads that change them leave them changed.
+    """
+    before = _repeats_expected.set(True)
+    try:
+        yield
+    finally:
+        _repeats_expected.reset(before)
 
 
 def spatial_pyramid_pool2d(
@@ -64,7 +82,7 @@ def spatial_pyramid_pool2d(
     check_map(x)
     size = (x.shape[-2], x.shape[-1])
     pyramid.check_map_size(size, bin_rule)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and not _repeats_expected.get():
         for level in pyramid.larger_than(size):
             _warn_larger(level, size)
     if x.dim() == 3:

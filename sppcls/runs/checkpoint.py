@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from sppcls._util.files import link_or_copy
+from sppcls._util.files import link_or_copy, mode_of
 from sppcls._util.out_of_memory import is_out_of_memory
 from sppcls._util.reason import reason_of
 from sppcls._version import __version__
@@ -49,6 +49,7 @@ def make_model_info(
     train_sizes: list[tuple[int, int]],
     val_sizes: list[tuple[int, int]],
     config: dict[str, Any],
+    multi_label: bool = False,
 ) -> dict[str, Any]:
     """What a checkpoint says about itself; plain dicts, lists, strings and numbers only.
 
@@ -60,6 +61,7 @@ def make_model_info(
         train_sizes: (height, width) pairs trained on.
         val_sizes: (height, width) pairs validated at, the main one first.
         config: the whole resolved config of the run.
+        multi_label: whether an image may have several labels: probabilities are then the sigmoid of each logit.
     """
     return {
         "format": FORMAT,
@@ -71,6 +73,7 @@ def make_model_info(
         "train_sizes": [list(size) for size in train_sizes],
         "val_sizes": [list(size) for size in val_sizes],
         "config": config,
+        **({"multi_label": True} if multi_label else {}),
     }
 
 
@@ -95,13 +98,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not isinstance(path, str | os.PathLike):
         raise CheckpointError(f"{path!r}: no path; name a checkpoint file such as last.ckpt")
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except (OSError, ValueError) as error:  # such as a name that is too long, or has a zero byte
-        raise CheckpointError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    path, mode = Path(path), mode_of(path)
+    if mode is None:
+        raise CheckpointError(f"{path}: no such checkpoint")
     if stat.S_ISDIR(mode):
         raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
     if not stat.S_ISREG(mode):

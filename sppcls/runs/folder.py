@@ -244,7 +244,7 @@ def own_checkpoints(config: Config) -> list[Path]:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """What a run can go on from, the newest first."""
+    """What a run can resume from, the newest first."""
     return [path for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file()]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sppcls._util.files import replacing
+from sppcls._util.files import write_csv
 from sppcls.errors import DataError
 from sppcls.runs.names import METRICS
 
@@ -55,7 +55,7 @@ def read_metrics(folder: Path) -> Metrics:
 def append_row(folder: Path, row: dict[str, Any]) -> None:
     """Add the row of an epoch; a resumed run may have other columns than before."""
     shown = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
-    _write_rows(folder, [*_own_rows(folder), shown])
+    write_csv(folder / METRICS, [*_own_rows(folder), shown])
 
 
 def drop_rows_from(folder: Path, epoch: int, main_size: str) -> None:
@@ -65,7 +65,7 @@ def drop_rows_from(folder: Path, epoch: int, main_size: str) -> None:
     """
     rows = [renamed(row, main_size) for row in _own_rows(folder)]
     if rows:
-        _write_rows(folder, [row for row in rows if int(row["epoch"]) < epoch])
+        write_csv(folder / METRICS, [row for row in rows if int(row["epoch"]) < epoch])
 
 
 def renamed(row: Mapping[str, Any], main_size: str) -> dict[str, Any]:
@@ -83,14 +83,4 @@ def _own_rows(folder: Path) -> list[dict[str, str]]:
     try:
         return read_metrics(folder).rows
     except DataError as error:
-        raise DataError(f"{folder}: {error}; move that file away to go on without it") from None
-
-
-def _write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
-    with (
-        replacing(folder / METRICS) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+        raise DataError(f"{folder}: {error}; move that file away to continue without it") from None

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its network, and what a run goes on with: whether they have the shape that their readers count on."""
+"""What a checkpoint says of its network, and what a run resumes from: whether they have the shape that their readers count on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from sppcls._util.figures import KINDS
 from sppcls.config.schema import Config
 from sppcls.registry import TARGET
 
 _GROUPS = [spec.name for spec in dataclasses.fields(Config) if spec.default is dataclasses.MISSING]
 
-# What a run that goes on has to know of itself, besides what Lightning keeps.
+# What a run that is resumed has to know of itself, besides what Lightning keeps.
 PROGRESS = {"plateau", "images_seen", "best", "val_results", "bad_images", "train_counts", "epoch_length",
             "pixels_seen", "train_seconds"}  # fmt: skip
 _NEEDED = {"sppcls_progress", "epoch", "global_step", "loops", "optimizer_states", "lr_schedulers",
@@ -55,6 +56,7 @@ def model_info_problem(checkpoint: dict[str, Any]) -> str | None:
         "std": _are_colours(model_info["std"]) and min(model_info["std"]) > 0,
         "train_sizes": _are_sizes(model_info["train_sizes"]),
         "val_sizes": _are_sizes(model_info["val_sizes"]),
+        "multi_label": isinstance(model_info.get("multi_label", False), bool),
         "config": isinstance(config, dict)
         and _is_plain(config)
         and all(isinstance(config.get(group, {}), dict) for group in _GROUPS),
@@ -70,7 +72,7 @@ def model_info_problem(checkpoint: dict[str, Any]) -> str | None:
 
 
 def resume_problem(checkpoint: dict[str, Any]) -> str | None:
-    """Why a checkpoint that :func:`model_info_problem` has passed is nothing that a run can go on from; None if it is."""
+    """Why a checkpoint that :func:`model_info_problem` has passed is nothing that a run can resume from; None if it is."""
     progress = checkpoint.get("sppcls_progress", {})
     missing = _NEEDED - checkpoint.keys()
     if not missing and isinstance(progress, dict):
@@ -119,7 +121,7 @@ def _is_progress(value: Any) -> bool:
             or (
                 isinstance(best, dict)
                 and _is_whole(best.get("epoch"))
-                and _is_number(best.get("top1_error"))
+                and any(_is_number(best.get(kind.main)) for kind in KINDS)
                 and _are_results(best.get("val_results"))
             )
         )
@@ -136,7 +138,7 @@ def _are_results(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(size, str)
         and isinstance(figures, dict)
-        and {"loss", "top1_error", "top5_error"} <= figures.keys()
+        and any({"loss", kind.main, kind.beside} <= figures.keys() for kind in KINDS)
         and all(map(_is_number, figures.values()))
         for size, figures in value.items()
     )

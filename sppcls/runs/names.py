@@ -20,6 +20,11 @@ PROTOCOLS = "protocols"
 PICTURES = "pictures"
 # Average precision of a detector, with that of resampled images: judged.npz.
 JUDGED = "judged"
+# TensorBoard's view of a comparison, in the folder of its report: events, and a folder with those of each mean.
+# TensorBoard reads the files of a folder in the order of their names, and takes what describes a tag from the first
+# file that has it. This one comes before those of a training, whose names begin with a time.
+COMPARISON_EVENTS = "events.out.tfevents.0000000000.comparison"
+MEAN = "mean"
 # There: what a network is fed at first, by size.
 INPUTS = "train_inputs_"
 
@@ -28,7 +33,7 @@ SEARCH = "search.json"
 
 
 def no_checkpoint(folder: Path) -> str:
-    """Why a folder without a checkpoint is nothing that a run can go on from."""
+    """Why a folder without a checkpoint is nothing that a run can resume from."""
     if (folder / CONFIG).is_file():
         return "this run has no checkpoint yet; start it again"
     return "no run's folder; name one, or a checkpoint"

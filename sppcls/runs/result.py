@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from sppcls._util.files import read_json, replacing
+from sppcls._util.files import read_json, write_json
 from sppcls.runs.names import RESULT, figure_names
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
     """Write ``result.json``, the sign of a finished run, atomically."""
-    with replacing(folder / RESULT) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / RESULT, result)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sppcls._util.console import table
-from sppcls._util.files import read_json, replacing
+from sppcls._util.figures import KINDS
+from sppcls._util.files import read_json, write_csv, write_json
 from sppcls.errors import ConfigError
 from sppcls.runs.folder import (
     check_writable,
@@ -23,35 +22,16 @@ from sppcls.runs.folder import (
 )
 from sppcls.runs.names import LAST, SWEEP
 from sppcls.runs.result import read_result
+from sppcls.sweeps.job import Ended
 from sppcls.sweeps.plan import SweepPlan
 
 OUTCOMES = "jobs"
 
 
-@dataclass(frozen=True)
-class JobOutcome:
-    """How a job ended.
-
-    Attributes:
-        job: its name.
-        status: ``finished``, ``failed`` or ``stopped``.
-        reason: one line on why it did not finish.
-        seconds: of its process.
-        peak_memory_mib: largest resident memory of its process or one that it started.
-    """
-
-    job: str
-    status: str
-    reason: str
-    seconds: float
-    peak_memory_mib: float
-
-    def save(self, sweep: Path) -> None:
-        """Keep it in the sweep's folder."""
-        folder = sweep / OUTCOMES
-        folder.mkdir(exist_ok=True)
-        with replacing(folder / f"{self.job}.json") as temporary:
-            temporary.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+def save_outcome(sweep: Path, job: str, ended: Ended) -> None:
+    """Keep how a job ended in the sweep's folder."""
+    (sweep / OUTCOMES).mkdir(exist_ok=True)
+    write_json(sweep / OUTCOMES / f"{job}.json", {"job": job, **asdict(ended)})
 
 
 @contextmanager
@@ -140,26 +120,19 @@ def _write_sweep(folder: Path, plan: SweepPlan, known: dict[str, Any] | None) ->
     """Jobs of earlier commands of the same sweep stay: one may give more seeds than the next."""
     jobs = {job["name"]: job for job in (known or {}).get("jobs", [])}
     jobs.update({job.name: asdict(job) for job in plan.jobs})
-    content = {
-        "name": folder.name,
-        "identity": plan.identity,
-        "words": plan.words,
-        "varied": plan.varied,
-        "jobs": list(jobs.values()),
-    }
-    with replacing(folder / SWEEP) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    about = {"name": folder.name, "identity": plan.identity, "words": plan.words, "varied": plan.varied}
+    write_json(folder / SWEEP, {**about, "jobs": list(jobs.values())})
 
 
 def job_state(sweep: Path, name: str, epochs: int) -> str:
-    """``finished``, ``begun`` (has a checkpoint to go on from) or ``new``."""
+    """``finished``, ``begun`` (has a checkpoint to resume from) or ``new``."""
     if has_finished(sweep / name, epochs):
         return "finished"
     return "begun" if (sweep / name / LAST).is_file() else "new"
 
 
 def seconds_taken(sweep: Path) -> list[float]:
-    """How long each finished job of the sweep took; of one that went on, its training if that was longer than its last
+    """How long each finished job of the sweep took; of one that was resumed, its training if that was longer than its last
     process."""
     taken = []
     for job in (read_sweep(sweep) or {}).get("jobs", []):
@@ -183,13 +156,7 @@ def write_summary(sweep: Path, epochs: dict[str, int]) -> list[dict[str, str]]:
     names = dict.fromkeys([job["name"] for job in (read_sweep(sweep) or {}).get("jobs", [])] + [*epochs])
     # One of an earlier command was trained for as many epochs as it was to be, if it has a result.
     rows = [_row(sweep, name, epochs.get(name, 0)) for name in names]
-    with (
-        replacing(sweep / "summary.csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(sweep / "summary.csv", rows)
     return [row for row in rows if row["job"] in epochs]
 
 
@@ -199,7 +166,7 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
     finished = has_finished(sweep / name, epochs)
     if finished:
         outcome.update(status="finished", reason="")
-    elif in_use(sweep / name):  # a cluster goes on with it, whatever became of the process that waited
+    elif in_use(sweep / name):  # a cluster continues it, whatever became of the process that waited
         outcome.update(status="running", reason="")
     elif outcome.get("status") == "finished":  # and its folder was removed since
         outcome = {}
@@ -213,39 +180,26 @@ def _row(sweep: Path, name: str, epochs: int) -> dict[str, str]:
     }
     if finished:
         for figures in (result.get("last", {}), *result.get("test", {}).values()):
-            row |= {name: f"{value:.4f}" for name, value in figures.items() if name.endswith("/top1_error")}
+            row |= {name: f"{value:.4f}" for name, value in figures.items() if name.endswith(_ERRORS)}
         row |= {f"mAP {measure}": f"{value:.4f}" for measure, value in result.get("map", {}).items()}
     return row
 
 
+# Main errors, as figures are called.
+_ERRORS = tuple(f"/{kind.main}" for kind in KINDS)
+
+
 def summary_table(rows: list[dict[str, str]]) -> str:
     """The rows of :func:`write_summary` as aligned text."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
     errors = [
         key
-        for key in keys
-        if (key.endswith("/top1_error") and not key.startswith("test_best_")) or key.startswith("mAP ")
-    ]
-    header = [
-        "run",
-        "state",
-        "epochs",
-        *(f"{key}, %" for key in errors),
-        "minutes",
-        "MiB",
+        for key in dict.fromkeys(key for row in rows for key in row)
+        if (key.endswith(_ERRORS) and not key.startswith("test_best_")) or key.startswith("mAP ")
     ]
     shown = []
     for row in rows:
-        figures = [f"{float(row[key]):.2f}" if row.get(key) else "-" for key in errors]
-        minutes = f"{float(row['seconds']) / 60:.1f}" if row["seconds"] else "-"
-        shown.append(
-            [
-                row["job"],
-                row["status"],
-                row["epochs"] or "-",
-                *figures,
-                minutes,
-                row["peak_memory_mib"] or "-",
-            ]
-        )
-    return table(shown, header)
+        figures = [f"{float(row[key]):.2f}" if row.get(key) else "" for key in errors]
+        minutes = f"{float(row['seconds']) / 60:.1f}" if row["seconds"] else ""
+        cells = [row["job"], row["status"], row["epochs"], *figures, minutes, row["peak_memory_mib"]]
+        shown.append([cell or "-" for cell in cells])
+    return table(shown, ["run", "state", "epochs", *(f"{key}, %" for key in errors), "minutes", "MiB"])

@@ -26,7 +26,14 @@ _DISTRIBUTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RA
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: ``status`` is ``finished``, ``failed`` or ``stopped``."""
+    """How the process of a run ended.
+
+    Attributes:
+        status: ``finished``, ``failed`` or ``stopped``.
+        reason: one line on why it did not finish.
+        seconds: that it took.
+        peak_memory_mib: largest resident memory of the process or one that it started.
+    """
 
     status: str
     reason: str
@@ -73,7 +80,7 @@ class TrainingProcess:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
-                # A whole sweep or search is gone on with, not one run of it.
+                # A whole sweep or search is resumed, not one run of it.
                 text = line.rstrip().partition(" Resume with:")[0]
                 with suppress(OSError):  # nobody reads it any more
                     self._say(text)
@@ -93,7 +100,7 @@ class TrainingProcess:
     def wait(self, seconds: float | None = None) -> Ended | None:
         """How it ended; None if it still runs after ``seconds``.
 
-        If this process is interrupted meanwhile, the run is stopped and waited for before the interruption goes on.
+        If this process is interrupted meanwhile, the run is stopped and waited for before the interruption takes its course.
         """
         if self.ended is None:
             try:

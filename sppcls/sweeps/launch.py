@@ -20,13 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 from sppcls._util.console import visible
 from sppcls._util.reason import reason_of
 from sppcls.config.compose import CONFIG_NAME, hydra_session, searchpath_words
-from sppcls.config.schema import Config, as_dict, hydra_word
+from sppcls.config.grammar import hydra_word
+from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.sweeps.folder import (
-    JobOutcome,
     claim_sweep_folder,
     job_state,
     read_sweep,
+    save_outcome,
     summary_table,
     write_summary,
 )
@@ -53,7 +54,7 @@ _EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slu
 def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
     """Run every job of ``python train.py -m <words>`` that is not finished yet; returns the sweep's folder.
 
-    A job that fails does not stop the others. The same call again skips finished jobs and goes on with begun ones.
+    A job that fails does not stop the others. The same call again skips finished jobs and resumes begun ones.
 
     Raises:
         ConfigError: anything that makes a job impossible, before the first one starts.
@@ -85,11 +86,8 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
                 _remove_empty(folder / LAUNCHER)
                 rows = write_summary(folder, epochs)
                 _print(f"\n{summary_table(rows)}")
-        except KeyboardInterrupt:
-            _print("Stopped; the same command again continues.")
-            raise
-        except SystemExit as stopped:
-            if stopped.code == 128 + WARNING_SIGNAL:
+        except (KeyboardInterrupt, SystemExit) as stopped:
+            if getattr(stopped, "code", None) == 128 + WARNING_SIGNAL:
                 reason = queue_again()
                 _print(
                     f"Slurm job {slurm_job()} is {f'not queued again: {reason}' if reason else 'queued again'}"
@@ -104,12 +102,14 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
 def _compare(folder: Path) -> None:
     """What the finished runs show so far; the report goes to the sweep's folder."""
     from sppcls.comparison import compare
+    from sppcls.comparison.board.logdir import write_beside_runs
     from sppcls.comparison.report import content
     from sppcls.comparison.report.write import check_out, write_report
 
     try:
         comparison = compare([folder])
         page = write_report(comparison, check_out(folder / "comparison"))
+        address = write_beside_runs(comparison, page.parent)
     except SppclsError as error:
         _print(f"Not compared: {error}")
         return
@@ -118,7 +118,9 @@ def _compare(folder: Path) -> None:
         if finding.top == 1:
             _print(str(finding))
     _print(f"Report: {page}")
-    _print(f"In TensorBoard: sppcls board {shlex.quote(str(folder))}")
+    shown = shlex.quote(str(folder))
+    _print(f"In TensorBoard: sppcls board {shown}")
+    _print(f"or tensorboard --logdir {shown}, and http://localhost:6006/{address}")
 
 
 def _conclude(folder: Path, rows: list[dict[str, str]]) -> Path:
@@ -271,11 +273,11 @@ def _run(
         return {"job": job, "status": "finished"}
     if state == "begun":
         words.append(hydra_word("ckpt_path", sweep / job))
-    elif config.detection.checkpoint is None:  # a detector goes on by itself
+    elif config.detection.checkpoint is None:  # a detector resumes by itself
         try:
             remove_dead_attempt(sweep / job)
         except ConfigError as error:
-            JobOutcome(job, "failed", str(error), 0.0, 0.0).save(sweep)
+            save_outcome(sweep, job, Ended("failed", str(error), 0.0, 0.0))
             return {"job": job, "status": "failed"}
     left = progress.time_left(job) if progress else ""
     say(f"[{number}/{len(names)}] {job}{' resumed' if state == 'begun' else ''}{left}")
@@ -285,7 +287,7 @@ def _run(
     finally:
         ended = process.ended
         if ended is not None:
-            JobOutcome(job, ended.status, ended.reason, ended.seconds, ended.peak_memory_mib).save(sweep)
+            save_outcome(sweep, job, ended)
             write_summary(sweep, {job: config.trainer.max_epochs})
     assert ended is not None
     if ended.status != "finished":

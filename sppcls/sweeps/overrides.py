@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +25,25 @@ from sppcls.errors import ConfigError
 from sppcls.registry import NOT_IN_FILES
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A sweep or a search before anything runs.
+
+    Attributes:
+        name: of its folder.
+        runs_dir: where the folder belongs.
+        identity: equal for commands that mean the same one.
+        words: the words it was made from.
+        config_dir: folder with more configs.
+    """
+
+    name: str
+    runs_dir: Path
+    identity: str
+    words: list[str]
+    config_dir: str | None
 
 
 def named_files(group: str, config_dir: str | None = None) -> dict[str, Path]:
@@ -99,6 +120,13 @@ def read_named(
     return content
 
 
+def refuse_reserved(words: Sequence[str], reserved: Mapping[str, str]) -> None:
+    """Raise ConfigError for a word whose key is set by the sweep or search itself; ``reserved`` says why, by key."""
+    for word in words:
+        if key_of(word) in reserved:
+            raise ConfigError(f"{word}: {reserved[key_of(word)]}")
+
+
 def refuse_cell_keys(own: Sequence[str], cells: dict[str, list[str]], where: str) -> None:
     """Raise ConfigError for a word of the command line whose key every cell sets differently."""
     in_cells = {key_of(word) for words in cells.values() for word in words}
@@ -127,6 +155,31 @@ def value_text(value: Any, inside: bool = False) -> str:
     if value is None or isinstance(value, bool):
         return str(yaml.safe_dump(value)).split()[0]
     return str(value)
+
+
+def safe_name(text: str) -> str:
+    """A value as part of a folder name, without characters that a shell or Hydra would mind."""
+    return without_odd(text).strip("._-") or "value"
+
+
+def without_odd(text: str) -> str:
+    """A text without the characters that a folder name cannot have."""
+    return re.sub(r"_+", "_", re.sub(r"[^\w.-]", "_", text)).strip("_")
+
+
+def folder_name(base: Mapping[str, Any], own: Sequence[str], file: str | None, varied: Iterable[str]) -> str:
+    """The name of the folder: as typed, or that of the file, or made of what is varied.
+
+    Args:
+        base: the config of the words that all runs have in common.
+        own: the words that were typed.
+        file: name of the file of ``conf/sweep`` or ``conf/search``, if there is one.
+        varied: keys.
+    """
+    if any(key_of(word) == "name" for word in own):
+        return safe_name(str(base["name"]))
+    parts = [file] if file is not None else [str(base["name"]), *map(short_key, varied)]
+    return safe_name("-".join(dict.fromkeys(parts)))
 
 
 def short_key(key: str) -> str:

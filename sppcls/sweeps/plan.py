@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,20 @@ from sppcls.config.hydra_words import check_hydra_words
 from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
+    Plan,
     composed,
+    folder_name,
     identity,
     param_word,
     read_named,
     refuse_cell_keys,
+    refuse_reserved,
+    safe_name,
     separate,
     short_key,
     single_values,
     split_words,
+    without_odd,
 )
 
 CELL = "cell"
@@ -58,29 +62,19 @@ class Job:
     overrides: list[str]
 
 
-@dataclass(frozen=True)
-class SweepPlan:
+@dataclass(frozen=True, kw_only=True)
+class SweepPlan(Plan):
     """A sweep before anything runs.
 
     Attributes:
-        name: of its folder.
-        varied: keys in which jobs differ.
+        varied: keys in which jobs differ; more values of one make the same sweep.
         jobs: in the order to be run: all cells with the first seed, then all with the second, ...
-        runs_dir: where the sweep's folder belongs.
-        identity: equal for commands that mean the same sweep; more values of a varied key change nothing.
-        words: the words it was made from.
-        hydra_words: those of them that are Hydra's, such as ``hydra/launcher=joblib``.
-        config_dir: folder with more configs.
+        hydra_words: those of the words that are Hydra's, such as ``hydra/launcher=joblib``.
     """
 
-    name: str
     varied: list[str]
     jobs: list[Job]
-    runs_dir: Path
-    identity: str
-    words: list[str]
     hydra_words: list[str]
-    config_dir: str | None
 
 
 def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan:
@@ -102,9 +96,7 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
         if name is not None
         else {"fixed": [], "cells": {}, "params": {}}
     )
-    for word in own:
-        if key_of(word) in _RESERVED:
-            raise ConfigError(f"{word}: {_RESERVED[key_of(word)]}")
+    refuse_reserved(own, _RESERVED)
     refuse_cell_keys(own, file["cells"], f"sweep={name}")
     given = {key_of(word) for word in own}
     combined = [param_word(key, value) for key, value in file["params"].items() if key not in given]
@@ -119,11 +111,8 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
     base = composed(constant, config_dir)
     jobs = _jobs(constant, file["cells"], choices)
     varied = ([CELL] if file["cells"] else []) + list(choices)
-    if not any(key_of(word) == "name" for word in own):
-        parts = [name] if name is not None else [str(base["name"]), *(short_key(key) for key in choices)]
-        base["name"] = "-".join(dict.fromkeys(parts))
     return SweepPlan(
-        name=safe_name(str(base["name"])),
+        name=folder_name(base, own, name, choices),
         varied=varied,
         jobs=jobs,
         runs_dir=Path(str(base["runs_dir"])),
@@ -157,15 +146,6 @@ def job_configs(plan: SweepPlan) -> dict[str, Config]:
 def job_error(job: Job, error: Exception) -> ConfigError:
     """An error with the job that it belongs to; nothing has been started yet when it is raised."""
     return ConfigError(f"job {job.name}: {error}; no job was started")
-
-
-def safe_name(text: str) -> str:
-    """A value as part of a folder name, without characters that a shell or Hydra would mind."""
-    return _without_odd(text).strip("._-") or "value"
-
-
-def _without_odd(text: str) -> str:
-    return re.sub(r"_+", "_", re.sub(r"[^\w.-]", "_", text)).strip("_")
 
 
 # --- words and values
@@ -226,7 +206,7 @@ def value_name(key: str, value: str) -> str:
     if key in groups:
         alone = sum(value in choices for choices in groups.values()) <= 1
         return safe_name(value if alone else f"{key}_{value}")
-    text = _without_odd(value)
+    text = without_odd(value)
     return f"{short_key(key)}{'_' if text[:1].isalpha() else ''}{text}"
 
 

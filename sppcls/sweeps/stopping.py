@@ -8,11 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from sppcls._util.signals import answering
 from sppcls.runs.folder import in_use
 from sppcls.sweeps.job import Ended, TrainingProcess
 
@@ -28,19 +28,9 @@ def _stop_signals() -> list[signal.Signals]:
     return [signal.SIGTERM, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
 
 
-@contextmanager
-def stop_interrupts() -> Iterator[None]:
+def stop_interrupts() -> AbstractContextManager[None]:
     """SIGTERM, and in a Slurm job its warning, end a sweep as Ctrl-C does: by an exception where a run is waited for."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        sys.exit(128 + signum)
-
-    before = {signum: signal.signal(signum, stop) for signum in _stop_signals()}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    return answering(_stop_signals(), lambda number: sys.exit(128 + number))
 
 
 @contextmanager
@@ -57,29 +47,27 @@ def stop_asks_jobs(sweep: Path, say: Callable[[str], None]) -> Iterator[None]:
     note.parent.mkdir(exist_ok=True)
     asked: list[int] = []
 
-    def stop(signum: int, frame: FrameType | None) -> None:
+    def stop(number: int) -> None:
         if asked:
             raise KeyboardInterrupt
-        asked.append(signum)
+        asked.append(number)
         note.write_text("")
         say("stopping: the runs save what they have; Ctrl-C again stops them at once")
 
-    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, *_stop_signals())}
     try:
-        try:
-            yield
-        except Exception:
-            if not asked:  # else it may be a complaint about a process that Ctrl-C has ended, too
+        with answering((signal.SIGINT, *_stop_signals()), stop):
+            try:
+                yield
+            except Exception:
+                if not asked:  # else it may be a complaint about a process that Ctrl-C has ended, too
+                    raise
+            except BaseException:
+                note.write_text("")
                 raise
-        except BaseException:
-            note.write_text("")
-            raise
-        if asked:
-            while any(in_use(folder) for folder in sweep.iterdir() if folder.is_dir()):
-                time.sleep(0.2)
+            if asked:
+                while any(in_use(folder) for folder in sweep.iterdir() if folder.is_dir()):
+                    time.sleep(0.2)
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
         note.unlink(missing_ok=True)
     if asked:
         if asked[0] == signal.SIGINT:
@@ -154,12 +142,7 @@ class Worker:
         # And it stays so while the process waits for the next job.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         before: dict[int, Any] = {s: signal.getsignal(s) for s in _WARNINGS if callable(signal.getsignal(s))}
-        for signum in before:
-            signal.signal(signum, lambda signum, frame: self._warned.append(signum))
-        try:
+        with answering(before, self._warned.append):
             yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
         if self._warned:
             before[self._warned[0]](self._warned[0], None)

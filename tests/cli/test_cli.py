@@ -39,13 +39,13 @@ def test_help_begins_with_what_is_used_most_and_fits_two_screens() -> None:
     keys, groups = text.index("the keys used most"), text.index("config groups (the default")
     assert text[keys:groups].count("=") >= 10
     assert "    optimizer.lr=" in text[keys:groups]
-    assert len(text.splitlines()) <= 150
+    assert len(text.splitlines()) <= 130
     for group, choices in group_choices().items():
         for choice in choices if group != "experiment" and len(choices) > 1 else []:
-            (line,) = re.findall(
-                rf"^    {re.escape(choice)}\*? +(.+)$", text[text.index(f"\n  {group}=") :], re.M
-            )[:1]
-            assert re.match(r"\S.{2}", line), f"{group}={choice} has a line of meaning"
+            section = re.split(r"\n\n", text[text.index(f"\n  {group}=") + 1 :])[0]
+            # The name, perhaps others of the same meaning, and the meaning, on the next line if the names are long.
+            row = rf"^    (?:\S+,\s+)*{re.escape(choice)}\*?(?:,\s+\S+)*\s+(\S.{{2}})"
+            assert re.search(row, section, re.M), f"{group}={choice} has a line of meaning"
 
 
 def test_help_all_lists_every_group_choice_and_key(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,24 @@ def board_of(runs: Path) -> Iterator[dict[str, str]]:
         yield found
     finally:
         process.terminate()
+        process.communicate(timeout=30)
+
+
+@contextmanager
+def tensorboard_of(folder: Path) -> Iterator[str]:
+    """Address of a TensorBoard on ``folder``, once it has read everything there."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--load_fast=false", "--reload_task=blocking", "--reload_interval=0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        said = next(line for line in process.stderr if " at http://" in line)
+        yield re.findall(r"http://\S+", said)[0]
+    finally:
+        process.kill()
         process.communicate(timeout=30)
 
 

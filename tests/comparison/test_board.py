@@ -94,6 +94,27 @@ def test_writing_again_gives_the_same_and_leaves_the_runs_alone(trained: Path, t
     assert sorted(trained.glob("*/events*")) == events
 
 
+def test_beside_the_runs_are_the_answers_and_the_means_and_a_later_report_replaces_them(
+    tmp_path: Path,
+) -> None:
+    for seed, error in ((0, 30.0), (1, 50.0)):
+        write_run(tmp_path / "runs" / f"one{seed}", error=error, seed=seed)
+        write_run(tmp_path / "runs" / f"two{seed}", error=error + 4 * seed, seed=seed, sizes__sizes=[96, 72])
+    for _ in range(2):
+        assert main(["compare", str(tmp_path / "runs")]) == 0
+        out = tmp_path / "runs" / "comparison"
+        events = EventAccumulator(str(out), {TENSORS: 0})
+        events.Reload()
+        assert "comparison/1_answer" in events.Tags()["tensors"]
+        assert any("better" in tag for tag in events.Tags()["images"])
+        means = {folder.name: scalars(folder, "val_96/top1_error") for folder in (out / "mean").iterdir()}
+        assert len(means) == 2
+        assert sorted(curve[1] for curve in means.values()) == pytest.approx([40.0, 42.0])
+        # The next comparison meets the report of this one, with the runs of TensorBoard in it.
+        (out / "mean" / "of an earlier report").mkdir()
+    assert not (tmp_path / "runs" / "seed0").exists()
+
+
 def test_any_label_becomes_a_folder_of_its_own(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run(tmp_path / "runs" / name, error=30.0, data__root=f"photos/{'x' * 300}/{name}")

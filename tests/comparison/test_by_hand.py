@@ -70,7 +70,7 @@ def test_a_difference_is_several_sizes_minus_one_whichever_ran_first(of_sizes: d
     for name, finding in of_sizes.items():
         assert tuple(finding.seeds.by_seed.values()) == pytest.approx(BY_SEED[name])
         test = stats.ttest_1samp(BY_SEED[name], 0)
-        assert (finding.seeds.low, finding.seeds.high) == pytest.approx(tuple(test.confidence_interval()))
+        assert finding.seeds.interval == pytest.approx(tuple(test.confidence_interval()))
         assert finding.p == pytest.approx(test.pvalue)
         assert finding.verdict == Verdict.NOT_SHOWN
     assert of_sizes["l321"].label == "multi_96_72 - single_96, l321"
@@ -197,11 +197,7 @@ def test_dots_and_intervals_are_drawn_where_they_are(comparison: Comparison) -> 
             line for line in axes.lines if list(line.get_ydata())[:1] == [place] and line.get_xdata()[0] != 0
         ]
         drawn = {round(x, 6) for line in at for x in line.get_xdata()}
-        assert {
-            round(finding.seeds.low, 6),
-            round(finding.seeds.high, 6),
-            round(finding.seeds.mean, 6),
-        } <= drawn
+        assert {round(x, 6) for x in (*finding.seeds.interval, finding.seeds.mean)} <= drawn
     low, high = by_group(comparison).axes[0].get_xlim()
     assert 10 < low < 15, "the smallest error is 15 %: the axis does not begin at 0"
     assert 32.5 < high < 45

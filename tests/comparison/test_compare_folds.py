@@ -55,7 +55,7 @@ def test_the_interval_knows_that_folds_share_training_images(folder: Path) -> No
     error = statistics.stdev(differences) * math.sqrt(1 / 8 + 1 / (FOLDS - 1))
     half = stats.t.ppf(0.975, 7) * error
     mean = statistics.fmean(differences)
-    assert (finding.seeds.low, finding.seeds.high) == pytest.approx((mean - half, mean + half))
+    assert finding.seeds.interval == pytest.approx((mean - half, mean + half))
     assert finding.seeds.p == pytest.approx(2 * stats.t.sf(abs(mean) / error, 7))
     assert "over 8 folds" in finding.grounds
 

@@ -13,6 +13,7 @@ from sppcls.comparison import Measure, compare
 from sppcls.comparison.board.layout import final_figures
 from sppcls.comparison.findings import findings
 from sppcls.comparison.report import content
+from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.report.write import write_report
 from sppcls.evaluation import Predictions
 from sppcls.sweeps.folder import write_summary
@@ -89,7 +90,7 @@ def test_a_pair_is_judged_on_the_test_images_as_on_the_others(runs: Path) -> Non
     (main,) = findings(comparison)
     assert (main.measure, main.seeds.mean, main.images) == (Measure("center", "96"), 0.0, 40)
     assert not any(f.measure == TEST for f in content.elsewhere(comparison))
-    (note,) = [note for note in content.reading_notes(comparison) if "test images" in note]
+    (note,) = [note for note in reading_notes(comparison) if "test images" in note]
     assert note.startswith("50 test images were looked at once, when training had finished (4 of 4 runs).")
 
 
@@ -107,7 +108,7 @@ def test_without_test_images_nothing_is_said_of_them(tmp_path: Path) -> None:
     write_run(tmp_path / "b", right=misses(40, 2), pyramid__levels=None)
     comparison = compare([tmp_path])
     assert (comparison.test, content.on_test(comparison)) == ([], [])
-    assert not any("test image" in note for note in content.reading_notes(comparison))
+    assert not any("test image" in note for note in reading_notes(comparison))
 
 
 def test_other_test_images_are_not_compared(tmp_path: Path) -> None:

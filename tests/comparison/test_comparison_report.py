@@ -17,7 +17,8 @@ from written_runs import misses, save_answers, write_run
 
 from sppcls.comparison import Comparison, compare
 from sppcls.comparison.findings import findings
-from sppcls.comparison.report.content import groups_table, reading_notes
+from sppcls.comparison.report.content import groups_table
+from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.report.pictures import by_group, pictures
 from sppcls.comparison.report.tables import Spread, Table, latex_escape
 from sppcls.comparison.report.write import FILES, write_report

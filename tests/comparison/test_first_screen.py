@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import BROWSER, HEIGHT, board_of, on_first_screen
+from pages import BROWSER, HEIGHT, board_of, on_first_screen, tensorboard_of
 from PIL import Image
 from written_runs import write_run
 
+from sppcls.cli.main import main
 from sppcls.comparison import Comparison, compare
 from sppcls.comparison.report.write import write_report
 from sppcls.comparison.style import style_of
@@ -119,6 +120,20 @@ def test_the_answer_and_the_means_come_first(
         "top-1 error, % at 224, centre view, by epoch" if name == "Custom Scalars" else "val_224/top1_error"
     )
     on_first_screen(page, title)
+
+
+@pytest.fixture(scope="module")
+def plain(runs: Path) -> Iterator[str]:
+    """Address of a TensorBoard that was started by hand on the folder of the runs, after they were compared."""
+    assert main(["compare", str(runs)]) == 0
+    with tensorboard_of(runs) as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", ["timeseries", "custom_scalars", "images", "text"])
+def test_tensorboard_by_itself_begins_with_the_answer(page: api.Page, plain: str, name: str) -> None:
+    page.goto(f"{plain}#{name}")
+    on_first_screen(page, f"{QUESTION} {ANSWER.upper()}")
 
 
 def test_hparams_begin_with_the_means_their_spread_and_their_seeds(

@@ -36,18 +36,18 @@ def test_paired_difference_is_scipys_paired_t_test(count: int) -> None:
     theirs = stats.ttest_rel([second[s] for s in range(count)], [first[s] for s in range(count)])
     interval = theirs.confidence_interval(0.95)
     assert found.p == pytest.approx(theirs.pvalue)
-    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert found.interval == pytest.approx((interval.low, interval.high))
     assert list(found.by_seed) == list(range(count))
 
 
 def test_one_seed_or_no_spread_gives_no_interval() -> None:
     one = paired_over_seeds({3: 20.0}, {3: 21.5})
     assert one is not None
-    assert (one.mean, one.std, one.low, one.high, one.p) == (1.5, None, None, None, None)
+    assert (one.mean, one.std, one.interval, one.p) == (1.5, None, None, None)
     equal = paired_over_seeds({0: 20.1, 1: 22.3}, {0: 20.6, 1: 22.8})
     assert equal is not None
     assert equal.mean == pytest.approx(0.5)
-    assert (equal.low, equal.high, equal.p) == (None, None, None)
+    assert (equal.interval, equal.p) == (None, None)
     assert paired_over_seeds({0: 20.0}, {1: 20.0}) is None
 
 

@@ -8,7 +8,9 @@ import torch
 from sppcls import compose
 from sppcls.config.build import build_network, parameter_count
 from sppcls.config.checks import check_config
-from sppcls.config.compose import command_line_overrides, compose_unchecked, group_choices, restore
+from sppcls.config.command_line import read_command_line
+from sppcls.config.compose import compose_unchecked, group_choices
+from sppcls.config.restore import restore
 from sppcls.config.schema import as_dict
 from sppcls.errors import ConfigError
 
@@ -72,6 +74,8 @@ BAD = [
     ("trainer.limit_val_batches=x", "trainer.limit_val_batches=x: must be a whole number or null"),
     ("data.batch_size=null", "data.batch_size=null: must be a whole number"),
     ("augment.scale=1", "augment.scale=1: must be a list of numbers"),
+    ("freeze=backbone", "freeze=backbone: must be a list of names; type freeze=[backbone]"),
+    ("head.hidden=16", "head.hidden=16: must be a list of whole numbers; type head.hidden=[16]"),
     ("head.hidden=[a]", "head.hidden=['a']: must be a list of whole numbers"),
     ("optimizer.lr=0", "optimizer.lr=0.0: must be > 0"),
     ("optimizer.lr=-1", "optimizer.lr=-1.0: must be > 0"),
@@ -195,4 +199,5 @@ def test_own_configs_are_found(tmp_path) -> None:
 
 def test_command_line_is_split_into_overrides_and_flags() -> None:
     words = ["a=1", "--config-dir", "d", "--resolve", "b=2", "--cfg", "job", "c=3"]
-    assert command_line_overrides(words) == (["a=1", "b=2", "c=3"], "d")
+    line = read_command_line(words)
+    assert (line.overrides, line.config_dir) == (["a=1", "b=2", "c=3"], "d")

@@ -320,7 +320,8 @@ def test_a_shared_key_is_ours_and_odd_defaults_are_left_out(package: str, tmp_pa
 def test_a_checkpoint_alone_chooses_no_folder_and_no_address(tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
-    from sppcls.config.compose import compose_unchecked, restore
+    from sppcls.config.compose import compose_unchecked
+    from sppcls.config.restore import restore
 
     given = compose_unchecked([])
     saved = as_dict(

@@ -12,7 +12,7 @@ import pytest
 import sppcls
 from sppcls import compose, load_classifier
 from sppcls.comparison.answers import Measure
-from sppcls.comparison.groups import _settings
+from sppcls.comparison.grouping import _settings
 from sppcls.comparison.runs import Run
 from sppcls.config import same_run
 from sppcls.config.compose import to_yaml

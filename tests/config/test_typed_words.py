@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 
 import sppcls
 from sppcls import compose
-from sppcls.config.compose import CONFIG_NAME, compose_unchecked, hydra_session, read_command_line, restore
-from sppcls.config.schema import as_dict, hydra_word
+from sppcls.config.command_line import read_command_line
+from sppcls.config.compose import CONFIG_NAME, compose_unchecked, hydra_session
+from sppcls.config.grammar import hydra_word
+from sppcls.config.restore import restore
+from sppcls.config.schema import as_dict
 from sppcls.engine.callbacks.saving import resume_word
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.sweeps.plan import plan_sweep

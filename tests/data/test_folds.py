@@ -115,7 +115,10 @@ def test_generated_images_and_datasets_have_folds_too(tmp_path: Path) -> None:
     [
         (["data.fold=1"], "data.fold=1: of how many? add data.folds=5"),
         (["data.folds=5"], "data.folds=5: which one is validated on? add data.fold=0"),
-        (["data.folds=5", "data.fold=5"], "data.fold=5: must be below data.folds=5; the first is 0"),
+        (
+            ["data.folds=5", "data.fold=5"],
+            "data.fold=5: must be below data.folds=5; the first is 0; all: data.fold=0,1,2,3,4",
+        ),
         (["data.folds=1", "data.fold=0"], "data.folds=1: must be >= 2"),
     ],
 )

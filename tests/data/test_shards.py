@@ -148,7 +148,7 @@ def test_a_writer_that_was_stopped_goes_on_and_writes_the_same_bytes(
     with pytest.raises(ConfigError, match="other images or settings \\(shorter_side"):
         write_shards(sources, tmp_path / "out", shard_bytes=30_000, preparation=Preparation(30))
     write_shards(sources, tmp_path / "out", shard_bytes=30_000, workers=1, say=said.append)
-    assert any("going on behind 2 shards" in line for line in said)
+    assert any("resuming behind 2 shards" in line for line in said)
     assert [(tmp_path / "out" / name).stat().st_mtime_ns for name in left] == times
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         path.name for path in packed.iterdir()

@@ -384,10 +384,12 @@ def test_impossible_options_are_refused_by_key(options, message):
 # --- the batch
 
 
-def test_prepare_batch_against_numpy():
-    image = torch.stack([noise(32, 32, seed) for seed in range(3)])
-    lighting = torch.tensor([[0.1, 0.0, -0.1], [0.0, 0.0, 0.0], [0.02, 0.03, 0.04]])
-    got = prepare_batch(image, (32, 32), MEAN, STD, lighting)
+@pytest.mark.parametrize("count", [1, 3, 4, 11])
+@pytest.mark.parametrize("lit", [True, False])
+def test_prepare_batch_against_numpy(count, lit):
+    image = torch.stack([noise(32, 32, seed) for seed in range(11)])[:count]
+    lighting = torch.linspace(-0.1, 0.1, 3 * count).view(count, 3) if lit else torch.zeros(count, 3)
+    got = prepare_batch(image, (32, 32), MEAN, STD, lighting if lit else None)
     mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
     expected = (image.numpy() / 255.0 + lighting.numpy()[:, :, None, None] - mean) / std
     np.testing.assert_allclose(got.numpy(), expected, atol=1e-5)

@@ -18,6 +18,7 @@ from sppcls.detection.pooled import RegionRules, Regions
 from sppcls.detection.proposals import Proposer, propose
 from sppcls.detection.regression import BoxRegression, apply_offsets, offsets, ridge, train_regression
 from sppcls.detection.scenes import scenes
+from sppcls.detection.steps import rate
 from sppcls.detection.svm import SVMRules, _OneClass, _Rows, positives, train_svms
 from sppcls.detection.truth import DetectionSet, Truth
 from sppcls.detection.tuning import TuningRules, tune, with_background
@@ -240,8 +241,7 @@ def test_only_the_fc_layers_learn_and_a_kill_changes_nothing(learning: WindowSet
 
 
 def test_the_rate_falls_in_the_last_sixth() -> None:
-    rules = TuningRules(steps=300, lr=0.3)
-    assert [rules.lr_at(step) for step in (0, 249, 250, 299)] == pytest.approx([0.3, 0.3, 0.03, 0.03])
+    assert [rate(0.3, step, 300) for step in (0, 249, 250, 299)] == pytest.approx([0.3, 0.3, 0.03, 0.03])
 
 
 def test_a_damaged_state_is_one_line(learning: WindowSet, tmp_path: Path) -> None:

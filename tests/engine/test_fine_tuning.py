@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_one_line_before_anything_is_written(
         ("optimizer.lr_factors={backbone: x}", "optimizer.lr_factors.backbone=x: must be a number$"),
         ("optimizer.lr_factors=3", "optimizer.lr_factors=3: must be a mapping from names to numbers"),
         ("optimizer.layer_decay=0", "optimizer.layer_decay=0.0: must be > 0 and <= 1"),
-        ("freeze=backbone", "freeze=backbone: must be a list of names"),
+        ("freeze=backbone", "freeze=backbone: must be a list of names; type freeze=.backbone."),
     ],
 )
 def test_impossible_values_are_one_line(words: str, message: str) -> None:

@@ -72,6 +72,20 @@ def test_a_run_goes_on_with_the_same_mean(tiny, stop_at: int) -> None:
     assert_same_run(whole, part)
 
 
+def test_a_run_goes_on_with_another_start_and_counts_what_is_there(tiny) -> None:
+    first, second = AfterEachEpoch(), AfterEachEpoch()
+    words = tiny("swa.enabled=true", "scheduler=constant", "optimizer.lr=0.05", "run_name=run")
+    begun = train(compose([*words, "swa.start=0.75", "trainer.max_epochs=4"]), callbacks=[first])
+    longer = [*words, "swa.start=0.34", "trainer.max_epochs=6", f"ckpt_path={begun['folder']}"]
+    train(compose(longer), callbacks=[second])
+    saved = load_classifier(Path(begun["folder"]) / "last.ckpt").state_dict()
+    for name, value in saved.items():
+        if value.is_floating_point():
+            states = [first.states[3], *second.states]  # of the fourth epoch on, not of the third
+            mean = torch.stack([state[name].double() for state in states]).mean(0)
+            torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
+
+
 def test_two_averages_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"swa\.enabled=true: also ema\.enabled=true"):
         compose(["swa.enabled=true", "ema.enabled=true"])

@@ -16,7 +16,8 @@ from tiny_runs import TINY
 
 from sppcls import compose
 from sppcls.cli.main import main
-from sppcls.config.schema import as_dict, hydra_word
+from sppcls.config.grammar import hydra_word
+from sppcls.config.schema import as_dict
 from sppcls.errors import ConfigError
 from sppcls.runs.folder import base_folder
 from sppcls.sweeps.plan import plan_sweep

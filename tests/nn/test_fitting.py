@@ -104,6 +104,25 @@ def test_a_layer_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
     assert torch.equal(net.backbone.layers.conv3.weight, state["backbone.layers.conv3.weight"])
 
 
+def test_above_another_last_layer_of_the_backbone_no_head_is_taken(tmp_path: Path) -> None:
+    old, net, start = network(3), network(3, 1), network(3, 1)
+    state = old.state_dict()
+    last = [name for name in state if name.startswith("backbone")][-1].rpartition(".")[0]
+    below = {name: value for name, value in state.items() if not name.startswith(f"{last}.")}
+    path = saved(old, tmp_path / "x.ckpt", NAMES)
+    kept = torch.load(path)
+    torch.save({**kept, "state_dict": {f"net.{name}": value for name, value in below.items()}}, path)
+    taken = load_fitting(net, path, NAMES, "x")
+    layer = f"backbone.{last.rpartition('.')[2]}"
+    assert taken.new == {
+        layer: "not in the file",
+        **dict.fromkeys(["head.fc6", "head.fc7", "head.last"], f"it was trained on another {layer}"),
+    }
+    for name, value in net.state_dict().items():
+        if name.startswith("head."):
+            assert torch.equal(value, start.state_dict()[name])
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "model.net."])
 def test_a_file_of_torchvisions_weights_fills_the_backbone(prefix: str, tmp_path: Path) -> None:
     torch.manual_seed(5)

@@ -46,6 +46,23 @@ def test_values_and_gradients(
     assert outputs[0].is_contiguous(memory_format=memory_format)
 
 
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("shape", [(2, 16, 13, 10), (1, 24, 1, 2), (5, 96, 40, 41), (0, 16, 5, 5)], ids=str)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_convolution_that_sums_neighbours(size: int, shape: tuple[int, ...], autocast: bool) -> None:
+    x = (300 * torch.randn(shape)).contiguous(memory_format=torch.channels_last)
+    grad = torch.randn(shape)
+    leaf, wide = x.clone().requires_grad_(), x.double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output = LRNWithinChannel(size)(leaf)
+        output.backward(grad)
+    expected = wide * (1 + 5e-5 * F.avg_pool2d(wide * wide, size, 1, size // 2)).pow(-0.75)
+    expected.backward(grad.double())
+    torch.testing.assert_close(output.double(), expected, rtol=2e-6, atol=1e-30)
+    torch.testing.assert_close(leaf.grad.double(), wide.grad, rtol=1e-5, atol=1e-6)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("norm", [LRNWithinChannel(5, alpha=3.0), LRNAcrossChannels(3, alpha=3.0, k=0.5)])
 def test_gradcheck(norm: nn.Module) -> None:
     x = torch.randn(2, 4, 3, 4, dtype=torch.float64, requires_grad=True)

@@ -23,5 +23,7 @@ def test_another_number_of_folds() -> None:
 
 
 def test_a_fold_too_many_is_refused_before_anything_is_trained() -> None:
-    with pytest.raises(ConfigError, match=r"data.fold=3: must be below data.folds=3"):
+    with pytest.raises(
+        ConfigError, match=r"data.fold=3: must be below data.folds=3; the first is 0; all: data.fold=0,1,2"
+    ):
         job_configs(plan_sweep(["+sweep=kfold", "data.folds=3", "data.fold=0,1,2,3"]))

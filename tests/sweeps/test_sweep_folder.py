@@ -13,7 +13,8 @@ import pytest
 
 from sppcls.errors import ConfigError
 from sppcls.runs.folder import lock_folder
-from sppcls.sweeps.folder import JobOutcome, claim_folder, claim_sweep_folder, write_summary
+from sppcls.sweeps.folder import claim_folder, claim_sweep_folder, save_outcome, write_summary
+from sppcls.sweeps.job import Ended
 from sppcls.sweeps.plan import plan_sweep
 
 
@@ -33,7 +34,7 @@ def test_the_summary_keeps_the_jobs_of_earlier_commands(
 ) -> None:
     with claim_sweep_folder(plan_sweep(tiny("name=more", "seed=0,1"))) as sweep:
         finish(sweep / "seed0")
-        JobOutcome("seed1", "failed", "no memory", 1.0, 100.0).save(sweep)
+        save_outcome(sweep, "seed1", Ended("failed", "no memory", 1.0, 100.0))
         write_summary(sweep, {"seed0": 2, "seed1": 2})
     with claim_sweep_folder(plan_sweep(tiny("name=more", "seed=2,3"))) as again:
         assert again == sweep
@@ -47,7 +48,7 @@ def test_the_summary_keeps_the_jobs_of_earlier_commands(
 
 def test_a_job_whose_folder_was_removed_waits_again(tiny: Callable[..., list[str]], tmp_path: Path) -> None:
     with claim_sweep_folder(plan_sweep(tiny("name=gone", "seed=0,1"))) as sweep:
-        JobOutcome("seed0", "finished", "", 1.0, 100.0).save(sweep)
+        save_outcome(sweep, "seed0", Ended("finished", "", 1.0, 100.0))
         write_summary(sweep, {"seed0": 2, "seed1": 2})
     assert summary(sweep) == {"seed0": "waiting", "seed1": "waiting"}
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sppcls.sweeps.folder import JobOutcome
+from sppcls.sweeps.folder import save_outcome
+from sppcls.sweeps.job import Ended
 from sppcls.sweeps.progress import Progress
 
 
 def finished(sweep: Path, job: str, seconds: float, train_seconds: float) -> None:
     (sweep / job).mkdir()
     (sweep / job / "result.json").write_text(json.dumps({"epochs": 2, "train_seconds": train_seconds}))
-    JobOutcome(job, "finished", "", seconds, 900.0).save(sweep)
+    save_outcome(sweep, job, Ended("finished", "", seconds, 900.0))
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def sweep(tmp_path: Path) -> Path:
 def test_the_time_left_is_the_median_of_finished_jobs_for_each_that_is_left(sweep: Path) -> None:
     progress = Progress(sweep, ["seed0", "seed1", "seed2", "seed3"])
     assert progress.time_left("seed0") == ""
-    JobOutcome("seed7", "failed", "killed", 5000.0, 900.0).save(sweep)
+    save_outcome(sweep, "seed7", Ended("failed", "killed", 5000.0, 900.0))
     assert progress.time_left("seed0") == ""
     finished(sweep, "seed0", seconds=600, train_seconds=590)
     assert progress.time_left("seed1") == " (about 30 min left)"

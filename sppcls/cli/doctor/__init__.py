@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 
 from sppcls._version import __version__
-from sppcls.cli.common import Parser
+from sppcls.cli.command import command
+from sppcls.cli.common import RunWords
 from sppcls.cli.doctor.diagnosis import Diagnosis, as_json, as_text, note
 from sppcls.cli.doctor.imports import check_imports
 from sppcls.cli.doctor.machine import check_machine, runs_folder
@@ -17,28 +18,21 @@ from sppcls.cli.doctor.packages import check_packages, malware
 __all__: list[str] = []
 
 
-def run(words: list[str]) -> int:
-    """Print the report; 1 if there is a problem."""
-    parser = Parser(
-        "doctor",
-        "Look at what a run needs, without a network and without training: Python and its packages, whether they fit and\n"
-        "can be imported, the processor, memory, GPU, disk and shared memory. With words of `sppcls train` also at\n"
-        "that run: its config, its images (layout, counts, unreadable files, images in both training and validation)\n"
-        "and its sizes. Nothing is written; the exit status is 1 if there is a problem.",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for `sppcls train`")
-    parser.add_argument("--data", metavar="PHOTOS", help="short for data=folder data.root=PHOTOS")
-    parser.add_argument("--config-dir", "-cd", help="folder with more configs")
-    parser.add_argument("--json", action="store_true", help="an object with a list of findings")
-    args = parser.parse_args(words)
-    given = [*args.overrides, *([] if args.data is None else [f"--data={args.data}"])]
-    findings = list(_findings(given, args.config_dir))
-    if args.json:
-        print(
-            as_json(
-                findings, sppcls=__version__, python=platform.python_version(), system=platform.platform()
-            )
-        )
+@command
+def run(given: RunWords, *, json: bool = False) -> int:
+    """Look at what a run needs, without a network and without training: Python and its packages, whether they fit and can
+    be imported, the processor, memory, GPU, disk and shared memory.
+
+    With words of `sppcls train` also at that run: its config, its images (layout, counts, unreadable files, images in both
+    training and validation) and its sizes. Nothing is written; the exit status is 1 if there is a problem.
+
+    Args:
+        json: an object with a list of findings
+    """
+    findings = list(_findings(given))
+    if json:
+        about = {"sppcls": __version__, "python": platform.python_version(), "system": platform.platform()}
+        print(as_json(findings, **about))
     else:
         if hasattr(sys.stdout, "reconfigure"):  # a terminal that lacks a character is no reason to stop
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -48,7 +42,7 @@ def run(words: list[str]) -> int:
     return 1 if any(finding.level == "problem" for finding in findings) else 0
 
 
-def _findings(words: list[str], config_dir: str | None) -> Iterator[Diagnosis]:
+def _findings(given: RunWords) -> Iterator[Diagnosis]:
     yield from check_packages()
     unsafe = any(malware())
     imports, torch = check_imports(lightning=not unsafe)
@@ -57,10 +51,10 @@ def _findings(words: list[str], config_dir: str | None) -> Iterator[Diagnosis]:
     if not unsafe and all(finding.level == "ok" for finding in imports):
         from sppcls.cli.doctor.config import check_run
 
-        yield from check_run(words, config_dir)
+        yield from check_run(given)
     else:
         yield runs_folder("runs")
-        if words:
+        if given.overrides or given.data:
             yield note(
                 "config", "not looked at, as packages cannot be used", "mend the problems above, then again"
             )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+from sppcls.cli.common import RunWords
 from sppcls.cli.doctor.diagnosis import Diagnosis, note, ok, problem
 from sppcls.cli.doctor.machine import cores, runs_folder, shared_memory
 from sppcls.cli.doctor.pixels import pixels
 from sppcls.config.build import batch_bytes, find_sources
-from sppcls.config.compose import compose, group_choices
-from sppcls.config.data_word import with_data_words
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
 from sppcls.data import (
@@ -25,7 +24,7 @@ from sppcls.data import (
     set_pixel_range,
     size_label,
 )
-from sppcls.data.balance import UNEVEN
+from sppcls.data.balance import UNEVEN, class_counts
 from sppcls.data.files import FileSource
 from sppcls.engine.preflight import RunChecks, device_count
 from sppcls.engine.summary import untested_classes_line
@@ -35,10 +34,10 @@ _FEW = 10  # training images of a class, below which its error is a matter of lu
 _SHOWN = 3  # names in a line
 
 
-def check_run(words: Sequence[str], config_dir: str | None) -> Iterator[Diagnosis]:
+def check_run(given: RunWords) -> Iterator[Diagnosis]:
     """Findings about the run of ``python train.py <words>``."""
     try:
-        config = compose(with_data_words(words, group_choices()["data"]), config_dir)
+        config = given.compose()
     except SppclsError as error:
         yield problem("config", str(error), "python train.py --help all has every key")
         return
@@ -88,8 +87,7 @@ def _images(config: Config) -> Iterator[Diagnosis]:
 def classes(train: Source, val: Source) -> Iterator[Diagnosis]:
     """How many images and classes there are, and which classes have few or none."""
     names = train.classes
-    counts, tested = Counter(train.targets), Counter(val.targets)
-    numbers = [counts[label] for label in range(len(names))]
+    numbers, tested = (class_counts(source.targets, len(names)) for source in (train, val))
     text = f"{len(names)} classes, {len(train):,} training images ({min(numbers):,} to {max(numbers):,} a class), {len(val):,} validation images"
     ignored = sum(source.ignored for source in (train, val) if isinstance(source, FileSource))
     yield ok("images", text + (f"; {ignored:,} other files passed over" if ignored else ""))

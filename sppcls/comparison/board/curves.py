@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from sppcls.comparison.answers import DETECTION, Measure
-from sppcls.comparison.findings import informative_top5
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report.class_mean import figures_of
 from sppcls.comparison.runs import Run
@@ -42,22 +41,19 @@ class Curves:
 
 def curve_names(comparison: Comparison) -> dict[Measure, str]:
     """A first part of tags for everything that was validated during training: ``val_224``, the main size first."""
-    runs = [run for group in comparison.groups for run in group.runs]
-    validated = [measure for measure in comparison.measures if any(run.column(measure) for run in runs)]
-    return {measure: comparison.name_of(measure) for measure in validated}
+    return {measure: comparison.name_of(measure) for measure in comparison.validated}
 
 
 def shown_figures(comparison: Comparison) -> dict[str, str]:
     """Figures of a validation, with the words for each; the top-5 error only if it says anything."""
     if comparison.main.protocol == DETECTION:
         return {comparison.main.figure(): f"{comparison.main.error()}, %"}
-    figures = {"top1_error": "top-1 error, %", "top5_error": "top-5 error, %"}
-    if not informative_top5(comparison):
-        del figures["top5_error"]
-    runs = [run for group in comparison.groups for run in group.runs]
-    more = {name: f"{words}, %" for name, words in figures_of(comparison).items()}
-    written = {name for run in runs for name in more if run.figure(comparison.main, name) is not None}
-    return {**figures, **{name: words for name, words in more.items() if name in written}, "loss": "loss"}
+    main = comparison.main
+    figures = {main.figure(top): f"{main.error(top)}, %" for top in comparison.tops}
+    for name, words in figures_of(comparison).items():
+        if any(run.figure(comparison.main, name) is not None for run in comparison.runs):
+            figures[name] = f"{words}, %"
+    return {**figures, "loss": "loss"}
 
 
 def curves_of(run: Run, comparison: Comparison) -> Curves:

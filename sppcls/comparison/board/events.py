@@ -11,19 +11,15 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.text import metadata as text
 from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util.tensor_util import make_tensor_proto
 
-# TensorBoard reads the files of a folder in the order of their names, and takes what describes a tag from the first
-# file that has it. This one comes before those of a training, whose names begin with a time.
-NAME = "events.out.tfevents.0000000000.comparison"
+from sppcls.runs.names import COMPARISON_EVENTS
 
 
 class EventFile:
@@ -38,7 +34,7 @@ class EventFile:
     def __init__(self, folder: Path, number: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._now = time.time()
-        self._records = RecordWriter(open(folder / NAME, "wb"))  # noqa: SIM115 (closed by __exit__)
+        self._records = RecordWriter(open(folder / COMPARISON_EVENTS, "wb"))  # noqa: SIM115 (closed by __exit__)
         self._write(Event(wall_time=float(1 + number), file_version="brain.Event:2"))
 
     def __enter__(self) -> EventFile:
@@ -55,7 +51,7 @@ class EventFile:
 
     def text(self, tag: str, markdown: str) -> None:
         """Text for the *Text* page, in Markdown."""
-        self._add(_strings(tag, [markdown], text.create_summary_metadata(None, None)))
+        self._string(tag, markdown.encode(), text.create_summary_metadata(None, None))
 
     def image(self, tag: str, png: bytes) -> None:
         """A picture for the *Images* page: a PNG file."""
@@ -66,32 +62,30 @@ class EventFile:
     def layout(self, categories: Sequence[layout_pb2.Category]) -> None:
         """The charts of the *Custom Scalars* page."""
         layout = layout_pb2.Layout(category=categories)
-        tag, metadata = custom_scalar.CONFIG_SUMMARY_TAG, custom_scalar.create_summary_metadata()
-        self._add(_strings(tag, [layout.SerializeToString()], metadata))
+        metadata = custom_scalar.create_summary_metadata()
+        self._string(custom_scalar.CONFIG_SUMMARY_TAG, layout.SerializeToString(), metadata)
 
     def hparams(self, values: Mapping[str, str], name: str) -> None:
         """The row of this TensorBoard run on the *HParams* page; rows of one name would be united."""
         start = plugin_data_pb2.SessionStartInfo(group_name=name, start_time_secs=self._now)
         for key, value in values.items():
             start.hparams[key].string_value = value
-        self._hparams(
-            hparams.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start)
-        )
+        self._hparams(hparams.SESSION_START_INFO_TAG, session_start_info=start)
 
     def experiment(self, columns: Sequence[api_pb2.HParamInfo], metrics: Mapping[str, str]) -> None:
         """The columns of the *HParams* page for all runs: hyperparameters, and scalar tags with the names shown."""
-        experiment = api_pb2.Experiment(
-            hparam_infos=columns,
-            metric_infos=[
-                api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown)
-                for tag, shown in metrics.items()
-            ],
-            time_created_secs=self._now,
-        )
-        self._hparams(hparams.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
+        infos = [
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown)
+            for tag, shown in metrics.items()
+        ]
+        experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=infos, time_created_secs=self._now)
+        self._hparams(hparams.EXPERIMENT_TAG, experiment=experiment)
 
-    def _hparams(self, tag: str, content: plugin_data_pb2.HParamsPluginData) -> None:
-        metadata = hparams.create_summary_metadata(content)
+    def _string(self, tag: str, value: bytes, metadata: SummaryMetadata) -> None:
+        self._add(Summary.Value(tag=tag, metadata=metadata, tensor=make_tensor_proto([value])))
+
+    def _hparams(self, tag: str, **content: Any) -> None:
+        metadata = hparams.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
         self._add(Summary.Value(tag=tag, metadata=metadata, tensor=hparams.NULL_TENSOR))
 
     def _add(self, value: Summary.Value, step: int = 0, wall_time: float | None = None) -> None:
@@ -100,10 +94,3 @@ class EventFile:
 
     def _write(self, event: Any) -> None:
         self._records.write(event.SerializeToString())
-
-
-def _strings(tag: str, values: Sequence[str | bytes], metadata: SummaryMetadata) -> Summary.Value:
-    encoded = [value.encode() if isinstance(value, str) else value for value in values]
-    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(encoded))])
-    tensor = TensorProto(dtype=DT_STRING, string_val=encoded, tensor_shape=shape)
-    return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from urllib.parse import quote
 
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -11,9 +12,9 @@ from tensorboard.plugins.hparams import api_pb2
 from sppcls._util.tensorboard import time_series
 from sppcls.comparison.board.curves import curve_names, shown_figures
 from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.report.class_mean import figures_of
 from sppcls.comparison.runs import Run
-
-MEAN = "mean"
+from sppcls.runs.names import MEAN
 
 
 def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]:
@@ -25,45 +26,33 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
         comparison: what is drawn.
         answer: heads the first charts.
     """
-    names = {measure.in_words(): name for measure, name in curve_names(comparison).items()}
+    names = curve_names(comparison).items()
     found = []
     for number, (figure, words) in enumerate(shown_figures(comparison).items()):
-        level = figure == "top1_error" and comparison.guessing is not None
-        bands = [
-            _band(
-                f"{where.replace('top-1 error', words)}, by {axis}",
-                f"seeds_{name}{ending}/{figure}",
-                guessing_tag(ending) if level else None,
-            )
-            for where, name in names.items()
-            for ending, axis in AXES.items()
-        ]
-        lines = [
-            _lines(
-                f"{where.replace('top-1 error', words)}, by {axis}",
-                f"{name}{ending}/{figure}",
-                guessing_tag(ending) if level else None,
-            )
-            for where, name in names.items()
-            for ending, axis in AXES.items()
-        ]
-        what = f"{words}: means, bands of ± std over the seeds"
-        title = what[0].upper() + what[1:] if number else f"{answer}: {what}"
+        level = figure == comparison.main.figure() and comparison.guessing is not None
+        bands, lines = [], []
+        for (measure, name), (ending, axis) in product(names, AXES.items()):
+            title = f"{measure.in_words().replace(measure.error(), words)}, by {axis}"
+            tag, guessing = f"{name}{ending}/{figure}", guessing_tag(comparison, ending) if level else None
+            bands.append(_band(title, f"seeds_{tag}", guessing))
+            lines.append(_lines(title, tag, guessing))
+        subject = words[0].upper() + words[1:]
+        heading = f"{subject}:" if number else f"{answer}: {words}:"
         # TensorBoard 2.21 shows charts with bands, and only these, in the reverse of their order.
-        found.append(layout_pb2.Category(title=title, chart=bands[::-1], closed=number > 0))
-        title = words[0].upper() + words[1:]
-        found.append(
-            layout_pb2.Category(title=f"{title}: every run, and the means", chart=lines, closed=number > 0)
-        )
+        for title, charts in (
+            (f"{heading} means, bands of ± std over the seeds", bands[::-1]),
+            (f"{subject}: every run, and the means", lines),
+        ):
+            found.append(layout_pb2.Category(title=title, chart=charts, closed=number > 0))
     return found
 
 
 AXES = {"": "epoch", "_by_pixels": "training pixels", "_by_seconds": "seconds of training"}
 
 
-def guessing_tag(ending: str) -> str:
+def guessing_tag(comparison: Comparison, ending: str) -> str:
     """Tag of the level of guessing along an axis, one of :data:`AXES`."""
-    return f"guessing{ending}/top1_error"
+    return f"guessing{ending}/{comparison.main.figure()}"
 
 
 def _band(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
@@ -77,6 +66,18 @@ def _band(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
 def _lines(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
     tags = [f"^{re.escape(name)}$" for name in (tag, level) if name is not None]
     return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
+
+
+def beside_runs(comparison: Comparison, answer: str | None) -> str:
+    """As the Time Series of :func:`links`, where TensorBoard shows the runs' own folder and the report in it."""
+    return _time_series(comparison, answer, runFilter="^comparison")
+
+
+def _time_series(comparison: Comparison, answer: str | None, **more: str) -> str:
+    main = next(iter(curve_names(comparison).values()))
+    figure = comparison.main.figure()
+    curves = [f"{main}/{figure}", f"{main}_by_pixels/{figure}"]
+    return time_series(curves, ("comparison", answer) if answer else None, **more)
 
 
 def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
@@ -93,11 +94,8 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
     main = next(iter(curve_names(comparison).values()))
     curves = quote(f"^{re.escape(main)}(_by_pixels)?/{comparison.main.figure()}$")
     return {
-        "Time Series": time_series(
-            [f"{main}/{comparison.main.figure()}", f"{main}_by_pixels/{comparison.main.figure()}"],
-            ("comparison", answer) if answer else None,
-            runColorGroup=r"regex:^[^/]+/(.+)$",
-            runFilter="^(mean|comparison)",
+        "Time Series": _time_series(
+            comparison, answer, runColorGroup=r"regex:^[^/]+/(.+)$", runFilter="^(mean|comparison)"
         ),
         "Scalars": f"#scalars&_smoothingWeight=0&regexInput=%5Emean&tagFilter={curves}",
         "Custom Scalars": "#custom_scalars&_smoothingWeight=0&regexInput=%5Emean",
@@ -112,17 +110,14 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
 
 def columns(comparison: Comparison) -> list[api_pb2.HParamInfo]:
     """The config groups that were varied, in the words that were typed, and the seed; TensorBoard sorts them by name."""
-    rows = [hparam_values(group, seed) for group in comparison.groups for seed in _seeds(group)]
+    groups = comparison.groups
+    rows = [hparam_values(group, seed) for group in groups for seed in (*map(str, group.seeds), MEAN)]
     found = []
     for key in rows[0]:
         info = api_pb2.HParamInfo(name=key, differs=True, type=api_pb2.DATA_TYPE_STRING)
         info.domain_discrete.extend(dict.fromkeys(row[key] for row in rows))
         found.append(info)
     return found
-
-
-def _seeds(group: Group) -> list[str]:
-    return [*map(str, group.seeds), MEAN]
 
 
 def hparam_values(group: Group, seed: str) -> dict[str, str]:
@@ -136,16 +131,16 @@ def final_names(comparison: Comparison) -> dict[str, str]:
     TensorBoard shows the first few at the start.
     """
     found: dict[str, str] = {}
-    runs = [run for group in comparison.groups for run in group.runs]
-    for figure in shown_figures(comparison):
-        if figure != "loss":
-            for measure in comparison.measures:
-                if not figure.startswith("top") and all(run.figure(measure, figure) is None for run in runs):
-                    continue
-                name = f"{comparison.name_of(measure)}/{figure}"
-                found[f"final/{name}"] = name
-                if measure == comparison.main and figure == measure.figure():
-                    found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
+    for figure, measure in product(shown_figures(comparison), comparison.measures):
+        known = figure.startswith("top") or any(
+            run.figure(measure, figure) is not None for run in comparison.runs
+        )
+        if figure == "loss" or not known:
+            continue
+        name = f"{comparison.name_of(measure)}/{figure}"
+        found[f"final/{name}"] = name
+        if measure == comparison.main and figure == measure.figure():
+            found |= {"final/std": "std over seeds", "final/seeds": "seeds"}
     return {**found, "final/train_minutes": "training minutes", "final/gigapixels": "gigapixels seen"}
 
 
@@ -156,7 +151,7 @@ def final_figures(run: Run, comparison: Comparison) -> dict[str, float]:
         tag = f"final/{comparison.name_of(measure)}"
         figures[f"{tag}/{measure.figure()}"] = top1
         figures[f"{tag}/top5_error"] = None if top5 != top5 else top5  # not a number: not measured
-        for figure in ("class_mean_error", "f1", "ece"):
+        for figure in figures_of(comparison):
             figures[f"{tag}/{figure}"] = run.figure(measure, figure)
     for tag, key, scale in (
         ("final/train_minutes", "train_seconds", 60.0),

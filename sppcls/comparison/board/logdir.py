@@ -14,10 +14,10 @@ from statistics import fmean
 
 from sppcls._util.console import printable
 from sppcls.comparison.board.curves import Curves, Mean, curves_of, mean_of
-from sppcls.comparison.board.events import NAME, EventFile
+from sppcls.comparison.board.events import EventFile
 from sppcls.comparison.board.layout import (
     AXES,
-    MEAN,
+    beside_runs,
     categories,
     columns,
     final_figures,
@@ -25,14 +25,14 @@ from sppcls.comparison.board.layout import (
     guessing_tag,
     hparam_values,
 )
-from sppcls.comparison.conclusions import Conclusion, conclusions
+from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.groups import Comparison, Group
-from sppcls.comparison.report import content
-from sppcls.comparison.report.tables import Table
+from sppcls.comparison.report.content import Content, conclusion_table, introduction
+from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
 from sppcls.errors import ConfigError
-from sppcls.runs.names import INPUTS, PICTURES
+from sppcls.runs.names import COMPARISON_EVENTS, INPUTS, MEAN, PICTURES
 
 # Folders below the log folder, which are TensorBoard's names of runs; they stand in this order on every page.
 COMPARISON = "comparison"
@@ -61,12 +61,8 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     try:
         _clear(folder)
         _write_comparison(comparison, folder / COMPARISON)
-        curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
-        for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
-            _write_mean(comparison, group, mean_of(found), folder, number)
-        number = len(curves)
-        _write_guessing(comparison, [run for found in curves for run in found], folder, number + 1)
-        number += 1
+        curves = _write_means(comparison, folder)
+        number = len(curves) + 1
         for group, found in zip(comparison.groups, curves, strict=True):
             for run, own in zip(group.runs, found, strict=True):
                 number += 1
@@ -76,106 +72,121 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def write_beside_runs(comparison: Comparison, folder: Path) -> str:
+    """Write a comparison for a TensorBoard that shows the runs by itself, as ``tensorboard --logdir`` does.
+
+    The TensorBoard run ``comparison`` has the answers, tables and pictures, ``comparison/mean/<group>`` the means. Its
+    HParams are rows among those of the runs.
+
+    Args:
+        comparison: from :func:`sppcls.compare`.
+        folder: that its report was written to, below the folder that TensorBoard shows.
+
+    Returns:
+        What to add to TensorBoard's address.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        shutil.rmtree(folder / MEAN, ignore_errors=True)  # of an earlier report
+        _write_comparison(comparison, folder, experiment=False)
+        _write_means(comparison, folder, above=f"{folder.resolve().parent.name}/")
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
+    return beside_runs(comparison, answer_tag(comparison))
+
+
+def _write_means(comparison: Comparison, folder: Path, above: str = "") -> list[list[Curves]]:
+    """The means and the level of guessing; the curves of each group's runs, which they were made of.
+
+    Args:
+        above: begins their names on the HParams page, where several comparisons may be shown.
+    """
+    curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
+    for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
+        _write_mean(comparison, group, mean_of(found), folder, number, above)
+    _write_guessing(comparison, [run for found in curves for run in found], folder, len(curves) + 1)
+    return curves
+
+
 def _clear(folder: Path) -> None:
     """Remove what was written before; nothing else is touched."""
     if folder.is_dir() and any(folder.iterdir()):
         inside = list(folder.iterdir())
         if (
             any(not _OURS.fullmatch(entry.name) for entry in inside)
-            or not (folder / COMPARISON / NAME).is_file()
+            or not (folder / COMPARISON / COMPARISON_EVENTS).is_file()
         ):
             raise ConfigError(f"{folder}: holds something else; name a new or an empty folder")
         for entry in inside:
             shutil.rmtree(entry, ignore_errors=True)  # links are removed, not what they lead to
 
 
-def _write_comparison(comparison: Comparison, folder: Path) -> None:
+def _write_comparison(comparison: Comparison, folder: Path, experiment: bool = True) -> None:
+    """Layout, tables and pictures; with ``experiment`` also the columns of HParams, which then are those of all runs."""
+    content = Content(comparison)
     with EventFile(folder, 0) as events:
-        events.layout(categories(comparison, answer_tag(comparison).rpartition("/")[2] or "Every group"))
-        events.experiment(columns(comparison), final_names(comparison))
-        for tag, markdown in _texts(comparison).items():
+        answer = next(map(_tag, content.conclusions), "answer/Every group")
+        events.layout(categories(comparison, answer.rpartition("/")[2]))
+        if experiment:
+            events.experiment(columns(comparison), final_names(comparison))
+        for tag, markdown in _texts(content).items():
             events.text(tag, markdown)
-        for tag, png in {**_pictures(comparison), **_inputs(comparison)}.items():
+        for tag, png in {**_pictures(content), **_inputs(comparison)}.items():
             events.image(tag, png)
 
 
 def answer_tag(comparison: Comparison) -> str:
     """Tag of the picture of the first question and its answer; empty if there is none."""
-    return next((_tag(found) for found in _conclusions(comparison)), "")
+    return next(map(_tag, Content(comparison).conclusions), "")
 
 
 def _tag(found: Conclusion) -> str:
     return f"answer/{found.question.replace('/', ' ')} {found.answer.upper()}"
 
 
-def _conclusions(comparison: Comparison) -> list[Conclusion]:
-    return conclusions([finding for finding in content.headline(comparison) if finding.top == 1])
-
-
-def _texts(comparison: Comparison) -> dict[str, str]:
+def _texts(content: Content) -> dict[str, str]:
     """The tables and sentences in the order of reading, which is that of their tags."""
-    headline, elsewhere = content.headline(comparison), content.elsewhere(comparison)
-    on_test = content.on_test(comparison)
+    comparison, groups = content.comparison, content.tables["groups"]
     summary = []
-    for found in _conclusions(comparison):
-        table = content.conclusion_table(found)
-        summary += [
-            f"### {found.question} {found.answer.upper()}",
-            found.sentence,
-            table.markdown(),
-            found.outlook,
-        ]
-    summary.append(content.introduction(comparison))
-    groups = content.groups_table(comparison)
+    for found in content.conclusions:
+        title, table = f"### {found.question} {found.answer.upper()}", conclusion_table(found)
+        summary += [title, found.sentence, table.markdown(), found.outlook]
+    summary.append(introduction(comparison))
     # In one table of many columns TensorBoard would break the words.
-    errors = [i for i, name in enumerate(groups.header) if i < 2 or name.endswith("_error")]
-    costs = [i for i in range(len(groups.header)) if i == 0 or i not in errors]
+    errors = [i < 2 or name.endswith("_error") for i, name in enumerate(groups.header)]
+    costs = [i == 0 or not error for i, error in enumerate(errors)]
     texts = {
         "answer": "\n\n".join(summary),
-        "errors": _columns(groups, errors),
-        "costs": _columns(groups, costs),
+        "errors": groups.only(errors).markdown(),
+        "costs": groups.only(costs).markdown(),
     }
-    sentences = [f"- {finding}" for finding in headline + on_test if finding.top == 1]
-    if sentences:
-        texts["each_pair"] = "\n".join(sentences)
-    if headline:
-        texts["differences"] = content.differences_table("", headline).markdown()
-    if on_test:
-        texts["differences_on_test_images"] = content.differences_table("", on_test).markdown()
-    for name, more in (
-        ("every_size_and_protocol", content.measures_table(comparison)),
-        ("differences_elsewhere", content.differences_table("", elsewhere) if elsewhere else None),
-        ("not_compared", content.refusals_table(comparison)),
-        ("runs", content.runs_table(comparison)),
-    ):
-        if more is not None:
-            texts[name] = more.markdown()
-    texts["how_to_read"] = "\n".join(f"- {note}" for note in content.reading_notes(comparison))
+    if content.sentences:
+        texts["each_pair"] = "\n".join(f"- {sentence}" for sentence in content.sentences)
+    for name, table in content.tables.items():
+        if name not in ("groups", "equal_cost", "class_mean"):
+            texts[name] = table.markdown()
+    texts["how_to_read"] = "\n".join(f"- {note}" for note in reading_notes(comparison))
     if comparison.problems:
         texts["left_out"] = "\n".join(f"- {line}" for line in comparison.problems)
     return {f"{COMPARISON}/{i}_{name}": printable(texts[name]) for i, name in enumerate(texts, start=1)}
 
 
-def _columns(table: Table, kept: Sequence[int]) -> str:
-    """Some columns of a table, in Markdown."""
-    rows = [[row[i] for i in kept] for row in table.rows]
-    return Table(table.title, [table.header[i] for i in kept], rows).markdown()
-
-
-def _pictures(comparison: Comparison) -> dict[str, bytes]:
+def _pictures(content: Content) -> dict[str, bytes]:
     from sppcls.comparison.report.pictures import differences, pictures
 
-    figures = {_tag(found): differences(found.findings) for found in _conclusions(comparison)}
-    figures |= {f"{COMPARISON}/{name}": figure for name, (_, figure) in pictures(comparison, []).items()}
+    figures = {_tag(found): differences(found.findings) for found in content.conclusions}
+    drawn = pictures(content.comparison, [])
+    figures |= {f"{COMPARISON}/{name}": figure for name, (_, figure) in drawn.items()}
     images = {}
     with warnings.catch_warnings():
         # A label that is as long as a path leaves no room, or has characters that the font has not.
         warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
         for tag, figure in figures.items():
             assert figure is not None
-            figure.set_size_inches(
-                0.75 * figure.get_figwidth(), 0.9 * figure.get_figheight()
-            )  # it is shown small
+            width, height = figure.get_size_inches()
+            figure.set_size_inches(0.75 * width, 0.9 * height)  # it is shown small
             file = io.BytesIO()
             figure.savefig(file, format="png", dpi=150)
             images[tag] = file.getvalue()
@@ -196,7 +207,9 @@ def _inputs(comparison: Comparison) -> dict[str, bytes]:
     return found
 
 
-def _write_mean(comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int) -> None:
+def _write_mean(
+    comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int, above: str
+) -> None:
     name = f"{MEAN}/{_file_name(group.label)}"
     finals = [final_figures(run, comparison) for run in group.runs]
     common = [tag for tag in finals[0] if all(tag in found for found in finals)]
@@ -204,7 +217,7 @@ def _write_mean(comparison: Comparison, group: Group, mean: Mean, folder: Path, 
     _, std = mean_and_std(list(group.errors(comparison.main).values()) or [0.0])
     means |= {"final/seeds": float(len(group.runs)), **({} if std is None else {"final/std": std})}
     with EventFile(folder / name, number) as events:
-        events.hparams(hparam_values(group, MEAN), name)
+        events.hparams(hparam_values(group, MEAN), above + name)
         _write_curves(events, mean.mean, mean.mean.values)
         for part, curves in (("mean", mean.mean), ("lower", mean.lower), ("upper", mean.upper)):
             band = {f"seeds_{tag}_{part}": values for tag, values in curves.by_size().items()}
@@ -216,17 +229,14 @@ def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path
     """The error of guessing as a level line, for the charts of Custom Scalars."""
     if comparison.guessing is None:
         return
-    ends = {"": [curves.epochs[-1] for curves in runs]}
-    for axis in ("pixels", "seconds"):
-        ends[f"_by_{axis}"] = [
-            round(reached[-1] or 0) for reached in (getattr(curves, axis) for curves in runs)
-        ]
+    # As many points as the curves have: TensorBoard leaves what few points say out of the axes.
+    points = max(len(curves.epochs) for curves in runs)
     with EventFile(folder / MEAN / GUESSING, number) as events:
         for ending in AXES:
-            # As many points as the curves have: TensorBoard leaves what few points say out of the axes.
-            count = max(len(curves.epochs) for curves in runs)
-            for step in sorted({round(max(ends[ending]) * i / count) for i in range(count + 1)}):
-                events.scalar(guessing_tag(ending), comparison.guessing, step, runs[0].end)
+            series = ending.removeprefix("_by_") or "epochs"
+            end = max(round(getattr(curves, series)[-1] or 0) for curves in runs)
+            for step in sorted({round(end * i / points) for i in range(points + 1)}):
+                events.scalar(guessing_tag(comparison, ending), comparison.guessing, step, runs[0].end)
 
 
 def _write_run(

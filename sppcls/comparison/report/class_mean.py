@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sppcls._util.figures import FIGURES
+from sppcls._util.figures import FIGURES, MULTI_LABEL
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.findings import p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report.tables import Cell, Spread, Table
-from sppcls.comparison.statistics import holm, mean_and_std, paired_over_seeds
+from sppcls.comparison.statistics import holm, paired_over_seeds
 
 CLASS_MEAN = "class_mean_error"
 
@@ -20,11 +20,9 @@ def figures_of(comparison: Comparison) -> dict[str, str]:
 
     With as many images of each class, the class-mean error is the top-1 error.
     """
-    names = {name: FIGURES[name].words for name in (CLASS_MEAN, "f1", "ece")}
-    runs = [run for group in comparison.groups for run in group.runs]
-    pairs = [
-        (run.figure(comparison.main, CLASS_MEAN), run.figure(comparison.main, "top1_error")) for run in runs
-    ]
+    names = {name: FIGURES[name].words for name in (CLASS_MEAN, "f1", "ece", *MULTI_LABEL.validation[2:])}
+    main = comparison.main
+    pairs = [(run.figure(main, CLASS_MEAN), run.figure(main, "top1_error")) for run in comparison.runs]
     if not any(a is not None and b is not None and abs(a - b) > _DIFFERS for a, b in pairs):
         del names[CLASS_MEAN]
     return names
@@ -38,11 +36,8 @@ def by_seed(group: Group, measure: Measure, figure: str) -> dict[int, float]:
 
 def figure_cells(comparison: Comparison, group: Group) -> list[Cell]:
     """Mean and spread of each of :func:`figures_of` at the main measure; None where it was not measured."""
-    cells: list[Cell] = []
-    for figure in figures_of(comparison):
-        values = list(by_seed(group, comparison.main, figure).values())
-        cells.append(Spread(*mean_and_std(values), len(values)) if values else None)
-    return cells
+    main, figures = comparison.main, figures_of(comparison)
+    return [Spread.of(by_seed(group, main, figure).values()) for figure in figures]
 
 
 def class_mean_table(comparison: Comparison) -> Table | None:
@@ -61,15 +56,12 @@ def class_mean_table(comparison: Comparison) -> Table | None:
             f"{pair.second.label} - {pair.first.label}",
             signed(d.mean),
             str(len(d.by_seed)),
-            None if d.low is None or d.high is None else span(d.low, d.high),
+            None if d.interval is None else span(*d.interval),
             None if d.p is None else p_text(d.p),
             None if d.p is None else p_text(next(corrected)),
         ]
         for pair, d in found
     ]
     header = ["A - B", "A - B, points", "seeds", "95 % over seeds", "p", "p, corrected"]
-    return (
-        Table(f"Differences in {comparison.name_of(comparison.main)}/{CLASS_MEAN}", header, rows).used()
-        if rows
-        else None
-    )
+    title = f"Differences in {comparison.name_of(comparison.main)}/{CLASS_MEAN}"
+    return Table(title, header, rows).used() if rows else None

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from statistics import fmean
 
 from sppcls.comparison.answers import DETECTION, Measure
-from sppcls.comparison.conclusions import Conclusion
+from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
-from sppcls.comparison.findings import Finding, correct, findings, informative_top5, p_text, signed, span
+from sppcls.comparison.findings import Finding, correct, findings, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
-from sppcls.comparison.report.class_mean import figure_cells, figures_of
+from sppcls.comparison.report.class_mean import class_mean_table, figure_cells, figures_of
 from sppcls.comparison.report.tables import Cell, Spread, Table
 from sppcls.comparison.runs import Run
-from sppcls.comparison.statistics import LEVEL, interval_half_width, mean_and_std
+from sppcls.comparison.statistics import LEVEL
 
 VERDICT_RULE = (
     "A difference is shown if the 95 % interval over seeds excludes 0 after correction for the number of pairs, and the "
     "one over images does too."
 )
-
 
 # Pairs that are not compared are named one by one, if they are no more.
 _EACH = 6
@@ -29,26 +29,25 @@ _EACH = 6
 
 def headline(comparison: Comparison) -> list[Finding]:
     """What the pairs show under the main measure, top-1 and, with more than five classes, top-5."""
-    tops = (1, 5) if informative_top5(comparison) else (1,)
-    return [finding for top in tops for finding in findings(comparison, comparison.main, top)]
+    return [f for top in comparison.tops for f in findings(comparison, comparison.main, top)]
 
 
 def on_test(comparison: Comparison) -> list[Finding]:
     """What the pairs show on the test images after the last epoch, top-1 and, with more than five classes, top-5."""
-    tops = (1, 5) if informative_top5(comparison) else (1,)
-    return [f for top in tops for measure in comparison.test[:1] for f in findings(comparison, measure, top)]
+    measures = comparison.test[:1]
+    return [f for top in comparison.tops for m in measures for f in findings(comparison, m, top)]
 
 
 def elsewhere(comparison: Comparison) -> list[Finding]:
     """What the pairs show under every other measure, corrected for all of them: who looks at thirty test sizes finds
     one that looks good."""
-    tops = (1, 5) if informative_top5(comparison) else (1,)
     others = [measure for measure in comparison.measures[1:] if measure not in comparison.test[:1]]
-    found = {top: [f for measure in others for f in findings(comparison, measure, top)] for top in tops}
-    corrected = {top: iter(correct(found[top])) for top in tops}
-    return [
-        next(corrected[top]) for measure in others for top in tops for f in found[top] if f.measure == measure
+    found = [
+        finding
+        for top in comparison.tops
+        for finding in correct([f for measure in others for f in findings(comparison, measure, top)])
     ]
+    return sorted(found, key=lambda finding: others.index(finding.measure))
 
 
 def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
@@ -59,75 +58,57 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
         every_measure: errors at every size and protocol; else those of the validation during training, and those on the
             test images.
     """
-    measures = comparison.measures if every_measure else _shown(comparison)
-    tops = (1, 5) if informative_top5(comparison) else (1,)
+    measures, tops = comparison.measures if every_measure else _shown(comparison), comparison.tops
     header = ["group", "seed numbers"]
     header += [comparison.name_of(measure, top) for measure in measures for top in tops]
     header += [f"{comparison.name_of(comparison.main)}/{figure} %" for figure in figures_of(comparison)]
-    header += [name for name, _, _ in _COSTS]
+    header += [name for name, _, _, _ in _COSTS]
     rows: list[list[Cell]] = []
     for group in comparison.groups:
         row: list[Cell] = [group.label, ", ".join(map(str, group.seeds))]
         row += [errors_cell(group, measure, top) for measure in measures for top in tops]
         row += figure_cells(comparison, group)
-        for _, figure, digits in _COSTS:
-            row.append(_cost_cell([figure(run) for run in group.runs], digits))
+        for _, cost, unit, digits in _COSTS:
+            row.append(_cost_cell([cost(run) for run in group.runs], unit, digits))
         rows.append(row)
     return Table("Groups (errors in %)", header, rows).used()
 
 
 def _shown(comparison: Comparison) -> list[Measure]:
-    runs = [run for group in comparison.groups for run in group.runs]
-    validated = [m for m in comparison.measures if any(run.column(m) for run in runs)]
-    return validated + comparison.test
+    return comparison.validated + comparison.test
 
 
-def _scaled(value: float | None, scale: float) -> float | None:
-    return None if value is None else value / scale
-
-
-def _parameters(run: Run) -> float | None:
-    count = run.result.get("parameters")
-    return count / 1e6 if isinstance(count, int | float) else None
-
-
-_COSTS: list[tuple[str, Callable[[Run], float | None], int]] = [
-    ("epochs", lambda run: None if run.main.protocol == DETECTION else float(run.epochs), 0),
-    ("images seen", lambda run: run.last("images_seen"), 0),
-    ("gigapixels seen", lambda run: _scaled(run.last("pixels_seen"), 1e9), 3),
-    ("training minutes", lambda run: _scaled(run.last("train_seconds"), 60), 2),
-    ("images/s", lambda run: run.images_per_s, 1),
-    ("million parameters", _parameters, 3),
+# Name, figure, what one unit of it is, and digits.
+_COSTS: list[tuple[str, Callable[[Run], float | None], float, int]] = [
+    ("epochs", lambda run: None if run.main.protocol == DETECTION else float(run.epochs), 1, 0),
+    ("images seen", lambda run: run.last("images_seen"), 1, 0),
+    ("gigapixels seen", lambda run: run.last("pixels_seen"), 1e9, 3),
+    ("training minutes", lambda run: run.last("train_seconds"), 60, 2),
+    ("images/s", lambda run: run.images_per_s, 1, 1),
+    ("million parameters", lambda run: run.parameters, 1e6, 3),
 ]
 
 
-def _cost_cell(values: list[float | None], digits: int) -> Cell:
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
+def _cost_cell(values: list[float | None], unit: float, digits: int) -> Cell:
+    known = [value / unit for value in values if value is not None]
     if len(set(known)) == 1 and len(known) == len(values):
         return f"{known[0]:.{digits}f}"  # the same for all seeds, as it was meant to be
-    return Spread(*mean_and_std(known), len(known), digits)
+    return Spread.of(known, digits)
 
 
 def errors_cell(group: Group, measure: Measure, top: int = 1) -> Spread | None:
     """Mean error of a group over its seeds; None where it was not measured."""
-    values = list(group.errors(measure, top).values())
-    return Spread(*mean_and_std(values), len(values)) if values else None
+    return Spread.of(group.errors(measure, top).values())
 
 
 def measures_table(comparison: Comparison) -> Table | None:
     """A row for each size and protocol, a column for each group; None if the groups' table has them all."""
     if len(comparison.measures) <= len(_shown(comparison)):
         return None
-    tops = (1, 5) if informative_top5(comparison) else (1,)
     rows: list[list[Cell]] = [
-        [
-            comparison.name_of(measure, top),
-            *(errors_cell(g, measure, top) for g in comparison.groups),
-        ]
+        [comparison.name_of(measure, top), *(errors_cell(g, measure, top) for g in comparison.groups)]
         for measure in comparison.measures
-        for top in tops
+        for top in comparison.tops
     ]
     header = ["error", *(group.label for group in comparison.groups)]
     return Table("Errors at every size and protocol, %", header, rows)
@@ -151,7 +132,7 @@ def differences_table(title: str, found: list[Finding]) -> Table:
                 str(f.verdict),
                 signed(seeds.mean),
                 str(len(seeds.by_seed)),
-                None if seeds.low is None or seeds.high is None else span(seeds.low, seeds.high),
+                None if seeds.interval is None else span(*seeds.interval),
                 None if f.interval is None else span(*f.interval),
                 None if f.p is None else f"{f.p:.4f}",
                 None if f.corrected is None else f"{f.corrected:.4f}",
@@ -169,8 +150,7 @@ def equal_cost_table(comparison: Comparison) -> Table | None:
     rows: list[list[Cell]] = []
     for group in comparison.groups:
         errors = [errors_at(group, measure, cost, at) for cost, at in spent.items() if at is not None]
-        cells = [Spread(*mean_and_std(found), len(found)) if found else None for found in errors]
-        rows.append([group.label, *cells, errors_cell(group, measure)])
+        rows.append([group.label, *map(Spread.of, errors), errors_cell(group, measure)])
     title = f"Errors at equal cost, {comparison.name_of(measure, 1)}, %"
     return Table(title, header, rows) if spent else None
 
@@ -184,14 +164,14 @@ def conclusion_table(conclusion: Conclusion) -> Table:
     rows: list[list[Cell]] = []
     counts = {len(f.seeds.by_seed) for f in conclusion.findings}
     for f in conclusion.findings:
-        firsts, seconds = ([getattr(pair, end) for pair in f.pairs] for end in ("first", "second"))
+        firsts, seconds = [pair.first for pair in f.pairs], [pair.second for pair in f.pairs]
         row: list[Cell] = [f.label]
         for groups in (seconds, firsts):
             row.append(f"{fmean(e for g in groups for e in g.errors(measure, top).values()):.2f}")
-        low, high = f.seeds.low, f.seeds.high
-        unknown = "one seed" if len(f.seeds.by_seed) == 1 else "no spread"
-        row += [signed(f.seeds.mean), unknown if low is None or high is None else span(low, high)]
-        row.append(str(len(f.seeds.by_seed)) if len(counts) > 1 else None)
+        seeds, interval = len(f.seeds.by_seed), f.seeds.interval
+        unknown = "one seed" if seeds == 1 else "no spread"
+        row += [signed(f.seeds.mean), unknown if interval is None else span(*interval)]
+        row.append(str(seeds) if len(counts) > 1 else None)
         several = f.p is not None and f.p <= LEVEL < (f.corrected or 0)
         row.append(f"{f.verdict}{f' (one of {f.among} comparisons)' if several else ''}")
         row += [_ratio(seconds, firsts, key) for key in ("pixels_seen", "train_seconds")]
@@ -251,8 +231,7 @@ def runs_table(comparison: Comparison) -> Table:
 
 def introduction(comparison: Comparison) -> str:
     """What was found and measured, in a few sentences."""
-    runs = [run for group in comparison.groups for run in group.runs]
-    groups = len(comparison.groups)
+    runs, groups = comparison.runs, len(comparison.groups)
     text = f"{len(runs)} finished run{'s' * (len(runs) != 1)} in {groups} group{'s' * (groups != 1)}"
     varied = ", ".join(k for keys in comparison.factors.values() for k in keys) or "nothing but the seed"
     counts = {len(run.answers[run.main]) for run in runs if run.main in run.answers}
@@ -262,94 +241,55 @@ def introduction(comparison: Comparison) -> str:
     return f"{text}; varied: {varied}. Main figure: {main}{images}{when}."
 
 
-def reading_notes(comparison: Comparison) -> list[str]:
-    """What a reader has to know to judge the numbers."""
-    runs = [run for group in comparison.groups for run in group.runs]
-    detectors = comparison.main.protocol == DETECTION
-    first = (
-        "The error of a detector is what its mean average precision (VOC's rules, IoU 0.5) lacks of 100 per cent, so "
-        "lower is better. Its intervals over images are of 1,000 resamples."
-        if detectors
-        else "Errors are those of the weights after the last epoch. The best epoch of a run is chosen on the very images "
-        "that it is judged by, so its error flatters."
-    )
-    notes = [
-        first,
-        "Cells are mean ± sample standard deviation over the seeds (number of seeds).",
-    ]
-    counts = sorted({len(run.answers[run.main]) for run in runs if run.main in run.answers})
-    if len(counts) == 1 and not detectors:
-        notes.append(f"Tested on {counts[0]:,} images: one image is {100 / counts[0]:.3g} points.")
-    limited = [run for run in runs if (run.config.get("trainer") or {}).get("limit_val_batches")]
-    if limited:
-        notes.append(
-            f"{len(limited)} of {len(runs)} runs were validated with trainer.limit_val_batches: on a part of the images, "
-            "spread over the classes."
-        )
-    notes += _test_notes(comparison, runs)
-    if not informative_top5(comparison) and not detectors:
-        notes.append("Every top-5 error is 0, as it is with at most five classes, and left out.")
-    if comparison.pairs:
-        notes.append(
-            "A difference is A minus B, paired by seed: below 0 A has the lower error. It counts as shown if its t interval over the seeds "
-            "excludes 0 after Holm's correction for the number of pairs and pooled lines, and, where the answers "
-            "for every image were kept, the bootstrap interval over the images (errors averaged over the seeds, 10,000 "
-            "resamples) excludes 0 too. 'No difference shown' does not mean that there is none. The intervals themselves "
-            "are not corrected. The pooled lines average the difference over several pairs, seed by seed."
-        )
-    if comparison.pairs and len(comparison.measures) > 1:
-        notes.append(
-            f"The measure to decide by is {comparison.name_of(comparison.main, 1)}, chosen beforehand. Of many other sizes and protocols some "
-            "differ by chance: there the correction is for all of them and all pairs together."
-        )
-    most = max((len(group.runs) for group in comparison.groups), default=0)
-    if comparison.pairs and 2 <= most <= 4:
-        half = interval_half_width(most)
-        notes.append(
-            f"Few seeds show large differences only: with {most} the interval reaches {half:.1f} standard deviations of "
-            f"the difference to each side, with 5 it would be {interval_half_width(5):.1f}."
-        )
-    alone = [group.label for group in comparison.groups if len(group.runs) == 1]
-    if alone:
-        notes.append(f"One seed only, so no spread and no interval over seeds: {', '.join(alone)}.")
-    if any(cost_differs(comparison, cost) for cost in COSTS):
-        notes.append(
-            "An error at equal cost is that of a training under way, between two validations. One that was planned for this "
-            "cost would have lowered its learning rate by then, and may have ended lower."
-        )
-    return notes + _cost_notes(runs)
+class Content:
+    """Everything that a report or TensorBoard says of a comparison, found once."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+
+    @cached_property
+    def headline(self) -> list[Finding]:
+        """See :func:`headline`."""
+        return headline(self.comparison)
+
+    @cached_property
+    def on_test(self) -> list[Finding]:
+        """See :func:`on_test`."""
+        return on_test(self.comparison)
+
+    @cached_property
+    def elsewhere(self) -> list[Finding]:
+        """See :func:`elsewhere`."""
+        return elsewhere(self.comparison)
+
+    @cached_property
+    def conclusions(self) -> list[Conclusion]:
+        """What the headline's top-1 errors answer."""
+        return conclusions([finding for finding in self.headline if finding.top == 1])
+
+    @property
+    def sentences(self) -> list[str]:
+        """One for each pair: under the main measure, and on the test images."""
+        return [str(finding) for finding in self.headline + self.on_test if finding.top == 1]
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """By name, in the order of reading: those that there is anything for."""
+        comparison, name_of = self.comparison, self.comparison.name_of
+        on_test = f"Differences on the test images, {', '.join(map(name_of, comparison.test[:1]))}"
+        found = {
+            "groups": groups_table(comparison),
+            "equal_cost": equal_cost_table(comparison),
+            "differences": _differences(f"Differences in {name_of(comparison.main)}", self.headline),
+            "differences_on_test_images": _differences(on_test, self.on_test),
+            "class_mean": class_mean_table(comparison),
+            "every_size_and_protocol": measures_table(comparison),
+            "differences_elsewhere": _differences("Differences at other sizes and protocols", self.elsewhere),
+            "not_compared": refusals_table(comparison),
+            "runs": runs_table(comparison),
+        }
+        return {name: table for name, table in found.items() if table is not None}
 
 
-def _test_notes(comparison: Comparison, runs: list[Run]) -> list[str]:
-    """What to know of errors on the test images, where there are any."""
-    if not comparison.test:
-        return []
-    measure = comparison.test[0]
-    have = [run for run in runs if measure in run.errors]
-    counts = sorted({len(run.answers[measure]) for run in have if measure in run.answers})
-    text = f"{counts[0]:,} test images" if len(counts) == 1 else "Test images"
-    text += f" were looked at once, when training had finished ({len(have)} of {len(runs)} runs)"
-    return [
-        f"{text}. They have chosen neither an epoch nor a learning rate, so they are the better judge, of the last epoch "
-        "and of the best one alike, as long as nobody chooses among many runs by them."
-    ]
-
-
-def _cost_notes(runs: list[Run]) -> list[str]:
-    notes = []
-    devices = {str(run.result["device"]) for run in runs if "device" in run.result}
-    if len(devices) > 1:
-        notes.append(f"Trained on different devices ({'; '.join(sorted(devices))}): times do not compare.")
-    setups = {tuple(run.config.get(g, {}).get(k) for g, k in (("trainer", "threads"), ("data", "workers"))) for run in runs}  # fmt: skip
-    if len(setups) > 1:
-        notes.append("Trained with different trainer.threads or data.workers: times do not compare.")
-    versions = {str(run.result["sppcls"]) for run in runs if "sppcls" in run.result}
-    old = sum(not run.result for run in runs)
-    if len(versions) > 1:
-        notes.append(f"Trained by different versions of sppcls: {', '.join(sorted(versions))}.")
-    if old:
-        notes.append(
-            f"{old} of {len(runs)} runs are of a version without result.json: their number of parameters is not known, "
-            "and their times leave out the first step."
-        )
-    return notes
+def _differences(title: str, found: list[Finding]) -> Table | None:
+    return differences_table(title, found) if found else None

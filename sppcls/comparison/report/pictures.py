@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -63,8 +62,8 @@ def differences(found: Sequence[Finding]) -> Figure | None:
     for place, finding in enumerate(found):
         colour = _NOT_SHOWN if finding.verdict == Verdict.NOT_SHOWN else _SHOWN
         seeds, pooled = finding.seeds, len(finding.pairs) > 1
-        if seeds.low is not None and seeds.high is not None:
-            axes.plot([seeds.low, seeds.high], [place, place], color=colour, linewidth=3.2 if pooled else 1.8)
+        if seeds.interval is not None:
+            axes.plot(seeds.interval, [place, place], color=colour, linewidth=3.2 if pooled else 1.8)
         values = list(seeds.by_seed.values())
         axes.plot(values, [place] * len(values), "o", ms=3.5, color="white", markeredgecolor=colour)
         axes.plot([seeds.mean], [place], "D" if pooled else "o", ms=9 if pooled else 7, color=colour)
@@ -72,9 +71,7 @@ def differences(found: Sequence[Finding]) -> Figure | None:
     axes.set_yticks(range(len(found)), [f.label.replace(", ", "\n", 1) for f in found], parse_math=False)
     axes.set_ylim(len(found) - 0.4, -0.6)
     figure.suptitle(f"Differences in {found[0].measure.in_words(found[0].top)}", fontsize="large")
-    axes.set(
-        xlabel="percentage points\nleft of 0: the first named has fewer errors",
-    )
+    axes.set_xlabel("percentage points\nleft of 0: the first named has fewer errors")
     _clean(axes, "x")
     return figure
 
@@ -138,30 +135,23 @@ def error_by_size(comparison: Comparison) -> Figure | None:
         for size in _trained_sizes(comparison):
             axes.axvline(size, color="0.7", linewidth=1, linestyle="--", zorder=0)
         for group in comparison.groups:
-            measures = sorted(
-                (m for m in after_last if m.view == view and group.errors(m)),
-                key=lambda m: m.side,
-            )
+            tested = (m for m in after_last if m.view == view and group.errors(m))
+            measures = sorted(tested, key=lambda measure: measure.side)
             errors = [list(group.errors(m).values()) for m in measures]
             _line(axes, comparison, group, [float(m.side) for m in measures], errors)
-        axes.set(title=_view_title(view), xlabel="test size, pixels")
+        error = comparison.main.error()
+        title = f"{error[0].upper()}{error[1:]}, {'centre view' if view == 'center' else view}"
+        axes.set(title=title, xlabel="test size, pixels")
         _guessing_line(axes, comparison)
         _clean(axes, "both")
-    panels[0].set_ylabel("top-1 error, %")
+    panels[0].set_ylabel(f"{comparison.main.error()}, %")
     _legend(figure, panels[0], comparison)
     return figure
 
 
-def _view_title(view: str) -> str:
-    return f"Top-1 error, {'centre view' if view == 'center' else view}"
-
-
 def _trained_sizes(comparison: Comparison) -> list[int]:
-    found = set()
-    for group in comparison.groups:
-        for size in group.runs[0].config["sizes"]["sizes"]:
-            found.add(size if isinstance(size, int) else min(size))
-    return sorted(found)
+    sizes = (size for group in comparison.groups for size in group.runs[0].config["sizes"]["sizes"])
+    return sorted({size if isinstance(size, int) else min(size) for size in sizes})
 
 
 # --- error against what it cost
@@ -205,15 +195,10 @@ def _learning_curve(
     x, errors = [], []
     for rows in zip(*(run.rows for run in runs), strict=False):
         columns = [run.column(measure) or "" for run in runs]
-        found = [row[column] for row, column in zip(rows, columns, strict=True)]
-        spent = [row[key] for row in rows]
-        known = [
-            (cost, error)
-            for cost, error in zip(spent, found, strict=True)
-            if cost is not None and error is not None
-        ]
+        points = [(row[key], row[column]) for row, column in zip(rows, columns, strict=True)]
+        known = [(cost, error) for cost, error in points if cost is not None and error is not None]
         if known and len(known) == len(runs):
-            x.append(math.fsum(cost for cost, _ in known) / len(known) / scale)
+            x.append(fmean(cost for cost, _ in known) / scale)
             errors.append([error for _, error in known])
     return x, errors
 
@@ -223,7 +208,10 @@ def _learning_curve(
 
 def _guessing_words(comparison: Comparison) -> str:
     level = comparison.guessing
-    return "" if level is None else f" Guessing, always the most frequent class: {level:.1f} %."
+    how = (
+        "the same scores for every image" if comparison.main.multi_label else "always the most frequent class"
+    )
+    return "" if level is None else f" Guessing, {how}: {level:.1f} %."
 
 
 def _guessing_line(axes: Axes, comparison: Comparison, across: bool = True) -> None:
@@ -235,21 +223,13 @@ def _guessing_line(axes: Axes, comparison: Comparison, across: bool = True) -> N
         return
     draw = axes.axhline if across else axes.axvline
     draw(level, color="0.45", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-    place: dict[str, Any] = {
-        "xy": (1, level),
-        "xycoords": ("axes fraction", "data"),
-        "ha": "right",
-        "va": "bottom",
-    }
+    x, y, transform = (1.0, level, axes.get_yaxis_transform())
     if not across:
-        place = {
-            "xy": (level, 0),
-            "xycoords": ("data", "axes fraction"),
-            "ha": "right",
-            "va": "bottom",
-            "rotation": 90,
-        }
-    axes.annotate("guessing", color="0.4", fontsize="small", **place)
+        x, y, transform = (level, 0.0, axes.get_xaxis_transform())
+    axes.text(
+        x, y, "guessing", transform=transform, rotation=0 if across else 90, color="0.4", fontsize="small",
+        ha="right", va="bottom",
+    )  # fmt: skip
 
 
 def _line(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
 from sppcls._util.console import table as aligned
+from sppcls.comparison.statistics import mean_and_std
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,14 @@ class Spread:
     n: int
     digits: int = 2
 
+    @classmethod
+    def of(cls, values: Collection[float], digits: int = 2) -> Spread | None:
+        """That of some values; None without any."""
+        return cls(*mean_and_std([*values]), len(values), digits) if values else None
+
     def __str__(self) -> str:
-        mean = f"{self.mean:.{self.digits}f}"
-        return (
-            f"{mean} ± {self.std:.{self.digits}f} ({self.n})"
-            if self.std is not None
-            else f"{mean} ({self.n})"
-        )
+        std = "" if self.std is None else f" ± {self.std:.{self.digits}f}"
+        return f"{self.mean:.{self.digits}f}{std} ({self.n})"
 
 
 Cell = str | Spread | None
@@ -39,21 +41,16 @@ class Table:
     title: str
     header: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
-    note: str = ""
 
     def used(self) -> Table:
         """The same without the columns in which nothing is known."""
-        return self._columns(
-            [any(row[i] not in (None, "") for row in self.rows) for i in range(len(self.header))]
-        )
+        columns = range(len(self.header))
+        return self.only([any(row[i] not in (None, "") for row in self.rows) for i in columns])
 
-    def only(self, beginnings: tuple[str, ...]) -> Table:
-        """The columns whose names begin so."""
-        return self._columns([name.startswith(beginnings) for name in self.header])
-
-    def _columns(self, kept: list[bool]) -> Table:
+    def only(self, kept: Sequence[bool]) -> Table:
+        """The columns that are kept, a truth value for each."""
         rows = [list(compress(row, kept)) for row in self.rows]
-        return Table(self.title, list(compress(self.header, kept)), rows, self.note)
+        return Table(self.title, list(compress(self.header, kept)), rows)
 
     def text(self) -> str:
         """Aligned columns."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.names import some
 from sppcls.data.shards.index import Records, Shard
 from sppcls.data.shards.scan import members, reading_tar
@@ -32,16 +31,13 @@ def is_imagenet(folder: Path) -> bool:
     return (folder / TRAIN).is_file()
 
 
-def imagenet_tars(
-    folder: Path, *, max_pixels: int = MAX_PIXELS, say: Callable[[str], None] = print
-) -> dict[str, ShardSource]:
+def imagenet_tars(folder: Path, *, say: Callable[[str], None] = print) -> dict[str, ShardSource]:
     """The training and validation images in a folder with ImageNet's three files, nothing of which is unpacked.
 
     The classes are the WordNet numbers, and the names are those of class folders: ``n01440764/n01440764_10026.JPEG``.
 
     Args:
         folder: with ``ILSVRC2012_img_train.tar``, ``ILSVRC2012_img_val.tar`` and ``ILSVRC2012_devkit_t12.tar.gz``.
-        max_pixels: images larger than this are refused.
         say: takes a line of progress.
 
     Raises:
@@ -63,16 +59,11 @@ def imagenet_tars(
     sources = {}
     for role, file, rows in (("train", TRAIN, sorted(train)), ("val", VAL, sorted(val))):
         count = len(rows)
-        columns = {
-            "shard": np.zeros(count, np.int32),
-            "offset": [offset for _, offset, _ in rows],
-            "size": [size for _, _, size in rows],
-            "crc32": np.zeros(count, np.uint32),
-            "label": [number[name.partition("/")[0]] for name, _, _ in rows],
-        }
         shard = Shard(file, (folder / file).stat().st_size, count, "")
-        records = Records.of(columns, [name for name, _, _ in rows])
-        sources[role] = ShardSource(Storage(folder), [shard], records, classes, max_pixels, checked=False)
+        records = Records.from_rows(
+            [(0, offset, size, 0, number[name.partition("/")[0]], name) for name, offset, size in rows]
+        )
+        sources[role] = ShardSource(Storage(folder), [shard], records, classes, checked=False)
         if count != IMAGES[role]:
             say(f"note: {file} has {count:,} images; that of ILSVRC 2012 has {IMAGES[role]:,}")
     return sources
@@ -105,10 +96,8 @@ def _val(path: Path, devkit: Path) -> list[tuple[str, int, int]]:
         raise DataError(
             f"{path}: has {len(images):,} images, and {devkit.name} the classes of {len(classes):,}"
         )
-    return [
-        (f"{wnid}/{image.name}", image.offset, image.size)
-        for wnid, image in zip(classes, images, strict=True)
-    ]
+    named = zip(classes, images, strict=True)
+    return [(f"{wnid}/{image.name}", image.offset, image.size) for wnid, image in named]
 
 
 def _ground_truth(devkit: Path) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sppcls._util.files import replacing
+from sppcls._util.files import write_json
 from sppcls.data.files import PackedStrings
 from sppcls.data.names import ROLES
 from sppcls.errors import DataError
@@ -78,6 +78,12 @@ class Records:
         arrays = {name: np.asarray(columns[name], np.dtype(kind)) for name, kind in _COLUMNS.items()}
         return cls(**arrays, names=PackedStrings(names))
 
+    @classmethod
+    def from_rows(cls, rows: Sequence[tuple[int, int, int, int, int, str]]) -> Records:
+        """From (shard, offset, size, crc32, label, name) of each image; there is one at least."""
+        *columns, names = zip(*rows, strict=True)
+        return cls.of(dict(zip(_COLUMNS, columns, strict=True)), names)
+
 
 @dataclass(frozen=True)
 class Index:
@@ -108,10 +114,8 @@ class Index:
             "shards": [asdict(shard) for shard in self.shards],
             "splits": {role: _packed(records) for role, records in self.splits.items()},
         }
-        path = folder / INDEX
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        return path
+        write_json(folder / INDEX, content)
+        return folder / INDEX
 
 
 def read_index(data: bytes, place: str) -> Index:
@@ -143,21 +147,12 @@ def read_index(data: bytes, place: str) -> Index:
             bool(found["held_out"]),
         )
         _check(index)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        OverflowError,
-        zlib.error,
-        MemoryError,
-    ) as error:
-        raise DataError(f"{place}: damaged ({_said(error)}); write it anew") from None
+    except KeyError as error:
+        raise DataError(f"{place}: damaged (no {error}); write it anew") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, zlib.error, MemoryError) as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{place}: damaged ({reason}); write it anew") from None
     return index
-
-
-def _said(error: BaseException) -> str:
-    return f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
 
 
 def _check(index: Index) -> None:
@@ -166,12 +161,7 @@ def _check(index: Index) -> None:
         if not isinstance(shard.file, str) or not isinstance(shard.bytes, int) or shard.bytes < 0:
             raise ValueError(f"shard {shard.file!r}")
         # A path that leads elsewhere would have any file of this machine read.
-        if (
-            shard.file.startswith("/")
-            or ".." in shard.file.split("/")
-            or ":" in shard.file
-            or "\\" in shard.file
-        ):
+        if shard.file.startswith("/") or ".." in shard.file.split("/") or {":", "\\"} & {*shard.file}:
             raise ValueError(f"shard {shard.file!r} is not below its folder")
     if "train" not in index.splits:
         raise ValueError("no training images")
@@ -191,10 +181,8 @@ def _check(index: Index) -> None:
 
 def _packed(records: Records) -> dict[str, Any]:
     columns = {name: _text(getattr(records, name).astype(kind).tobytes()) for name, kind in _COLUMNS.items()}
-    names = b"".join(
-        records.names[index].encode("utf-8", "surrogateescape") + b"\0" for index in range(len(records))
-    )
-    return {"images": len(records), **columns, "name": _text(names)}
+    names = "".join(f"{records.names[index]}\0" for index in range(len(records)))
+    return {"images": len(records), **columns, "name": _text(names.encode("utf-8", "surrogateescape"))}
 
 
 def _unpacked(split: Mapping[str, Any]) -> Records:

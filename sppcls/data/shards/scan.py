@@ -9,15 +9,16 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from sppcls._util.reason import reason_of
+from sppcls.data.hold_out import held_out
 from sppcls.data.kinds import image_kinds
 from sppcls.data.names import in_order, roles_among, some
-from sppcls.data.seeding import derive
 from sppcls.data.shards.index import MAX_IMAGE, Index, Records, Shard
-from sppcls.errors import ConfigError, DataError
+from sppcls.errors import DataError
 
 # webdataset's readers unpickle them.
 _PICKLES = ("pyd", "pkl", "pickle", "pth")
@@ -122,22 +123,21 @@ def index_folder(
         by_role.setdefault(role, []).extend(rows)
     if "train" not in by_role:
         raise DataError(f"{folder}: no training images; found {', '.join(sorted(by_role))}")
-    held_out = "val" not in by_role
-    if held_out:
-        by_role["train"], by_role["val"] = _hold_out(by_role["train"], val_fraction)
+    without_val = "val" not in by_role
+    if without_val:  # in each class, the images whose keys hash lowest are held out
+        rows = by_role["train"]
+        keys, setting = [row.name for row in rows], f"--val-fraction {val_fraction}"
+        is_val = held_out([row.label for row in rows], keys, val_fraction, setting)
+        for role, mask in (("train", [not held for held in is_val]), ("val", is_val)):
+            by_role[role] = list(compress(rows, mask))
     splits = {}
     for role, rows in by_role.items():
         if not rows:
             raise DataError(f"{folder}: no image in {role}")
-        columns = {
-            "shard": [row.shard for row in rows],
-            "offset": [row.image.offset for row in rows],
-            "size": [row.image.size for row in rows],
-            "crc32": [row.crc32 for row in rows],
-            "label": [number_of[row.label] for row in rows],
-        }
-        splits[role] = Records.of(columns, [row.name for row in rows])
-    return Index(names, shards, splits, held_out=held_out)
+        splits[role] = Records.from_rows(
+            [(r.shard, r.image.offset, r.image.size, r.crc32, number_of[r.label], r.name) for r in rows]
+        )
+    return Index(names, shards, splits, held_out=without_val)
 
 
 def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
@@ -212,26 +212,6 @@ def _roles(files: Sequence[str]) -> list[str]:
     return [role_of.get(group(file), "train") for file in files]
 
 
-def _hold_out(rows: Sequence[_Sample], val_fraction: float) -> tuple[list[_Sample], list[_Sample]]:
-    """(train, val): in each class, the images whose keys hash lowest are val."""
-    if not 0 < val_fraction < 1:
-        raise ConfigError(f"--val-fraction {val_fraction}: a number between 0 and 1 is needed")
-    by_class: dict[str, list[_Sample]] = {}
-    for row in rows:
-        by_class.setdefault(row.label, []).append(row)
-    chosen: set[tuple[int, str]] = set()
-    for label, of_class in by_class.items():
-        count = round(len(of_class) * val_fraction)
-        if not 0 < count < len(of_class):
-            raise ConfigError(
-                f"--val-fraction {val_fraction}: class {label!r} has {len(of_class)} image(s), too few to hold some out"
-            )
-        of_class.sort(key=lambda row: derive("split", row.name))
-        chosen.update((row.shard, row.name) for row in of_class[:count])
-    train = [row for row in rows if (row.shard, row.name) not in chosen]
-    return train, [row for row in rows if (row.shard, row.name) in chosen]
-
-
 def check_shards(folder: Path, index: Index) -> list[str]:
     """Read every shard to its end; a line on each whose bytes are not those that were written."""
     bad = []
@@ -239,10 +219,9 @@ def check_shards(folder: Path, index: Index) -> list[str]:
         path = folder / shard.file
         try:
             with open(path, "rb") as file:
-                if os.fstat(file.fileno()).st_size != shard.bytes:
-                    bad.append(
-                        f"{path}: {os.fstat(file.fileno()).st_size:,} bytes instead of {shard.bytes:,}"
-                    )
+                size = os.fstat(file.fileno()).st_size
+                if size != shard.bytes:
+                    bad.append(f"{path}: {size:,} bytes instead of {shard.bytes:,}")
                 elif hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
                     bad.append(f"{path}: damaged: other bytes than were written (SHA-256)")
         except OSError as error:

@@ -134,7 +134,7 @@ class Storage:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
     def _trying(self, read: Callable[[Any, str], Any]) -> Any:
-        """What ``read`` gives, in a few tries: connections break, and a training goes on for days."""
+        """What ``read`` gives, in a few tries: connections break, and a training takes days."""
         for pause in (*_PAUSES, None):
             try:
                 return read(*self._files())

@@ -1,4 +1,4 @@
-"""Writing images into shards, in an order that any reader may take them in, and going on where a writer was stopped."""
+"""Writing images into shards, in an order that any reader may take them in; a writer that was stopped is resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from sppcls._util.files import one_at_a_time, read_json, replacing, writing
+from sppcls._util.files import one_at_a_time, read_json, replacing, write_json, writing
 from sppcls.data.decode import check_header_of, decode, odd_file
 from sppcls.data.files import FileSource
 from sppcls.data.sampler import permutation
@@ -68,7 +68,7 @@ def write_shards(
     """Write the images of splits into tar files, and an index of them.
 
     A shard holds images of all classes, in an order that depends on their number alone. It takes its name when it is
-    whole. Called again after it was stopped, this goes on behind the last whole shard, and ends with the same bytes.
+    whole. Called again after it was stopped, this resumes behind the last whole shard, and ends with the same bytes.
 
     Args:
         splits: images by ``train``, ``val``, ``test``.
@@ -94,15 +94,13 @@ def write_shards(
     with writing(out):
         _check_folder(out, made_of)
         work.mkdir(parents=True, exist_ok=True)
-        lock = one_at_a_time(work / "lock", partial(say, f"Waiting for another process that writes to {out}"))
-        with lock:
+        with one_at_a_time(work / "lock", partial(say, f"Waiting for another process that writes to {out}")):
             if (out / INDEX).exists():
                 shutil.rmtree(work, ignore_errors=True)
                 return Written(read_index((out / INDEX).read_bytes(), str(out / INDEX)))
             for leftover in out.glob(".*.tmp.tar"):  # of a writer that was killed
                 leftover.unlink(missing_ok=True)
-            with replacing(work / "made_of.json") as temporary:
-                temporary.write_text(json.dumps(made_of))
+            write_json(work / "made_of.json", made_of)
             shards: list[Shard] = []
             records, left_out = {}, []
             for role, source in splits.items():
@@ -235,7 +233,7 @@ def _write_split(
         yield part
         number, begin = number + 1, part["end"]
     if number:
-        say(f"{role}: going on behind {number:,} shards with {begin:,} images")
+        say(f"{role}: resuming behind {number:,} shards with {begin:,} images")
     order = permutation(count, 0, 0)[begin:].tolist()
     items = load_each(read, count, workers, order)
     item = next(items, None)
@@ -295,6 +293,4 @@ def _records(source: FileSource | ShardSource, parts: list[dict[str, Any]], firs
     )
     if not rows:
         raise DataError(f"{role}: none of its {len(source):,} images can be read")
-    columns = dict(zip(("shard", "offset", "size", "crc32"), list(zip(*rows, strict=True))[1:], strict=True))
-    labels = [source.targets[row[0]] for row in rows]
-    return Records.of({**columns, "label": labels}, [source.name(row[0]) for row in rows])
+    return Records.from_rows([(*row, source.targets[index], source.name(index)) for index, *row in rows])

@@ -35,7 +35,7 @@ class ExplainPyramid(Callback):
       ``MOST_IMAGES``, as many as that, from every class in proportion and the same ones in every run;
     - ``explain``: the picture of the first of these images.
 
-    Networks without a pyramid have nothing to explain. Must come after ``WeightAveraging`` in the list of callbacks.
+    Where images have several labels, the errors are left out. Networks without a pyramid have nothing to explain. Must come after ``WeightAveraging`` in the list of callbacks.
 
     Args:
         folder: the run folder, for ``pictures/explain.png``.
@@ -73,16 +73,18 @@ class ExplainPyramid(Callback):
             writer.add_scalar(f"pyramid/weight_norm_per_bin_{norm.label}", norm.per_bin, epoch)
         chosen = spread_over_classes(datamodule.val.targets, MOST_IMAGES)
         size = module.val_sizes[0]
-        errors = count_errors(
-            net,
-            datamodule.val,
-            datamodule.eval_transform,
-            size,
-            module.model_info,
-            indices=chosen,
-            batch_size=datamodule.val_batch_size,
-        )
-        if errors.images:
+        errors = None
+        if not module.multi_label:  # a top-1 error
+            errors = count_errors(
+                net,
+                datamodule.val,
+                datamodule.eval_transform,
+                size,
+                module.model_info,
+                indices=chosen,
+                batch_size=datamodule.val_batch_size,
+            )
+        if errors is not None and errors.images:
             writer.add_scalar("pyramid/top1_error", errors.full, epoch)
             for label, error in errors.without.items():
                 writer.add_scalar(f"pyramid/top1_error_without_{label}", error, epoch)

@@ -16,14 +16,16 @@ from torch import Tensor
 from sppcls._util.console import say
 from sppcls.data import Batch, Source
 from sppcls.data.datamodule import ImageDataModule
+from sppcls.data.label_sets import is_multi_label
 from sppcls.data.sizes import size_label
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ConfigError
 from sppcls.evaluation.predictions import KEPT, Predictions, gather
+from sppcls.nn.model_info import probabilities
 from sppcls.runs.names import PREDICTIONS
 
-# Of a batch: index, target, and the best classes with their scores.
-Part = tuple[Tensor, Tensor, Tensor, Tensor]
+# Of a batch: index, target, the best classes with their scores, and of several labels the scores of all.
+Part = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class SavePredictions(Callback):
@@ -56,8 +58,9 @@ class SavePredictions(Callback):
     ) -> None:
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             return
+        multi_label = cast(ClassificationModule, pl_module).multi_label
         for name, logits in (outputs or {}).items():
-            self._parts.setdefault(name, []).append(kept_part(batch, logits))
+            self._parts.setdefault(name, []).append(kept_part(batch, logits, multi_label))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.current_epoch + 1 < (trainer.max_epochs or 0):
@@ -85,10 +88,12 @@ def keep(predictions: Predictions, path: Path) -> None:
         say(f"The predictions could not be written: {error}")
 
 
-def kept_part(batch: Batch, logits: Tensor) -> Part:
+def kept_part(batch: Batch, logits: Tensor, multi_label: bool) -> Part:
     """What is kept of a batch and of its logits, (N, classes)."""
-    best = logits.float().softmax(1).topk(min(KEPT, logits.shape[1]), dim=1)
-    return batch.index.cpu(), batch.target.cpu(), best.indices.cpu(), best.values.cpu()
+    scores = probabilities(logits.float(), multi_label)
+    best = scores.topk(min(KEPT, logits.shape[1]), dim=1)
+    every = scores if multi_label else scores[:, :0]
+    return batch.index.cpu(), batch.target.cpu(), best.indices.cpu(), best.values.cpu(), every.cpu()
 
 
 def center_predictions(
@@ -103,25 +108,27 @@ def center_predictions(
         parts: from :func:`kept_part`, any number.
         seconds: that it took.
     """
-    kept = min(KEPT, len(classes))
+    kept, multi_label = min(KEPT, len(classes)), is_multi_label(source)
+    numbers = torch.empty(0, dtype=torch.int64)
     nothing = (
-        torch.empty(0, dtype=torch.int64),
-        torch.empty(0, dtype=torch.int64),
-        torch.empty(0, kept, dtype=torch.int64),
+        numbers,
+        torch.empty(0, len(classes)) if multi_label else numbers,
+        numbers.view(0, kept),
         torch.empty(0, kept),
+        torch.empty(0, len(classes) if multi_label else 0),
     )
     columns = zip(nothing, *parts, strict=True)
-    indices, labels, top_class, top_score = (torch.cat(column).numpy() for column in columns)
+    indices, labels, top_class, top_score, scores = (torch.cat(column).numpy() for column in columns)
     return Predictions(
         "center",
-        {"size": size, "average": "softmax"},
+        {"size": size, "average": "softmax" if not multi_label else "sigmoid"},
         list(classes),
         indices.astype(np.int64),
         [source.name(int(i)) for i in indices],
-        labels,
+        labels > 0.5 if multi_label else labels,
         top_class,
         top_score.astype(np.float32),
-        None,
+        scores.astype(np.float32) if multi_label else None,
         views=1,
         seconds=seconds,
         bad=[],

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 
 from sppcls._util.console import say
+from sppcls._util.figures import FIGURES
 from sppcls.data.sizes import size_label
 from sppcls.engine.module import ClassificationModule
 
@@ -21,11 +22,14 @@ def make_progress(kind: str) -> Callback:
     return SizeProgressBar(refresh_rate=5, leave=False) if kind == "bar" else ProgressLines()
 
 
-def _running(module: ClassificationModule) -> tuple[float, float]:
-    """Mean loss and top-1 error of the epoch so far, in this process."""
-    counts = module.train_errors
+def _running(module: ClassificationModule) -> dict[str, str]:
+    """Mean loss and error of the epoch so far, in this process: the first of the training's figures after the loss."""
+    counts, words = module.train_errors, FIGURES[module.kind.training[1]].words
     total = max(1, int(counts.total))
-    return float(counts.loss_sum) / total, 100 * int(counts.wrong1) / total
+    return {
+        "loss": f"{float(counts.loss_sum) / total:.3f}",
+        words: f"{100 * int(counts.wrong1) / total:.1f} %",
+    }
 
 
 class SizeProgressBar(TQDMProgressBar):
@@ -35,8 +39,7 @@ class SizeProgressBar(TQDMProgressBar):
         assert isinstance(pl_module, ClassificationModule)
         if not trainer.training:
             return {}
-        loss, error = _running(pl_module)
-        return {"size": size_label(pl_module.size), "loss": f"{loss:.3f}", "top-1 error": f"{error:.1f} %"}
+        return {"size": size_label(pl_module.size), **_running(pl_module)}
 
 
 class ProgressLines(Callback):
@@ -58,8 +61,8 @@ class ProgressLines(Callback):
         if now - self._said_at < self.EVERY_SECONDS or not trainer.is_global_zero:
             return
         self._said_at = now
-        loss, error = _running(pl_module)
+        errors = ", ".join(f"{name} {value}" for name, value in _running(pl_module).items())
         say(
             f"  epoch {trainer.current_epoch + 1}, step {batch_idx + 1}/{trainer.num_training_batches}, "
-            f"size {size_label(pl_module.size)}, loss {loss:.3f}, top-1 error {error:.1f} %"
+            f"size {size_label(pl_module.size)}, {errors}"
         )

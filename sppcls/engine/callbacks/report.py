@@ -11,10 +11,11 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.tensorboard import SummaryWriter
 
 from sppcls._util.console import say
-from sppcls._util.figures import FIGURES
+from sppcls._util.figures import FIGURES, Kind
 from sppcls.data import Batch
 from sppcls.data.sizes import size_label
 from sppcls.engine.logger import log_elsewhere, writer_of
+from sppcls.engine.losses import step_loss
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import DataError
 from sppcls.runs.metrics import append_row, drop_rows_from
@@ -49,10 +50,10 @@ class EpochReport(Callback):
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hyperparameters)
         if len(pl_module.val_sizes) > 1:
-            _overlay_sizes(writer_of(trainer), [f"val_{name}" for name in pl_module.val_errors])
+            _overlay_sizes(writer_of(trainer), list(pl_module.val_errors), pl_module.kind)
         sizes = (
             pl_module.state.val_results or pl_module.val_errors
-        )  # those of the checkpoint, where the run goes on
+        )  # those of the checkpoint of a resumed run
         drop_rows_from(self.folder, trainer.current_epoch, next(iter(sizes)))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,15 +75,11 @@ class EpochReport(Callback):
             self._images[name] = self._images.get(name, 0) + len(batch.target) * trainer.world_size
         pl_module.state.train_seconds += now - self._clock
         self._clock, self._warm = now, True
-        if trainer.is_global_zero and batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            # Lightning hands {} on of a step that was left out, none of its images being readable.
-            loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-            if loss is not None:
-                # Lightning hands out the share that a batch has in an update.
-                loss = float(loss) * trainer.accumulate_grad_batches
-                figures = {"step/loss": loss, "step/lr": pl_module.lr}
-                for logger in trainer.loggers:
-                    logger.log_metrics(figures, step=trainer.global_step)
+        due = trainer.is_global_zero and batch_idx % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if due and (loss := step_loss(outputs, trainer.accumulate_grad_batches)) is not None:
+            figures = {"step/loss": float(loss), "step/lr": pl_module.lr}
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, step=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -93,11 +90,8 @@ class EpochReport(Callback):
         state.pixels_seen += int(train["pixels"])
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         val = state.val_results if validated else {}
-        for figure in (
-            "loss",
-            "top1_error",
-            "top5_error",
-        ):  # for callbacks that watch a figure, on every process
+        kind = pl_module.kind
+        for figure in kind.training:  # for callbacks that watch a figure, on every process
             pl_module.log(f"train/{figure}", train[figure], logger=False)
         if not trainer.is_global_zero:
             return
@@ -111,23 +105,18 @@ class EpochReport(Callback):
             "train_seconds": state.train_seconds,
             "size": size,
             "lr": pl_module.lr,
-            "train/loss": train["loss"],
-            "train/top1_error": train["top1_error"],
-            "train/top5_error": train["top5_error"],
+            **{f"train/{figure}": train[figure] for figure in kind.training},
         }
         for name in pl_module.val_errors:
-            for figure in FIGURES:
+            for figure in kind.validation:
                 row[f"val_{name}/{figure}"] = val[name][figure] if name in val else ""
         row["images_per_s"] = sum(self._images.values()) / seconds if seconds else ""
         row["epoch_seconds"] = seconds
         append_row(self.folder, row)
         self._to_tensorboard(writer_of(trainer), pl_module, row)
-        log_elsewhere(
-            trainer,
-            {tag: v for tag, v in row.items() if tag not in ("epoch", "size") and v != ""},
-            row["epoch"],
-        )
-        say(_line(row, val, trainer.max_epochs or 0, self.best_by))
+        figures = {tag: v for tag, v in row.items() if tag not in ("epoch", "size") and v != ""}
+        log_elsewhere(trainer, figures, row["epoch"])
+        say(_line(row, val, trainer.max_epochs or 0, kind, kind.best_by(self.best_by)))
 
     def _to_tensorboard(
         self, writer: SummaryWriter, module: ClassificationModule, row: dict[str, Any]
@@ -155,29 +144,33 @@ class EpochReport(Callback):
         # The first column of HParams, which go by the alphabet; of the main size alone, as 180 would come before 224.
         if epoch + 1 == module.trainer.max_epochs or module.trainer.should_stop:
             for name, figures in [*module.state.val_results.items()][:1]:
-                writer.add_scalar(f"final/val_{name}/top1_error", figures["top1_error"], epoch)
+                main = module.kind.main
+                writer.add_scalar(f"final/val_{name}/{main}", figures[main], epoch)
         writer.flush()
 
 
-def _overlay_sizes(writer: SummaryWriter, prefixes: list[str]) -> None:
+def _overlay_sizes(writer: SummaryWriter, sizes: list[str], kind: Kind) -> None:
     """Charts under *Custom scalars* that show all validation sizes of a run together."""
     charts = {
-        f"{figure} at every size": ["Multiline", [f"{prefix}/{figure}" for prefix in prefixes]]
-        for figure in ("top1_error", "top5_error", "class_mean_error", "f1", "ece", "loss")
+        f"{figure} at every size": ["Multiline", [f"val_{size}/{figure}" for size in sizes]]
+        for figure in (*kind.validation[1:], "loss")
     }
     writer.add_custom_scalars({"validation": charts})
 
 
-def _line(row: dict[str, Any], val: dict[str, dict[str, float]], epochs: int, best_by: str) -> str:
+def _line(
+    row: dict[str, Any], val: dict[str, dict[str, float]], epochs: int, kind: Kind, best_by: str
+) -> str:
     width = len(str(epochs))
+    trained = kind.training[1]
     parts = [
         f"epoch {row['epoch'] + 1:>{width}}/{epochs}  size {row['size']:>6}  lr {row['lr']:<9.3g} "
-        f"train loss {row['train/loss']:.3f}, top-1 error {row['train/top1_error']:5.1f} %"
+        f"train loss {row['train/loss']:.3f}, {FIGURES[trained].words} {row[f'train/{trained}']:5.1f} %"
     ]
     for name, figures in val.items():
-        top1, top5 = figures["top1_error"], figures["top5_error"]
-        text = f"val_{name} top-1 error {top1:5.1f} %, top-5 {top5:4.1f} %"
-        if best_by not in ("top1_error", "top5_error"):
+        beside = FIGURES[kind.beside].words.removesuffix(" error")
+        text = f"val_{name} {FIGURES[kind.main].words} {figures[kind.main]:5.1f} %, {beside} {figures[kind.beside]:4.1f} %"
+        if best_by not in (kind.main, kind.beside):
             text += f", {FIGURES[best_by].words} {figures[best_by]:.1f}{FIGURES[best_by].unit}"
         parts.append(text)
     if row["images_per_s"] != "":

@@ -17,8 +17,11 @@ def first_averaged(start: float, epochs: int) -> int:
 class StochasticWeightAveraging(WeightAveraging):
     """Averages the weights after every epoch from one on (Izmailov et al. 2018); until then they are those of training.
 
-    What is averaged is validated and saved, and so are the statistics of batch normalisation. The average is taken before
-    the validation of an epoch. How many epochs are in it follows from the epoch, so a run that goes on needs no count.
+    What is averaged is validated and saved. The average is taken before the validation of an epoch. How many epochs are in it
+    is kept in the checkpoint, so a run that is resumed with another length or start weighs them as they are.
+
+    The statistics of batch normalisation are averaged, too, where Izmailov et al. compute them anew in one more pass over the
+    training images: so every epoch is validated with what it saves, at the cost of no pass.
 
     Args:
         first: number of the first epoch that is averaged, from 0.
@@ -28,6 +31,7 @@ class StochasticWeightAveraging(WeightAveraging):
         super().__init__(avg_fn=self._average)
         self.first = first
         self._before = 0
+        self._averaged: int | None = 0
 
     def _average(self, averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
         if not self._before or not averaged.is_floating_point():  # counters, such as batch norm's
@@ -42,18 +46,28 @@ class StochasticWeightAveraging(WeightAveraging):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx + 1 >= trainer.num_training_batches:
-            self._before = max(0, trainer.current_epoch - self.first)
+            after = trainer.current_epoch - self.first
+            if self._averaged is None:  # of a checkpoint that did not count
+                self._averaged = max(0, after)
+            self._before = self._averaged if after > 0 else 0
             assert self._average_model is not None
             self._average_model.update_parameters(pl_module)
+            self._averaged = self._before + 1 if after >= 0 else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the number of epochs in the average."""
+        return {**super().state_dict(), "averaged": self._averaged}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the values of :meth:`state_dict`."""
+        super().load_state_dict(state_dict)
+        self._averaged = state_dict.get("averaged")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if trainer.current_epoch <= self.first and self._average_model is not None:
+        begun = trainer.current_epoch > self.first and self._averaged != 0
+        if not begun and self._average_model is not None:
             # Nothing is averaged yet; within an epoch the weights here are those of its beginning.
-            pairs = zip(
-                self._average_model.module.state_dict().values(), pl_module.state_dict().values(), strict=True
-            )
-            for kept, current in pairs:
-                kept.copy_(current)
+            self._average_model.module.load_state_dict(pl_module.state_dict())
         super().on_save_checkpoint(trainer, pl_module, checkpoint)

@@ -48,7 +48,7 @@ class Attribution:
         name: of the image.
         image: float32 (3, H, W) in 0..1, as the network was given it.
         classes: names by number.
-        probabilities: (classes,), softmax of the logits.
+        probabilities: (classes,), softmax of the logits; of several labels the sigmoid.
         class_index: the class explained.
         score: its logit.
         score_of_zeros: its logit for a pooled vector of zeros, where the contributions start from.

@@ -29,13 +29,13 @@ from sppcls.data.decode import read_image
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.data.sizes import Size
-from sppcls.data.stream import resize_whole
+from sppcls.data.stream import resize_to_be_seen
 from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ConfigError, ImageError
 from sppcls.inference.explain.attribution import Attribution, LevelSeen
 from sppcls.inference.explain.levels import level_labels, pyramid_of
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of, probabilities
 from sppcls.nn.pyramid import CellRange
 
 if TYPE_CHECKING:
@@ -71,25 +71,22 @@ class Explanation(Attribution):
         """The figures of all levels as a table."""
         height, width = self.image.shape[1:]
         top = ", ".join(f"{one_line(name)} {100 * probability:.1f} %" for name, probability in self.top)
+        rows, columns = self.map_size
         lines = [
-            f"{one_line(self.name)}: {width} x {height} pixels (width x height), feature map {self.map_size[1]} x {self.map_size[0]}",
+            f"{one_line(self.name)}: {width} x {height} pixels (width x height), feature map {columns} x {rows}",
             top,
             "",
             f"Score (logit) of {one_line(self.class_name)}: {self.score:.3f}, of which {self.score_of_zeros:+.3f} without any activation and",
             "",
         ]
-        rows = [
+        cells = [
             (seen.label, len(seen.rows) * len(seen.columns), f"{seen.contribution:.3f}", f"{seen.drop:.3f}")
             for seen in self.levels
         ]
-        lines.append(table(rows, ("level", "bins", "contribution", "drop if zeroed")))
-        repeated = [
-            seen.label
-            for seen in self.levels
-            if len(seen.rows) > self.map_size[0] or len(seen.columns) > self.map_size[1]
-        ]
-        if repeated:
-            lines += ["", f"The map has fewer cells than {', '.join(repeated)} has bins: bins repeat cells."]
+        lines.append(table(cells, ("level", "bins", "contribution", "drop if zeroed")))
+        finer = [seen.label for seen in self.levels if len(seen.rows) > rows or len(seen.columns) > columns]
+        if finer:
+            lines += ["", f"The map has fewer cells than {', '.join(finer)} has bins: bins repeat cells."]
         return "\n".join(lines)
 
 
@@ -125,19 +122,14 @@ def explain(
         whole, name = photo, "image"
     else:
         whole, name = read_image(photo, pixel_range=trained_pixel_range(model_info)), Path(photo).name
-    image = resize_whole(whole, shorter_side)
-    size = (image.shape[1], image.shape[2])
     try:
-        net.check_input_size(*size)
+        net.check_input_size(shorter_side, shorter_side)
+        image = resize_to_be_seen(whole, shorter_side, net.min_input_size)
+    except ImageError as error:
+        raise ImageError(f"{name if isinstance(photo, Tensor) else photo}: {error}") from None
     except ValueError as error:
-        if min(size) < shorter_side:  # made smaller than asked for, to be seen whole
-            raise ImageError(
-                f"{name if isinstance(photo, Tensor) else photo}: {whole.shape[1]}x{whole.shape[2]} is too elongated: "
-                f"resized to {size[0]}x{size[1]} it is too long to be seen whole, as this network needs "
-                f"{net.min_input_size} pixels"
-            ) from None
         raise ConfigError(f"shorter_side={shorter_side}: {reason_of(error)}") from None
-    return explain_input(net, image, size, model_info, number, name)
+    return explain_input(net, image, (image.shape[1], image.shape[2]), model_info, number, name)
 
 
 def explain_input(
@@ -187,23 +179,15 @@ def explain_input(
         slope = slopes[part].view(-1, len(rows), len(columns))
         share = slope * values[part].view_as(slope)
         evidence, activity = _to_cells(cells, slope, rows, columns, pool.mode)
+        drop = float(logits[k]) - without_it
         levels.append(
-            LevelSeen(
-                label=label,
-                rows=rows,
-                columns=columns,
-                contribution=float(share.sum()),
-                drop=float(logits[k]) - without_it,
-                bins=share.sum(0),
-                cells=evidence,
-                activity=activity,
-            )
+            LevelSeen(label, rows, columns, float(share.sum()), drop, share.sum(0), evidence, activity)
         )
     return Explanation(
         name=name,
         image=shown.contiguous(),
         classes=list(model_info["classes"]),
-        probabilities=logits.softmax(0).cpu(),
+        probabilities=probabilities(logits, is_multi_label(model_info)).cpu(),
         class_index=k,
         score=float(logits[k]),
         score_of_zeros=scores[-1],

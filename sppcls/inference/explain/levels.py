@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from sppcls.data.stream import Loaded, load_each
 from sppcls.data.transforms import EvalTransform, prepare_batch
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import Pyramid, SpatialPyramidPooling2d, SPPClassifier
+from sppcls.nn.model_info import is_multi_label
 
 
 def pyramid_of(net: SPPClassifier, name: str = "this network") -> SpatialPyramidPooling2d:
@@ -82,10 +84,8 @@ def weight_norms(net: SPPClassifier) -> list[WeightNorm]:
     layer = next(m for m in net.head.modules() if isinstance(m, torch.nn.Linear))
     weight = layer.weight.detach().float()
     norms = []
-    slices = pool.pyramid.level_slices(net.backbone.out_channels)
-    for label, bins, part in zip(
-        level_labels(pool.pyramid), pool.pyramid.bins_per_level, slices, strict=True
-    ):
+    labels, slices = level_labels(pool.pyramid), pool.pyramid.level_slices(net.backbone.out_channels)
+    for label, bins, part in zip(labels, pool.pyramid.bins_per_level, slices, strict=True):
         total = float(weight[:, part].norm())
         norms.append(WeightNorm(label, bins, total, total / bins**0.5))
     return norms
@@ -136,12 +136,16 @@ def level_errors(
         workers: processes that read images.
 
     Raises:
-        ConfigError: a network without a pyramid.
+        ConfigError: a network without a pyramid, or of several labels.
         CheckpointError: the folder has other classes than the network; says which.
         DataError: there is no such folder, or no image in it that can be read.
     """
     pyramid_of(net)
     model_info = net.model_info
+    if is_multi_label(model_info):
+        raise ConfigError(
+            "level_errors: counts top-1 errors, and this network gives several labels of an image"
+        )
     source = labelled_images(folder, model_info["classes"])
     set_pixel_range(trained_pixel_range(model_info), source)
     main = tuple(model_info["val_sizes"][0])
@@ -184,13 +188,13 @@ def count_errors(
     count = len(source) if indices is None else len(indices)
     loaded = load_each(partial(_region, source, view), len(source), workers, indices)
     shown = tqdm(loaded, total=count, disable=None, leave=False, unit="image", desc="without a level")
-    for batch in _batches(shown, batch_size, bad):
-        target = torch.tensor([source.targets[one.index] for one in batch], device=device)
+    readable = _readable(shown, bad)
+    while batch := list(islice(readable, batch_size)):
+        target = torch.tensor([source.targets[index] for index, _ in batch], device=device)
         with torch.inference_mode():
-            regions = torch.stack([one.value for one in batch if one.value is not None]).to(device)
-            pooled = net.forward_pool(
-                net.forward_features(prepare_batch(regions, size, model_info["mean"], model_info["std"]))
-            )
+            regions = torch.stack([region for _, region in batch]).to(device)
+            x = prepare_batch(regions, size, model_info["mean"], model_info["std"])
+            pooled = net.forward_pool(net.forward_features(x))
             for row, part in enumerate([slice(0, 0), *slices]):  # the first: nothing is set to zero
                 changed = pooled.clone()
                 changed[:, part] = 0
@@ -204,18 +208,10 @@ def _region(source: Source, view: Callable[[Tensor], Tensor], index: int) -> Ten
     return view(source.image(index))
 
 
-def _batches(
-    loaded: Iterator[Loaded[Tensor]], batch_size: int, bad: list[str]
-) -> Iterator[list[Loaded[Tensor]]]:
-    """Images in batches; what could not be read is noted in ``bad``."""
-    batch: list[Loaded[Tensor]] = []
+def _readable(loaded: Iterable[Loaded[Tensor]], bad: list[str]) -> Iterator[tuple[int, Tensor]]:
+    """Number and region of each image; what could not be read is noted in ``bad``."""
     for one in loaded:
         if one.value is None:
             bad.append(one.error)
-            continue
-        batch.append(one)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        else:
+            yield one.index, one.value

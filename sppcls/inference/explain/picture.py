@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import textwrap
 import warnings
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import EllipseCollection
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
@@ -44,7 +44,8 @@ def explanation_figure(explanation: Attribution) -> Figure:
     Top: the photo with the bins of each level, true to the bin rule (bins that share cells overlap), and a dot on each
     cell, its area in proportion to ``LevelSeen.activity``: the number of maxima it supplies or, with average and sum
     pooling, its mean activation. Bottom: the contribution of each cell to the score, in one scale for all levels; the
-    bars on the left are their sums. Of a wide photo the rows are columns. A very long photo is stretched to fill its panels. See the head of this module for where a cell is drawn.
+    bars on the left are their sums. Of a wide photo the rows are columns. A very long photo is stretched to fill its
+    panels. See the head of this module for where a cell is drawn.
     """
     levels = explanation.levels
     height, width = explanation.image.shape[1:]
@@ -164,18 +165,13 @@ def _bare(axes: Axes, picture: np.ndarray, explanation: Attribution) -> None:
 
 def _outline(axes: Axes, seen: LevelSeen, explanation: Attribution, colour: str, line: float) -> None:
     step_y, step_x = _cell(explanation)
-    for top, bottom in seen.rows:
-        for left, right in seen.columns:
-            axes.add_patch(
-                Rectangle(
-                    (left * step_x, top * step_y),
-                    (right - left) * step_x,
-                    (bottom - top) * step_y,
-                    fill=False,
-                    edgecolor=colour,
-                    linewidth=line,
-                )
-            )
+    for (top, bottom), (left, right) in product(seen.rows, seen.columns):
+        corner, width, height = (
+            (left * step_x, top * step_y),
+            (right - left) * step_x,
+            (bottom - top) * step_y,
+        )
+        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=line))
 
 
 def _dots(axes: Axes, seen: LevelSeen, explanation: Attribution) -> None:
@@ -201,20 +197,20 @@ def _numbers(axes: Axes, seen: LevelSeen, explanation: Attribution) -> None:
     size = min(11.0, 40 / max(len(seen.rows), len(seen.columns)))
     if size < 5:
         return  # could not be read
-    for (top, bottom), row in zip(seen.rows, seen.bins.tolist(), strict=True):
-        for (left, right), value in zip(seen.columns, row, strict=True):
-            x, y = (left + right) / 2 * step_x, (top + bottom) / 2 * step_y
-            outline = [withStroke(linewidth=1.5, foreground="white")]
-            axes.text(
-                x,
-                y,
-                _signed(value),
-                fontsize=size,
-                ha="center",
-                va="center",
-                path_effects=outline,
-                in_layout=False,
-            )
+    outline = [withStroke(linewidth=1.5, foreground="white")]
+    bins = zip(product(seen.rows, seen.columns), seen.bins.flatten().tolist(), strict=True)
+    for ((top, bottom), (left, right)), value in bins:
+        x, y = (left + right) / 2 * step_x, (top + bottom) / 2 * step_y
+        axes.text(
+            x,
+            y,
+            _signed(value),
+            fontsize=size,
+            ha="center",
+            va="center",
+            path_effects=outline,
+            in_layout=False,
+        )
 
 
 def _cell(explanation: Attribution) -> tuple[float, float]:
@@ -248,13 +244,9 @@ def _two_colours() -> ListedColormap:
     """Blue over nothing to red: small values let the photo through."""
     strength = np.linspace(-1, 1, 255)
     colours = np.empty((255, 4))
-    colours[:, :3] = np.where(strength[:, None] < 0, _rgb(_AGAINST), _rgb(_FOR))
+    colours[:, :3] = np.where(strength[:, None] < 0, to_rgb(_AGAINST), to_rgb(_FOR))
     colours[:, 3] = 0.95 * np.abs(strength) ** 0.6
     return ListedColormap(colours)
-
-
-def _rgb(colour: str) -> np.ndarray:
-    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
 
 
 def _signed(value: float) -> str:

@@ -1,15 +1,5 @@
 """A network as a file for other runtimes (:func:`sppcls.export`)."""
 
-from typing import TYPE_CHECKING
+from sppcls.inference.export.graph import ExportedClassifier
 
-from sppcls._util.lazy import public
-
-if TYPE_CHECKING:
-    from sppcls.inference.export.graph import ExportedClassifier as ExportedClassifier
-
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.inference.export.graph": ["ExportedClassifier"],
-    },
-)
+__all__ = ["ExportedClassifier"]

@@ -5,7 +5,7 @@ file has given the logits of the network itself at sizes that neither training n
 
 The graph takes what image libraries give, **uint8 RGB** ``images`` (N, 3, H, W), and normalises by itself. The usual
 mistakes, a wrong range of values or normalising twice, are then errors of type instead of wrong classes, and the
-values are those that the network was trained and measured on. It gives ``logits`` and ``probabilities`` (softmax),
+values are those that the network was trained and measured on. It gives ``logits`` and ``probabilities`` (softmax; sigmoid where an image may have several labels),
 float32 (N, classes). What is left to do outside is in the file's metadata: see :func:`describe`.
 
 With onnxruntime and numpy alone::
@@ -29,6 +29,8 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -47,7 +49,7 @@ from sppcls.errors import ConfigError
 from sppcls.inference.export.graph import lowest_size, quiet, reason, trace
 from sppcls.inference.export.parity import TOLERANCE, Run, check_parity, compare, parity_batches
 from sppcls.nn import Ensemble, SpatialPyramidPooling2d, SPPClassifier
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 _PACKAGES = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
@@ -97,36 +99,23 @@ def export(
     fixed = _fixed_size(net, size)
     reference = copy.deepcopy(net).to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
     trace_size = fixed or _trace_size(net)
-    onnx_facts: dict[str, Any] = {"ir_version": None, "lowest_onnxruntime": None}
-    temporary, temporary_report = (p.with_name(f".{p.name}.{os.getpid()}.tmp") for p in (path, report_path))
-    try:
-        program = trace(
-            reference, trace_size, dynamic=fixed is None, gathered=format == "onnx", format=format
-        )
+    onnx = format == "onnx"
+    with both_or_none(path, report_path) as (temporary, temporary_report):
+        program = trace(reference, trace_size, dynamic=fixed is None, gathered=onnx, format=format)
         smallest = fixed or _smallest(net, program, format)
         about = describe(net, fixed, smallest)
-        if format == "onnx":
-            from sppcls.inference.export import onnx_file as export_onnx
+        if onnx:
+            from sppcls.inference.export import onnx_file
 
-            about["opset"] = opset or export_onnx.OPSET
-            onnx_facts = {
-                "ir_version": export_onnx.ir_version(about["opset"]),
-                "lowest_onnxruntime": export_onnx.LOWEST_RUNTIME[about["opset"]],
-            }
-            export_onnx.write(program, temporary, about)
-            run: Run = export_onnx.runner(temporary)
+            about["opset"] = opset or onnx_file.OPSET
+            onnx_file.write(program, temporary, about)
+            run: Run = onnx_file.runner(temporary)
         else:
             run = _write_torch(program, temporary, about)
         del program
         sizes = compare(reference, run, parity_batches(net, fixed, smallest, trace_size))
         report = {
-            "file": path.name,
-            "format": format,
-            "opset": about.get("opset"),
-            **onnx_facts,
-            "bytes": temporary.stat().st_size,
-            "sha256": _sha256(temporary),
-            "versions": _versions(format),
+            **facts_of(path, temporary, format, about.get("opset")),
             "tolerance": TOLERANCE,
             "max_abs_difference": max(entry["max_abs_difference"] for entry in sizes),
             "max_abs_logit": max(entry["max_abs_logit"] for entry in sizes),
@@ -138,6 +127,15 @@ def export(
         }
         check_parity(report)
         temporary_report.write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+@contextmanager
+def both_or_none(path: Path, report_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Places for a file and its report, which become the two when the block ends without an error."""
+    temporary, temporary_report = (p.with_name(f".{p.name}.{os.getpid()}.tmp") for p in (path, report_path))
+    try:
+        yield temporary, temporary_report
         os.replace(temporary, path)
         os.replace(temporary_report, report_path)
     except OSError as error:
@@ -145,7 +143,24 @@ def export(
     finally:
         temporary.unlink(missing_ok=True)
         temporary_report.unlink(missing_ok=True)
-    return report
+
+
+def facts_of(path: Path, written: Path, format: str, opset: int | None) -> dict[str, Any]:
+    """What a report says of the file itself, which lies at ``written`` and will be ``path``."""
+    onnx_facts: dict[str, Any] = {"ir_version": None, "lowest_onnxruntime": None}
+    if opset is not None:
+        from sppcls.inference.export.onnx_file import LOWEST_RUNTIME, ir_version
+
+        onnx_facts = {"ir_version": ir_version(opset), "lowest_onnxruntime": LOWEST_RUNTIME[opset]}
+    return {
+        "file": path.name,
+        "format": format,
+        "opset": opset,
+        **onnx_facts,
+        "bytes": written.stat().st_size,
+        "sha256": _sha256(written),
+        "versions": _versions(format),
+    }
 
 
 def check_request(
@@ -180,7 +195,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
     In ONNX files each of these is a JSON string in ``metadata_props``; ``torch.export`` files have them all in the
     extra file ``sppcls.json``.
 
-    ``sppcls_version``, ``network`` (in words), ``opset`` (ONNX only), ``classes`` (names by number), ``input`` and
+    ``sppcls_version``, ``network`` (in words), ``opset`` (ONNX only), ``classes`` (names by number), ``probabilities`` (how they follow from the logits), ``input`` and
     ``outputs`` (names, types, shapes), and ``preprocessing``: resize the upright RGB image, its aspect kept, so that
     its shorter side is ``shorter_side`` (bilinear, antialiased; larger where the crop needs it), then cut the central
     ``center_crop`` (height, width) if it is not null. ``min_size`` (height, width) is the smallest image that the file takes; with a fixed size it is the only one.
@@ -194,6 +209,7 @@ def describe(net: SPPClassifier, fixed: Size | None, smallest: Size) -> dict[str
         "sppcls_version": __version__,
         "network": _in_words(net),
         "classes": list(model_info["classes"]),
+        "probabilities": "sigmoid of each class" if is_multi_label(model_info) else "softmax",
         "input": {
             "name": "images",
             "type": "uint8",
@@ -224,11 +240,9 @@ def _in_words(net: SPPClassifier) -> str:
     if isinstance(net, Ensemble):
         return f"mean of {len(net.members)} networks: {'; '.join(map(_in_words, net.members))}"
     pool = net.pool
-    pooling = (
-        f"pyramid {pool.pyramid.label} ({pool.mode}, {pool.bin_rule} bins)"
-        if isinstance(pool, SpatialPyramidPooling2d)
-        else "no pyramid"
-    )
+    pooling = "no pyramid"
+    if isinstance(pool, SpatialPyramidPooling2d):
+        pooling = f"pyramid {pool.pyramid.label} ({pool.mode}, {pool.bin_rule} bins)"
     return f"{net.backbone.name}, {pooling}, {type(net.head).__name__}"
 
 
@@ -274,9 +288,8 @@ def _write_torch(program: torch.export.ExportedProgram, path: Path, about: dict[
     except OSError:
         raise
     except Exception as error:  # some graphs can be traced but not stored
-        raise ConfigError(
-            f"--format torch: {about['network']}: cannot be stored ({reason(error)})"
-        ) from error
+        what = f"--format torch: {about['network']}: cannot be stored"
+        raise ConfigError(f"{what} ({reason(error)})") from error
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
         output = module(images)

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from sppcls._util.reason import reason_of
 from sppcls.data.sizes import Size
 from sppcls.errors import ConfigError
 from sppcls.nn import Ensemble, SpatialPyramidPooling2d, SPPClassifier
-from sppcls.nn.ensemble import log_mean_softmax
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.ensemble import log_mean_softmax, logit_mean_sigmoid
+from sppcls.nn.model_info import is_multi_label, model_info_of, probabilities
 from sppcls.nn.pool.reference import pool_in_graph
 
 
@@ -34,6 +35,7 @@ class ExportedClassifier(nn.Module):
     def __init__(self, net: SPPClassifier, gathered: bool) -> None:
         super().__init__()
         self.backbone, self.pool, self.head, self.gathered = net.backbone, net.pool, net.head, gathered
+        self.multi_label = is_multi_label(model_info_of(net))
         mean, std = (torch.tensor(model_info_of(net)[name]).view(3, 1, 1) for name in ("mean", "std"))
         # One multiplication and one addition, as in prepare_batch.
         self.scale: Tensor
@@ -44,7 +46,7 @@ class ExportedClassifier(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         feature_map = self.backbone(images.float() * self.scale + self.shift)
         logits = self.head(self._pooled(feature_map))
-        return {"logits": logits, "probabilities": logits.softmax(1)}
+        return {"logits": logits, "probabilities": probabilities(logits, self.multi_label)}
 
     def _pooled(self, feature_map: Tensor) -> Tensor:
         pool = self.pool
@@ -59,17 +61,16 @@ class ExportedEnsemble(nn.Module):
     def __init__(self, net: Ensemble, gathered: bool) -> None:
         super().__init__()
         self.members = nn.ModuleList(ExportedClassifier(member, gathered) for member in net.members)
+        self.multi_label = net.multi_label
         self.orders = [reading.order for reading in net.readings]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         found = [member(images)["logits"] for member in self.members]
-        logits = log_mean_softmax(
-            [
-                one if order is None else one[:, list(order)]
-                for one, order in zip(found, self.orders, strict=True)
-            ]
+        mean = logit_mean_sigmoid if self.multi_label else log_mean_softmax
+        logits = mean(
+            [x if order is None else x[:, list(order)] for x, order in zip(found, self.orders, strict=True)]
         )
-        return {"logits": logits, "probabilities": logits.softmax(1)}
+        return {"logits": logits, "probabilities": probabilities(logits, self.multi_label)}
 
 
 def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, format: str) -> ExportedProgram:
@@ -78,10 +79,8 @@ def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, form
     Raises:
         ConfigError: the backbone does something with its input's size that a graph cannot follow.
     """
-    same = next((type(part).__name__ for part in net.modules() if type(part).__name__.endswith("Same")), None)
+    same = padding_by_size(net)
     if dynamic and same is not None:
-        # timm's "SAME" padding. Its sizes depend on the image's in a formula that grows with every layer: torch.export
-        # does not come to an end with it.
         raise ConfigError(
             f"--format {format}: {net.backbone.name} pads by the size of its images ({same}), which cannot be exported "
             "for images of any size; give the one size with --size"
@@ -90,17 +89,31 @@ def trace(net: SPPClassifier, size: Size, *, dynamic: bool, gathered: bool, form
         ExportedEnsemble(net, gathered) if isinstance(net, Ensemble) else ExportedClassifier(net, gathered)
     )
     # DYNAMIC, not AUTO: where the tracer would settle on one size, it must fail.
-    free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC} if dynamic else {0: Dim.DYNAMIC}
+    free = dict.fromkeys((0, 2, 3) if dynamic else (0,), Dim.DYNAMIC)
     images = torch.zeros(2, 3, *size, dtype=torch.uint8)
     try:
-        with quiet(), torch.no_grad():
-            program = torch.export.export(module, (images,), dynamic_shapes={"images": free})
+        return trace_module(module, {"images": images}, {"images": free})
     except Exception as error:  # torch.export raises nearly any type
-        any_size = "for images of any size " if dynamic else ""
-        hint = "; --size may help" if dynamic else ""
+        any_size, hint = ("for images of any size ", "; --size may help") if dynamic else ("", "")
         raise ConfigError(
             f"--format {format}: {net.backbone.name} cannot be exported {any_size}({reason(error)}){hint}"
         ) from error
+
+
+def padding_by_size(net: SPPClassifier) -> str | None:
+    """The layer of a network that pads by the size of its images, as some of timm do; None: there is none.
+
+    Those sizes are a formula that grows with every layer: torch.export does not come to an end with it.
+    """
+    return next((type(part).__name__ for part in net.modules() if type(part).__name__.endswith("Same")), None)
+
+
+def trace_module(
+    module: nn.Module, inputs: dict[str, Tensor], free: dict[str, dict[int, Any]]
+) -> ExportedProgram:
+    """The graph of a module, whose ``free`` dimensions may have any length; what torch.export raises goes through."""
+    with quiet(), torch.no_grad():
+        program = torch.export.export(module, (), inputs, dynamic_shapes=free)
     program.example_inputs = None  # not part of the network
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine

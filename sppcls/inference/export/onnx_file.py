@@ -25,8 +25,16 @@ OPSET = 18
 _MAX_BYTES = (1 << 31) - (1 << 20)  # of one protocol buffer, less a margin for the graph
 
 
-def write(program: torch.export.ExportedProgram, path: Path, about: dict[str, Any]) -> None:
+def write(
+    program: torch.export.ExportedProgram,
+    path: Path,
+    about: dict[str, Any],
+    translations: dict[Callable[..., Any], Callable[..., Any]] | None = None,
+) -> None:
     """Write ``program`` to ``path``, with each entry of ``about`` as JSON in the file's metadata.
+
+    ``about`` has the ``input``, or ``inputs`` if there are more of them, and the ``outputs``. ``translations`` are those
+    of operators that torch does not translate itself.
 
     Raises:
         ConfigError: an operator that ONNX does not have, or weights beyond the 2 GiB of an ONNX file.
@@ -42,9 +50,10 @@ def write(program: torch.export.ExportedProgram, path: Path, about: dict[str, An
             translated = torch.onnx.export(
                 program,
                 (),
-                input_names=[about["input"]["name"]],
+                input_names=[entry["name"] for entry in _inputs(about)],
                 output_names=names,
                 opset_version=about["opset"],
+                custom_translation_table=translations,
                 verbose=False,
             )
             assert translated is not None
@@ -70,6 +79,11 @@ def ir_version(opset: int) -> int:
     return int(onnx.helper.OP_SET_ID_VERSION_MAP["ai.onnx", opset])
 
 
+def _inputs(about: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = about["inputs"] if "inputs" in about else [about["input"]]
+    return found
+
+
 def _tidy(model: onnx.ModelProto, about: dict[str, Any]) -> None:
     """Give the free dimensions names, add the metadata, and drop notes about this machine and the tracing."""
     graph = model.graph
@@ -78,7 +92,7 @@ def _tidy(model: onnx.ModelProto, about: dict[str, Any]) -> None:
         del part.metadata_props[:]
         part.ClearField("doc_string")
     del graph.metadata_props[:]
-    described = {entry["name"]: entry for entry in (about["input"], *about["outputs"])}
+    described = {entry["name"]: entry for entry in (*_inputs(about), *about["outputs"])}
     for value in (*graph.input, *graph.output):
         for dim, length in zip(value.type.tensor_type.shape.dim, described[value.name]["shape"], strict=True):
             if isinstance(length, str):
@@ -92,18 +106,23 @@ def _tidy(model: onnx.ModelProto, about: dict[str, Any]) -> None:
 
 def runner(path: Path) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """What the file computes in ONNX Runtime on the CPU: uint8 images to logits and probabilities."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    except Exception as error:  # its own types, which are not public
-        raise ConfigError(
-            f"--format onnx: ONNX Runtime does not accept the file ({reason(error)})"
-        ) from error
+    session = open_session(path)
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
         logits, probabilities = session.run(["logits", "probabilities"], {"images": images.numpy()})
         return torch.from_numpy(logits), torch.from_numpy(probabilities)
 
     return run
+
+
+def open_session(path: Path) -> Any:
+    """The file in ONNX Runtime, on the CPU; raises ConfigError if that does not accept it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    except Exception as error:  # its own types, which are not public
+        raise ConfigError(
+            f"--format onnx: ONNX Runtime does not accept the file ({reason(error)})"
+        ) from error

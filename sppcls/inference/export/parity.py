@@ -16,7 +16,8 @@ from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ConfigError
 from sppcls.inference.export.graph import quiet, reason
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import is_multi_label, model_info_of
+from sppcls.nn.model_info import probabilities as of_logits
 
 TOLERANCE = 1e-4
 """Largest logit difference that is accepted, relative to the largest logit. float32 alone causes about 1e-6."""
@@ -72,7 +73,9 @@ def compare(net: SPPClassifier, run: Run, batches: list[tuple[int, Size]]) -> li
                 "width": size[1],
                 "max_abs_logit": _largest(expected),
                 "max_abs_difference": _largest(logits - expected),
-                "max_abs_probability_difference": _largest(probabilities - expected.softmax(1)),
+                "max_abs_probability_difference": _largest(
+                    probabilities - of_logits(expected, is_multi_label(model_info))
+                ),
             }
         )
     return entries

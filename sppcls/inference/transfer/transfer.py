@@ -6,7 +6,6 @@ two views the result is a table such as the paper's Tables 6 (VOC2007) and 7 (Ca
 
 from __future__ import annotations
 
-import csv
 import os
 import tempfile
 from collections.abc import Sequence
@@ -19,25 +18,30 @@ import numpy as np
 from tqdm import tqdm
 
 from sppcls._util.console import table
-from sppcls._util.files import check_new_file, replacing
+from sppcls._util.files import check_new_file, write_csv
 from sppcls.data.voc import find_voc
 from sppcls.errors import ConfigError
 from sppcls.inference.feature_stream import RowFile, stream_features
 from sppcls.inference.features import check_any
 from sppcls.inference.layers import check_layers, last_map, layer_names, map_layers
-from sppcls.inference.transfer.tasks import (
-    Measured,
-    Task,
-    caltech_task,
-    folder_task,
-    svm_module,
-    voc_task,
-)
+from sppcls.inference.transfer.tasks import Measured, Task, caltech_task, folder_task, svm_module, voc_task
 from sppcls.inference.views import View, choose_view
 from sppcls.nn import SPPClassifier
 from sppcls.nn.model_info import model_info_of
 
 PROTOCOLS = ("folder", "caltech101", "voc07")
+_COLUMNS = (
+    "layer",
+    "view",
+    "shorter_side",
+    "length",
+    "measure",
+    "class",
+    "mean",
+    "std",
+    "splits",
+    "protocol",
+)
 
 
 @dataclass(frozen=True)
@@ -98,29 +102,14 @@ class TransferTable:
         Raises:
             ConfigError: the file exists already or cannot be written.
         """
-        path = check_new_file(path, overwrite)
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(
-                [
-                    "layer",
-                    "view",
-                    "shorter_side",
-                    "length",
-                    "measure",
-                    "class",
-                    "mean",
-                    "std",
-                    "splits",
-                    "protocol",
-                ]
-            )
-            for score in self.scores:
-                start = [score.layer, score.view.kind, score.view.shorter_side, score.length]
-                for measure, name, values in _figures(score.measured):
-                    std = f"{stdev(values):.4f}" if len(values) > 1 else ""
-                    end = [f"{mean(values):.4f}", std, len(values), self.protocol]
-                    writer.writerow([*start, measure, name, *end])
+        path, rows = check_new_file(path, overwrite), []
+        for score in self.scores:
+            start = [score.layer, score.view.kind, score.view.shorter_side, score.length]
+            for measure, name, values in _figures(score.measured):
+                std = f"{stdev(values):.4f}" if len(values) > 1 else ""
+                cells = [*start, measure, name, f"{mean(values):.4f}", std, len(values), self.protocol]
+                rows.append(dict(zip(_COLUMNS, cells, strict=True)))
+        write_csv(path, rows, _COLUMNS)
 
 
 def _figures(measured: Measured) -> list[tuple[str, str, list[float]]]:

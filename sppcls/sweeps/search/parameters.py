@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 
 from sppcls.config.checks import suggest
 from sppcls.config.compose import compose_unchecked, group_choices
-from sppcls.config.schema import Config, hydra_word
+from sppcls.config.grammar import hydra_word
+from sppcls.config.key import all_keys
+from sppcls.config.schema import Config
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import separate, single_values, value_text
 
@@ -110,10 +111,10 @@ def check_parameter(
     if name.lstrip("+") in group_choices(config_dir):
         raise ConfigError(f"{name}: a group takes choices, such as [a, b], and no range")
     compose_unchecked([*constant, hydra_word(name, what.low)], config_dir)
-    kind = _type_of(name)
-    if kind not in (int, float):
+    kind = str(all_keys(Config)[name].type).removesuffix(" | None") if name in all_keys(Config) else None
+    if kind not in ("int", "float"):
         raise ConfigError(f"{name}: is no number, so it takes choices, such as [a, b], and no range")
-    whole = kind is int
+    whole = kind == "int"
     step = what.step
     shown = f"{name}: from {what.low:g} to {what.high:g}"
     if not what.low < what.high:
@@ -127,13 +128,3 @@ def check_parameter(
     if step is not None and not 0 < step <= what.high - what.low:
         raise ConfigError(f"{shown}: step={step:g} must be above 0 and no larger than the range")
     return dataclasses.replace(what, whole=whole)
-
-
-def _type_of(name: str) -> Any:
-    """The type of a config key, without ``None``; None if it is no single type."""
-    schema: Any = Config
-    for part in name.split("."):
-        found = typing.get_type_hints(schema).get(part) if dataclasses.is_dataclass(schema) else None
-        parts = [kind for kind in typing.get_args(found) if kind is not type(None)]
-        schema = parts[0] if len(parts) == 1 and type(None) in typing.get_args(found) else found
-    return schema

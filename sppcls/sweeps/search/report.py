@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sppcls._util.console import table, train_command, visible
-from sppcls._util.files import replacing
+from sppcls._util.files import write_csv
 from sppcls.config.compose import key_of
-from sppcls.config.schema import hydra_word
+from sppcls.config.grammar import hydra_word
 from sppcls.sweeps.search.space import SearchPlan
 from sppcls.sweeps.search.trial import TrialOutcome, trial_name
 
@@ -33,11 +32,11 @@ class SearchReport:
         print(visible(text), flush=True)
 
     def opening(self, done: int, begun: int) -> None:
-        """Where the search stands before it goes on."""
+        """Where the search stands before it is resumed."""
         asked = self.plan.settings.n_trials
-        going_on = f"; {begun} begun before go{'es' if begun == 1 else ''} on first" if begun else ""
+        resumed = f"; {begun} begun before {'is' if begun == 1 else 'are'} resumed first" if begun else ""
         nothing = "; nothing to do, a higher n_trials continues" if done >= asked else ""
-        self.say(f"Search {self.folder}: {done} of {asked} trials done{going_on}{nothing}")
+        self.say(f"Search {self.folder}: {done} of {asked} trials done{resumed}{nothing}")
 
     def started(self, trial: optuna.Trial) -> None:
         """The values of a trial, before it is trained."""
@@ -110,20 +109,19 @@ class SearchReport:
 
     def _write_csv(self) -> None:
         """A row per trial, for other programs."""
-        names = list(self.plan.params)
-        header = ["trial", "state", self.plan.settings.objective, "epochs", "seconds", "reason", *names]
-        with (
-            replacing(self.folder / "trials.csv") as temporary,
-            open(temporary, "w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for trial in filter(_shown, self._trials()):
-                attrs = trial.user_attrs
-                value = "" if trial.state != TrialState.COMPLETE else trial.value
-                row = [trial_name(trial.number), attrs.get("outcome", "begun"), value]
-                row += [attrs.get(name, "") for name in ("epochs", "seconds", "reason")]
-                writer.writerow([*row, *(trial.params.get(name, "") for name in names)])
+        objective, names = self.plan.settings.objective, list(self.plan.params)
+        columns = ["trial", "state", objective, "epochs", "seconds", "reason", *names]
+        rows = [
+            {
+                "trial": trial_name(trial.number),
+                "state": trial.user_attrs.get("outcome", "begun"),
+                objective: trial.value if trial.state == TrialState.COMPLETE else "",
+                **{name: trial.user_attrs.get(name, "") for name in ("epochs", "seconds", "reason")},
+                **trial.params,
+            }
+            for trial in filter(_shown, self._trials())
+        ]
+        write_csv(self.folder / "trials.csv", rows, columns)
 
 
 def _shown(trial: FrozenTrial) -> bool:

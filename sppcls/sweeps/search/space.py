@@ -11,18 +11,22 @@ import yaml
 
 from sppcls.config.checks import check_values
 from sppcls.config.compose import key_of, name_plugins
+from sppcls.config.grammar import hydra_word
+from sppcls.config.key import documented, key
 from sppcls.config.same_run import is_factor
-from sppcls.config.schema import default_values, hydra_word, key
+from sppcls.config.schema import default_values
 from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
+    Plan,
     composed,
+    folder_name,
     identity,
     read_named,
     refuse_cell_keys,
-    short_key,
+    refuse_reserved,
     split_words,
 )
-from sppcls.sweeps.plan import CELL, safe_name
+from sppcls.sweeps.plan import CELL
 from sppcls.sweeps.search.parameters import Choices, Range, check_parameter, draws, read_parameter
 
 _KEYS = ("fixed", "cells", "params", "n_trials", "objective", "pruner", "sampler")
@@ -42,67 +46,69 @@ _NOT_DRAWN = {
 }
 
 
+@documented
 @dataclass
 class PrunerSettings:
-    """Stopping trials early."""
+    """Stopping trials early.
 
-    name: str = key(
-        "median: worse than the median of the finished trials at the same epoch",
-        default="median",
-        choices=("median", "none"),
-    )
-    startup_trials: int = key("trials that have to finish before any is stopped", default=5, low=1)
-    warmup_epochs: int = key("epochs that every trial may run", default=2, low=0)
+    Args:
+        name: median: worse than the median of the finished trials at the same epoch
+        startup_trials: trials that have to finish before any is stopped
+        warmup_epochs: epochs that every trial may run
+    """
+
+    name: str = key("median", choices=("median", "none"))
+    startup_trials: int = key(5, low=1)
+    warmup_epochs: int = key(2, low=0)
 
 
+@documented
 @dataclass
 class SamplerSettings:
-    """Drawing values."""
+    """Drawing values.
 
-    name: str = key(
-        "tpe: Optuna's, learns from the trials before; random", default="tpe", choices=("tpe", "random")
-    )
-    seed: int = key("seed of the draws", default=0, low=0, high=2**31 - 1)
-    startup_trials: int = key("random draws before tpe begins", default=10, low=0)
+    Args:
+        name: tpe: Optuna's, learns from the trials before; random
+        seed: seed of the draws
+        startup_trials: random draws before tpe begins
+    """
+
+    name: str = key("tpe", choices=("tpe", "random"))
+    seed: int = key(0, low=0, high=2**31 - 1)
+    startup_trials: int = key(10, low=0)
 
 
+@documented
 @dataclass
 class Settings:
-    """How a search is done."""
+    """How a search is done.
 
-    n_trials: int = key("trials to be done in total, such as n_trials=40", low=1)
-    objective: str = key(
-        "validation column of metrics.csv that is to be small after the last epoch", default="val/top1_error"
-    )
+    Args:
+        n_trials: trials to be done in total, such as n_trials=40
+        objective: validation column of metrics.csv that is to be small after the last epoch
+    """
+
+    n_trials: int = key(low=1)
+    objective: str = key("val/top1_error")
     pruner: PrunerSettings = field(default_factory=PrunerSettings)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
 
-@dataclass(frozen=True)
-class SearchPlan:
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan(Plan):
     """A search before anything runs.
 
     Attributes:
-        name: of its folder.
-        runs_dir: where the folder belongs.
-        identity: equal for commands that go on with the same search.
-        words: the words it was made from.
         constant: words of every trial.
         cells: words by the values of the parameter ``cell``.
         params: what is drawn, by key.
         settings: how.
-        config_dir: folder with more configs.
     """
 
-    name: str
-    runs_dir: Path
-    identity: str
-    words: list[str]
     constant: list[str]
     cells: dict[str, list[str]]
     params: dict[str, Choices | Range]
     settings: Settings
-    config_dir: str | None
 
     def trial_words(self, values: Mapping[str, Any]) -> list[str]:
         """The words of ``python train.py`` that make the run of some drawn values."""
@@ -138,9 +144,7 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
         w for w in own if key_of(w).partition(".")[0] in ("n_trials", "objective", "pruner", "sampler")
     ]
     own = [w for w in own if w not in of_settings]
-    for word in [*fixed, *own, *(f"{drawn}=" for drawn in params)]:
-        if key_of(word) in _RESERVED:
-            raise ConfigError(f"{word}: {_RESERVED[key_of(word)]}")
+    refuse_reserved([*fixed, *own, *(f"{drawn}=" for drawn in params)], _RESERVED)
     refuse_cell_keys(own, cells, f"search={name}")
     given = {key_of(word) for word in own}
     constant, space = draws([*(w for w in fixed if key_of(w) not in given), *own])
@@ -162,12 +166,9 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
             raise ConfigError(f"{key_name}: cannot be searched: {reason}")
         if key_name != CELL:
             space[key_name] = check_parameter(key_name, what, constant, config_dir)
-    if not any(key_of(word) == "name" for word in own):
-        parts = [name] if name is not None else [str(base["name"]), *(short_key(key) for key in space)]
-        base["name"] = "-".join(dict.fromkeys(parts))
     plain = {key: [type(what).__name__, asdict(what)] for key, what in space.items()}
     return SearchPlan(
-        name=safe_name(str(base["name"])),
+        name=folder_name(base, own, name, space),
         runs_dir=Path(str(base["runs_dir"])),
         identity=identity(base, list(space), [cells, yaml.safe_dump(_lists(plain)), settings.objective]),
         words=list(words),

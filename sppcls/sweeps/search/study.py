@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import optuna
 import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 
-from sppcls._util.files import replacing
+from sppcls._util.files import write_json
 from sppcls._util.reason import reason_of
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.runs.names import SEARCH
@@ -60,9 +59,7 @@ def run_search(words: Sequence[str], config_dir: str | None = None) -> Path:
     check = SpaceCheck(plan)
     check.space()
     with claim_folder(plan.runs_dir, plan.name, SEARCH, plan.identity) as (folder, known):
-        with replacing(folder / SEARCH) as temporary:
-            content = {"name": folder.name, "identity": plan.identity, "words": plan.words}
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / SEARCH, {"name": folder.name, "identity": plan.identity, "words": plan.words})
         with _storage(folder / STUDY) as storage:
             search = Search(plan, folder, check, _open_study(folder, storage, known is not None))
             with stop_interrupts():

@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 
 from sppcls.config.compose import searchpath_words
-from sppcls.config.schema import Config, hydra_word
+from sppcls.config.grammar import hydra_word
+from sppcls.config.schema import Config
 from sppcls.engine.module import DivergedError
 from sppcls.errors import ConfigError, SppclsError
 from sppcls.runs.folder import has_finished
@@ -73,7 +74,7 @@ class TrialRun:
         self._reported = set(known.intermediate_values)
 
     def run(self) -> TrialOutcome:
-        """Train, or go on training, until the trial has finished or is pruned.
+        """Train, or resume the training, until the trial has finished or is pruned.
 
         Raises:
             SppclsError: somebody else has stopped the run; the trial is as good as not ended.

@@ -91,7 +91,7 @@ def search(loaded: Loaded, killed: dict[str, Any], interrupted: str) -> Path:
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(interrupted: str) -> None:
-    assert "0 of 2 trials done; 1 begun before goes on first" in interrupted
+    assert "0 of 2 trials done; 1 begun before is resumed first" in interrupted
     assert "stopping: the run saves what it has" in interrupted
     assert "0 of 2 trials done (1 begun)." in interrupted
     assert "The same command again continues." in interrupted

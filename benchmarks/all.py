@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -106,14 +107,21 @@ def main() -> None:
                 rows += [Row(**row) for row in json.loads(kept.read_text())]
     print(f"\n{machine()}\n\n{show(rows)}")
     if args.out:
-        args.out.write_text(markdown(rows))
+        args.out.write_text(markdown(rows, f"all.py {shlex.join(_words(args))}"))
     if failed:
         raise SystemExit(f"benchmarks/all.py: without {', '.join(failed)}, which failed")
 
 
-def markdown(rows: list[Row]) -> str:
+def _words(args: argparse.Namespace) -> list[str]:
+    """The command line, as it may be shown."""
+    rounds = ["--rounds", args.rounds] if args.rounds else []
+    return ["--data-root", "PHOTOS", *rounds, *(["--only", ",".join(args.only)] if args.only else [])]
+
+
+def markdown(rows: list[Row], command: str) -> str:
+    """The table, and above it what made it: ``command`` with its arguments."""
     lines = [
-        f"Made by `python benchmarks/all.py --data-root PHOTOS` on {datetime.date.today()}; {machine()}. A ratio is the median over the "
+        f"Made by `python benchmarks/{command}` on {datetime.date.today()}; {machine()}. A ratio is the median over the "
         "rounds, with the smallest and the largest.",
         "",
         "| what | against | ratio | rounds | bar | |",

@@ -196,7 +196,7 @@ def main() -> None:
             failed.append(f"{name} ({type(error).__name__})")
     print(f"\n{machine()}\n\n{show(rows)}")
     if args.out:
-        text = markdown(rows).replace("benchmarks/all.py", "benchmarks/gpu.py")
+        text = markdown(rows, "gpu.py --dry" if args.dry else "gpu.py --data-root PHOTOS")
         dry = "\nA dry run: its figures mean nothing.\n" if args.dry else ""
         missing = f"\nFailed or took too long: {', '.join(failed)}.\n" if failed else ""
         args.out.write_text(text + dry + missing)

@@ -33,9 +33,10 @@ from sppcls._util.console import table
 from sppcls.config.build import load_sources, make_caches, make_datamodule
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
-from sppcls.data import prepare_batch
+from sppcls.data import image_files, prepare_batch, read_image
 
 BATCH, SIZE = 64, 224
+ALONE = "reading and decoding alone"
 
 
 def write_photos(folder: Path, count: int) -> None:
@@ -100,13 +101,24 @@ def of_timm(root: Path, config: Config) -> Callable[[], Iterable]:
     return lambda: (image for image, _ in loader)
 
 
+def decoding_alone(root: Path) -> Callable[[], Iterable]:
+    """Every file read and decoded, and nothing else: less than any loader takes that decodes whole images."""
+    files = image_files([root / "train"])
+
+    def images() -> Iterable:
+        for file in files:
+            read_image(file)
+            yield None
+
+    return images
+
+
 def epoch(batches: Callable[[], Iterable]) -> tuple[float, float]:
     """Seconds per image: the processor's, and the clock's."""
     count, cpu, clock = 0, time.process_time(), time.perf_counter()
     for image in batches():
-        assert image.shape[1:] == (3, SIZE, SIZE)
-        assert image.dtype == torch.float32
-        count += len(image)
+        assert image is None or (image.shape[1:] == (3, SIZE, SIZE) and image.dtype == torch.float32)
+        count += 1 if image is None else len(image)
     return (time.process_time() - cpu) / count, (time.perf_counter() - clock) / count
 
 
@@ -120,6 +132,7 @@ def measure(label: str, root: Path, rounds: int, place: str) -> list[Row]:
         "timm loader": of_timm(root, config),
         "sppcls": plain,
         "sppcls, cache": cached,
+        ALONE: decoding_alone(root),
         "sppcls, paper's crops": of_sppcls(root, "paper", None)[0],
         "sppcls, paper's crops, cache": of_sppcls(root, "paper", place)[0],
     }
@@ -147,11 +160,16 @@ def measure(label: str, root: Path, rounds: int, place: str) -> list[Row]:
 def as_rows(label: str, seconds: dict[str, list[tuple[float, float]]]) -> list[Row]:
     """Ours beside each peer, by processor time."""
     work = {name: [cpu for cpu, _ in values] for name, values in seconds.items()}
-    return [
+    rows = [
         ratio_row(f"{name}: images/s per core, {label}", peer, work[peer], work[name], bar)
         for peer in ("torchvision preset", "timm loader")
         for name, bar in (("sppcls", 1.5), ("sppcls, cache", 4.0))
     ]
+    rows.append(ratio_row(f"sppcls: images/s per core, {label}", ALONE, work[ALONE], work["sppcls"]))
+    rows.append(
+        ratio_row(f"{ALONE}: images/s per core, {label}", "timm loader", work["timm loader"], work[ALONE])
+    )
+    return rows
 
 
 def main() -> None:

@@ -91,21 +91,22 @@ def write_beside_runs(comparison: Comparison, folder: Path) -> str:
     try:
         shutil.rmtree(folder / MEAN, ignore_errors=True)  # of an earlier report
         _write_comparison(comparison, folder, experiment=False)
-        _write_means(comparison, folder, above=f"{folder.resolve().parent.name}/")
+        _write_means(comparison, folder, of=folder.resolve().parent.name)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
     return beside_runs(comparison, answer_tag(comparison))
 
 
-def _write_means(comparison: Comparison, folder: Path, above: str = "") -> list[list[Curves]]:
+def _write_means(comparison: Comparison, folder: Path, of: str | None = None) -> list[list[Curves]]:
     """The means and the level of guessing; the curves of each group's runs, which they were made of.
 
     Args:
-        above: begins their names on the HParams page, where several comparisons may be shown.
+        of: a sweep, where its means are rows among other runs' on the HParams page: they are called after it there, and
+            have no columns for what they cost.
     """
     curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
     for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
-        _write_mean(comparison, group, mean_of(found), folder, number, above)
+        _write_mean(comparison, group, mean_of(found), folder, number, of)
     _write_guessing(comparison, [run for found in curves for run in found], folder, len(curves) + 1)
     return curves
 
@@ -208,16 +209,19 @@ def _inputs(comparison: Comparison) -> dict[str, bytes]:
 
 
 def _write_mean(
-    comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int, above: str
+    comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int, of: str | None
 ) -> None:
     name = f"{MEAN}/{_file_name(group.label)}"
     finals = [final_figures(run, comparison) for run in group.runs]
     common = [tag for tag in finals[0] if all(tag in found for found in finals)]
     means = {tag: fmean(found[tag] for found in finals) for tag in common}
     _, std = mean_and_std(list(group.errors(comparison.main).values()) or [0.0])
+    if of is not None:
+        means = {tag: value for tag, value in means.items() if tag.endswith(f"/{comparison.main.figure()}")}
     means |= {"final/seeds": float(len(group.runs)), **({} if std is None else {"final/std": std})}
     with EventFile(folder / name, number) as events:
-        events.hparams(hparam_values(group, MEAN), above + name)
+        row = name if of is None else f"{group.label}, mean of {of}"
+        events.hparams(hparam_values(group, MEAN), row)
         _write_curves(events, mean.mean, mean.mean.values)
         for part, curves in (("mean", mean.mean), ("lower", mean.lower), ("upper", mean.upper)):
             band = {f"seeds_{tag}_{part}": values for tag, values in curves.by_size().items()}

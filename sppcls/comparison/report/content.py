@@ -27,6 +27,16 @@ VERDICT_RULE = (
 _EACH = 6
 
 
+# Columns of the table of groups that a screen has room for.
+_SHORT = ("group", "seed numbers", "gigapixels", "training minutes", "million parameters")
+_SHORT_FIGURES = ("/top1_error", "/top5_error", "/map_error")
+
+
+def for_a_screen(groups: Table) -> Table:
+    """The table of groups without the columns that only some readers look for."""
+    return groups.only([n.startswith(_SHORT) or n.endswith(_SHORT_FIGURES) for n in groups.header])
+
+
 def headline(comparison: Comparison) -> list[Finding]:
     """What the pairs show under the main measure, top-1 and, with more than five classes, top-5."""
     return [f for top in comparison.tops for f in findings(comparison, comparison.main, top)]

@@ -118,10 +118,6 @@ def _markdown(comparison: Comparison, found: Content, images: dict[str, tuple[st
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-# Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = ("group", "seed numbers", "gigapixels", "training minutes", "million parameters")
-_SHORT_FIGURES = ("/top1_error", "/top5_error", "/map_error")
-
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }
 @media (prefers-color-scheme: dark) {
@@ -166,8 +162,7 @@ def _html(comparison: Comparison, found: Content, images: dict[str, tuple[str, b
         f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
     )
     groups, equal_cost = found.tables["groups"], found.tables.get("equal_cost")
-    short = [name.startswith(_SHORT) or name.endswith(_SHORT_FIGURES) for name in groups.header]
-    body.append(f"<h2>{html.escape(groups.title)}</h2>{_html_table(groups.only(short))}")
+    body.append(f"<h2>{html.escape(groups.title)}</h2>{_html_table(content.for_a_screen(groups))}")
     if figures:
         body.append(f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>')
     if equal_cost is not None:

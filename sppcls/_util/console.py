@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 _LOG = logging.getLogger("sppcls")
 
@@ -25,10 +26,7 @@ class _TqdmHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.stdout)
             sys.stdout.flush()
         except OSError:
-            # Nobody reads any more, as with `| head`; train.log has it all, and the training continues.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+            silence(sys.stdout)  # nobody reads any more, as with `| head`; train.log has it all
 
 
 class _LogFile(logging.FileHandler):
@@ -36,6 +34,13 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
+
+
+def silence(stream: TextIO) -> None:
+    """Send to nowhere what is written to a stream from now on, and what it still holds, which could not be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def train_command() -> str:

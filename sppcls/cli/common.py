@@ -198,12 +198,12 @@ class RunWords:
 
     @property
     def words(self) -> list[str]:
-        """The words, with ``--data`` written out."""
+        """The words, with ``--data`` written out, as of `sppcls train`; of two values of a key the last word's counts."""
         from sppcls.config.compose import group_choices
-        from sppcls.config.data_word import words_of_data
+        from sppcls.config.data_word import with_data_words
 
-        place = [] if self.data is None else words_of_data(self.data, group_choices()["data"])
-        return [*self.overrides, *place]
+        place = [] if self.data is None else [f"--data={self.data}"]
+        return with_data_words([*place, *self.overrides], group_choices()["data"])
 
     def compose(self) -> Config:
         """The checked config of these words."""

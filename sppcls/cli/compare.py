@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +64,9 @@ def run(
                     f"{one.question} {one.answer.upper()}\n  {one.sentence}\n  {one.detail}\n  {one.outlook}\n"
                 )
             )
-        print(visible(f"{content.introduction(comparison)}\n\n{groups.text()}"))
+        print(
+            visible(f"{content.introduction(comparison)}\n\n{_fitting(groups, content.for_a_screen(groups))}")
+        )
         for table in others:
             print(visible(f"\n{table.title}\n{table.text()}"))
         lines = [str(finding) for finding in headline + on_test if finding.top == 1]
@@ -111,6 +114,13 @@ def _compare_files(paths: tuple[Path, ...], form: str, options: dict[str, Any]) 
 
 def _print_tables(tables: list[Any], form: str) -> None:
     print(visible("\n\n".join(getattr(table, form)().rstrip("\n") for table in tables)))
+
+
+def _fitting(whole: Any, short: Any) -> str:
+    """A table as text, in fewer columns where the terminal is too narrow for all: the report has every one."""
+    text: str = whole.text()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    return text if max(map(len, text.splitlines())) <= width else str(short.text())
 
 
 def _shortened(lines: list[str]) -> list[str]:

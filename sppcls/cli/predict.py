@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
-from sppcls._util.console import one_line
+from sppcls._util.console import one_line, silence
 from sppcls._util.files import check_new_file
 from sppcls.cli.command import command
 from sppcls.cli.common import CheckpointFile, CheckpointFiles, Loading, Positive, check_there, whole
@@ -161,10 +160,9 @@ def write(out: TextIO, text: str) -> None:
         out.write(text)
         out.flush()
     except OSError as error:
-        # What is left in the buffer would fail once more, with a traceback, when the file is closed.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, out.fileno())
-        os.close(nowhere)
+        silence(
+            out
+        )  # what is left in the buffer would fail once more, with a traceback, when the file is closed
         if isinstance(error, BrokenPipeError):
             raise
         name = "stdout" if out is sys.stdout else out.name

@@ -77,9 +77,9 @@ def _word(word: str, several: bool) -> str:
 
 def _is_parameter(key: str) -> bool:
     group, _, name = key.partition(".")
-    for known in (key, key.rpartition(".")[0]):  # a mapping has keys of a person's choice
-        if name and known in all_keys(Config) and str(all_keys(Config)[known].type).startswith("dict"):
-            return True
+    mappings = [known for known, spec in all_keys(Config).items() if str(spec.type).startswith("dict")]
+    if name and any(f"{key}.".startswith(f"{mapping}.") for mapping in mappings):
+        return True  # below a mapping are keys of a person's choice
     return group in DOORS and bool(name) and key not in all_keys(Config) and has_plugins()
 
 

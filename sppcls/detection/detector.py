@@ -22,7 +22,7 @@ from sppcls.data.pixel_range import PixelRange, trained_pixel_range
 from sppcls.data.sizes import Size
 from sppcls.detection.ap import Detections
 from sppcls.detection.boxes import nms
-from sppcls.detection.compress import compress_fc
+from sppcls.detection.compress import Outputs, compress_fc
 from sppcls.detection.pooled import RegionRules, Regions, unique_cells
 from sppcls.detection.proposals import Proposer
 from sppcls.detection.regression import BoxRegression
@@ -66,6 +66,7 @@ class Detector:
         proposer: how windows are proposed.
         choice: what becomes of scores.
         about: how it was trained, in plain values.
+        outputs: of the hidden layers; see :func:`~sppcls.detection.compress.compress_fc`.
         seconds: spent in each stage since it was loaded.
     """
 
@@ -77,6 +78,7 @@ class Detector:
     proposer: Proposer
     choice: Choice
     about: dict[str, Any]
+    outputs: dict[str, Outputs] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
 
     def detect(self, image: Any, windows: np.ndarray | None = None) -> Detections:
@@ -172,6 +174,7 @@ class Detector:
             "scorer": _tensors(self.scorer),
             "regression": _tensors(self.regression),
             "about": self.about,
+            "outputs": {name: dataclasses.asdict(one) for name, one in self.outputs.items()},
         }
         state = {f"net.{name}": value.cpu() for name, value in net.state_dict().items()}
         with replacing(path) as temporary:
@@ -235,7 +238,7 @@ def load_detector(
     except Exception as error:  # a file may hold anything
         raise CheckpointError(f"{path}: damaged: its detector cannot be used ({reason_of(error)})") from None
     if svd is not None:
-        detector.about["svd"] = [str(layer) for layer in compress_fc(net, svd)]
+        detector.about["svd"] = [str(layer) for layer in compress_fc(net, svd, detector.outputs)]
     return detector
 
 
@@ -264,7 +267,15 @@ def _detector(net: SPPClassifier, parts: Mapping[str, Any]) -> Detector:
     choice = Choice(**{**parts["choice"], "shown": tuple(map(float, parts["choice"]["shown"]))})
     if len(choice.shown) != len(classes):
         raise ValueError("a score to show for each class is needed")
-    return Detector(regions, classes, layer, scorer, regression, proposer, choice, dict(parts["about"]))
+    outputs = {
+        str(name): Outputs(**one) for name, one in parts.get("outputs", {}).items()
+    }  # not in files of before
+    for name, one in outputs.items():
+        width = net.head.hidden.get_submodule(name)[0].out_features  # type: ignore[index]
+        _check_shapes([(one.mean.numpy(), (width,)), (one.covariance.numpy(), (width, width))])
+    return Detector(
+        regions, classes, layer, scorer, regression, proposer, choice, dict(parts["about"]), outputs
+    )
 
 
 def _check_shapes(pairs: Sequence[tuple[np.ndarray, tuple[int, ...]]]) -> None:

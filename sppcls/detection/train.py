@@ -20,6 +20,7 @@ import torch
 
 from sppcls._util.files import one_at_a_time, read_json, replacing
 from sppcls.detection.ap import rank
+from sppcls.detection.compress import Outputs, outputs_of
 from sppcls.detection.convolutions import tune_convolutions
 from sppcls.detection.detector import Choice, Detector
 from sppcls.detection.maps import KeptMaps
@@ -133,6 +134,7 @@ def train_detector(
             proposer if isinstance(proposer, Proposer) else Proposer(limit=settings.limit, k=settings.k),
             Choice(-1.5 if scorer else 0.01, settings.nms, settings.per_class),
             _about(images, settings, proposer),
+            _outputs(learning, layer, settings, store),
         )
         shown = _worth_showing(detector, learning, windows, store, said, progress)
         detector.choice = dataclasses.replace(detector.choice, shown=shown)
@@ -183,6 +185,16 @@ def _regression(
         return found
     said("box regression: there")
     return BoxRegression(kept["weight"], kept["bias"])
+
+
+def _outputs(windows: WindowSet, layer: str, settings: Settings, store: Store) -> dict[str, Outputs]:
+    kept, parts = store.get("outputs"), ("mean", "covariance")
+    if kept is None:
+        found = outputs_of(windows, layer, settings.seed)
+        kept = {f"{name}.{part}": getattr(one, part).numpy() for name, one in found.items() for part in parts}
+        store.put("outputs", **kept)
+    names = dict.fromkeys(key.rpartition(".")[0] for key in kept)
+    return {name: Outputs(*(torch.from_numpy(kept[f"{name}.{part}"]) for part in parts)) for name in names}
 
 
 def _worth_showing(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
@@ -48,9 +48,8 @@ def prepare_network(
         if config.freeze:
             frozen = len(Frozen(net, config.freeze))
             total = sum(parameter.numel() for parameter in net.parameters())
-            rows.append(
-                ("frozen", f"{', '.join(config.freeze)}: {frozen:,} of {total:,} parameters{_until(config)}")
-            )
+            parts = ", ".join(config.freeze)
+            rows.append(("frozen", f"{parts}: {frozen:,} of {total:,} parameters{_until(config)}"))
             if not resumed and config.init_from is None and config.backbone.weights is None:
                 rows.append(
                     ("warning", "what is frozen has random weights; see init_from and backbone.weights")
@@ -86,10 +85,8 @@ def _other_colours(config: Config, info: Any) -> list[tuple[str, str]]:
     words = []
     for name in ("mean", "std"):
         there, here = info.get(name), getattr(config.data, name)
-        numbers = (
-            isinstance(there, list) and len(there) == 3 and all(isinstance(v, float | int) for v in there)
-        )
-        if numbers and not all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(there, here, strict=True)):
+        known = isinstance(there, list) and len(there) == 3 and all(isinstance(v, float | int) for v in there)
+        if known and not np.allclose(there, here, rtol=0, atol=1e-6):
             words.append(f"data.{name}=[{','.join(map(str, there))}]")
     return [("warning", f"trained with other colours; type {' '.join(words)}")] if words else []
 
@@ -97,18 +94,14 @@ def _other_colours(config: Config, info: Any) -> list[tuple[str, str]]:
 def _until(config: Config) -> str:
     if config.freeze_epochs is None:
         return ""
-    epochs = config.trainer.max_epochs
-    return (
-        f", for {config.freeze_epochs} of {epochs} epochs"
-        if config.freeze_epochs < epochs
-        else ", in all epochs"
-    )
+    frozen, epochs = config.freeze_epochs, config.trainer.max_epochs
+    return f", for {frozen} of {epochs} epochs" if frozen < epochs else ", in all epochs"
 
 
 class Freezing(Callback):
     """Keeps parts of the network as they are, in all epochs or in the first ones.
 
-    Whether a part is frozen depends on the epoch alone, so a run that goes on needs no state. The optimiser has all
+    Whether a part is frozen depends on the epoch alone, so a resumed run needs no state. The optimiser has all
     parameters from the start: those without a gradient it leaves alone.
 
     Args:
@@ -127,7 +120,7 @@ class Freezing(Callback):
             self._frozen.require_gradients(False)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._apply(trainer)  # the next hook is not called within an epoch that goes on
+        self._apply(trainer)  # the next hook is not called within a resumed epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._apply(trainer)

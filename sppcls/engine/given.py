@@ -27,7 +27,7 @@ def _listed(name: str, parts: Any) -> list[Any]:
 
 
 def check_given(config: Config, saved: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with a run without the network or the images that it was given from Python.
+    """Refuse to resume a run without the network or the images that it was given from Python.
 
     Raises:
         CheckpointError: names the argument.

@@ -28,9 +28,7 @@ def own_rule(config: SchedulerConfig) -> Rule | None:
         ConfigError: it cannot be made.
     """
     own = values_of(config)
-    if own is None:
-        return None
-    rule: Rule = build("scheduler", own)
+    rule: Rule | None = None if own is None else build("scheduler", own)
     return rule
 
 
@@ -71,10 +69,8 @@ def lr_factor(
     if config.name == "step":
         return config.factor ** sum(step >= share * total for share in config.milestones)
     if config.name == "cosine":
-        done = (step - warmup) / max(1, total - warmup)
-        return config.final_factor + (1 - config.final_factor) * 0.5 * (
-            1 + math.cos(math.pi * min(1.0, done))
-        )
+        done = min(1.0, (step - warmup) / max(1, total - warmup))
+        return config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
     return 1.0
 
 
@@ -113,11 +109,8 @@ class Plateau:
     """
 
     def __init__(self, patience: int, max_drops: int) -> None:
-        self.patience = patience
-        self.max_drops = max_drops
-        self.drops = 0
-        self.best = math.inf
-        self.waited = 0
+        self.patience, self.max_drops = patience, max_drops
+        self.drops, self.best, self.waited = 0, math.inf, 0
 
     def update(self, error: float) -> None:
         """Take the validation error of one epoch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,17 @@ from sppcls.nn.losses import BinaryCrossEntropy
 from sppcls.registry import TARGET, build, target_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def step_loss(outputs: Any, accumulated: int) -> Tensor | None:
+    """The loss of a batch's images, of what Lightning hands to ``on_train_batch_end``; None if none could be read.
+
+    Args:
+        outputs: the share that the batch has in an update, alone or under ``loss``.
+        accumulated: batches in an update.
+    """
+    loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+    return None if loss is None else loss * accumulated
 
 
 def make_loss(

@@ -27,6 +27,7 @@ from sppcls.data.label_sets import label_set_count
 from sppcls.engine.build import make_module
 from sppcls.engine.fine_tuning import Freezing, prepare_network
 from sppcls.engine.learning_rate import LearningRate
+from sppcls.engine.losses import step_loss
 from sppcls.engine.module import DivergedError
 from sppcls.engine.preflight import accelerator_of, check_loaders
 from sppcls.engine.train import quiet_lightning
@@ -92,10 +93,10 @@ class _Curve(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not isinstance(outputs, dict) or "loss" not in outputs:
-            return  # none of its images can be read
-        # Lightning hands out the share that a batch has in an update.
-        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+        shared = step_loss(outputs, trainer.accumulate_grad_batches)
+        if shared is None:
+            return
+        loss = float(shared)
         if not math.isfinite(loss):  # on a GPU the module looks only now and then
             self.test.ended = _NOT_FINITE
             trainer.should_stop = True

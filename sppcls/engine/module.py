@@ -120,7 +120,7 @@ class ClassificationModule(pl.LightningModule):
         self.state.started = True
 
     def check_epoch_length(self) -> None:
-        """Refuse to go on with epochs of another length: position and learning rate are counted in steps.
+        """Refuse to resume with epochs of another length: position and learning rate are counted in steps.
 
         Raises:
             CheckpointError: what has to stay as it was.
@@ -244,7 +244,7 @@ class ClassificationModule(pl.LightningModule):
         # The counts are those of all processes; they are summed again at the end of the epoch.
         if self.global_rank == 0:
             self.train_errors.set_counts(self.state.train_counts)
-        # By a callback such as EarlyStopping; with other callbacks or more epochs it goes on.
+        # By a callback such as EarlyStopping; with other callbacks or more epochs it continues.
         saved, config = checkpoint["sppcls"]["config"], self.model_info["config"]
         self.trainer.should_stop = (
             self.state.stopped == self._own_callbacks()

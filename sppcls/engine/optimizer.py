@@ -29,16 +29,11 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
     other_decay = config.weight_decay if config.decay_norm_and_bias else 0.0
     groups = []
     for group in parameter_groups(net, config.lr_factors, config.layer_decay):
-        scale = group.scale * (config.bias_lr_factor if group.vectors else 1.0)
-        groups.append(
-            {
-                "params": group.parameters,
-                "weight_decay": other_decay if group.vectors else config.weight_decay,
-                "lr_scale": scale,
-                "lr": config.lr * scale,
-                "label": f"{group.name} biases".strip() if group.vectors else group.name,
-            }
-        )
+        scale, decay, label = group.scale, config.weight_decay, group.name
+        if group.vectors:
+            scale, decay, label = scale * config.bias_lr_factor, other_decay, f"{label} biases".strip()
+        rate = {"lr": config.lr * scale, "lr_scale": scale}
+        groups.append({"params": group.parameters, "weight_decay": decay, **rate, "label": label})
     # Elsewhere torch chooses; with 16-mixed precision a fused step would leave no place for gradient clipping.
     fused = True if all(p.device.type == "cpu" for p in net.parameters()) else None
     optimizer: torch.optim.Optimizer

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 from sppcls._util.console import one_line, table
-from sppcls.config.build import build_network, check_batch, check_size, load_sources
+from sppcls.config.build import build_network, check_batch, check_size, load_sources, make_datamodule
 from sppcls.config.parts import values_of
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
-from sppcls.data.sampler import KeyedBatchSampler
 from sppcls.data.sizes import size_label
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.learning_rate import LearningRate
@@ -30,15 +29,7 @@ def plan(config: Config) -> str:
     train_source = splits.train
     check_batch(config, len(train_source), devices=1)
     schedule = size_schedule(config)
-    sampler = KeyedBatchSampler(
-        len(train_source),
-        config.data.batch_size,
-        config.seed,
-        schedule,
-        drop_last=config.data.drop_last,
-        pixel_budget=config.sizes.pixel_budget,
-        repeats=config.augment.repeats,
-    )
+    sampler = make_datamodule(config, schedule, train_source, splits.val).batch_sampler()
     batches = min(len(sampler), config.trainer.limit_train_batches or len(sampler))
     steps = math.ceil(batches / config.trainer.accumulate_grad_batches)
     epochs = config.trainer.max_epochs
@@ -50,12 +41,10 @@ def plan(config: Config) -> str:
         sizes = sorted({schedule.at(epoch, step) for step in range(batches)})
         size = size_label(sizes[0]) if len(sizes) == 1 else f"{size_label(sizes[0])}..{size_label(sizes[-1])}"
         low, high = min(counts), max(counts)
+        batch = low if low == high else f"{low}..{high}"
         rate = rates.at(epoch * steps, steps, epochs)
-        rows.append(
-            (epoch + 1, size, low if low == high else f"{low}..{high}", batches, sum(counts), f"{rate:.3g}")
-        )
-    header = ["epoch", "size", "batch", "steps", "images", "lr at start"]
-    text = table(rows, header)
+        rows.append((epoch + 1, size, batch, batches, sum(counts), f"{rate:.3g}"))
+    text = table(rows, ["epoch", "size", "batch", "steps", "images", "lr at start"])
     if splits.found:
         lines = [splits.found, *(f"warning: {warning}" for warning in splits.warnings)]
         text = "\n".join([*map(one_line, lines), "", text])
@@ -81,39 +70,23 @@ def _bins(config: Config, classes: list[str]) -> str:
     for size in schedule.training_sizes:
         check_size(net, size)
         height, width = net.backbone.feature_size(*size)
+        start = [size_label(size), f"{height} x {width}"]
         if values_of(config.pyramid) is not None:
-            rows.append([size_label(size), f"{height} x {width}", pyramid_label(config), "", "", ""])
-            continue
-        if config.pyramid.levels is None:
-            if config.head.name == "conv":
-                rows.append([size_label(size), f"{height} x {width}", "none", "", "", ""])
-                continue
+            rows.append([*start, pyramid_label(config), "", "", ""])
+        elif config.pyramid.levels is None and config.head.name == "conv":
+            rows.append([*start, "none", "", "", ""])
+        elif config.pyramid.levels is None:
             pooled = net.backbone.pooled_size(*size)
-            rows.append(
-                [
-                    size_label(size),
-                    f"{height} x {width}",
-                    "last pooling",
-                    f"{pooled[0]} x {pooled[1]}",
-                    "",
-                    "",
-                ]
-            )
-            continue
-        pyramid = Pyramid(config.pyramid.levels)
-        ranges = pyramid.cell_ranges((height, width), config.pyramid.bin_rule)
-        seen = pyramid.coverage((height, width), config.pyramid.bin_rule)
-        for (bins_h, bins_w), (rows_of, columns_of), share in zip(pyramid.levels, ranges, seen, strict=True):
-            rows.append(
-                [
-                    size_label(size),
-                    f"{height} x {width}",
-                    f"{bins_h} x {bins_w}",
-                    str(bins_h * bins_w),
-                    f"{_span(rows_of)} x {_span(columns_of)}",
-                    f"{100 * share:.0f} %",
-                ]
-            )
+            rows.append([*start, "last pooling", f"{pooled[0]} x {pooled[1]}", "", ""])
+        else:
+            pyramid = Pyramid(config.pyramid.levels)
+            ranges = pyramid.cell_ranges((height, width), config.pyramid.bin_rule)
+            seen = pyramid.coverage((height, width), config.pyramid.bin_rule)
+            for (down, across), (of_rows, of_columns), share in zip(
+                pyramid.levels, ranges, seen, strict=True
+            ):
+                cells = f"{_span(of_rows)} x {_span(of_columns)}"
+                rows.append([*start, f"{down} x {across}", str(down * across), cells, f"{100 * share:.0f} %"])
     return table(rows, ["size", "map", "level", "bins", "cells per bin", "map covered"])
 
 

@@ -71,18 +71,16 @@ class RunChecks:
         resumed = (
             bool(own_checkpoints(config)) if config.ckpt_path == "auto" else config.ckpt_path is not None
         )
-        key = str(
-            [
-                *(parts["backbone"], parts["pyramid"], parts["head"]),
-                *(schedule.largest, train_source.classes, resumed),
-                *(
-                    config.init_from,
-                    config.freeze,
-                    config.optimizer.lr_factors,
-                    config.trainer.gradient_checkpointing,
-                ),
-            ]
-        )
+        tuning = (config.init_from, config.freeze, config.optimizer.lr_factors)
+        made_of = [parts[part] for part in ("backbone", "pyramid", "head")]
+        made_of += [
+            schedule.largest,
+            train_source.classes,
+            resumed,
+            tuning,
+            config.trainer.gradient_checkpointing,
+        ]
+        key = str(made_of)
         if self._net is None or self._net[0] != key:
             net = build_network(config, len(train_source.classes), resumed)
             prepare_network(net, config, train_source.classes, resumed)

@@ -1,4 +1,4 @@
-"""From which checkpoint a run goes on, whether it may, and what a crash has left undone beside it."""
+"""From which checkpoint a run is resumed, whether it may be, and what a crash has left undone beside it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, no_checkpoint
 
 
 class Resume(NamedTuple):
-    """A checkpoint that a run goes on from."""
+    """A checkpoint that a run is resumed from."""
 
     path: Path
     checkpoint: dict[str, Any]
@@ -45,10 +45,10 @@ class Resume(NamedTuple):
 
 
 def resumed_folder(config: Config) -> Path | None:
-    """The run folder in which ``ckpt_path`` goes on; None where a new one is begun. Reads no checkpoint.
+    """The run folder that ``ckpt_path`` resumes; None where a new one is begun. Reads no checkpoint.
 
-    ``auto`` goes on in the newest folder of this run that has a checkpoint; a run folder and a ``last.ckpt`` in one, in
-    theirs. From any other file a run of its own begins.
+    ``auto`` resumes the newest folder of this run that has a checkpoint; a run folder or a ``last.ckpt`` in one, that
+    folder. From any other file a run of its own begins.
     """
     if config.ckpt_path is None or not config.ckpt_path.strip():
         return None
@@ -123,9 +123,9 @@ def _first_readable(paths: list[Path]) -> Resume | None:
 
 
 def repair(folder: Path, resume: Resume) -> list[str]:
-    """Bring the checkpoints of a run that goes on in its folder into order, and say what was wrong with them.
+    """Bring the checkpoints of a run that is resumed in its folder into order, and say what was wrong with them.
 
-    A damaged ``last.ckpt`` gives way to the one gone on from. A run killed at a new best, after ``last.ckpt`` and
+    A damaged ``last.ckpt`` gives way to the one resumed from. A run killed at a new best, after ``last.ckpt`` and
     before ``best.ckpt``, gets the latter. Half-written files go, so this is for the process that holds the folder's
     lock: another one may be writing them at this moment.
     """
@@ -142,16 +142,16 @@ def repair(folder: Path, resume: Resume) -> list[str]:
 
 
 def check_processes(resume: Resume, steps: int, processes: int) -> None:
-    """Refuse to go on with another number of processes, before any but the first is started.
+    """Refuse to resume with another number of processes, before any but the first is started.
 
     Args:
         resume: a checkpoint that ``check_resume`` has passed.
-        steps: in an epoch of the run that is to go on.
+        steps: in an epoch of the run that is to be resumed.
         processes: that it would have.
 
     Raises:
         CheckpointError: naming both numbers. Another number with as many steps, each process having another share of
-            the same images, may go on.
+            the same images, may be resumed.
     """
     progress = resume.checkpoint["sppcls_progress"]
     trainer = resume.checkpoint["sppcls"]["config"]["trainer"]
@@ -174,7 +174,7 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 class ConfirmResume(Callback):
-    """The last check of a run that goes on, and its ``config.yaml``, at the moment when nothing can refuse it any more.
+    """The last check of a resumed run, and its ``config.yaml``, at the moment when nothing can refuse it any more.
 
     Written earlier, the config of a command that is refused would replace the one that the run was trained with, and
     ``ckpt_path=auto`` with the latter would begin a new run. Stands after the look at memory in the list of callbacks,
@@ -215,7 +215,7 @@ def check_resume(
 
     Args:
         checkpoint: what :func:`~sppcls.runs.checkpoint.read_checkpoint` has read from ``path``.
-        model_info: that of the run which is to go on.
+        model_info: that of the run which is to be resumed.
         net: its network.
         path: named in the error.
 

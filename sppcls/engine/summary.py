@@ -1,4 +1,4 @@
-"""What a run says about itself: the start-up table, the closing lines and the row on TensorBoard's HParams page."""
+"""What a run says about itself: the start-up table and the closing lines."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from sppcls._util.figures import FIGURES, MULTI_LABEL, Kind, guessing_map_error
 from sppcls._util.processor import has_bf16_arithmetic
 from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
-from sppcls.config.choices import choice_of
-from sppcls.config.parts import PARTS, values_of
+from sppcls.config.parts import values_of
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.balance import class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.data.label_sets import LabelSets
+from sppcls.data.names import few
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.uneven import uneven_line
 from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
-from sppcls.registry import DOORS, TARGET
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
 from sppcls.runs.names import BEST, LAST
 
@@ -45,28 +44,21 @@ def start_table(
 ) -> str:
     """The table a run begins with.
 
-    ``device`` is (accelerator, number of devices), ``resumed`` what it goes on from, ``tuning`` the rows on where its weights
-    come from and which are trained.
+    ``device`` is (accelerator, number of devices), ``resumed`` the checkpoint that it resumes from, ``tuning`` the rows on
+    where its weights come from and which are trained.
     """
     accelerator, devices = device
     sizes = ", ".join(map(size_label, schedule.training_sizes))
+    validated = ", ".join(map(size_label, val_sizes))
+    trunk = f"{net.backbone.out_channels} channels, stride {net.backbone.stride}"
     rows = [
-        (
-            "data",
-            f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}",
-        ),
+        ("data", f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}"),
         ("classes", _shorten(splits.train.classes)),
         *multi_label_rows(config, splits),
         *([("uneven", line)] if (line := uneven_line(config, splits.train)) else []),
         ("guessing", _guessing(splits.val)),
-        (
-            "sizes",
-            f"{sizes_label(config)} ({sizes}); validated at {', '.join(map(size_label, val_sizes))}",
-        ),
-        (
-            "backbone",
-            f"{backbone_label(config)}, {net.backbone.out_channels} channels, stride {net.backbone.stride}",
-        ),
+        ("sizes", f"{sizes_label(config)} ({sizes}); validated at {validated}"),
+        ("backbone", f"{backbone_label(config)}, {trunk}"),
     ]
     if net.backbone.weights:
         rows.append(("weights", f"{config.backbone.weights}: {net.backbone.weights}"))
@@ -77,7 +69,7 @@ def start_table(
         rows.insert(1, ("cache", _cache_label(caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
     rows += [
-        ("head", _head_label(config)),
+        ("head", head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
         *tuning,
         (
@@ -118,13 +110,10 @@ def validation_count(config: Config, val: Source) -> int:
 def _amounts(config: Config, splits: Splits) -> str:
     """How many images there are of each split, and how many are left out of the validation."""
     used, there = validation_count(config, splits.val), len(splits.val)
-    limited = (
-        f"{used:,} of {there:,} validation images (limit_val_batches {config.trainer.limit_val_batches})"
-    )
-    parts = [
-        f"{len(splits.train):,} training",
-        f"{there:,} validation images" if used == there else limited,
-    ]
+    of, limited = "", ""
+    if used < there:
+        of, limited = f" of {there:,}", f" (limit_val_batches {config.trainer.limit_val_batches})"
+    parts = [f"{len(splits.train):,} training", f"{used:,}{of} validation images{limited}"]
     if splits.test is not None:
         parts.append(f"{len(splits.test):,} test images for the end")
     return ", ".join(parts)
@@ -138,23 +127,18 @@ def untested_classes_line(splits: Splits) -> str | None:
     names = [name for name, count in zip(splits.test.classes, counts, strict=True) if not count]
     if not names:
         return None
-    plural = "es" if len(names) > 1 else ""
-    shown = ", ".join(map(one_line, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return f"warning: no test image of class{plural} {shown}: the test error says nothing of {'them' if plural else 'it'}"
+    classes, them = ("classes", "them") if len(names) > 1 else ("class", "it")
+    shown = few(list(map(one_line, names)), 8)
+    return f"warning: no test image of {classes} {shown}: the test error says nothing of {them}"
 
 
 def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
     """A warning that names the sizes which the run ends too early to be trained on; None if it is trained on all."""
     if not schedule.never_used:
         return None
-    keys = (
-        "trainer.max_epochs",
-        "sizes.kind",
-        "sizes.sizes",
-        *(["sizes.period"] if schedule.period > 1 else []),
-    )
-    values = (config.trainer.max_epochs, schedule.kind, config.sizes.sizes, schedule.period)
-    words = " ".join(f"{key}={value}" for key, value in zip(keys, values, strict=False))
+    sizes = config.sizes.sizes
+    words = f"trainer.max_epochs={config.trainer.max_epochs} sizes.kind={schedule.kind} sizes.sizes={sizes}"
+    words += f" sizes.period={schedule.period}" if schedule.period > 1 else ""
     return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
 
 
@@ -190,10 +174,8 @@ def closing_lines(
         )
         lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs continues."]
     if state.val_results:
-        images = next(iter(state.val_results.values()))["images"]
-        lines.append(
-            f"After the last epoch ({module.trainer.current_epoch}), on {images:,} validation images:"
-        )
+        last, images = module.trainer.current_epoch, next(iter(state.val_results.values()))["images"]
+        lines.append(f"After the last epoch ({last}), on {images:,} validation images:")
         lines += _error_lines(state.val_results, kind, by)
     chosen = "" if by == kind.main else f" by its {FIGURES[by].words}"
     if state.best and state.best["epoch"] + 1 == module.trainer.current_epoch:
@@ -252,8 +234,7 @@ def _class_lines(classes: list[ClassError], size: str, kind: Kind) -> list[str]:
     ]
     never = [f"{one_line(e.name)} ({e.images:,} images)" for e in classes if not e.predicted]
     if never:
-        more = f" and {len(never) - 8} more" if len(never) > 8 else ""
-        lines.append(f"warning: never predicted: {', '.join(never[:8])}{more}: all of their images are wrong")
+        lines.append(f"warning: never predicted: {few(never, 8)}: all of their images are wrong")
     return lines
 
 
@@ -308,53 +289,6 @@ def guessing_error(module: ClassificationModule) -> float:
     return 100 * (1 - share)
 
 
-def hyperparameters(
-    config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
-) -> dict[str, Any]:
-    """The HParams row: what people vary, as numbers and short text."""
-    own = {group: values for group in PARTS if (values := values_of(getattr(config, group))) is not None}
-    levels, width, norm = config.pyramid.levels, config.backbone.width, config.backbone.norm
-    parameters = {
-        f"{group}.{name}": value
-        for group, values in own.items()
-        for name, value in values.items()
-        if name not in (*DOORS[group].shared, DOORS[group].name_key, TARGET)
-        and isinstance(value, int | float | str)
-    }
-    return {
-        "data": config.data.name,
-        "sizes": sizes_label(config),
-        "pyramid": pyramid_label(config),
-        "bins": Pyramid(levels).bins if levels and "pyramid" not in own else 0,
-        "bin_rule": config.pyramid.bin_rule,
-        "pool": pyramid_label(config) if "pyramid" in own else config.pyramid.mode,
-        "backbone": backbone_label(config),
-        "width": 1.0 if width is None or "backbone" in own else width,
-        "norm": norm if norm is not None and "backbone" not in own else "own",
-        "pretrained": config.backbone.weights is not None or config.init_from is not None,
-        "frozen": ",".join(config.freeze) or "none",
-        "head": _head_label(config),
-        "dropout": 0.0 if "head" in own else config.head.dropout,
-        "augment": choice_of(config, "augment") or config.augment.crop,
-        "optimizer": config.optimizer.name,
-        "lr": config.optimizer.lr,
-        "weight_decay": config.optimizer.weight_decay,
-        "scheduler": config.scheduler.name,
-        "batch_size": config.data.batch_size * devices * config.trainer.accumulate_grad_batches,
-        "epochs": config.trainer.max_epochs,
-        "label_smoothing": config.mix.label_smoothing,
-        "mixup": config.mix.mixup,
-        "cutmix": config.mix.cutmix,
-        "ema": config.ema.enabled,
-        "swa": config.swa.enabled,
-        "init": config.init,
-        "precision": config.trainer.precision,
-        "seed": config.seed,
-        "parameters": parameter_count(net),
-        **parameters,
-    }
-
-
 def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) -> list[str]:
     """Per training size: feature map, pooled length, and how many cells a bin of each level covers."""
     lines = []
@@ -385,7 +319,8 @@ def device_label(accelerator: str) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _head_label(config: Config) -> str:
+def head_label(config: Config) -> str:
+    """The head and its hidden layers, in a word."""
     if values_of(config.head) is not None:
         return config.head.name
     return f"{config.head.name} {'-'.join(map(str, config.head.hidden))}".strip()
@@ -395,10 +330,8 @@ def _cache_label(caches: tuple[ImageCache, ImageCache]) -> str:
     train, val = caches
     unreadable = train.unreadable + val.unreadable
     left_out = f"; {unreadable} unreadable images" if unreadable else ""
-    return (
-        f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation in {train.path.parent}"
-        + left_out
-    )
+    sizes = f"{amount(train.bytes)} for training, {amount(val.bytes)} for validation"
+    return f"{sizes} in {train.path.parent}{left_out}"
 
 
 def _ignored(splits: Splits) -> str:

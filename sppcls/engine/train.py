@@ -43,6 +43,7 @@ from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figu
 from sppcls.engine.callbacks.saving import Saving
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
+from sppcls.engine.hyperparameters import hyperparameters
 from sppcls.engine.logger import check_loggers, make_loggers
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.preflight import (
@@ -66,7 +67,6 @@ from sppcls.engine.slurm import slurm_environment
 from sppcls.engine.summary import (
     closing_lines,
     device_label,
-    hyperparameters,
     start_table,
     untested_classes_line,
     unused_sizes_line,
@@ -105,7 +105,7 @@ def train(
     """Train as ``config`` says and return what came out.
 
     Args:
-        config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint goes on in its folder.
+        config: from :func:`sppcls.compose`. With ``ckpt_path`` set, the run of that checkpoint is resumed in its folder.
         net: a network built by hand, which takes the place of ``backbone``, ``pyramid`` and ``head``. Who resumes the
             run, or loads its checkpoint, gives such a network again.
         sources: (train, val) or (train, val, test) in place of what ``data`` names: map-style Datasets of
@@ -224,7 +224,7 @@ class _Run:
         self.caches = make_caches(config, self.schedule, self.train_source, self.val_source)
 
     def check(self, resume: Resume) -> None:
-        """Refuse to go on from the checkpoint of another run, or with another number of processes."""
+        """Refuse to resume from the checkpoint of another run, or with another number of processes."""
         check_resume(resume.checkpoint, self.model_info, self.net, resume.path)
         datamodule = make_datamodule(self.config, self.schedule, self.train_source, self.val_source)
         steps, limit = (
@@ -245,7 +245,7 @@ class _Run:
         first = _rank() == 0
         if first:
             if not (folder / CONFIG).exists():
-                write_config(folder, config)  # of a run that goes on: once that is certain, see ConfirmResume
+                write_config(folder, config)  # of a resumed run: once that is certain, see ConfirmResume
             for line in lines_on_own_parts(config):
                 say(line)
             if warning := unused_sizes_line(config, self.schedule):
@@ -460,7 +460,7 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*training_step. returned .None.*")
     # Ours is: the sampler finds its place from the checkpoint's counters.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
-    # Another command may go on with other callbacks.
+    # Another command may resume with other callbacks.
     warnings.filterwarnings(
         "ignore", message=".*callbacks used to create the checkpoint need to be provided.*"
     )

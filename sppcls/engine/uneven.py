@@ -16,9 +16,8 @@ def uneven_line(config: Config, train: Source) -> str | None:
     done = []
     if config.data.sampler != PLAIN:
         balance = "" if config.data.balance == 1 else f" {config.data.balance:g}"
-        done.append(
-            f"sampler {BALANCED}{balance}" if config.data.sampler == BALANCED else "sampler weighted by class"
-        )
+        balanced = config.data.sampler == BALANCED
+        done.append(f"sampler {BALANCED}{balance}" if balanced else "sampler weighted by class")
     if config.loss.class_weights is not None:
         done.append("loss weighted by class")
     if config.loss.name == "logit_adjusted":

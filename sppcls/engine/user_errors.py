@@ -15,15 +15,8 @@ from sppcls.errors import DataError, Interrupted, PartError, SppclsError
 from sppcls.runs.names import LAST, LOG
 
 _WRITING = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ESTALE,
-)
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
+)  # fmt: skip
 
 
 def as_user_error(error: Exception, folder: Path | None) -> SppclsError | None:
@@ -96,9 +89,8 @@ def quiet_event_writer() -> Iterator[None]:
     previous = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:
-        if not (
-            issubclass(failed.exc_type, OSError) and type(failed.thread).__name__ == "_AsyncWriterThread"
-        ):
+        of_writer = type(failed.thread).__name__ == "_AsyncWriterThread"
+        if not (of_writer and issubclass(failed.exc_type, OSError)):
             previous(failed)
 
     threading.excepthook = hook

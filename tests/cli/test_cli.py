@@ -44,7 +44,7 @@ def test_help_begins_with_what_is_used_most_and_fits_two_screens() -> None:
         for choice in choices if group != "experiment" and len(choices) > 1 else []:
             section = re.split(r"\n\n", text[text.index(f"\n  {group}=") + 1 :])[0]
             # The name, perhaps others of the same meaning, and the meaning, on the next line if the names are long.
-            row = rf"^    (?:\S+, )*{re.escape(choice)}\*?(?:, \S+)*\s+(\S.{{2}})"
+            row = rf"^    (?:\S+,\s+)*{re.escape(choice)}\*?(?:,\s+\S+)*\s+(\S.{{2}})"
             assert re.search(row, section, re.M), f"{group}={choice} has a line of meaning"
 
 

@@ -129,8 +129,9 @@ def test_the_question_of_the_sizes_comes_first_with_its_answer(comparison: Compa
     sizes, pyramid = conclusions(findings(comparison))
     assert (sizes.question, sizes.answer) == ("Are several training sizes better than one?", "Not shown")
     assert sizes.sentence == (
-        "Top-1 error: multi_96_72 is 1.67 percentage points lower than single_96 (pooled over l1, l321)."
-    )
+        "Top-1 error: multi_96_72 is 1.67 percentage points lower than single_96 (pooled over l1, l321), "
+        "95 % interval -8.13 to +4.80."
+    )  # -1.67 plus and minus 4.303 x 2.602 / sqrt(3)
     assert (pyramid.question, pyramid.answer) == ("Is l321 better than l1?", "Not shown")
     table = conclusion_table(sizes)
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
@@ -178,7 +179,7 @@ def test_terminal_and_page_begin_with_the_answer(
     first, second, third, *_ = capsys.readouterr().out.splitlines()
     assert first == "Are several training sizes better than one? NOT SHOWN"
     assert "multi_96_72 is 1.67 percentage points lower than single_96" in second
-    assert "l1 -0.83 [" in third
+    assert "l1: -0.83 [" in third
     assert "(multi_96_72 minus single_96, 95 % interval), 3 seeds each" in third
     text = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert text.startswith(

@@ -213,10 +213,9 @@ def test_a_process_that_is_killed_goes_on(place: Path, tmp_path: Path, loaded: L
         "--out",
         str(out),
     ]
+    # The test above stops it after every stage.
     moments = [
-        lambda: any((cache / "windows").rglob("*.npz")),
         lambda: len([*(cache / "maps").rglob("*.npz")]) > 5,
-        lambda: (out / "stages/tuning.pt").exists(),
         lambda: (out / "stages/svm.npz").exists(),
     ]
     for happened in moments:

@@ -208,3 +208,16 @@ def test_an_unfinished_detector_is_a_line(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "begun/config.yaml").write_text((one / "config.yaml").read_text())
     comparison = compare([one, tmp_path / "begun"])
     assert any("not finished yet" in line for line in comparison.problems)
+
+
+def test_tables_11_and_12_by_class_have_the_papers_means() -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/detect.md").read_text(encoding="utf-8")
+    lines = page.partition("### By class")[2].partition("\n## ")[0].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+    by_class = {name: [float(cell) for cell in cells] for name, *cells in rows[:-1]}
+    assert len(by_class) == 20
+    means = np.mean(list(by_class.values()), 0)
+    assert [f"{mean:.1f}" for mean in means] == rows[-1][1:] == ["59.2", "55.2", "59.2", "59.1", "60.9"]
+    head = " ".join((conf_dir() / "experiment/paper/detect_ftfc7_bb.yaml").read_text().split())
+    for name, figures in by_class.items():
+        assert f"{name} {figures[2]}" in head.replace(" # ", " ")

@@ -54,10 +54,14 @@ def assert_as_before(net: SPPClassifier) -> None:
 def test_no_more_images_than_there_are_and_each_once(photos: FileSource) -> None:
     net = small_net()
     assert recalibrated(net, photos, images=500, batch_size=7) == 7
-    np.testing.assert_allclose(net.backbone.layers[1].running_mean, mean_of(net, photos, [*range(7)]), rtol=1e-4)
+    np.testing.assert_allclose(
+        net.backbone.layers[1].running_mean, mean_of(net, photos, [*range(7)]), rtol=1e-4
+    )
     # Three of them are spread over all.
     assert recalibrated(net, photos, images=3, batch_size=7) == 3
-    np.testing.assert_allclose(net.backbone.layers[1].running_mean, mean_of(net, photos, [0, 2, 4]), rtol=1e-4)
+    np.testing.assert_allclose(
+        net.backbone.layers[1].running_mean, mean_of(net, photos, [0, 2, 4]), rtol=1e-4
+    )
     assert_as_before(net)
 
 
@@ -79,7 +83,9 @@ def test_unreadable_images_are_left_out(photos: FileSource, tmp_path: Path) -> N
     for number in (1, 4):
         (tmp_path / f"{number}.png").write_bytes(b"no image")
     assert recalibrated(net, photos) == 5
-    np.testing.assert_allclose(net.backbone.layers[1].running_mean, mean_of(net, photos, [0, 2, 3, 5, 6]), rtol=1e-4)
+    np.testing.assert_allclose(
+        net.backbone.layers[1].running_mean, mean_of(net, photos, [0, 2, 3, 5, 6]), rtol=1e-4
+    )
     for path in tmp_path.glob("*.png"):
         path.write_bytes(b"no image")
     with pytest.raises(DataError, match="^recalibrating: no training image could be read$"):

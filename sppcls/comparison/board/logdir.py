@@ -25,9 +25,9 @@ from sppcls.comparison.board.layout import (
     guessing_tag,
     hparam_values,
 )
-from sppcls.comparison.conclusions import Conclusion, conclusions
+from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.groups import Comparison, Group
-from sppcls.comparison.report import content
+from sppcls.comparison.report.content import Content, conclusion_table, introduction
 from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import mean_and_std
@@ -91,21 +91,22 @@ def write_beside_runs(comparison: Comparison, folder: Path) -> str:
     try:
         shutil.rmtree(folder / MEAN, ignore_errors=True)  # of an earlier report
         _write_comparison(comparison, folder, experiment=False)
-        _write_means(comparison, folder, above=f"{folder.resolve().parent.name}/")
+        _write_means(comparison, folder, of=folder.resolve().parent.name)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
     return beside_runs(comparison, answer_tag(comparison))
 
 
-def _write_means(comparison: Comparison, folder: Path, above: str = "") -> list[list[Curves]]:
+def _write_means(comparison: Comparison, folder: Path, of: str | None = None) -> list[list[Curves]]:
     """The means and the level of guessing; the curves of each group's runs, which they were made of.
 
     Args:
-        above: begins their names on the HParams page, where several comparisons may be shown.
+        of: a sweep, where its means are rows among other runs' on the HParams page: they are called after it there, and
+            have no columns for what they cost.
     """
     curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
     for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
-        _write_mean(comparison, group, mean_of(found), folder, number, above)
+        _write_mean(comparison, group, mean_of(found), folder, number, of)
     _write_guessing(comparison, [run for found in curves for run in found], folder, len(curves) + 1)
     return curves
 
@@ -125,39 +126,35 @@ def _clear(folder: Path) -> None:
 
 def _write_comparison(comparison: Comparison, folder: Path, experiment: bool = True) -> None:
     """Layout, tables and pictures; with ``experiment`` also the columns of HParams, which then are those of all runs."""
+    content = Content(comparison)
     with EventFile(folder, 0) as events:
-        events.layout(categories(comparison, answer_tag(comparison).rpartition("/")[2] or "Every group"))
+        answer = next(map(_tag, content.conclusions), "answer/Every group")
+        events.layout(categories(comparison, answer.rpartition("/")[2]))
         if experiment:
             events.experiment(columns(comparison), final_names(comparison))
-        for tag, markdown in _texts(comparison).items():
+        for tag, markdown in _texts(content).items():
             events.text(tag, markdown)
-        for tag, png in {**_pictures(comparison), **_inputs(comparison)}.items():
+        for tag, png in {**_pictures(content), **_inputs(comparison)}.items():
             events.image(tag, png)
 
 
 def answer_tag(comparison: Comparison) -> str:
     """Tag of the picture of the first question and its answer; empty if there is none."""
-    return next((_tag(found) for found in _conclusions(comparison)), "")
+    return next(map(_tag, Content(comparison).conclusions), "")
 
 
 def _tag(found: Conclusion) -> str:
     return f"answer/{found.question.replace('/', ' ')} {found.answer.upper()}"
 
 
-def _conclusions(comparison: Comparison) -> list[Conclusion]:
-    return conclusions([finding for finding in content.headline(comparison) if finding.top == 1])
-
-
-def _texts(comparison: Comparison) -> dict[str, str]:
+def _texts(content: Content) -> dict[str, str]:
     """The tables and sentences in the order of reading, which is that of their tags."""
-    headline, elsewhere = content.headline(comparison), content.elsewhere(comparison)
-    on_test = content.on_test(comparison)
+    comparison, groups = content.comparison, content.tables["groups"]
     summary = []
-    for found in _conclusions(comparison):
-        title, table = f"### {found.question} {found.answer.upper()}", content.conclusion_table(found)
+    for found in content.conclusions:
+        title, table = f"### {found.question} {found.answer.upper()}", conclusion_table(found)
         summary += [title, found.sentence, table.markdown(), found.outlook]
-    summary.append(content.introduction(comparison))
-    groups = content.groups_table(comparison)
+    summary.append(introduction(comparison))
     # In one table of many columns TensorBoard would break the words.
     errors = [i < 2 or name.endswith("_error") for i, name in enumerate(groups.header)]
     costs = [i == 0 or not error for i, error in enumerate(errors)]
@@ -166,30 +163,23 @@ def _texts(comparison: Comparison) -> dict[str, str]:
         "errors": groups.only(errors).markdown(),
         "costs": groups.only(costs).markdown(),
     }
-    sentences = [f"- {finding}" for finding in headline + on_test if finding.top == 1]
-    if sentences:
-        texts["each_pair"] = "\n".join(sentences)
-    for name, more in (
-        ("differences", content.differences_table("", headline) if headline else None),
-        ("differences_on_test_images", content.differences_table("", on_test) if on_test else None),
-        ("every_size_and_protocol", content.measures_table(comparison)),
-        ("differences_elsewhere", content.differences_table("", elsewhere) if elsewhere else None),
-        ("not_compared", content.refusals_table(comparison)),
-        ("runs", content.runs_table(comparison)),
-    ):
-        if more is not None:
-            texts[name] = more.markdown()
+    if content.sentences:
+        texts["each_pair"] = "\n".join(f"- {sentence}" for sentence in content.sentences)
+    for name, table in content.tables.items():
+        if name not in ("groups", "equal_cost", "class_mean"):
+            texts[name] = table.markdown()
     texts["how_to_read"] = "\n".join(f"- {note}" for note in reading_notes(comparison))
     if comparison.problems:
         texts["left_out"] = "\n".join(f"- {line}" for line in comparison.problems)
     return {f"{COMPARISON}/{i}_{name}": printable(texts[name]) for i, name in enumerate(texts, start=1)}
 
 
-def _pictures(comparison: Comparison) -> dict[str, bytes]:
+def _pictures(content: Content) -> dict[str, bytes]:
     from sppcls.comparison.report.pictures import differences, pictures
 
-    figures = {_tag(found): differences(found.findings) for found in _conclusions(comparison)}
-    figures |= {f"{COMPARISON}/{name}": figure for name, (_, figure) in pictures(comparison, []).items()}
+    figures = {_tag(found): differences(found.findings) for found in content.conclusions}
+    drawn = pictures(content.comparison, [])
+    figures |= {f"{COMPARISON}/{name}": figure for name, (_, figure) in drawn.items()}
     images = {}
     with warnings.catch_warnings():
         # A label that is as long as a path leaves no room, or has characters that the font has not.
@@ -219,16 +209,19 @@ def _inputs(comparison: Comparison) -> dict[str, bytes]:
 
 
 def _write_mean(
-    comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int, above: str
+    comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int, of: str | None
 ) -> None:
     name = f"{MEAN}/{_file_name(group.label)}"
     finals = [final_figures(run, comparison) for run in group.runs]
     common = [tag for tag in finals[0] if all(tag in found for found in finals)]
     means = {tag: fmean(found[tag] for found in finals) for tag in common}
     _, std = mean_and_std(list(group.errors(comparison.main).values()) or [0.0])
+    if of is not None:
+        means = {tag: value for tag, value in means.items() if tag.endswith(f"/{comparison.main.figure()}")}
     means |= {"final/seeds": float(len(group.runs)), **({} if std is None else {"final/std": std})}
     with EventFile(folder / name, number) as events:
-        events.hparams(hparam_values(group, MEAN), above + name)
+        row = name if of is None else f"{group.label}, mean of {of}"
+        events.hparams(hparam_values(group, MEAN), row)
         _write_curves(events, mean.mean, mean.mean.values)
         for part, curves in (("mean", mean.mean), ("lower", mean.lower), ("upper", mean.upper)):
             band = {f"seeds_{tag}_{part}": values for tag, values in curves.by_size().items()}

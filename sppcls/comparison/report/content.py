@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from statistics import fmean
 
 from sppcls.comparison.answers import DETECTION, Measure
-from sppcls.comparison.conclusions import Conclusion
+from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
-from sppcls.comparison.report.class_mean import figure_cells, figures_of
+from sppcls.comparison.report.class_mean import class_mean_table, figure_cells, figures_of
 from sppcls.comparison.report.tables import Cell, Spread, Table
 from sppcls.comparison.runs import Run
 from sppcls.comparison.statistics import LEVEL
@@ -24,6 +25,16 @@ VERDICT_RULE = (
 
 # Pairs that are not compared are named one by one, if they are no more.
 _EACH = 6
+
+
+# Columns of the table of groups that a screen has room for.
+_SHORT = ("group", "seed numbers", "gigapixels", "training minutes", "million parameters")
+_SHORT_FIGURES = ("/top1_error", "/top5_error", "/map_error")
+
+
+def for_a_screen(groups: Table) -> Table:
+    """The table of groups without the columns that only some readers look for."""
+    return groups.only([n.startswith(_SHORT) or n.endswith(_SHORT_FIGURES) for n in groups.header])
 
 
 def headline(comparison: Comparison) -> list[Finding]:
@@ -238,3 +249,57 @@ def introduction(comparison: Comparison) -> str:
     when = "" if comparison.main.protocol == DETECTION else ", last epoch"
     main = f"{comparison.main.in_words()} ({comparison.name_of(comparison.main, 1)})"
     return f"{text}; varied: {varied}. Main figure: {main}{images}{when}."
+
+
+class Content:
+    """Everything that a report or TensorBoard says of a comparison, found once."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+
+    @cached_property
+    def headline(self) -> list[Finding]:
+        """See :func:`headline`."""
+        return headline(self.comparison)
+
+    @cached_property
+    def on_test(self) -> list[Finding]:
+        """See :func:`on_test`."""
+        return on_test(self.comparison)
+
+    @cached_property
+    def elsewhere(self) -> list[Finding]:
+        """See :func:`elsewhere`."""
+        return elsewhere(self.comparison)
+
+    @cached_property
+    def conclusions(self) -> list[Conclusion]:
+        """What the headline's top-1 errors answer."""
+        return conclusions([finding for finding in self.headline if finding.top == 1])
+
+    @property
+    def sentences(self) -> list[str]:
+        """One for each pair: under the main measure, and on the test images."""
+        return [str(finding) for finding in self.headline + self.on_test if finding.top == 1]
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """By name, in the order of reading: those that there is anything for."""
+        comparison, name_of = self.comparison, self.comparison.name_of
+        on_test = f"Differences on the test images, {', '.join(map(name_of, comparison.test[:1]))}"
+        found = {
+            "groups": groups_table(comparison),
+            "equal_cost": equal_cost_table(comparison),
+            "differences": _differences(f"Differences in {name_of(comparison.main)}", self.headline),
+            "differences_on_test_images": _differences(on_test, self.on_test),
+            "class_mean": class_mean_table(comparison),
+            "every_size_and_protocol": measures_table(comparison),
+            "differences_elsewhere": _differences("Differences at other sizes and protocols", self.elsewhere),
+            "not_compared": refusals_table(comparison),
+            "runs": runs_table(comparison),
+        }
+        return {name: table for name, table in found.items() if table is not None}
+
+
+def _differences(title: str, found: list[Finding]) -> Table | None:
+    return differences_table(title, found) if found else None

@@ -64,6 +64,9 @@ def differences(found: Sequence[Finding]) -> Figure | None:
         seeds, pooled = finding.seeds, len(finding.pairs) > 1
         if seeds.interval is not None:
             axes.plot(seeds.interval, [place, place], color=colour, linewidth=3.2 if pooled else 1.8)
+        else:  # or it would look like the surest of all
+            axes.annotate("no interval", (max(seeds.by_seed.values()), place), (9, 0),
+                          textcoords="offset points", va="center", color=colour)  # fmt: skip
         values = list(seeds.by_seed.values())
         axes.plot(values, [place] * len(values), "o", ms=3.5, color="white", markeredgecolor=colour)
         axes.plot([seeds.mean], [place], "D" if pooled else "o", ms=9 if pooled else 7, color=colour)
@@ -71,7 +74,11 @@ def differences(found: Sequence[Finding]) -> Figure | None:
     axes.set_yticks(range(len(found)), [f.label.replace(", ", "\n", 1) for f in found], parse_math=False)
     axes.set_ylim(len(found) - 0.4, -0.6)
     figure.suptitle(f"Differences in {found[0].measure.in_words(found[0].top)}", fontsize="large")
-    axes.set_xlabel("percentage points\nleft of 0: the first named has fewer errors")
+    # Of the whole figure: the axes may be narrow beside long names.
+    figure.supxlabel(
+        "percentage points, with 95 % intervals\nleft of 0: the first named has fewer errors",
+        fontsize="medium",
+    )
     _clean(axes, "x")
     return figure
 

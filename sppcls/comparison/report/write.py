@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from sppcls._util.console import printable
 from sppcls._util.files import replacing
-from sppcls.comparison.conclusions import Conclusion, conclusions
+from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
-from sppcls.comparison.report.class_mean import class_mean_table
+from sppcls.comparison.report.content import Content
 from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.report.pictures import pictures
 from sppcls.comparison.report.tables import Table
@@ -28,43 +28,6 @@ FILES = ("comparison.html", "comparison.md", "comparison.csv", "comparison.tex",
 
 
 _DPI = 150
-
-
-class _Content:
-    """Everything that the files of a report say, found once."""
-
-    def __init__(self, comparison: Comparison) -> None:
-        self.headline = content.headline(comparison)
-        self.main = [finding for finding in self.headline if finding.top == 1]
-        self.conclusions = conclusions(self.main)
-        self.on_test = content.on_test(comparison)
-        self.elsewhere = content.elsewhere(comparison)
-        self.groups = content.groups_table(comparison)
-        self.refused = content.refusals_table(comparison)
-        self.runs = content.runs_table(comparison)
-        sections = {
-            f"Differences in {comparison.name_of(comparison.main)}": self.headline,
-            f"Differences on the test images, {', '.join(map(comparison.name_of, comparison.test[:1]))}": self.on_test,
-            "Differences at other sizes and protocols": self.elsewhere,
-        }
-        main, test, other = (
-            content.differences_table(title, found) if found else None for title, found in sections.items()
-        )
-        self.differences = (main, test, other)
-        self.class_mean = class_mean_table(comparison)
-        self.equal_cost = content.equal_cost_table(comparison)
-        found = (
-            self.groups,
-            self.equal_cost,
-            main,
-            test,
-            self.class_mean,
-            content.measures_table(comparison),
-            other,
-            self.refused,
-            self.runs,
-        )
-        self.tables = [table for table in found if table is not None]
 
 
 def check_out(folder: str | os.PathLike[str]) -> Path:
@@ -111,18 +74,14 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be made ({error.strerror})") from None
-    found = _Content(comparison)
-    images = {
-        name: (caption, _png(figure))
-        for name, (caption, figure) in pictures(
-            comparison, [f for c in found.conclusions for f in c.findings]
-        ).items()
-    }
+    found = Content(comparison)
+    drawn = pictures(comparison, [f for conclusion in found.conclusions for f in conclusion.findings])
+    images = {name: (caption, _png(figure)) for name, (caption, figure) in drawn.items()}
     files: dict[str, bytes] = {f"{name}.png": image for name, (_, image) in images.items()}
     texts = {
         "comparison.md": _markdown(comparison, found, images),
         "comparison.csv": content.groups_table(comparison, every_measure=True).csv(),
-        "comparison.tex": "\n\n".join(table.latex() for table in found.tables[:-1]) + "\n",
+        "comparison.tex": "\n\n".join(t.latex() for name, t in found.tables.items() if name != "runs") + "\n",
         "comparison.html": _html(comparison, found, images),
     }
     if found.headline:
@@ -144,17 +103,13 @@ def _png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
-    parts = [
-        "# Comparison",
-        *(
-            f"**{c.question}** {c.answer.upper()}: {c.sentence} {c.detail} {c.outlook}"
-            for c in found.conclusions
-        ),
-    ]
+def _markdown(comparison: Comparison, found: Content, images: dict[str, tuple[str, bytes]]) -> str:
+    parts = ["# Comparison"]
+    for c in found.conclusions:
+        parts.append(f"**{c.question}** {c.answer.upper()}: {c.sentence} {c.detail} {c.outlook}")
     parts.append(content.introduction(comparison))
-    parts.append("\n".join(f"- {finding}" for finding in found.main + found.on_test if finding.top == 1))
-    for table in found.tables:
+    parts.append("\n".join(f"- {sentence}" for sentence in found.sentences))
+    for table in found.tables.values():
         parts += [f"## {table.title}", table.markdown()]
     parts += [f"![{caption}]({name}.png)" for name, (caption, _) in images.items()]
     parts += ["## How to read this", "\n".join(f"- {note}" for note in reading_notes(comparison))]
@@ -162,10 +117,6 @@ def _markdown(comparison: Comparison, found: _Content, images: dict[str, tuple[s
         parts += ["## Left out, or only in part", "\n".join(f"- {line}" for line in comparison.problems)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
-
-# Columns of the table of groups that every screen has room for; the rest is folded.
-_SHORT = ("group", "seed numbers", "gigapixels", "training minutes", "million parameters")
-_SHORT_FIGURES = ("/top1_error", "/top5_error", "/map_error")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #5a5a5a; --paper: #fff; --line: #ddd; --card: #f5f6f7; --yes: #0a6b3d; }
@@ -201,7 +152,7 @@ figure { margin: 0; } figure img { max-width: 100%; height: auto; background: #f
 """
 
 
-def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, bytes]]) -> str:
+def _html(comparison: Comparison, found: Content, images: dict[str, tuple[str, bytes]]) -> str:
     figures = {name: _figure(name, caption, image) for name, (caption, image) in images.items()}
     body = [_conclusion(each) for each in found.conclusions]
     if not found.headline:
@@ -210,27 +161,24 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
     body.append(
         f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
     )
-    body.append(
-        f"<h2>{html.escape(found.groups.title)}</h2>{_html_table(found.groups.only(_short(found.groups)))}"
-    )
+    groups, equal_cost = found.tables["groups"], found.tables.get("equal_cost")
+    body.append(f"<h2>{html.escape(groups.title)}</h2>{_html_table(content.for_a_screen(groups))}")
     if figures:
         body.append(f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>')
-    if found.equal_cost is not None:
-        body.append(f"<h2>{html.escape(found.equal_cost.title)}</h2>{_html_table(found.equal_cost)}")
+    if equal_cost is not None:
+        body.append(f"<h2>{html.escape(equal_cost.title)}</h2>{_html_table(equal_cost)}")
     tests = [finding for finding in found.on_test if finding.top == 1]
     if tests:
         body += ["<h2>On the test images</h2>", _list([str(finding) for finding in tests])]
     body.append("<h2>More</h2>")
-    if found.main:
-        body.append(_folded("Each pair in words", _list([str(finding) for finding in found.main])))
-    for table in found.tables:
-        if table is found.equal_cost:
-            continue
-        kind = (
-            "words" if table in (found.refused, found.runs) else "wide" if table in found.differences else ""
-        )
-        title = "Groups, every figure" if table is found.groups else table.title
-        body.append(_folded(title, _html_table(table, kind)))
+    if found.headline:
+        body.append(_folded("Each pair in words", _list([str(f) for f in found.headline if f.top == 1])))
+    kinds = {"not_compared": "words", "runs": "words"}
+    for name, table in found.tables.items():
+        if table is not equal_cost:
+            title = "Groups, every figure" if table is groups else table.title
+            kind = "wide" if name.startswith("differences") else kinds.get(name, "")
+            body.append(_folded(title, _html_table(table, kind)))
     body.append(_folded("How to read this", _list(reading_notes(comparison))))
     if comparison.problems:
         body += ["<h2>Left out, or only in part</h2>", _list(comparison.problems, "problems")]
@@ -238,10 +186,6 @@ def _html(comparison: Comparison, found: _Content, images: dict[str, tuple[str, 
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Comparison</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
     )
-
-
-def _short(groups: Table) -> list[bool]:
-    return [name.startswith(_SHORT) or name.endswith(_SHORT_FIGURES) for name in groups.header]
 
 
 def _conclusion(found: Conclusion) -> str:

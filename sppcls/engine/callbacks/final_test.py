@@ -18,12 +18,12 @@ from sppcls.data import prepare_batch
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sizes import size_label
 from sppcls.engine.callbacks.predictions import Part, center_predictions, keep, kept_part
+from sppcls.engine.callbacks.protocols import run_protocol
 from sppcls.engine.logger import log_figures, writer_of
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import DataError, SppclsError
-from sppcls.evaluation import Predictions, Protocol, evaluate_protocol
+from sppcls.evaluation import Predictions, Protocol
 from sppcls.evaluation.predictions import NothingTestedError, gather
-from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import read_checkpoint
 from sppcls.runs.folder import lacks_result
 from sppcls.runs.names import BEST, LAST, PREDICTIONS, figure_names
@@ -64,7 +64,7 @@ class FinalTest(Callback):
             lacks_result(self.folder, trainer.current_epoch)
         ):
             return
-        if trainer.is_global_zero:  # of a run that went on past its end
+        if trainer.is_global_zero:  # of a run that was continued past its end
             for path in (self.folder / PREDICTIONS).glob("test*.npz"):
                 path.unlink(missing_ok=True)
         last = trainer.current_epoch - 1
@@ -108,12 +108,10 @@ class FinalTest(Callback):
         assert state is not None
         module.load_state_dict(state)
         module.to(trainer.strategy.root_device)  # Lightning has put it on the CPU by now
+        assert datamodule.test is not None
         with trainer.strategy.precision_plugin.val_step_context():
-            found = (
-                [self._protocol(module, datamodule, protocol) for protocol in self.protocols]
-                if self.protocols
-                else _center_views(module, datamodule)
-            )
+            found = [run_protocol(module, datamodule, datamodule.test, p) for p in self.protocols]
+            found = found or _center_views(module, datamodule)
         self.figures[weights] = {"epoch": epoch}
         for predictions in found:
             setting = {**predictions.setting, "split": "test", "weights": weights}
@@ -131,19 +129,6 @@ class FinalTest(Callback):
             return f"{path}: is of epoch {checkpoint['epoch'] + 1}, not of epoch {epoch + 1}"
         state: dict[str, torch.Tensor] = checkpoint["state_dict"]
         return state
-
-    def _protocol(
-        self, module: ClassificationModule, datamodule: ImageDataModule, protocol: Protocol
-    ) -> Predictions:
-        assert datamodule.test is not None
-        return evaluate_protocol(
-            cast(SPPClassifier, module.net),
-            datamodule.test,
-            protocol,
-            model_info=module.model_info,
-            batch_size=datamodule.val_batch_size,
-            workers=datamodule.workers,
-        )
 
     def _keep(self, trainer: pl.Trainer, predictions: Predictions, weights: str) -> None:
         size = predictions.setting["size"]

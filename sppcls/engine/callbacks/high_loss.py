@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.console import say
 from sppcls.data import Batch
+from sppcls.engine.losses import step_loss
 from sppcls.engine.module import ClassificationModule
 
 
@@ -33,14 +34,13 @@ class HighLoss(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, ClassificationModule)
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        loss = step_loss(outputs, trainer.accumulate_grad_batches)
         if self._warned or loss is None or not trainer.is_global_zero:
             return
         self._losses.append(loss)
         if len(self._losses) < self.STEPS:
             return
-        # Lightning hands out the share that a batch has in an update.
-        mean = sum(map(float, self._losses)) / len(self._losses) * trainer.accumulate_grad_batches
+        mean = sum(map(float, self._losses)) / len(self._losses)
         self._losses.clear()
         several = pl_module.multi_label
         guessing = len(pl_module.classes) * math.log(2) if several else math.log(len(pl_module.classes))

@@ -52,16 +52,9 @@ def make_callbacks(
         memory, saving, progress: made before, as others have to know them.
         own: those of the config (:func:`own_callbacks`), and those given from Python.
     """
-    callbacks: list[Callback] = [
-        memory,
-        ConfirmResume(folder, config),
-        EpochReport(folder, hyperparameters, config.best_by),
-        SavePredictions(folder),
-        HighLoss(),
-        *own,
-        saving,
-        progress,
-    ]
+    callbacks: list[Callback] = [memory, ConfirmResume(folder, config)]
+    callbacks += [EpochReport(folder, hyperparameters, config.best_by), SavePredictions(folder), HighLoss()]
+    callbacks += [*own, saving, progress]
     if config.freeze:
         callbacks.append(Freezing(config.freeze, config.freeze_epochs))
     if config.logger:
@@ -71,9 +64,8 @@ def make_callbacks(
     if config.ema.enabled:
         callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(config.ema.decay)))
     if config.swa.enabled:
-        callbacks.insert(
-            0, StochasticWeightAveraging(first_averaged(config.swa.start, config.trainer.max_epochs))
-        )
+        first = first_averaged(config.swa.start, config.trainer.max_epochs)
+        callbacks.insert(0, StochasticWeightAveraging(first))
     if protocols:
         errors = ProtocolErrors(protocols, config.evaluation.every)
         callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]

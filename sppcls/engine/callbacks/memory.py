@@ -19,7 +19,7 @@ from sppcls._util.allocator import give_back_freed_memory, keep_freed_memory
 from sppcls._util.out_of_memory import is_out_of_memory
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.data.sampler import batch_size_at
-from sppcls.data.sizes import Size, size_label
+from sppcls.data.sizes import Size, area, size_label
 from sppcls.data.transforms import prepare_batch
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import SppclsError
@@ -59,13 +59,11 @@ class MemoryCheck(Callback):
             for size, images in _largest_steps(trainer, module):
                 if not _fits(trainer, module, size, images):
                     raise OutOfMemoryError(_advice(trainer, module, size, images))
-        if on_cpu:
-            self._keeps = (
-                keep_freed_memory()
-            )  # not before: what an attempt that failed leaves behind must not count in the next
+        if on_cpu:  # not before: what an attempt that failed leaves behind must not count in the next
+            self._keeps = keep_freed_memory()
 
     def give_back(self) -> None:
-        """However the training ended: to whoever trains from Python and goes on to other things."""
+        """However the training ended: to whoever trains from Python and does other things afterwards."""
         if self._keeps:
             give_back_freed_memory()
 
@@ -117,11 +115,11 @@ def _largest_steps(trainer: pl.Trainer, module: ClassificationModule) -> list[tu
     data = _datamodule(trainer)
     world, largest = trainer.world_size, module.schedule.largest
     if data.pixel_budget:
-        smallest = min(module.schedule.training_sizes, key=lambda size: size[0] * size[1])
-        together = {
-            size: batch_size_at(data.batch_size * world, size, largest) for size in (largest, smallest)
-        }
-        return [(size, math.ceil(images / world)) for size, images in together.items()]
+        smallest = min(module.schedule.training_sizes, key=area)
+        together = [
+            (size, batch_size_at(data.batch_size * world, size, largest)) for size in (largest, smallest)
+        ]
+        return [(size, math.ceil(images / world)) for size, images in dict(together).items()]
     steps = len(data.batch_sampler(world=world))
     return [(largest, min(data.batch_size, math.ceil(len(data.train) / steps / world)))]
 
@@ -142,10 +140,8 @@ def _survives(attempt: Callable[[], bool]) -> bool:
     """
     spare = _SPARE * (1 + torch.get_num_threads())
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # of forks beside threads, which are not used there
+        with warnings.catch_warnings():  # of forks beside threads, which are not used there
+            warnings.simplefilter("ignore", DeprecationWarning)
             process = os.fork()
     except OSError:  # no room for another process
         return attempt()

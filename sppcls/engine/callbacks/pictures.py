@@ -90,14 +90,15 @@ class Pictures(Callback):
         for name, figure in figures.items():
             save_picture(self.folder, name, figure)
             writer_of(trainer).add_figure(f"val_{size}/{name}", figure, trainer.current_epoch - 1)
-        classes = read_class_errors(self.folder / PREDICTIONS / f"val_{size}.npz")
-        rows = [
-            f"| {e.name} | {e.images} | {e.error:.2f} | {e.predicted} | {e.confused_with} |" for e in classes
-        ]
         error = "100 - average precision" if pl_module.multi_label else "top-1 error"
-        head = f"| class | images | {error} at {size}, % | predicted | most often taken for |\n|---|---|---|---|---|\n"
+        lines = [
+            f"| class | images | {error} at {size}, % | predicted | most often taken for |",
+            "|---" * 5 + "|",
+        ]
+        for e in read_class_errors(self.folder / PREDICTIONS / f"val_{size}.npz"):
+            lines.append(f"| {e.name} | {e.images} | {e.error:.2f} | {e.predicted} | {e.confused_with} |")
         writer_of(trainer).add_text(
-            f"val_{size}/classes", printable(head + "\n".join(rows)), trainer.current_epoch - 1
+            f"val_{size}/classes", printable("\n".join(lines)), trainer.current_epoch - 1
         )
         writer_of(trainer).flush()
 
@@ -129,9 +130,8 @@ def curves_figure(rows: list[dict[str, str]], module: ClassificationModule) -> F
         error = module.kind.main if number else module.kind.training[1]
         points = [(int(r["epoch"]) + 1, float(r[key])) for r in rows if r.get(key := f"{prefix}/{error}")]
         x, y = zip(*points, strict=True) if points else ((), ())
-        axes.plot(
-            x, y, "o-", ms=3.5, linewidth=1.4, color="0.6" if not number else f"C{number - 1}", label=label
-        )
+        colour = f"C{number - 1}" if number else "0.6"
+        axes.plot(x, y, "o-", ms=3.5, linewidth=1.4, color=colour, label=label)
     axes.axhline(guessing_error(module), color="0.5", linewidth=1, linestyle=":", label="guessing")
     words = FIGURES[module.kind.main].words
     axes.set(
@@ -151,23 +151,16 @@ def confusion_figure(confusion: Tensor, classes: list[str]) -> Figure:
     figure = Figure(figsize=(side, side * 0.92), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(np.asarray(share), vmin=0, vmax=100, cmap="Blues")
-    axes.set(
-        xlabel="predicted",
-        ylabel="true class (its images)",
-        title="Per cent of the images of each true class",
-    )
+    title = "Per cent of the images of each true class"
+    axes.set(xlabel="predicted", ylabel="true class (its images)", title=title)
     if n <= 40:
         labels = [textwrap.shorten(printable(name), 18, placeholder="…") for name in classes]
         counts = [f"{label} ({int(row.sum())})" for label, row in zip(labels, confusion, strict=True)]
         axes.set_xticks(range(n), labels, rotation=90, parse_math=False)
         axes.set_yticks(range(n), counts, parse_math=False)
-    if n <= 25:
-        for i in range(n):
-            for j in range(n):
-                if confusion[i, j]:
-                    colour = "white" if share[i, j] > 55 else "black"
-                    text = f"{float(share[i, j]):.0f}"
-                    axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+    for i, j in confusion.nonzero().tolist() if n <= 25 else ():
+        colour = "white" if share[i, j] > 55 else "black"
+        axes.text(j, i, f"{float(share[i, j]):.0f}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=axes, shrink=0.7, label="% of the row")
     return figure
 

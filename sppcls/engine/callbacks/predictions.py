@@ -109,10 +109,11 @@ def center_predictions(
         seconds: that it took.
     """
     kept, multi_label = min(KEPT, len(classes)), is_multi_label(source)
+    numbers = torch.empty(0, dtype=torch.int64)
     nothing = (
-        torch.empty(0, dtype=torch.int64),
-        torch.empty(0, len(classes)) if multi_label else torch.empty(0, dtype=torch.int64),
-        torch.empty(0, kept, dtype=torch.int64),
+        numbers,
+        torch.empty(0, len(classes)) if multi_label else numbers,
+        numbers.view(0, kept),
         torch.empty(0, kept),
         torch.empty(0, len(classes) if multi_label else 0),
     )

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 
 from sppcls._util.console import say
 from sppcls._util.figures import FIGURES
+from sppcls.data import Source
 from sppcls.data.datamodule import ImageDataModule
 from sppcls.engine.callbacks.predictions import keep
 from sppcls.engine.logger import log_figures, writer_of
@@ -48,7 +49,9 @@ class ProtocolErrors(Callback):
         module = cast(ClassificationModule, pl_module)
         datamodule = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
         with trainer.strategy.precision_plugin.val_step_context():
-            found = [self._run(module, datamodule, protocol) for protocol in self.protocols]
+            found = [run_protocol(module, datamodule, datamodule.val, p) for p in self.protocols]
+        for predictions in found:
+            module.state.note_bad(predictions.bad)
         if trainer.is_global_zero:
             for predictions in found:
                 figures, kind = predictions.figures, predictions.kind
@@ -61,22 +64,19 @@ class ProtocolErrors(Callback):
             writer_of(trainer).flush()
         return found
 
-    def _run(
-        self,
-        module: ClassificationModule,
-        datamodule: ImageDataModule,
-        protocol: Protocol,
-    ) -> Predictions:
-        predictions = evaluate_protocol(
-            cast(SPPClassifier, module.net),
-            datamodule.val,
-            protocol,
-            model_info=module.model_info,
-            batch_size=datamodule.val_batch_size,
-            workers=datamodule.workers,
-        )
-        module.state.note_bad(predictions.bad)
-        return predictions
+
+def run_protocol(
+    module: ClassificationModule, datamodule: ImageDataModule, source: Source, protocol: Protocol
+) -> Predictions:
+    """What the network answers as it is, batched and read as in the validation of its training."""
+    return evaluate_protocol(
+        cast(SPPClassifier, module.net),
+        source,
+        protocol,
+        model_info=module.model_info,
+        batch_size=datamodule.val_batch_size,
+        workers=datamodule.workers,
+    )
 
 
 def protocol_figures(found: Sequence[Predictions]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sppcls._util.figures import FIGURES, Kind
 from sppcls.data import Batch
 from sppcls.data.sizes import size_label
 from sppcls.engine.logger import log_elsewhere, writer_of
+from sppcls.engine.losses import step_loss
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import DataError
 from sppcls.runs.metrics import append_row, drop_rows_from
@@ -52,7 +53,7 @@ class EpochReport(Callback):
             _overlay_sizes(writer_of(trainer), list(pl_module.val_errors), pl_module.kind)
         sizes = (
             pl_module.state.val_results or pl_module.val_errors
-        )  # those of the checkpoint, where the run goes on
+        )  # those of the checkpoint of a resumed run
         drop_rows_from(self.folder, trainer.current_epoch, next(iter(sizes)))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,15 +75,11 @@ class EpochReport(Callback):
             self._images[name] = self._images.get(name, 0) + len(batch.target) * trainer.world_size
         pl_module.state.train_seconds += now - self._clock
         self._clock, self._warm = now, True
-        if trainer.is_global_zero and batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            # Lightning hands {} on of a step that was left out, none of its images being readable.
-            loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-            if loss is not None:
-                # Lightning hands out the share that a batch has in an update.
-                loss = float(loss) * trainer.accumulate_grad_batches
-                figures = {"step/loss": loss, "step/lr": pl_module.lr}
-                for logger in trainer.loggers:
-                    logger.log_metrics(figures, step=trainer.global_step)
+        due = trainer.is_global_zero and batch_idx % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if due and (loss := step_loss(outputs, trainer.accumulate_grad_batches)) is not None:
+            figures = {"step/loss": float(loss), "step/lr": pl_module.lr}
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, step=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, ClassificationModule)
@@ -117,11 +114,8 @@ class EpochReport(Callback):
         row["epoch_seconds"] = seconds
         append_row(self.folder, row)
         self._to_tensorboard(writer_of(trainer), pl_module, row)
-        log_elsewhere(
-            trainer,
-            {tag: v for tag, v in row.items() if tag not in ("epoch", "size") and v != ""},
-            row["epoch"],
-        )
+        figures = {tag: v for tag, v in row.items() if tag not in ("epoch", "size") and v != ""}
+        log_elsewhere(trainer, figures, row["epoch"])
         say(_line(row, val, trainer.max_epochs or 0, kind, kind.best_by(self.best_by)))
 
     def _to_tensorboard(

@@ -47,14 +47,9 @@ class Saving(Checkpoint):
     AGREE_EVERY = 10
 
     def __init__(
-        self,
-        folder: Path,
-        every_minutes: float | None,
-        repeatable: bool = False,
-        best_by: str = "top1_error",
+        self, folder: Path, every_minutes: float | None, repeatable: bool = False, best_by: str = "top1_error"
     ) -> None:
-        self.folder = folder
-        self.every_minutes = every_minutes
+        self.folder, self.every_minutes = folder, every_minutes
         self.repeatable, self.best_by = repeatable, best_by
         self._signum = 0
         self._begun = self._stopping = self._trained = False
@@ -95,18 +90,13 @@ class Saving(Checkpoint):
             raise Interrupted(f"stopped by {signal.Signals(signum).name} before training began", signum)
         if self._signum:
             self._stopping = True
-            kept = (
-                f"resume with: {self._how_to_resume()}"
-                if (self.folder / LAST).exists()
-                else "nothing is saved yet"
-            )
+            saved = (self.folder / LAST).exists()
+            kept = f"resume with: {self._how_to_resume()}" if saved else "nothing is saved yet"
             raise Interrupted(f"stopped by {signal.Signals(signum).name} at once; {kept}", signum)
         self._signum = signum
-        what = (
-            "Training is done; the run ends when its last figures are written"
-            if self._trained
-            else "Stopping after this step (or validation)"
-        )
+        what = "Stopping after this step (or validation)"
+        if self._trained:
+            what = "Training is done; the run ends when its last figures are written"
         with suppress(OSError):  # a terminal that is gone
             os.write(2, f"\n{what}; the same again stops at once.\n".encode())
 
@@ -141,9 +131,8 @@ class Saving(Checkpoint):
             return
         self._trained = True
         if signum:
-            say(
-                f"{signal.Signals(signum).name} came in the last steps: nothing is left to stop, so the run ends as usual"
-            )
+            name = signal.Signals(signum).name
+            say(f"{name} came in the last steps: nothing is left to stop, so the run ends as usual")
 
     def _is_new_best(self, trainer: pl.Trainer, module: ClassificationModule) -> bool:
         epoch = trainer.current_epoch

@@ -69,9 +69,5 @@ class StochasticWeightAveraging(WeightAveraging):
         begun = trainer.current_epoch > self.first and self._averaged != 0
         if not begun and self._average_model is not None:
             # Nothing is averaged yet; within an epoch the weights here are those of its beginning.
-            pairs = zip(
-                self._average_model.module.state_dict().values(), pl_module.state_dict().values(), strict=True
-            )
-            for kept, current in pairs:
-                kept.copy_(current)
+            self._average_model.module.load_state_dict(pl_module.state_dict())
         super().on_save_checkpoint(trainer, pl_module, checkpoint)

@@ -75,7 +75,7 @@ def interrupted(loaded: Loaded, killed: dict[str, Any]) -> str:
     process = loaded.start(words, children=1)
     wait_until(lambda: log.read_text().count("resumed  ") == 1, process)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=120)[0]
+    said = process.communicate(timeout=300)[0]
     process.close()
     assert process.returncode == 130, said
     return said

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from sppcls._util.console import one_line
+from sppcls._util.processes import let_the_first_speak
 from sppcls._version import __version__
 from sppcls.errors import SppclsError
 
@@ -105,8 +106,11 @@ def run_safely(job: Callable[[], int]) -> int:
 def report_error(error: SppclsError) -> int:
     """Print an error as one line; returns the exit status."""
     exit_code = getattr(error, "exit_code", None)  # of a run that was stopped, which is no error
+    whose = let_the_first_speak() if exit_code is None else ""
     if str(error):
-        print(f"sppcls: {'error: ' if exit_code is None else ''}{one_line(str(error))}", file=sys.stderr)
+        print(
+            f"sppcls: {'error: ' if exit_code is None else ''}{whose}{one_line(str(error))}", file=sys.stderr
+        )
     return 1 if exit_code is None else int(exit_code)
 
 

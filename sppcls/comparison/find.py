@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sppcls._util.files import read_json
+from sppcls._util.files import check_local, read_json
 from sppcls.comparison.read_run import read_run
 from sppcls.comparison.runs import Run
 from sppcls.errors import ConfigError, DataError
@@ -33,6 +33,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> tuple[list[Run], list[
     """
     search = _Search()
     for path in map(Path, paths):
+        check_local(path, "runs are read from folders, such as a mounted bucket or a shared disk")
         try:
             names = os.listdir(path)
         except OSError as error:

@@ -345,6 +345,7 @@ class TrainerConfig:
         devices: how many devices, or auto
         num_nodes: machines
         strategy: auto, or ddp: a process for every device
+        timeout: seconds without a sign of life after which a process that torchrun or srun has started counts as lost
         precision: arithmetic
         accumulate_grad_batches: steps per optimiser update
         gradient_clip_norm: largest norm of the gradient; null: none
@@ -363,6 +364,7 @@ class TrainerConfig:
     devices: Any = key(1)
     num_nodes: int = key(1, low=1)
     strategy: str = key("auto", choices=("auto", "ddp"), changes="speed")
+    timeout: float = key(40.0, low=5, changes="speed")
     precision: str = key("32-true", choices=("32-true", "bf16-mixed", "16-mixed"))
     accumulate_grad_batches: int = key(1, low=1)
     gradient_clip_norm: float | None = key(None, above=0)

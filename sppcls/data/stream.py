@@ -63,6 +63,9 @@ class Loaded(Generic[T]):
     error: str = ""
 
 
+_TOGETHER = 8  # images that a loader process passes on at once
+
+
 class _ReadingDataset(Dataset[Loaded[T]]):
     def __init__(self, read: Callable[[int], T], count: int) -> None:
         self.read, self.count = read, count
@@ -76,6 +79,12 @@ class _ReadingDataset(Dataset[Loaded[T]]):
         except ImageError as error:
             # An exception in a worker would reach the user as a page of traceback.
             return Loaded(index, None, str(error))
+
+    def __getitems__(self, indices: list[int]) -> list[Loaded[T]]:
+        fetch = getattr(self.read, "fetch", None)
+        if fetch is not None:
+            fetch(indices)
+        return [self[index] for index in indices]
 
 
 def begin_worker(worker: int) -> None:
@@ -150,6 +159,8 @@ def load_each(
 ) -> Iterator[Loaded[T]]:
     """``read(i)`` for every ``i`` below ``count`` (or in ``indices``), in order, in ``workers`` processes.
 
+    Where ``read`` has a ``fetch``, it is told before of the next few numbers, whose bytes it may ask for together.
+
     An :class:`~sppcls.errors.ImageError` becomes a :class:`Loaded` without a value; other exceptions are raised.
     """
     with warnings.catch_warnings():
@@ -157,7 +168,7 @@ def load_each(
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         loader = DataLoader(
             _ReadingDataset(read, count),
-            batch_size=8 if workers else 1,
+            batch_size=_TOGETHER if workers or getattr(read, "fetch", None) is not None else 1,
             sampler=range(count) if indices is None else indices,
             num_workers=workers,
             # Tensors from a worker would each hold a file descriptor for as long as they wait for their like.

@@ -160,9 +160,11 @@ def check_processes(resume: Resume, steps: int, processes: int) -> None:
         before = trainer["devices"] * trainer.get("num_nodes", 1)
     if not isinstance(before, int) or before == processes or progress["epoch_length"][0] == steps:
         return
+    images, rest = divmod(before * resume.checkpoint["sppcls"]["config"]["data"]["batch_size"], processes)
+    keep = "" if rest else f"keep its batches with data.batch_size={images}, or "
     raise CheckpointError(
-        f"{resume.path}: trained by {before} process(es), this run would have {processes} and other steps: resume with "
-        f"{before} (trainer.devices x trainer.num_nodes), or begin a new run with its convolutions: "
+        f"{resume.path}: trained by {before} process(es), this run would have {processes} and other steps: {keep}resume "
+        f"with {before} (trainer.devices x trainer.num_nodes), or begin a new run with its convolutions: "
         f"backbone.weights={resume.path}"
     )
 

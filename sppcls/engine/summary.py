@@ -74,7 +74,7 @@ def start_table(
         *tuning,
         (
             "training",
-            f"{config.trainer.max_epochs} epochs, {config.optimizer.name} {config.optimizer.lr:g}, "
+            f"{_epochs(config.trainer.max_epochs)}, {config.optimizer.name} {config.optimizer.lr:g}, "
             f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}{_limits(config)}",
         ),
         (
@@ -132,6 +132,10 @@ def untested_classes_line(splits: Splits) -> str | None:
     return f"warning: no test image of {classes} {shown}: the test error says nothing of {them}"
 
 
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' if count > 1 else ''}"
+
+
 def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
     """A warning that names the sizes which the run ends too early to be trained on; None if it is trained on all."""
     if not schedule.never_used:
@@ -170,7 +174,7 @@ def closing_lines(
         done = (
             f"a callback stopped it after epoch {module.trainer.current_epoch}"
             if state.stopped is not None
-            else (f"all {epochs} epochs were done")
+            else (f"all {epochs} epochs were done" if epochs > 1 else "its one epoch was done")
         )
         lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs continues."]
     if state.val_results:

@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from sppcls._util.console import say, say_to_log, start_console
 from sppcls._util.reason import reason_of
@@ -40,7 +41,7 @@ from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.callbacks.progress import make_progress
 from sppcls.engine.callbacks.protocols import ProtocolErrorsAtEnd, protocol_figures
-from sppcls.engine.callbacks.saving import Saving
+from sppcls.engine.callbacks.saving import Saving, resume_word
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, check_given, lines_on_own_parts
 from sppcls.engine.hyperparameters import hyperparameters
@@ -72,6 +73,7 @@ from sppcls.engine.summary import (
     unused_sizes_line,
     validation_count,
 )
+from sppcls.engine.together import Together, broken_connection, facts_of, meet
 from sppcls.engine.user_errors import as_user_error, hidden_error, part_error, quiet_event_writer
 from sppcls.errors import CheckpointError, ConfigError, PartError, SppclsError
 from sppcls.evaluation.class_errors import ClassError, class_mean, read_class_errors, write_class_errors
@@ -144,6 +146,11 @@ def train(
 
 def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
     """As :func:`train`. ``held``: takes the lock of the run folder; a run that goes on is read under it."""
+    nodes = config.trainer.num_nodes
+    slurm = slurm_environment(device_count(config) // nodes, nodes)
+    together = meet(config, slurm)
+    if together is not None:
+        held.enter_context(together)
     begun = resumed_folder(config)
     if begun is not None and _rank() == 0:
         check_writable(begun)
@@ -151,10 +158,12 @@ def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
     resume = find_resume(config, begun)
     if resume is not None:
         check_given(config, resume.checkpoint["sppcls"]["config"], resume.path)
-    run = _Run(config, given, resume.checkpoint["sppcls"]["classes"] if resume else None)
+    run = _Run(config, given, resume.checkpoint["sppcls"]["classes"] if resume else None, slurm, together)
     if resume is not None:
         run.check(resume)
-    folder = _run_folder(config, begun)
+    if together is not None:
+        together.agree(facts_of(config, run.splits, resume))
+    folder = _run_folder(config, begun, together)
     try:
         with quiet_event_writer():
             if begun is None and _rank() == 0:
@@ -181,8 +190,15 @@ def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:
 class _Run:
     """Everything a run is made of, built and checked before anything is written."""
 
-    def __init__(self, config: Config, given: Given, classes: list[str] | None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: Config,
+        given: Given,
+        classes: list[str] | None,
+        slurm: SLURMEnvironment | None,
+        together: Together | None,
+    ) -> None:
+        self.config, self.slurm, self.together = config, slurm, together
         self.callbacks, self.loggers = [*own_callbacks(config), *given.callbacks], given.loggers
         check_loggers(config)
         self.memory = MemoryCheck()
@@ -195,8 +211,6 @@ class _Run:
         self.devices = device_count(config)
         check_batch(config, len(self.train_source), self.devices)
         check_classes(config, self.train_source)
-        nodes = config.trainer.num_nodes
-        self.slurm = slurm_environment(self.devices // nodes, nodes)
         self.architecture = {
             "backbone": as_dict(config)["backbone"],
             "pyramid": as_dict(config)["pyramid"],
@@ -286,6 +300,8 @@ class _Run:
             config, self.schedule, self.train_source, self.val_source, self.caches, self.splits.test
         )
         trainer = self._trainer(folder)
+        if self.together is not None:
+            self.together.how_to_resume = lambda: self._how_to_resume(folder)
         started = time.perf_counter()
         # weights_only: a checkpoint to resume from may have come from anywhere.
         try:
@@ -298,6 +314,8 @@ class _Run:
         except Exception as error:
             if (hidden := hidden_error(error)) is not None:
                 raise hidden from None
+            if (lost := self._lost(error, folder)) is not None:
+                raise lost from None
             if "conditioned on metric" in str(error) or "monitor=" in str(error):  # of Lightning's callbacks
                 raise ConfigError(f"callbacks: {reason_of(error, first_line=True)}") from None
             if self.memory.message and isinstance(error, RuntimeError | MemoryError):
@@ -334,6 +352,25 @@ class _Run:
             seconds = time.perf_counter() - started
             say(closing_lines(config, module, folder, seconds, tested, by_class))
         return result
+
+    def _lost(self, error: Exception, folder: Path) -> SppclsError | None:
+        """What to say when another process of this run has gone; None of any other error."""
+        if self.together is not None:
+            return self.together.lost(error)
+        if (reason := broken_connection(error)) is None:
+            return None
+        if _rank() != 0:
+            return SppclsError("")
+        return SppclsError(f"another process of this run has ended ({reason}): {self._how_to_resume(folder)}")
+
+    def _how_to_resume(self, folder: Path) -> str:
+        if not (folder / LAST).exists():
+            return "nothing is saved yet"
+        images = self.config.data.batch_size * self.devices
+        return (
+            f"the same command with {resume_word(folder)} goes on; on N processes instead of {self.devices}, "
+            f"data.batch_size={images}/N keeps the batches"
+        )
 
     def _summary(
         self, module: ClassificationModule, result: dict[str, Any], classes: list[ClassError], epochs: int
@@ -420,16 +457,16 @@ def _with_cause(error: Exception) -> str:
     return "".join([*traceback.format_exception(error.__cause__), str(error)])
 
 
-def _run_folder(config: Config, begun: Path | None) -> Path:
+def _run_folder(config: Config, begun: Path | None, together: Together | None) -> Path:
     """The folder to write to: that of the run that goes on, else a new one."""
     inherited = os.environ.get(_FOLDER_VARIABLE)
     if inherited:
         return Path(inherited)
-    if _rank() != 0:
-        return base_folder(config)  # started beside the first process, not by it; only that one writes
+    if _rank() != 0:  # started beside the first process, not by it; only that one writes
+        return together.share(None) if together is not None else base_folder(config)
     folder = claim_run_folder(config) if begun is None else begun.resolve()
     os.environ[_FOLDER_VARIABLE] = str(folder)
-    return folder
+    return together.share(folder) if together is not None else folder
 
 
 def _repeatable(config: Config, folder: Path) -> bool:
@@ -464,6 +501,8 @@ def quiet_lightning() -> None:
     warnings.filterwarnings(
         "ignore", message=".*callbacks used to create the checkpoint need to be provided.*"
     )
+    # Every figure is one of all processes before it is logged.
+    warnings.filterwarnings("ignore", message=".*on epoch level in distributed setting.*")
     # Normalisation layers of parts that are frozen.
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -160,6 +160,7 @@ class _Render:
 
     def __init__(self, source: Source, protocol: Protocol, smallest: int) -> None:
         self.source, self.protocol, self.smallest = source, protocol, smallest
+        self.fetch = getattr(source, "fetch", None)  # of a source that is far away
 
     def __call__(self, index: int) -> _Rendered:
         image = self.source.image(index)

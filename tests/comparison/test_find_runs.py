@@ -258,3 +258,10 @@ def test_answers_line_up_whatever_order_they_were_written_in(tmp_path: Path) -> 
     first, second = read_answers(tmp_path / "a.npz"), read_answers(tmp_path / "b.npz")
     assert first.images == second.images
     assert np.array_equal(first.hit1, second.hit1)
+
+
+def test_an_address_is_told_from_a_folder() -> None:
+    with pytest.raises(
+        ConfigError, match="^s3://bucket/runs: is a URL; runs are read from folders, such as a mounted"
+    ):
+        find_runs(["s3://bucket/runs"])

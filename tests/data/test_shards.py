@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -261,7 +262,7 @@ def test_a_flipped_bit_is_noticed(own: Path, capsys: pytest.CaptureFixture[str])
         (lambda c: c["shards"][0].update(bytes=1000), "ends behind its shard"),
         (lambda c: c["shards"][0].update(bytes=2**70), "damaged"),
         (lambda c: c["splits"]["train"].update(images=41), "is not that of 41 images"),
-        (lambda c: c["splits"]["train"].update(images=10**15), "is not that of 1000000000000000 images"),
+        (lambda c: c["splits"]["train"].update(images=10**15), "images: 1000000000000000"),
         (lambda c: c["splits"]["train"].update(name=c["splits"]["val"]["name"]), "12 names for 40 images"),
         (lambda c: c["splits"].pop("train"), "no training images"),
         (lambda c: c["splits"]["train"].update(size="AAAA"), "damaged"),
@@ -275,6 +276,18 @@ def test_an_index_that_contradicts_itself_is_refused(own: Path, change, line: st
         shards(str(own))
     assert line in str(caught.value)
     assert str(own / INDEX) in str(caught.value)
+
+
+def test_a_small_index_cannot_fill_the_memory(own: Path) -> None:
+    content = json.loads((own / INDEX).read_text())
+    count, train = 1_000_000, content["splits"]["train"]
+    for name, width in {"shard": 4, "offset": 8, "size": 4, "crc32": 4, "label": 4, "name": 1}.items():
+        train[name] = base64.b64encode(zlib.compress(bytes(count * width), 9)).decode()
+    train["images"] = count
+    (own / INDEX).write_text(json.dumps(content))
+    assert (own / INDEX).stat().st_size < 100_000
+    with pytest.raises(DataError, match="damaged .images: 1000000"):
+        shards(str(own))
 
 
 # --- tar files of others
@@ -328,6 +341,18 @@ def test_tar_files_of_others_get_an_index(tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == f"sppcls: error: {tmp_path}: label '1', for 1 classes\n"
 
 
+def test_other_pictures_of_a_sample_are_passed_over(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i in range(10):
+            add(tar, f"{i}.cls", str(i % 2).encode())
+            add(tar, f"{i}.seg.png", jpeg(100 + i))
+            add(tar, f"{i}.jpg", jpeg(i))
+    assert main(["shards", "--index", str(tmp_path)]) == 0
+    found = shards(str(tmp_path))
+    there = [source.data(i) for source in (found.train, found.val) for i in range(len(source))]
+    assert sorted(there) == sorted(jpeg(i) for i in range(10))
+
+
 def test_without_a_split_some_are_held_out(tmp_path: Path) -> None:
     foreign(tmp_path, "000.tar", ["cat", "dog"] * 10)
     assert main(["shards", "--index", str(tmp_path), "--val-fraction", "0.3"]) == 0
@@ -378,6 +403,12 @@ def twice(folder: Path) -> None:
             add(tar, "1.cls", b"0")
 
 
+def dotted(folder: Path) -> None:
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        add(tar, "1.small.jpg", jpeg(1))
+        add(tar, "1.cls", b"0")
+
+
 def no_file(folder: Path) -> None:
     pass
 
@@ -392,6 +423,10 @@ def no_file(folder: Path) -> None:
         (no_tar, "a.tar: damaged or cut off"),
         (compressed, "compressed"),
         (twice, "two members '1.jpg'"),
+        (
+            dotted,
+            "1 labels have no image: one is KEY.jpg or of another kind, with no other dot, and '1.small.jpg' is not",
+        ),
         (no_file, "there is no .tar file"),
     ],
 )

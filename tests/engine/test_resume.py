@@ -146,7 +146,7 @@ def test_a_finished_run_resumed_has_nothing_to_do(tiny, capsys) -> None:
     first = train(compose(words))
     assert "Nothing left to train" not in capsys.readouterr().out
     again = train(compose([*words, "ckpt_path=auto"]))
-    assert "Nothing left to train: all 1 epochs were done" in capsys.readouterr().out
+    assert "Nothing left to train: its one epoch was done" in capsys.readouterr().out
     assert again["folder"] == str(Path(first["folder"]).resolve())
     assert again["last"] == first["last"]
 

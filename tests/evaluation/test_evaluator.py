@@ -295,6 +295,26 @@ def test_a_mirrored_view_lies_at_its_place_in_the_mirrored_image(net, photos, tm
         assert windows_found.scores[i] == pytest.approx(seen[0].numpy(), abs=1e-5)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_source_that_is_far_away_is_asked_for_several_images_at_once(
+    net, photos, tmp_path: Path, workers: int
+) -> None:
+    class Far(FileSource):
+        def fetch(self, indices) -> None:
+            with open(tmp_path / "asked", "a") as file:
+                file.write(" ".join(map(str, indices)) + "\n")
+
+    names = [photos.name(i) for i in range(len(photos))] * 4
+    far = Far(photos.root, names, list(photos.targets) * 4, photos.classes)
+    near = FileSource(photos.root, names, list(photos.targets) * 4, photos.classes)
+    found = run(net, far, "full_flip", workers=workers)
+    asked = [list(map(int, line.split())) for line in (tmp_path / "asked").read_text().splitlines()]
+    assert sorted(number for group in asked for number in group) == list(range(len(names)))
+    assert max(map(len, asked)) == 8
+    assert len(asked) == -(-len(names) // 8)
+    assert np.array_equal(found.scores, run(net, near, "full_flip").scores)
+
+
 def test_readers_hold_no_file_descriptors(net, photos) -> None:
     many = FileSource(photos.root, [photos.name(0)] * 150, [0] * 150, photos.classes)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

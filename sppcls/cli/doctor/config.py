@@ -179,7 +179,8 @@ def _plan(config: Config, images: int) -> Iterator[Diagnosis]:
         return
     schedule = size_schedule(config)
     sizes = ", ".join(map(size_label, schedule.training_sizes))
-    text = f"{config.trainer.max_epochs} epochs of {images:,} images, batches of {config.data.batch_size}, sizes {sizes}"
+    epochs = f"{config.trainer.max_epochs} epoch{'s' if config.trainer.max_epochs > 1 else ''}"
+    text = f"{epochs} of {images:,} images, batches of {config.data.batch_size}, sizes {sizes}"
     yield ok(
         "run", f"{text} ({schedule.label})", "epoch by epoch, with the bins of every level: sppcls sizes"
     )

@@ -29,6 +29,7 @@ MAX_IMAGE = 1 << 30
 _FORMAT = "sppcls shards"
 _VERSION = 1
 _NAME = 4096  # most bytes of a name
+_FEW = 10_000  # images that an index of any size may speak of
 _COLUMNS = {"shard": "<i4", "offset": "<i8", "size": "<i4", "crc32": "<u4", "label": "<i4"}
 
 
@@ -142,7 +143,7 @@ def read_index(data: bytes, place: str) -> Index:
         index = Index(
             [str(name) for name in found["classes"]],
             [Shard(**shard) for shard in found["shards"]],
-            {role: _unpacked(found["splits"][role]) for role in ROLES if role in found["splits"]},
+            {role: _unpacked(found["splits"][role], len(data)) for role in ROLES if role in found["splits"]},
             dict(found["made_of"]),
             bool(found["held_out"]),
         )
@@ -185,9 +186,11 @@ def _packed(records: Records) -> dict[str, Any]:
     return {"images": len(records), **columns, "name": _text(names.encode("utf-8", "surrogateescape"))}
 
 
-def _unpacked(split: Mapping[str, Any]) -> Records:
+def _unpacked(split: Mapping[str, Any], file_bytes: int) -> Records:
+    """The rows of a split. What they may take is bounded by the size of the file, whatever it says of itself."""
     count = split["images"]
-    if not isinstance(count, int) or count < 0:
+    # A checksum cannot be packed: each takes over five characters.
+    if not isinstance(count, int) or not 0 <= count <= max(_FEW, file_bytes):
         raise ValueError(f"images: {count!r}")
     arrays: dict[str, Any] = {}
     for name, kind in _COLUMNS.items():
@@ -195,7 +198,7 @@ def _unpacked(split: Mapping[str, Any]) -> Records:
         if len(data) != count * np.dtype(kind).itemsize:
             raise ValueError(f"column {name} is not that of {count} images")
         arrays[name] = np.frombuffer(data, kind).astype(np.dtype(kind).newbyteorder("="), copy=False)
-    names = _bytes(split["name"], count * _NAME)
+    names = _bytes(split["name"], min(count * _NAME, _NAME * max(_FEW, file_bytes // 40)))
     return Records(**arrays, names=PackedStrings.split(names, b"\0", count))
 
 

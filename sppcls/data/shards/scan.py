@@ -145,6 +145,7 @@ def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
     kinds = image_kinds()
     images: dict[str, tuple[Member, int]] = {}
     labels: dict[str, str] = {}
+    others: dict[str, str] = {}
     size = path.stat().st_size
     with reading_tar(path), open(path, "rb") as headers, open(path, "rb") as file:
         for member in members(path, headers, size):
@@ -157,8 +158,11 @@ def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
             last = extension.rpartition(".")[2]
             if last in _PICKLES:
                 raise DataError(f"{path}: {member.name!r} is a pickle, which can run code: leave it out")
-            is_image = f".{last}" in kinds and kinds[f".{last}"].readable
+            # KEY.seg.png beside KEY.jpg is something else of the same sample, such as a mask.
+            is_image = f".{extension}" in kinds and kinds[f".{extension}"].readable
             if not is_image and extension != "cls":
+                if f".{last}" in kinds:
+                    others[key] = member.name
                 continue
             if key in (images if is_image else labels):
                 raise DataError(f"{path}: two members {member.name!r}")
@@ -176,6 +180,11 @@ def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if lacking := [key for key in images if not labels.get(key)]:
         raise DataError(f"{path}: {len(lacking)} images have no label, KEY.cls: {some(lacking)}")
+    if odd := [key for key in others if key in labels and key not in images]:
+        raise DataError(
+            f"{path}: {len(odd)} labels have no image: one is KEY.jpg or of another kind, with no other dot, and "
+            f"{others[odd[0]]!r} is not: rename it"
+        )
     rows = [_Sample(key, labels[key], number, member, crc32) for key, (member, crc32) in images.items()]
     return rows, digest
 

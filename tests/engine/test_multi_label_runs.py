@@ -309,7 +309,7 @@ def answers() -> tuple[torch.Tensor, torch.Tensor]:
 def test_two_processes_count_as_one_does(loaded: Loaded, tmp_path: Path, unused_port: int) -> None:
     code = (
         f"import sys, warnings; warnings.simplefilter('ignore'); sys.path[:0] = [{str(Path(__file__).parent)!r}, "
-        f"{str(Path(__file__).parents[1])!r}]; from test_multi_label import in_a_process; "
+        f"{str(Path(__file__).parents[1])!r}]; from test_multi_label_runs import in_a_process; "
         f"in_a_process(int(sys.argv[1]), {str(tmp_path)!r}, {unused_port})"
     )
     processes = [loaded.start(["-c", code, str(rank)]) for rank in range(2)]

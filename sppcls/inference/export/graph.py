@@ -111,9 +111,12 @@ def padding_by_size(net: SPPClassifier) -> str | None:
 def trace_module(
     module: nn.Module, inputs: dict[str, Tensor], free: dict[str, dict[int, Any]]
 ) -> ExportedProgram:
-    """The graph of a module, whose ``free`` dimensions may have any length; what torch.export raises goes through."""
+    """The graph of a module, whose ``free`` dimensions may have any length; what torch.export raises goes through.
+
+    ``inputs`` are in the order of its parameters, as who loads the program calls it without names.
+    """
     with quiet(), torch.no_grad():
-        program = torch.export.export(module, (), inputs, dynamic_shapes=free)
+        program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=free)
     program.example_inputs = None  # not part of the network
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine

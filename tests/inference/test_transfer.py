@@ -119,7 +119,9 @@ def _pure(channel: int) -> tuple[int, int, int]:
 def test_no_view_and_no_layer_are_the_usual_ones(net: SPPClassifier, photos: Path) -> None:
     usual = transfer(net, photos, per_class=4, splits=2)
     assert usual.scores
-    assert str(transfer(net, photos, [], view=[], per_class=4, splits=2)) == str(usual), "as `--view ''` gives it"
+    assert str(transfer(net, photos, [], view=[], per_class=4, splits=2)) == str(usual), (
+        "as `--view ''` gives it"
+    )
 
 
 def test_both_views_in_one_table(net: SPPClassifier, photos: Path) -> None:

@@ -179,7 +179,7 @@ class BackboneConfig:
         name: network
         width: multiplier of the number of channels (paper's networks)
         norm: normalisation (paper's networks)
-        weights: null, DEFAULT (torchvision's or timm's own) or the path of a state_dict or .ckpt
+        weights: null, DEFAULT (torchvision's or timm's own), or a state_dict or .ckpt file
         model: timm model name (backbone=timm)
         drop_path_rate: stochastic depth at the last block (convnext, efficientnet, timm); null: the network's own
     """

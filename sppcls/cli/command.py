@@ -1,8 +1,9 @@
 """Commands made from functions: the parameters are the arguments, the docstring is the help.
 
 A positional parameter is a word and a keyword-only one an option. ``bool`` is a switch, ``tuple[str, ...]`` takes several
-words, ``Literal`` names the choices, and a dataclass stands for the parameters of its own. ``Annotated`` says how a word is
-read or, by :class:`Check`, what is refused once all words have been read.
+words, ``Literal`` names the choices, and a dataclass stands for the parameters of its own; its ``prepared``,
+if there is one, gets the words before they are read. ``Annotated`` says how a word is read or, by :class:`Check`, what is
+refused once all words have been read.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def command(function: Callable[..., int]) -> Callable[[list[str]], int]:
     @functools.wraps(function)
     def run(words: list[str]) -> int:
         parser = Parser(function)
+        for _, kind, _ in _parameters(function):
+            words = getattr(kind, "prepared", list)(words)
         # With options and other words in any order.
         values = vars(parser.parse_intermixed_args(words))
         return function(**_arguments(function, values))

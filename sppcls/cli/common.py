@@ -181,6 +181,10 @@ class Loading(Processor):
     batch_size: Positive = 32
 
 
+# Before an option that is read as a word; no word that was typed has this sign.
+_IN_ORDER = "\0"
+
+
 @dataclass
 class RunWords:
     """The words of a training.
@@ -196,14 +200,21 @@ class RunWords:
     data: str | None = None
     config_dir: str | None = None
 
+    @staticmethod
+    def prepared(words: list[str]) -> list[str]:
+        """The words with ``--data`` among those that keep their order: of two values of a key the last one counts."""
+        end = words.index("--") if "--" in words else len(words)
+        return [_IN_ORDER * (word.partition("=")[0] == "--data") + word for word in words[:end]] + words[end:]
+
     @property
     def words(self) -> list[str]:
-        """The words, with ``--data`` written out, as of `sppcls train`; of two values of a key the last word's counts."""
+        """The words, with ``--data`` written out where it stands, as of `sppcls train`."""
         from sppcls.config.compose import group_choices
         from sppcls.config.data_word import with_data_words
 
-        place = [] if self.data is None else [f"--data={self.data}"]
-        return with_data_words([*place, *self.overrides], group_choices()["data"])
+        return with_data_words(
+            [word.removeprefix(_IN_ORDER) for word in self.overrides], group_choices()["data"]
+        )
 
     def compose(self) -> Config:
         """The checked config of these words."""

@@ -99,13 +99,14 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
     parts = "; ".join(label(f) + _interval(f) for f in lines)
     counts = sorted({len(f.seeds.by_seed) for f in lines})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    measure, top = deciding[0].measure, deciding[0].top
+    error = deciding[0].measure.error(deciding[0].top)
     detail = (
-        f"{parts} percentage points of {measure.error(top)} ({minus}95 % interval), "
+        f"{parts} percentage points of {error} ({minus}95 % interval), "
         f"{seeds} {unit(lines[0].seeds.by_seed)}{'s' * (counts[-1] > 1)} each."
     )
     changes = "; ".join(map(_change, deciding))
-    return Conclusion(question, answer, f"Top-{top} error: {changes}.", detail, outlook(deciding), lines)
+    sentence = f"{error[0].upper()}{error[1:]}: {changes}."
+    return Conclusion(question, answer, sentence, detail, outlook(deciding), lines)
 
 
 def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclusion:

@@ -245,7 +245,7 @@ def prepare_batch(
 def _empty_like(image: torch.Tensor) -> torch.Tensor:
     """Uninitialised float32 of the shape and layout of a channels_last batch."""
     if image.device.type != "cpu":
-        return torch.empty_like(image, dtype=torch.float32)
+        return torch.empty_like(image, dtype=torch.float32, memory_format=torch.channels_last)
     # NumPy asks the kernel for large pages: torch's own take twice as long as all of the arithmetic to come by.
     rows = np.empty(tuple(image.permute(0, 2, 3, 1).shape), np.float32)
     return torch.from_numpy(rows).permute(0, 3, 1, 2)

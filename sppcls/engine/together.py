@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import socket
 import sys
 import threading
@@ -340,7 +341,7 @@ def broken_connection(error: BaseException) -> str | None:
     """The reason that torch gives for a broken exchange between processes; None of an error of another kind."""
     for each in (error, error.__cause__, error.__context__):
         if isinstance(each, RuntimeError) and (
-            isinstance(each, DistError) or "gloo" in str(each) or "NCCL" in str(each)
+            isinstance(each, DistError) or re.search(r"\bgloo/(gloo|transport)/|\bGloo |NCCL", str(each))
         ):
             text = str(each).rpartition("] ")[2] if str(each).startswith("[") else str(each)
             return reason_of(text.partition(". This is")[0], 120, first_line=True)  # nor torch's guesses

@@ -10,6 +10,7 @@ import pytest
 
 from sppcls.cli.command import Check, command
 from sppcls.cli.common import between, whole
+from sppcls.cli.main import main
 from sppcls.errors import ConfigError, DataError
 
 SEEN: list[dict[str, object]] = []
@@ -164,3 +165,17 @@ def test_the_help_is_the_docstring(
     ):  # fmt: skip
         assert row in words
     assert text.endswith("notes:\n  laid out by hand\n")
+
+
+@pytest.mark.parametrize("verb", ["sizes", "lr", "train"])
+def test_of_two_places_the_last_one_counts_in_every_command_as_in_training(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, said in {
+        "data=shapes --data /nope": "data.root=/nope: no such folder",
+        "data.root=/one --data=/two": "data.root=/two: no such folder",
+        "--data /two data.root=/one": "data.root=/one: no such folder",
+        "--data": "--data: name a folder of photos, or a data set such as shapes",
+    }.items():
+        assert main([verb, *words.split()]) == 1
+        assert capsys.readouterr().err == f"sppcls: error: {said}\n"

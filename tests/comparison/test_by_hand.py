@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -123,6 +124,12 @@ def test_files_of_predictions_are_subtracted_and_counted_alike(
     assert (
         f"no difference shown: {other} is 5.00 percentage points lower than {one}" in capsys.readouterr().out
     )
+
+
+def test_a_conclusion_names_the_error_that_was_measured(comparison: Comparison) -> None:
+    measure = comparison.main._replace(multi_label=True)
+    found = [dataclasses.replace(finding, measure=measure) for finding in findings(comparison)]
+    assert {c.sentence.partition(":")[0] for c in conclusions(found)} == {"100 - mAP"}
 
 
 def test_the_question_of_the_sizes_comes_first_with_its_answer(comparison: Comparison) -> None:

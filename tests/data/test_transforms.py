@@ -17,7 +17,13 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as V
 
 from sppcls.data.geometry import cut, offset_at, random_resized_box, resize, resized_size
-from sppcls.data.transforms import EvalTransform, TrainTransform, lighting_offset, prepare_batch
+from sppcls.data.transforms import (
+    EvalTransform,
+    TrainTransform,
+    _empty_like,
+    lighting_offset,
+    prepare_batch,
+)
 from sppcls.errors import ConfigError
 
 REGION = (224, 224)
@@ -396,6 +402,12 @@ def test_prepare_batch_against_numpy(count, lit):
     assert got.dtype == torch.float32
     assert got.is_contiguous(memory_format=torch.channels_last)
     assert image.dtype == torch.uint8  # the batch itself is left alone
+
+
+def test_prepare_batch_writes_to_what_it_returns_whatever_the_layout_on_a_gpu():
+    image = torch.empty(2, 3, 20, 30, dtype=torch.uint8, device="meta")  # as a resize might leave it
+    rows = _empty_like(image).permute(0, 2, 3, 1)
+    assert rows.is_contiguous(), "else flattening copies, and nothing is written to the result"
 
 
 def test_prepare_batch_resizes_like_each_image_alone():

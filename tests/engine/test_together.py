@@ -17,7 +17,7 @@ from PIL import Image
 from tiny_runs import wait_until
 
 from sppcls.cli.main import main
-from sppcls.engine.together import Together
+from sppcls.engine.together import Together, broken_connection
 from sppcls.errors import ConfigError
 
 Start = Callable[..., list[Program]]
@@ -196,3 +196,11 @@ def test_both_may_take_their_time_once_they_have_come(unused_port: int) -> None:
         said = [threads.submit(meeting, 0, unused_port, {}), threads.submit(late)]
         assert [each.result() for each in said] == ["agreed", "agreed"]
     assert threading.active_count() == before
+
+
+def test_only_errors_of_the_exchange_between_processes_are_taken_for_a_loss() -> None:
+    lost = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242"
+    assert broken_connection(RuntimeError(lost)) == "Connection closed by peer [127.0.0.1]:4242"
+    assert broken_connection(RuntimeError("Gloo connectFullMesh failed with timeout")) is not None
+    assert broken_connection(RuntimeError("[PG 0] ProcessGroupNCCL's watchdog got stuck")) is not None
+    assert broken_connection(RuntimeError("/photos/igloo/1.jpg: no class has this number")) is None

@@ -116,6 +116,14 @@ def _pure(channel: int) -> tuple[int, int, int]:
     return tuple(200 if channel == k else 60 for k in range(3))  # type: ignore[return-value]
 
 
+def test_no_view_and_no_layer_are_the_usual_ones(net: SPPClassifier, photos: Path) -> None:
+    usual = transfer(net, photos, per_class=4, splits=2)
+    assert usual.scores
+    assert str(transfer(net, photos, [], view=[], per_class=4, splits=2)) == str(usual), (
+        "as `--view ''` gives it"
+    )
+
+
 def test_both_views_in_one_table(net: SPPClassifier, photos: Path) -> None:
     table = transfer(net, photos, per_class=4, splits=2, view=("full", "crop"))
     names = [(score.layer, score.view.kind) for score in table.scores]

@@ -54,7 +54,7 @@ def _findings(given: RunWords) -> Iterator[Diagnosis]:
         yield from check_run(given)
     else:
         yield runs_folder("runs")
-        if given.overrides or given.data:
+        if given.overrides:
             yield note(
                 "config", "not looked at, as packages cannot be used", "mend the problems above, then again"
             )

@@ -69,8 +69,9 @@ def run(
     Of a network that was trained on images with several labels, the classes are those of at least the probability 0.5
     (--threshold), as many or few as they are; with --top N the N most probable ones.
 
-    A file that cannot be classified is named on stderr, with the reason, and the rest is classified; the exit status is 0
-    if all images were classified, 1 if any was not.
+    A path that leads nowhere is refused before anything is classified. A file that cannot be classified is named on
+    stderr, with the reason, and the rest is classified; the exit status is 0 if all images were classified, 1 if any was
+    not.
 
     Args:
         checkpoint (CKPT): best.ckpt or last.ckpt of a run

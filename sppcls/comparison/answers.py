@@ -194,7 +194,7 @@ def read_answers(path: Path) -> Answers | LabelAnswers:
             found = {key: file[key] for key in wanted}
             known = ("protocol", "size", "window_rule", "split", "weights")
             texts = {key: str(file[key]) for key in known if key in file}
-            if found["label"].ndim == 2:
+            if getattr(found["label"], "ndim", None) == 2:  # a member that is no array comes as bytes
                 found["score"] = file["score"]
     except DataError:
         raise

@@ -1,12 +1,31 @@
 """Test protocols: which views of an image a network sees, and how their scores become one answer (:func:`sppcls.evaluate`)."""
 
-from sppcls.config.early import protocol_names
-from sppcls.evaluation.evaluate import Result
-from sppcls.evaluation.evaluator import evaluate_protocol
-from sppcls.evaluation.predictions import Predictions
-from sppcls.evaluation.protocols import Protocol, Views, load_protocol, load_protocols
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Predictions", "Protocol", "Result", "Views", "evaluate_protocol", "load_protocol", "load_protocols",
-    "protocol_names",
-]  # fmt: skip
+from sppcls._util.lazy import public
+
+if TYPE_CHECKING:
+    from sppcls.config.early import protocol_names as protocol_names
+    from sppcls.evaluation.evaluate import Result as Result
+    from sppcls.evaluation.evaluator import evaluate_protocol as evaluate_protocol
+    from sppcls.evaluation.predictions import Predictions as Predictions
+    from sppcls.evaluation.protocols import Protocol as Protocol
+    from sppcls.evaluation.protocols import Views as Views
+    from sppcls.evaluation.protocols import load_protocol as load_protocol
+    from sppcls.evaluation.protocols import load_protocols as load_protocols
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    {
+        "sppcls.config.early": ["protocol_names"],
+        "sppcls.evaluation.evaluate": ["Result"],
+        "sppcls.evaluation.evaluator": ["evaluate_protocol"],
+        "sppcls.evaluation.predictions": ["Predictions"],
+        "sppcls.evaluation.protocols": [
+            "Protocol",
+            "Views",
+            "load_protocol",
+            "load_protocols",
+        ],
+    },
+)

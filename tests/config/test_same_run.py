@@ -32,7 +32,7 @@ EXPECTED = {
     (FACTOR,): """data.folds backbone.name backbone.width backbone.norm backbone.model pyramid.levels pyramid.mode
         pyramid.bin_rule head.name head.hidden optimizer.name optimizer.lr_factors optimizer.layer_decay
         ema.enabled swa.enabled""",
-    (FACTOR, RESUMES): """init init_from freeze freeze_epochs loss.name loss.class_weights callbacks data.sampler data.balance data.name data.root data.val_fraction data.labels data.train_dir data.val_dir
+    (FACTOR, RESUMES): """init init_from freeze freeze_epochs loss.name loss.class_weights callbacks data.sampler data.balance data.name data.root data.val_fraction data.labels data.multi_label data.train_dir data.val_dir
         data.test_dir data.num_train data.num_val data.batch_size data.drop_last data.on_error data.max_pixels
         data.pixel_range data.cache data.cache_shorter_side data.mean data.std sizes.kind sizes.sizes sizes.period
         sizes.step sizes.pixel_budget augment.crop augment.shorter_side augment.flip augment.lighting augment.scale
@@ -52,7 +52,7 @@ EXPECTED = {
     (AUTO, RESUMES): "evaluation.protocols evaluation.every",
     (SWEEP, RESUMES): "name run_name",
     (AUTO, SWEEP, RESUMES): """runs_dir ckpt_path plugins logger data.download data.check data.cache_dir data.val_batch_size
-        data.workers trainer.accelerator trainer.strategy trainer.deterministic trainer.compile trainer.gradient_checkpointing trainer.threads
+        data.workers trainer.accelerator trainer.strategy trainer.deterministic trainer.compile trainer.gradient_checkpointing trainer.threads trainer.timeout
         log.every_n_steps log.images log.progress log.save_every_minutes detection.maps_dir""",
 }  # fmt: skip
 ANSWERS = {key: set(answers) for answers, keys in EXPECTED.items() for key in keys.split()}

@@ -150,7 +150,7 @@ def test_a_sweep_makes_every_detector_once(runs: Path, capfd: pytest.CaptureFixt
         ),
         (["detection.data=null"], r"detection\.data: missing"),
         (["detection.checkpoint=null"], r"detection\.checkpoint: missing"),
-        (["ckpt_path=auto"], r"ckpt_path=auto: the same command again goes on"),
+        (["ckpt_path=auto"], r"ckpt_path=auto: the same command again resumes"),
         (["detection.data=photos"], r"detection\.scenes=18: scenes are generated for"),
         (["detection.scale_rule=x"], r"detection\.scale_rule=x: choose from area, released"),
     ],

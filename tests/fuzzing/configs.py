@@ -180,6 +180,7 @@ ALONE: dict[str, st.SearchStrategy[Any]] = {
     "trainer.limit_val_batches": st.one_of(st.none(), st.integers(1, 3)),
     "trainer.val_every": st.integers(1, 3),
     "trainer.threads": st.integers(1, 2),
+    "trainer.timeout": st.integers(5, 60),
     "logger": st.sampled_from([{}, {"tensorboard": {}}]),
     "log.every_n_steps": st.integers(1, 50),
     "log.save_every_minutes": st.one_of(st.none(), st.just(1e-4), SMALL),

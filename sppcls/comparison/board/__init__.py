@@ -1,5 +1,15 @@
 """TensorBoard laid out for a comparison."""
 
-from sppcls.comparison.board.logdir import write_board
+from typing import TYPE_CHECKING
 
-__all__ = ["write_board"]
+from sppcls._util.lazy import public
+
+if TYPE_CHECKING:
+    from sppcls.comparison.board.logdir import write_board as write_board
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    {
+        "sppcls.comparison.board.logdir": ["write_board"],
+    },
+)

@@ -1,5 +1,15 @@
 """A network as a file for other runtimes (:func:`sppcls.export`)."""
 
-from sppcls.inference.export.graph import ExportedClassifier
+from typing import TYPE_CHECKING
 
-__all__ = ["ExportedClassifier"]
+from sppcls._util.lazy import public
+
+if TYPE_CHECKING:
+    from sppcls.inference.export.graph import ExportedClassifier as ExportedClassifier
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    {
+        "sppcls.inference.export.graph": ["ExportedClassifier"],
+    },
+)

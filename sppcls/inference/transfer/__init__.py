@@ -1,6 +1,18 @@
 """Linear SVMs on the features of a network (:func:`sppcls.transfer`)."""
 
-from sppcls.inference.transfer.tasks import Task
-from sppcls.inference.transfer.transfer import LayerScore, TransferTable
+from typing import TYPE_CHECKING
 
-__all__ = ["LayerScore", "Task", "TransferTable"]
+from sppcls._util.lazy import public
+
+if TYPE_CHECKING:
+    from sppcls.inference.transfer.tasks import Task as Task
+    from sppcls.inference.transfer.transfer import LayerScore as LayerScore
+    from sppcls.inference.transfer.transfer import TransferTable as TransferTable
+
+__all__, __getattr__, __dir__ = public(
+    __name__,
+    {
+        "sppcls.inference.transfer.tasks": ["Task"],
+        "sppcls.inference.transfer.transfer": ["LayerScore", "TransferTable"],
+    },
+)

@@ -177,7 +177,9 @@ def transfer(
     svm_module()
     if not c > 0:
         raise ConfigError(f"C {c}: must be greater than 0")
-    kinds = [view or None] if not view or isinstance(view, str) else list(dict.fromkeys(view))
+    kinds: Sequence[str | None] = [None]  # neither named nor an empty word
+    if view:
+        kinds = [view] if isinstance(view, str) else list(dict.fromkeys(view))
     side = min(model_info["val_sizes"][0]) if shorter_side is None else shorter_side
     # Crops first, as in the paper's tables.
     views = sorted((choose_view(net, kind, side) for kind in kinds), key=lambda seen: seen.kind)

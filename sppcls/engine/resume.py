@@ -161,7 +161,7 @@ def check_processes(resume: Resume, steps: int, processes: int) -> None:
     if not isinstance(before, int) or before == processes or progress["epoch_length"][0] == steps:
         return
     images, rest = divmod(before * resume.checkpoint["sppcls"]["config"]["data"]["batch_size"], processes)
-    keep = "" if rest else f"keep its batches with data.batch_size={images}, or "
+    keep = "" if rest else f"add data.batch_size={images} to keep its batches, or "
     raise CheckpointError(
         f"{resume.path}: trained by {before} process(es), this run would have {processes} and other steps: {keep}resume "
         f"with {before} (trainer.devices x trainer.num_nodes), or begin a new run with its convolutions: "

@@ -64,7 +64,7 @@ def test_another_number_of_processes_is_one_line_that_says_how_to_go_on(
     error = capsys.readouterr().err
     assert error == (
         f"sppcls: error: {path}: trained by 1 process(es), this run would have 2 and other steps: "
-        "keep its batches with data.batch_size=8, or resume with 1 "
+        "add data.batch_size=8 to keep its batches, or resume with 1 "
         "(trainer.devices x trainer.num_nodes), or begin a new run with its convolutions: "
         f"backbone.weights={path}\n"
     )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -175,22 +173,17 @@ def _texts(content: Content) -> dict[str, str]:
 
 
 def _pictures(content: Content) -> dict[str, bytes]:
-    from sppcls.comparison.report.pictures import differences, pictures
+    from sppcls.comparison.report.pictures import differences, pictures, png
 
     figures = {_tag(found): differences(found.findings) for found in content.conclusions}
     drawn = pictures(content.comparison, [])
     figures |= {f"{COMPARISON}/{name}": figure for name, (_, figure) in drawn.items()}
     images = {}
-    with warnings.catch_warnings():
-        # A label that is as long as a path leaves no room, or has characters that the font has not.
-        warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
-        for tag, figure in figures.items():
-            assert figure is not None
-            width, height = figure.get_size_inches()
-            figure.set_size_inches(0.75 * width, 0.9 * height)  # it is shown small
-            file = io.BytesIO()
-            figure.savefig(file, format="png", dpi=150)
-            images[tag] = file.getvalue()
+    for tag, figure in figures.items():
+        assert figure is not None
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(0.75 * width, 0.9 * height)  # it is shown small
+        images[tag] = png(figure)
     return images
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -17,6 +19,17 @@ from sppcls.comparison.style import style_of
 
 _BAND = "line: mean, band: ± std over the seeds"
 _SHOWN, _NOT_SHOWN = "#111111", "#777777"
+DPI = 150
+
+
+def png(figure: Figure) -> bytes:
+    """A picture as a PNG file."""
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        # A label that is as long as a path leaves no room, or has characters that the font has not.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
+        figure.savefig(out, format="png", dpi=DPI)
+    return out.getvalue()
 
 
 def pictures(comparison: Comparison, found: Sequence[Finding]) -> dict[str, tuple[str, Figure]]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import os
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from sppcls._util.console import printable
 from sppcls._util.files import replacing
@@ -17,7 +14,7 @@ from sppcls.comparison.groups import Comparison
 from sppcls.comparison.report import content
 from sppcls.comparison.report.content import Content
 from sppcls.comparison.report.notes import reading_notes
-from sppcls.comparison.report.pictures import pictures
+from sppcls.comparison.report.pictures import DPI, pictures, png
 from sppcls.comparison.report.tables import Table
 from sppcls.errors import ConfigError
 from sppcls.runs.names import COMPARISON_EVENTS, MEAN
@@ -25,9 +22,6 @@ from sppcls.runs.names import COMPARISON_EVENTS, MEAN
 # All that a report may consist of: a folder with anything else in it is not ours to write to.
 FILES = ("comparison.html", "comparison.md", "comparison.csv", "comparison.tex", "differences.csv",
          "differences.png", "error_by_group.png", "error_by_size.png", "error_by_cost.png")  # fmt: skip
-
-
-_DPI = 150
 
 
 def check_out(folder: str | os.PathLike[str]) -> Path:
@@ -76,7 +70,7 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"--out {folder}: cannot be made ({error.strerror})") from None
     found = Content(comparison)
     drawn = pictures(comparison, [f for conclusion in found.conclusions for f in conclusion.findings])
-    images = {name: (caption, _png(figure)) for name, (caption, figure) in drawn.items()}
+    images = {name: (caption, png(figure)) for name, (caption, figure) in drawn.items()}
     files: dict[str, bytes] = {f"{name}.png": image for name, (_, image) in images.items()}
     texts = {
         "comparison.md": _markdown(comparison, found, images),
@@ -95,12 +89,6 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
         else:
             (folder / name).unlink(missing_ok=True)  # of an earlier report, and no longer true
     return folder / "comparison.html"
-
-
-def _png(figure: Figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=_DPI)
-    return out.getvalue()
 
 
 def _markdown(comparison: Comparison, found: Content, images: dict[str, tuple[str, bytes]]) -> str:
@@ -213,7 +201,7 @@ def _folded(title: str, inner: str) -> str:
 
 def _width(png: bytes) -> int:
     """In CSS pixels; a PNG says its own width in bytes 16 to 19. Pictures of any width get letters of one size."""
-    return int.from_bytes(png[16:20], "big") * 100 // _DPI
+    return int.from_bytes(png[16:20], "big") * 100 // DPI
 
 
 def _html_table(table: Table, kind: str = "") -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing.util  # which registers what it does at the end
 import signal
 from collections.abc import Sequence
 from typing import Any
@@ -204,3 +206,11 @@ def _begin_worker(worker: int) -> None:
     begin_worker(worker)
     # It reaches every process of a scheduler's job; the main one saves first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register  # after multiprocessing's own, and so called before it
+def _kill_loaders() -> None:
+    """End the loader processes that a failed run has left: Python waits for them for ever, as they do not hear SIGTERM."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -215,3 +216,17 @@ def test_a_loader_ends_with_a_main_process_that_was_killed_and_gives_up_its_lock
             except BlockingIOError:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+
+
+def test_a_loader_that_a_failed_run_has_left_does_not_keep_the_program() -> None:
+    code = """if True:
+        import sys
+        from torch.utils.data import DataLoader
+        from sppcls.data.datamodule import _begin_worker
+        kept = iter(DataLoader(range(100), num_workers=1, worker_init_fn=_begin_worker))
+        next(kept)  # it hears SIGTERM no more
+        sys.exit(3)
+    """
+    # Referred to, as the traceback of an error refers to it, it is there when Python ends.
+    code = code.replace("sys.exit(3)", "sys.modules['kept'] = kept; sys.exit(3)")
+    assert subprocess.run([sys.executable, "-c", code], timeout=100).returncode == 3

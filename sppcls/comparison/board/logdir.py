@@ -58,7 +58,7 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     try:
         _clear(folder)
-        _write_comparison(comparison, folder / COMPARISON)
+        _write_comparison(Content(comparison), folder / COMPARISON)
         curves = _write_means(comparison, folder)
         number = len(curves) + 1
         for group, found in zip(comparison.groups, curves, strict=True):
@@ -86,13 +86,14 @@ def write_beside_runs(comparison: Comparison, folder: Path) -> str:
     Raises:
         ConfigError: the folder cannot be written.
     """
+    content = Content(comparison)
     try:
         shutil.rmtree(folder / MEAN, ignore_errors=True)  # of an earlier report
-        _write_comparison(comparison, folder, experiment=False)
+        _write_comparison(content, folder, experiment=False)
         _write_means(comparison, folder, of=folder.resolve().parent.name)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
-    return beside_runs(comparison, answer_tag(comparison))
+    return beside_runs(comparison, _answer_tag(content))
 
 
 def _write_means(comparison: Comparison, folder: Path, of: str | None = None) -> list[list[Curves]]:
@@ -122,9 +123,9 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)  # links are removed, not what they lead to
 
 
-def _write_comparison(comparison: Comparison, folder: Path, experiment: bool = True) -> None:
+def _write_comparison(content: Content, folder: Path, experiment: bool = True) -> None:
     """Layout, tables and pictures; with ``experiment`` also the columns of HParams, which then are those of all runs."""
-    content = Content(comparison)
+    comparison = content.comparison
     with EventFile(folder, 0) as events:
         answer = next(map(_tag, content.conclusions), "answer/Every group")
         events.layout(categories(comparison, answer.rpartition("/")[2]))
@@ -138,7 +139,11 @@ def _write_comparison(comparison: Comparison, folder: Path, experiment: bool = T
 
 def answer_tag(comparison: Comparison) -> str:
     """Tag of the picture of the first question and its answer; empty if there is none."""
-    return next(map(_tag, Content(comparison).conclusions), "")
+    return _answer_tag(Content(comparison))
+
+
+def _answer_tag(content: Content) -> str:
+    return next(map(_tag, content.conclusions), "")
 
 
 def _tag(found: Conclusion) -> str:

@@ -155,7 +155,7 @@ def comparisons(found: Sequence[Found]) -> str:
     ]  # fmt: skip
     for one in found:
         s = one.seeds
-        over = "" if s.low is None else f"{s.low:+.1f} to {s.high:+.1f}"
+        over = "" if s.interval is None else "{:+.1f} to {:+.1f}".format(*s.interval)
         rows.append(
             [
                 named(one.first), named(one.second), len(s.by_seed), f"{s.mean:+.1f}", over,
@@ -391,7 +391,7 @@ def main() -> None:
             ["first", "second", "seeds", "second - first, points", "95 % over seeds", "p", "p, corrected"]
         ]
         for first, second, seeds, p in judge_transfer(moved):
-            over = "" if seeds.low is None else f"{seeds.low:+.1f} to {seeds.high:+.1f}"
+            over = "" if seeds.interval is None else "{:+.1f} to {:+.1f}".format(*seeds.interval)
             known = "" if seeds.p is None else f"{seeds.p:.2g}"
             rows.append([f"`{first.arm}`, {first.test}", f"`{second.arm}`, {second.test}", len(seeds.by_seed), f"{seeds.mean:+.1f}", over, known, f"{p:.2g}"])  # fmt: skip
         print(f"### Family 4\n\n{markdown(rows)}")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from arms import MAIN
 from matplotlib.figure import Figure
-from rows import HERE, Measured, Side, crop, mean
+from rows import HERE, Measured, Side, crop, mean, over_range
 
 from sppcls.comparison.statistics import mean_and_std
 
@@ -51,9 +51,13 @@ NO_PYRAMID = ("own", "mean1", "resnet_own")
 def panel(height: float = 3.6) -> tuple[Figure, Any]:
     figure = Figure(figsize=(6.4, height), layout="constrained")
     axes = figure.subplots()
+    style(axes)
+    return figure, axes
+
+
+def style(axes: Any) -> None:
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 def save(figure: Figure, name: str) -> None:
@@ -126,6 +130,27 @@ def draw_poolings(found: Measured, labels: dict[str, str], name: str, xlabel: st
     save(figure, name)
 
 
+def draw_halved(found: Measured, name: str) -> None:
+    """All photos beside half of them: two poolings at one size, and two ways to train over all sizes."""
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    halves = (
+        ("error at 112", crop, {"own": ("own, 9", LIGHT), "one": ("6-3-2-1", BLUE)}),
+        ("mean error of five sizes", over_range, {"one": ("one size", BLUE), "random": ("many sizes", RED)}),
+    )
+    for axes, (title, figure_of, arms) in zip(figure.subplots(1, 2), halves, strict=True):
+        style(axes)
+        groups = [
+            (f"{label}\n{share}", found.errors[figure_of(prefix + arm)], colour)
+            for arm, (label, colour) in arms.items()
+            for prefix, share in (("", "all"), ("half_", "half"))
+            if found.enough(figure_of(prefix + arm))
+        ]
+        bars(axes, groups)
+        axes.set_title(title, fontsize="medium")
+        axes.tick_params(axis="x", labelsize="small")
+    save(figure, name)
+
+
 def draw_two_arms(
     found: Measured, tests: dict[str, tuple[str, int]], name: str, *, above: float = 0.0
 ) -> None:
@@ -185,3 +210,5 @@ def draw(plan: int, found: Measured, transfer: Measured, ensembles: Sequence[dic
     else:
         draw_sizes(found, LATER, f"sizes{plan}")
         draw_poolings(found, POOLINGS, f"pyramids{plan}", f"last pooling and its bins; {heads}")
+    if plan == 3:
+        draw_halved(found, "halves3")

@@ -45,7 +45,7 @@ POOLINGS = {
     "max1": "max\n1", "mean1": "mean\n1", "bins5": "2-1\n5", "own": "own\n9", "bins14": "3-2-1\n14", "bins21": "4-2-1\n21",
     "bins30": "4-3-2-1\n30", "one": "6-3-2-1\n50", "resnet_own": "ResNet\nmean, 1", "resnet_bins21": "ResNet\n4-2-1, 21",
 }  # fmt: skip
-NO_PYRAMID = ("own", "mean1", "resnet_own")
+NO_PYRAMID = ("own", "max1", "mean1", "resnet_own")
 
 
 def panel(height: float = 3.6) -> tuple[Figure, Any]:

@@ -62,8 +62,8 @@ def run(
         lines = _shortened([*found.sentences, *refused])
         print(visible("\n".join(["", *lines, "", content.VERDICT_RULE, content.cells_rule(comparison)])))
     else:
-        differences = [tables[n] for n in ("differences", "differences_on_test_images") if n in tables]
-        _print_tables([tables["groups"], *differences, *beside], format_)
+        first = ("groups", "legend", "differences", "differences_on_test_images")
+        _print_tables([*(tables[n] for n in first if n in tables), *beside], format_)
     page = write_report(comparison, out)
     write_beside_runs(comparison, out)
     if format_ == "text":

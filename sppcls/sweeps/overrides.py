@@ -61,15 +61,8 @@ def named_files(group: str, config_dir: str | None = None) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line of a sweep or a search, taken apart.
-
-    Attributes:
-        name: of its file in ``conf/sweep`` or ``conf/search``; None without one.
-        fixed, cells, params: what that file holds: words, words by name, values by key.
-        more: what else that file holds.
-        own: the words that were typed, but for the file's name, those of keys of ``more`` and Hydra's.
-        apart: the words of keys of ``more``.
-        hydra: the words that are Hydra's.
+    """A command line of a sweep or a search, taken apart: the ``name`` of its file, if any, and what that file holds; the
+    words that were typed, ``apart`` those that say how to search and those that are Hydra's.
     """
 
     name: str | None
@@ -105,16 +98,12 @@ def read_command(
     """Take ``+<group>=NAME`` and Hydra's own words out of a command line, and read the file of that name.
 
     Args:
-        words: of the command line.
-        group: ``sweep`` or ``search``.
-        config_dir: a folder with more configs.
-        shape: what a file must hold, in words, for the message.
+        words, group, config_dir, shape: as of :func:`read_named`.
         reserved: keys that the sweep or search sets itself, and why.
         more: what a file may have besides ``fixed``, ``cells`` and ``params``; words of these keys are kept apart, too.
 
     Raises:
-        ConfigError: two names, a file that is not there or is none, a word that is reserved or that each cell sets
-            differently.
+        ConfigError: two names, no such file, a word that is reserved, or that each cell sets differently.
     """
     hydra_words = [w for w in words if is_hydras(w)]
     own = [w for w in words if w not in hydra_words]

@@ -162,7 +162,7 @@ def error_by_size(comparison: Comparison) -> Figure | None:
         _guessing_line(axes, comparison)
         _clean(axes, "both")
     panels[0].set_ylabel(f"{comparison.main.error()}, %")
-    _legend(figure, panels[0], comparison)
+    _legend(figure, comparison)
     return figure
 
 
@@ -200,7 +200,7 @@ def error_by_cost(comparison: Comparison) -> Figure | None:
         _clean(axes, "both")
     panels[0].set_ylabel(f"{comparison.main.error()}, %")
     figure.suptitle(comparison.main.in_words().capitalize(), fontsize="medium")
-    _legend(figure, panels[0], comparison)
+    _legend(figure, comparison)
     return figure
 
 
@@ -269,7 +269,7 @@ def _line(
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
 
 
-def _legend(figure: Figure, axes: Axes, comparison: Comparison) -> None:
+def _legend(figure: Figure, comparison: Comparison) -> None:
     """Below the panels, where no line can pass behind it."""
     handles = {}
     for panel in figure.axes:

@@ -42,7 +42,7 @@ class SearchReport:
         """The values of a trial, before it is trained."""
         self.say(f"\n{trial_name(trial.number)}: {_values_line(trial.params)}")
 
-    def ended(self, number: int, outcome: TrialOutcome) -> None:
+    def ended(self, outcome: TrialOutcome) -> None:
         """What came of a trial, and which is the best so far."""
         if outcome.state != "repeated":
             text = outcome.state

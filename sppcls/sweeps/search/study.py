@@ -176,7 +176,7 @@ class Search:
         ):
             trial.set_user_attr(name, value)
         self.study.tell(trial.number, outcome.value, state=_STATES[outcome.state])
-        self.report.ended(trial.number, outcome)
+        self.report.ended(outcome)
 
 
 # --- Optuna

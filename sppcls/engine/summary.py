@@ -27,7 +27,7 @@ from sppcls.engine.uneven import uneven_line
 from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
-from sppcls.runs.names import BEST, LAST
+from sppcls.runs.names import BEST, LAST, SEARCH, SWEEP
 
 
 def start_table(
@@ -201,7 +201,9 @@ def closing_lines(
             everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
             lines.append(f"  ... all of them: {everything}")
     lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
-    if "tensorboard" in config.logger:
+    # A sweep or a search says at its end where all of its runs are to be looked at.
+    alone = not any((folder.parent / file).exists() for file in (SWEEP, SEARCH))
+    if "tensorboard" in config.logger and alone:
         lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
         main = f"val_{size_label(module.val_sizes[0])}"
         address = time_series(

@@ -7,7 +7,6 @@ those count that the SVM does not keep outside of its margin, until a pass bring
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from sppcls.detection.boxes import iou
 from sppcls.detection.window_set import WindowSet
@@ -28,6 +26,7 @@ _HARD, _EASY = (
     -1.2,
 )  # scores above which a negative is taken in, and below which it is left out again
 _RETRAIN = 2000  # negatives
+_BLOCK = 1024  # rows that are scored at once
 _COARSE, _FINE = (
     0.1,
     1e-3,
@@ -98,9 +97,7 @@ class _Rows:
     def __init__(self, file: BinaryIO, factor: float) -> None:
         self.factor = np.float32(factor)
         self._file = file.fileno()
-        self._places: dict[
-            tuple[int, int], tuple[int, str, int]
-        ] = {}  # offset, dtype, numbers that are not 0
+        self._places: dict[tuple[int, int], tuple[int, str]] = {}  # offset, dtype
         self._end = 0
 
     def add(self, index: int, cells: np.ndarray, features: np.ndarray) -> None:
@@ -111,26 +108,18 @@ class _Rows:
                 with np.errstate(over="ignore"):
                     half = row.astype(np.float16)
                 kept = half if (half == row).all() else row
-                self._places[index, cell] = self._end, kept.dtype.str, int(np.count_nonzero(row))
+                self._places[index, cell] = self._end, kept.dtype.str
                 self._end += os.pwrite(self._file, kept.tobytes(), self._end)
 
-    def matrix(self, first: np.ndarray, ids: np.ndarray) -> csr_matrix:
-        """Rows ``first``, as they are, then those of (image, cell): float64, as LIBLINEAR takes it, without zeros."""
-        places = [self._places[image, cell] for image, cell in ids.tolist()]
-        counts = [*np.count_nonzero(first, 1).tolist(), *(count for *_, count in places)]
-        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        values, columns = np.empty(ends[-1]), np.empty(ends[-1], np.int32)
-        for number, (begin, end) in enumerate(itertools.pairwise(ends)):
-            if number < len(first):
-                row = first[number]
-            else:
-                offset, dtype, _ = places[number - len(first)]
-                size = first.shape[1] * np.dtype(dtype).itemsize
-                kept = os.pread(self._file, size, offset)
-                row = np.frombuffer(kept, dtype).astype(np.float32) * self.factor
-            columns[begin:end] = np.flatnonzero(row)
-            values[begin:end] = row[columns[begin:end]]
-        return csr_matrix((values, columns, ends), (len(counts), first.shape[1]))
+    def matrix(self, first: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Rows ``first``, as they are, then those of (image, cell): float32."""
+        matrix = np.empty((len(first) + len(ids), first.shape[1]), np.float32)
+        matrix[: len(first)] = first
+        for row, (image, cell) in zip(matrix[len(first) :], ids.tolist(), strict=True):
+            offset, dtype = self._places[image, cell]
+            kept = os.pread(self._file, first.shape[1] * np.dtype(dtype).itemsize, offset)
+            np.multiply(np.frombuffer(kept, dtype), self.factor, out=row, dtype=np.float32)
+        return matrix
 
 
 class _OneClass:
@@ -176,8 +165,7 @@ class _OneClass:
         return np.sort(hard[kept])
 
     def fit(self) -> None:
-        rules = self.rules
-        count = len(self.positives)
+        rules, count = self.rules, len(self.positives)
         rows = self.rows.matrix(self.positives, self.ids)
         targets = np.r_[np.ones(count, np.int64), np.full(len(self.ids), -1)]
         svm, self.converged = fit_svm(
@@ -190,7 +178,8 @@ class _OneClass:
         )
         self.weight, self.bias = svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
         self.trained, self.new = True, 0
-        kept = rows[count:] @ svm.coef_[0] + self.bias >= _EASY
+        scores = [svm.decision_function(rows[begin : begin + _BLOCK]) for begin in range(count, len(rows), _BLOCK)]
+        kept = np.concatenate([*scores, np.empty(0)]) >= _EASY
         self.ids, self.boxes = self.ids[kept], self.boxes[kept]
 
 

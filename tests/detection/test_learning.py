@@ -128,7 +128,10 @@ def test_float32_rows_are_not_copied_and_give_the_svm_of_scikit_learn() -> None:
     assert (svm.intercept_ == expected.intercept_).all()
     assert (svm.predict(rows) == expected.predict(rows)).all()
     three = rng.integers(0, 3, len(rows))
-    assert (fit_svm(rows, three, 1.0)[0].predict(rows) == fit_svm(rows.astype(np.float64), three, 1.0)[0].predict(rows)).all()
+    assert (
+        fit_svm(rows, three, 1.0)[0].predict(rows)
+        == fit_svm(rows.astype(np.float64), three, 1.0)[0].predict(rows)
+    ).all()
 
 
 def test_the_mean_norm_becomes_twenty(learning: WindowSet) -> None:

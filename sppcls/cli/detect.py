@@ -38,5 +38,9 @@ def _usage() -> str:
         "usage: sppcls detect <verb> ...        (`sppcls detect <verb> --help` for its arguments)\n\n"
         "Detect objects with a trained classifier (He et al. 2015, sec. 4): windows of a photo are pooled from its feature\n"
         "maps, scored by a linear SVM for each class, and moved by box regression.\n\n"
-        f"verbs:\n{rows}"
+        f"verbs:\n{rows}\n"
+        "In this order, from best.ckpt of a training with a pyramid and a set of photos with boxes (VOC, COCO or YOLO):\n"
+        "  sppcls detect train CKPT --data SET            a detector, in runs/detect/\n"
+        "  sppcls detect evaluate DET --data SET          how good it is\n"
+        "  sppcls detect predict DET photos/ --draw DIR   what it finds in photos\n"
     )

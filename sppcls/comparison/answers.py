@@ -126,7 +126,7 @@ class LabelAnswers:
         path, measure: as of :class:`Answers`.
         names: (N,), the images in the order of their names.
         labels: bool (N, classes), their true labels.
-        scores: (N, classes), the probabilities.
+        scores: (N, classes), their log-odds, or what else ranks the images.
     """
 
     path: Path
@@ -195,7 +195,7 @@ def read_answers(path: Path) -> Answers | LabelAnswers:
             known = ("protocol", "size", "window_rule", "split", "weights")
             texts = {key: str(file[key]) for key in known if key in file}
             if getattr(found["label"], "ndim", None) == 2:  # a member that is no array comes as bytes
-                found["score"] = file["score"]
+                found["score"] = file["log_odds" if "log_odds" in file else "score"]  # before version 0.2
     except DataError:
         raise
     except Exception as error:  # numpy raises nearly any type on damaged files

@@ -23,6 +23,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sppcls._util.near import choose_from
 from sppcls._util.reason import reason_with_line
 from sppcls.errors import ConfigError, SppclsError
 
@@ -136,7 +137,7 @@ def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
         ...     return (logits.softmax(1) - target) ** 2
     """
     if group not in DOORS:
-        raise ConfigError(f"register({group!r}): choose from {', '.join(DOORS)}")
+        raise ConfigError(f"register({group!r}): {choose_from(group, DOORS)}")
 
     def add(part: _T) -> _T:
         chosen = name or part.__name__

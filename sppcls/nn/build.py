@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from sppcls._util.near import choose_from
 from sppcls.nn.backbones import Backbone, paper_backbone
 from sppcls.nn.classifier import SPPClassifier
 from sppcls.nn.heads import ConvHead, FCHead, Head
@@ -208,12 +209,12 @@ def _check_keys(group: str, settings: Mapping[str, Any], known: Sequence[str]) -
         raise ValueError(f"{group}={settings!r}: must be a mapping with keys of {', '.join(known)}")
     for key in settings:
         if key not in known:
-            raise ValueError(f"{group}.{key}: no such key; choose from {', '.join(known)}")
+            raise ValueError(f"{group}.{key}: no such key; {choose_from(key, known)}")
 
 
 def _choice(key: str, value: Any, choices: Sequence[str]) -> str:
     if value not in choices:
-        raise ValueError(f"{key}={value!r}: choose from {', '.join(choices)}")
+        raise ValueError(f"{key}={value!r}: {choose_from(value, choices)}")
     return value
 
 

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
+from sppcls._util.near import choose_from
 from sppcls._util.reason import reason_of
 from sppcls.nn.backbones import STRIDE_SIZES, Backbone, measured, on_meta
 from sppcls.nn.weights import load_into, load_weights
@@ -37,7 +38,7 @@ def torchvision_trunk(name: str, weights: str | None = None, drop_path_rate: flo
         ValueError: unknown name, no blocks to drop, failed download, or a file that does not fit.
     """
     if name not in TORCHVISION_TRUNKS:
-        raise ValueError(f"name={name!r}: choose from {', '.join(TORCHVISION_TRUNKS)}")
+        raise ValueError(f"name={name!r}: {choose_from(name, TORCHVISION_TRUNKS)}")
     from torchvision import models
 
     # VGG fills its large classifier with random numbers a second time; here they are overwritten or cut off.

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from sppcls._util.console import table
 from sppcls._util.files import check_new_file, write_csv
+from sppcls._util.near import choose_from
 from sppcls.data.voc import find_voc
 from sppcls.errors import ConfigError
 from sppcls.inference.feature_stream import RowFile, stream_features
@@ -224,7 +225,7 @@ def make_task(
     if protocol is None:
         protocol = "folder" if find_voc(folder) is None else "voc07"
     if protocol not in PROTOCOLS:
-        raise ConfigError(f"protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"protocol {protocol!r}: {choose_from(protocol, PROTOCOLS)}")
     if protocol == "voc07":
         for option, value in options.items():
             if value is not None:

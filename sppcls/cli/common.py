@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local, mode_of
@@ -179,6 +179,11 @@ class Loading(Processor):
 
     workers: NotNegative = 2
     batch_size: Positive = 32
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How images come to the network, as keyword arguments of what reads them."""
+        return {"workers": self.workers, "batch_size": self.batch_size}
 
 
 # Before an option that is read as a word; no word that was typed has this sign.

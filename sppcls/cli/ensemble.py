@@ -63,8 +63,7 @@ def run(
         source,
         protocols,
         sizes=sizes,
-        batch_size=loading.batch_size,
-        workers=loading.workers,
+        **loading.reading,
         split=tests.split_label,
         bar=True,
     )

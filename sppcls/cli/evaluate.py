@@ -83,8 +83,7 @@ def run(
             recalibrate_on=loaded.train if loaded is not None and recalibrate else None,
             recalibrate_images=recalibrate or 1,
             split=tests.split_label,
-            batch_size=loading.batch_size,
-            workers=loading.workers,
+            **loading.reading,
             done=keep,
             bar=True,
         )

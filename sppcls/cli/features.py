@@ -54,8 +54,7 @@ def run(
         layer,
         view=view,
         shorter_side=shorter_side,
-        batch_size=loading.batch_size,
-        workers=loading.workers,
+        **loading.reading,
         checkpoint=checkpoint,
         overwrite=overwrite,
     )

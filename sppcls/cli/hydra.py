@@ -99,15 +99,13 @@ def run(words: list[str]) -> int:
 @contextmanager
 def _hydra_errors_raised() -> Iterator[None]:
     """Hydra would print its errors, on many lines, and end the process."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
+    before = {name: os.environ[name] for name in ("HYDRA_FULL_ERROR",) if name in os.environ}
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
+        del os.environ["HYDRA_FULL_ERROR"]
+        os.environ |= before
 
 
 @contextmanager

@@ -107,8 +107,7 @@ def run(
         top=most,
         threshold=answer.threshold,
         shorter_side=shorter_side,
-        batch_size=loading.batch_size,
-        workers=loading.workers,
+        **loading.reading,
     )
     bad = 0
     with results(out) as file:

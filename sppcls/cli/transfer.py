@@ -84,8 +84,7 @@ def run(
         splits=splits,
         seed=seed,
         c=c,
-        batch_size=loading.batch_size,
-        workers=loading.workers,
+        **loading.reading,
     )
     print(result)
     if out is not None:

@@ -332,7 +332,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_maps_of_whole_images_are_refused(net: SPPClassifier, photos: Path) -> None:
     for layer in ("conv4", "conv5", "map"):
         with pytest.raises(
-            ConfigError, match=f"'{layer}' of whole images: .* differ in length; take view crop"
+            ConfigError, match=f"'{layer}' of whole images: .* of many lengths; take view crop"
         ):
             extract_features(net, photos, layer)
 

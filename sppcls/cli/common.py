@@ -39,16 +39,17 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return read
 
 
-def between(low: float, high: float = math.inf) -> Callable[[str], float]:
-    """How a number above ``low`` and below ``high`` is read."""
+def between(low: float, high: float = math.inf, ends: bool = False) -> Callable[[str], float]:
+    """How a number above ``low`` and below ``high`` is read, or with their ``ends`` from one to the other."""
     allowed = f"greater than {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    allowed = f"from {low:g} to {high:g}" if ends else allowed
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not low < value < high:
+        if not (low < value < high or (ends and value in (low, high))):
             raise argparse.ArgumentTypeError(f"{text}: must be a number {allowed}")
         return value
 

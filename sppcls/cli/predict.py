@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 from sppcls._util.console import one_line, silence
 from sppcls._util.files import check_new_file
 from sppcls.cli.command import command
-from sppcls.cli.common import CheckpointFile, CheckpointFiles, Loading, Positive, check_there, whole
+from sppcls.cli.common import CheckpointFile, CheckpointFiles, Loading, Positive, between, check_there, whole
 from sppcls.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,23 +29,13 @@ def _shorter_side(text: str) -> int | Literal["native"]:
         raise argparse.ArgumentTypeError(f"{error}, or native") from None
 
 
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")
-    return value
-
-
 @command
 def run(
     checkpoint: CheckpointFile,
     places: tuple[str, ...],
     *,
     top: Positive | None = None,
-    threshold: Annotated[float, _probability] | None = None,
+    threshold: Annotated[float, between(0, 1, ends=True)] | None = None,
     format_: Literal["table", "json", "csv"] = "table",
     out: str | None = None,
     overwrite: bool = False,

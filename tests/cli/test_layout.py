@@ -53,6 +53,16 @@ def test_every_help_fits_the_terminal(
     assert command in ("compare", "board") or "\nexamples:\n  sppcls " in text
 
 
+def test_help_before_the_command_is_that_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["help", "search"], ["search", "--help"], ["help", "detect"], ["detect", "--help"]):
+        assert main(words) == 0
+    first, second = capsys.readouterr().out.split("usage: sppcls detect")[:2]
+    assert first.count("usage: sppcls search") == 2
+    assert second
+    assert main(["help", "serch"]) == 2
+    assert "did you mean 'search'?" in capsys.readouterr().err
+
+
 def test_the_list_of_commands_fits_a_small_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["detect", "--help"]):
         assert main(words) == 0

@@ -93,8 +93,9 @@ def run(
                 bad += 1
                 tqdm.write(one_line(f"sppcls: {photo.path}: {photo.error}"), file=sys.stderr)
             if photo.detections is not None:
-                photo = replace(photo, detections=loaded.worth_showing(photo.detections, min_score))
-                shown += len(photo.detections.scores)
+                kept = loaded.worth_showing(photo.detections, min_score)
+                shown += len(kept.scores)
+                photo = replace(photo, detections=kept)
                 if draw is not None:
                     _draw(photo, draw / pictures[number], loaded)
             yield photo

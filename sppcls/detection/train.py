@@ -137,9 +137,7 @@ def train_detector(
             proposer if isinstance(proposer, Proposer) else Proposer(limit=settings.limit, k=settings.k),
             Choice(-1.5 if scorer else 0.01, settings.nms, settings.per_class),
             _about(images, settings, proposer),
-            _outputs(
-                said.kept("outputs", "outputs of the fc layers", lambda: _sums(learning, layer, settings))
-            ),
+            _outputs(said.kept("outputs", "", lambda: _sums(learning, layer, settings))),
         )
         shown = said.kept(
             "shown", "scores worth showing", lambda: _shown(detector, learning, windows, progress)
@@ -165,12 +163,13 @@ class _Stages:
         self._begun = now
 
     def kept(self, name: str, what: str, make: Callable[[], Made]) -> dict[str, np.ndarray]:
-        """The arrays of a stage: those that an earlier run has made, or new ones."""
+        """The arrays of a stage: those that an earlier run has made, or new ones; nothing is said of a stage ``""``."""
         arrays, note = self._store.get(name), ": there"
         if arrays is None:
             arrays, note = make()
             self._store.put(name, **arrays)
-        self(what + note)
+        if what:
+            self(what + note)
         return arrays
 
 

@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sppcls.config.checks import check_config
+from sppcls.config.composition import compose_once
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar, in_quotes, literal
 from sppcls.config.hydra_words import check_hydra_words
@@ -72,13 +73,19 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         )
     check_hydra_words(overrides)
     typed = name_plugins(overrides)
-    words = [*in_grammar(overrides), *searchpath_words(config_dir)]
-    try:
+    more = searchpath_words(config_dir)
+    roots = [conf_dir(), *([] if config_dir is None else [Path(config_dir)])]
+
+    def compose_all(words: Sequence[str]) -> DictConfig:
         with hydra_session():
-            composed = hydra_compose(CONFIG_NAME, overrides=words, return_hydra_config=True)
-        _check_hydra(composed.hydra, overrides)
-        with open_dict(composed):
-            del composed["hydra"]
+            found = hydra_compose(CONFIG_NAME, overrides=[*words, *more], return_hydra_config=True)
+        _check_hydra(found.hydra, overrides)
+        with open_dict(found):
+            del found["hydra"]
+        return found
+
+    try:
+        composed = compose_once(in_grammar(overrides), roots, compose_all)
         check_plugins(composed.get("plugins"), typed)
         return without_foreign_defaults(composed, overrides, config_dir)
     except ConfigError:

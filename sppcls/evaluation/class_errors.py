@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from sppcls._util.figures import THRESHOLD, class_precisions
+from sppcls._util.figures import class_precisions
 from sppcls._util.files import write_csv
 
 
@@ -39,7 +39,7 @@ def read_class_errors(path: Path) -> list[ClassError]:
     try:
         with np.load(path, allow_pickle=False) as file:
             if file["label"].ndim == 2:
-                return _of_label_sets(file["classes"].tolist(), file["label"].astype(bool), file["score"])
+                return _of_label_sets(file["classes"].tolist(), file["label"].astype(bool), file["log_odds"])
             classes, labels, predicted = file["classes"].tolist(), file["label"], file["top_class"][:, 0]
     except Exception:  # numpy raises nearly any type on damaged files
         return []
@@ -59,7 +59,7 @@ def read_class_errors(path: Path) -> list[ClassError]:
 
 
 def _of_label_sets(classes: list[str], truth: np.ndarray, scores: np.ndarray) -> list[ClassError]:
-    images, predicted = truth.sum(0), (scores >= THRESHOLD).sum(0)
+    images, predicted = truth.sum(0), (scores >= 0).sum(0)
     return [
         ClassError(name, int(images[label]), 100 - 100 * precision, int(predicted[label]), "")
         for label, (name, precision) in enumerate(zip(classes, class_precisions(scores, truth), strict=True))

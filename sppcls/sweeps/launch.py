@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.console import visible
 from sppcls._util.reason import reason_of
+from sppcls._util.signals import WARNING
 from sppcls.config.compose import CONFIG_NAME, hydra_session, searchpath_words
 from sppcls.config.grammar import hydra_word
 from sppcls.config.schema import Config, as_dict
@@ -59,7 +60,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
         ConfigError: anything that makes a job impossible, before the first one starts.
         SppclsError: some jobs have failed; what they said stands in the summary.
     """
-    from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
+    from sppcls.engine.slurm import queue_again, slurm_job
 
     plan = plan_sweep(words, config_dir)
     _print(f"Checking {len(plan.jobs)} run{'s' if len(plan.jobs) > 1 else ''} ...")
@@ -86,7 +87,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
                 rows = write_summary(folder, epochs)
                 _print(f"\n{summary_table(rows)}")
         except (KeyboardInterrupt, SystemExit) as stopped:
-            if getattr(stopped, "code", None) == 128 + WARNING_SIGNAL:
+            if getattr(stopped, "code", None) == 128 + WARNING:
                 reason = queue_again()
                 _print(
                     f"Slurm job {slurm_job()} is {f'not queued again: {reason}' if reason else 'queued again'}"

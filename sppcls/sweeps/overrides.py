@@ -14,7 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from sppcls.config.checks import resolved, suggest
+from sppcls._util.near import suggest
+from sppcls.config.checks import resolved
 from sppcls.config.compose import (
     compose_unchecked,
     conf_dir,

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sppcls._util.signals import answering
+from sppcls._util.signals import WARNING, answering, warnings
 from sppcls.runs.folder import in_use
 from sppcls.sweeps.job import Ended, TrainingProcess
 
@@ -21,11 +21,11 @@ LAUNCHER = ".launcher"
 STOP = "stop"
 
 # A scheduler's warnings before a job's end: what our Slurm recipe asks for, and submitit's.
-_WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+_WARNINGS = (WARNING, signal.SIGUSR2)
 
 
-def _stop_signals() -> list[signal.Signals]:
-    return [signal.SIGTERM, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
+def _stop_signals() -> list[int]:
+    return [signal.SIGTERM, *warnings()]
 
 
 def stop_interrupts() -> AbstractContextManager[None]:

@@ -258,7 +258,7 @@ def test_the_command_line_helps_and_complains_in_one_line(
     assert main(["search", "--help"]) == 0
     assert "searches: small\n" in capsys.readouterr().out
     for words, message in (
-        (["+search=small", "--trials", "3"], "--trials: sppcls search has key=value words"),
+        (["+search=small", "--trials", "3"], "sppcls search: --trials: unknown option"),
         (["small"], "small: give key=value words"),
     ):
         assert main(["search", *words]) == 1

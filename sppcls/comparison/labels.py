@@ -54,7 +54,7 @@ def settings_of(run: Run) -> dict[str, Any]:
 def _part(group: str, values: Mapping[str, Any]) -> Any:
     """What tells the part of a group from others; None of a group that is known by its keys."""
     if group == "callbacks":
-        return {name: (value or {}).get(TARGET) for name, value in values.items()}
+        return {n: value.get(TARGET) if isinstance(value, Mapping) else value for n, value in values.items()}
     return values.get(TARGET) or (None if group in ("sizes", "pyramid", "augment") else values.get("name"))
 
 
@@ -150,10 +150,10 @@ def _choices(factor: str, keys: Sequence[str], configs: Sequence[Any]) -> list[s
         return found
     known = {key for given in choices_in(factor).values() for key in given}
     known |= {key.partition(".")[2] for key in keys} - {""}
+    defaults = default_values().get(factor, {})
     for part in set(found):
         # Two files may name one part with other parameters.
         own = [i for i, name in enumerate(found) if name == part]
-        defaults = default_values().get(factor, {})
         fitting = [choices_of(factor, configs[i], defaults, known) for i in own]
         if all(fitting):
             for i, (name, *_) in zip(own, fitting, strict=True):
@@ -168,11 +168,10 @@ def _choice(group: str, values: Mapping[str, Any]) -> str:
     if group == "sizes":
         kind = str(values.get("kind"))
         return "_".join([_SIZES.get(kind, kind), *map(_side, values.get("sizes", []))])
-    own = values.get(TARGET) is not None
-    if group == "pyramid" and not own:
+    if group == "pyramid" and values.get(TARGET) is None:
         levels = values.get("levels")
         return pyramid_word(levels) if levels is None or isinstance(levels, list) else str(levels)
-    if group not in DOORS or (group == "augment" and not own):
+    if group not in DOORS:
         return ""
     return str(short_name(group, values) or str(values.get(TARGET, "")).rpartition(".")[2])
 

@@ -76,8 +76,8 @@ STOPPING = {"early_stopping": {"_target_": "pytorch_lightning.callbacks.EarlySto
         (
             {"data": {"batch_size": 8, "val_fraction": 0.1}},
             {"data": {"batch_size": 9, "val_fraction": 0.2}},
-            ["data.batch_size=8,data.val_fraction=0.1", "data.batch_size=9,data.val_fraction=0.2"],
-            "data.batch_size, data.val_fraction",
+            ["data.val_fraction=0.1,data.batch_size=8", "data.val_fraction=0.2,data.batch_size=9"],
+            "data.val_fraction, data.batch_size",
         ),
         ({}, {"callbacks": STOPPING}, ["callbacks=[]", "callbacks=early_stopping"], "callbacks"),
         (
@@ -85,6 +85,18 @@ STOPPING = {"early_stopping": {"_target_": "pytorch_lightning.callbacks.EarlySto
             {"augment": {"crop": "anywhere", "lighting": 0.1}},
             ["augment=paper", "augment=anywhere"],
             "augment.crop",
+        ),
+        (
+            {"augment": {"crop": "five", "lighting": 0.1}},
+            {"augment": {"crop": "mine", "_target_": "mine.augment", "shorter_side": None}},
+            ["augment=paper", "augment=mine"],
+            "augment",
+        ),
+        (
+            {"augment": {"crop": "five", "lighting": 0.1}},
+            {"augment": {"crop": "five", "lighting": 0.3}},
+            ["augment.lighting=0.1", "augment.lighting=0.3"],
+            "augment.lighting",
         ),
         (
             {"pyramid": {"levels": [2, 1]}},

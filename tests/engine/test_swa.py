@@ -59,9 +59,12 @@ def test_what_is_saved_is_the_mean_over_the_last_epochs(tiny, images: int) -> No
     assert not torch.equal(saved["head.last.weight"], watch.states[3]["head.last.weight"])
 
 
-@pytest.mark.parametrize("images", [1024, 20])
-def test_batch_norm_has_the_statistics_of_training_images_as_torch_computes_them(tiny, images: int) -> None:
-    config = compose(tiny(*WORDS, "head.dropout=0.5", f"swa.batch_norm_images={images}"))
+@pytest.mark.parametrize(("images", "start"), [(1024, 0.5), (20, 0.75)], ids=["two epochs", "the last epoch"])
+def test_batch_norm_has_the_statistics_of_training_images_as_torch_computes_them(
+    tiny, images: int, start: float
+) -> None:
+    words = tiny(*WORDS, "head.dropout=0.5", f"swa.batch_norm_images={images}", f"swa.start={start}")
+    config = compose(words)
     run = train(config)
     net = load_classifier(Path(run["folder"]) / "last.ckpt")
     splits, schedule = load_sources(config), size_schedule(config)

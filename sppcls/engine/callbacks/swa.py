@@ -40,7 +40,8 @@ class StochasticWeightAveraging(WeightAveraging):
     def __init__(self, first: int, images: int) -> None:
         super().__init__(avg_fn=self._average)
         self.first, self.images = first, images
-        self._before = 0
+        self._before = 0  # epochs in the average before this one
+        self._updated = -1  # the last epoch after which it was taken
         self._averaged: int | None = 0
 
     def _average(self, averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
@@ -62,7 +63,7 @@ class StochasticWeightAveraging(WeightAveraging):
             self._before = self._averaged if after > 0 else 0
             assert self._average_model is not None
             self._average_model.update_parameters(pl_module)
-            self._averaged = self._before + 1 if after >= 0 else 0
+            self._averaged, self._updated = self._before + 1 if after >= 0 else 0, trainer.current_epoch
             if after >= 0 and self.images:
                 self._compute_statistics(trainer, cast(ClassificationModule, pl_module))
 
@@ -99,7 +100,7 @@ class StochasticWeightAveraging(WeightAveraging):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        begun = trainer.current_epoch > self.first and self._averaged != 0
+        begun = max(trainer.current_epoch, self._updated + 1) > self.first and self._averaged != 0
         if not begun and self._average_model is not None:
             # Nothing is averaged yet; within an epoch the weights here are those of its beginning.
             self._average_model.module.load_state_dict(pl_module.state_dict())

@@ -49,6 +49,11 @@ def run(
     """Write the images of a folder into WebDataset tar files with an index, index.json, for data=shards. FOLDER is what
     data=folder takes, or holds ImageNet's tar files. The same command resumes where it was stopped.
 
+    examples:
+      sppcls shards PHOTOS OUT
+      sppcls shards PHOTOS OUT --resize-shorter-side 256
+      sppcls shards --check OUT                           compare checksums
+
     The exit status is 1 if an image is left out or a shard is broken.
 
     Args:

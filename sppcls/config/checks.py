@@ -11,13 +11,13 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from sppcls._util.near import choose_from, suggest
 from sppcls._util.reason import reason_of
 from sppcls.config.grammar import literal
 from sppcls.config.key import all_keys
 from sppcls.config.parts import PARTS, part_schema, with_own_parts
 from sppcls.config.rules import DEVICES, check_together
 from sppcls.config.schema import Config, default_values
-from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
 from sppcls.registry import DOORS, TARGET, comes_with_sppcls, find, is_own, names, target_of, what_instead
 
@@ -114,12 +114,6 @@ def all_literal(values: Any) -> Any:
     if isinstance(values, list):
         return [all_literal(value) for value in values]
     return literal(values) if isinstance(values, str) else values
-
-
-def suggest(word: str, choices: list[str]) -> str:
-    """``" (did you mean 'levels'?)"`` or nothing."""
-    close = closest(word, choices)
-    return f" (did you mean {close!r}?)" if close else ""
 
 
 _KINDS = {
@@ -226,7 +220,7 @@ def _check_ranges(group: Any, prefix: str) -> None:
             group, _, last = name.partition(".")
             of_part = group in DOORS and last == DOORS[group].name_key
             known = names(group) if of_part else [_typed(choice) for choice in choices]
-            raise ConfigError(f"{name}={value}: choose from {', '.join(known)}{suggest(str(value), known)}")
+            raise ConfigError(f"{name}={value}: {choose_from(value, known)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")
         # OmegaConf lets lists in lists of numbers pass, and so do comparisons with what is no number.

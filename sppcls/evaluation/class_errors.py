@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -10,7 +9,7 @@ from statistics import fmean
 import numpy as np
 
 from sppcls._util.figures import class_precisions
-from sppcls._util.files import replacing
+from sppcls._util.files import write_csv
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,15 @@ def class_mean(errors: list[ClassError]) -> float:
 def write_class_errors(path: Path, errors: list[ClassError], multi_label: bool = False) -> None:
     """A row for each class; columns as in :class:`ClassError`, the error as ``top1_error``; where images have several labels
     as ``ap_error``."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        error = "ap_error" if multi_label else "top1_error"
-        writer.writerow(["class", "images", error, "predicted", "confused_with"])
-        writer.writerows([e.name, e.images, f"{e.error:.4f}", e.predicted, e.confused_with] for e in errors)
+    error = "ap_error" if multi_label else "top1_error"
+    rows = [
+        {
+            "class": e.name,
+            "images": e.images,
+            error: f"{e.error:.4f}",
+            "predicted": e.predicted,
+            "confused_with": e.confused_with,
+        }
+        for e in errors
+    ]
+    write_csv(path, rows, ["class", "images", error, "predicted", "confused_with"])

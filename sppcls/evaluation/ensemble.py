@@ -114,17 +114,7 @@ def in_order(predictions: Predictions, classes: Sequence[str], order: Sequence[i
 
 def of_images(predictions: Predictions, indices: np.ndarray) -> Predictions:
     """Those of the images ``indices``, int64 ascending, all of which have been tested."""
-    rows = np.searchsorted(predictions.indices, indices)
-    scores = predictions.scores
-    return replace(
-        predictions,
-        indices=indices,
-        names=[predictions.names[row] for row in rows],
-        labels=predictions.labels[rows],
-        top_class=predictions.top_class[rows],
-        top_score=predictions.top_score[rows],
-        scores=None if scores is None else scores[rows],
-    )
+    return predictions.of_rows(np.searchsorted(predictions.indices, indices))
 
 
 def average(alone: Sequence[Predictions]) -> Predictions:

@@ -8,7 +8,7 @@ share those maps.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sppcls.data import Size, Source, prepare_batch
 from sppcls.data.geometry import cut, resized_size
 from sppcls.data.label_sets import as_label_sets
-from sppcls.data.stream import Loaded, in_chunks, load_each, resize_to_be_seen, same_shape_batches
+from sppcls.data.stream import in_chunks, load_each, readable, resize_to_be_seen, same_shape_batches
 from sppcls.errors import DataError, ImageError
 from sppcls.evaluation.mapping import first_center, window_cells
 from sppcls.evaluation.predictions import KEPT, Predictions, gather
@@ -79,9 +79,9 @@ def evaluate_protocol(
     net.eval()
     try:
         with torch.inference_mode():
-            for chunk in in_chunks(_noting(shown, bad), lambda item: item.value.bytes if item.value else 0):
-                kept += [item.index for item in chunk]
-                found = tester.scores([item.value for item in chunk if item.value is not None])
+            for chunk in in_chunks(readable(shown, bad), lambda item: item[1].bytes):
+                kept += [index for index, _ in chunk]
+                found = tester.scores([image for _, image in chunk])
                 if not found.isfinite().all():
                     raise DataError(
                         f"protocol {protocol.name}: the network's outputs are no finite numbers; it has diverged"
@@ -119,15 +119,6 @@ def _distributed() -> bool:
 
 def _smallest(net: SPPClassifier) -> int:
     return net.min_input_size if net.fixed_size is None else 1
-
-
-def _noting(loaded: Iterable[Loaded[_Rendered]], bad: list[str]) -> Iterable[Loaded[_Rendered]]:
-    """The images that could be read; the others are noted in ``bad``."""
-    for item in loaded:
-        if item.value is None:
-            bad.append(item.error)
-        else:
-            yield item
 
 
 # --- in the worker

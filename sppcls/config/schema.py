@@ -314,10 +314,12 @@ class SwaConfig:
     Args:
         enabled: keep the mean
         start: share of the epochs after which it begins
+        batch_norm_images: training images that give batch norm its statistics, before each validation; 0: they are averaged
     """
 
     enabled: bool = key(False, changes="state")
     start: float = key(0.75, low=0, high=0.99)
+    batch_norm_images: int = key(1024, low=0)
 
 
 @documented

@@ -40,7 +40,7 @@ EXPECTED = {
         backbone.weights backbone.drop_path_rate head.dropout optimizer.lr optimizer.weight_decay optimizer.momentum optimizer.nesterov
         optimizer.betas optimizer.decay_norm_and_bias optimizer.bias_lr_factor scheduler.name scheduler.factor
         scheduler.patience scheduler.max_drops scheduler.milestones scheduler.warmup_epochs scheduler.final_factor
-        ema.decay swa.start trainer.devices trainer.num_nodes trainer.precision trainer.accumulate_grad_batches
+        ema.decay swa.start swa.batch_norm_images trainer.devices trainer.num_nodes trainer.precision trainer.accumulate_grad_batches
         trainer.gradient_clip_norm trainer.sync_batchnorm trainer.limit_train_batches trainer.limit_val_batches
         trainer.val_every detection.checkpoint detection.data detection.split detection.test_split detection.scenes
         detection.features detection.scorer detection.regression detection.scales detection.scale_rule

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sppcls._util.files import check_local
 from sppcls.cli.command import Check
-from sppcls.cli.common import NotNegative, Positive, Processor
+from sppcls.cli.common import NotNegative, Positive, Processor, check_checkpoint
 from sppcls.errors import ConfigError
+from sppcls.runs.names import DETECTOR
 
 if TYPE_CHECKING:
     from sppcls.detection.detector import Detector
@@ -53,6 +55,11 @@ class Work:
         return self.cache or default_cache()
 
 
+# `sppcls detect train` writes such files.
+_DETECTORS = Check(partial(check_checkpoint, names=(DETECTOR,)))
+DetectorFile = Annotated[str, _DETECTORS]
+DetectorFiles = Annotated[tuple[str, ...], _DETECTORS]
+
 BoxPlace = Annotated[
     str, Check(lambda place: check_local(place, "sppcls reads folders of images with boxes"))
 ]
@@ -60,7 +67,7 @@ BoxPlace = Annotated[
 
 @dataclass(kw_only=True)
 class BoxSet:
-    """Images with boxes.
+    """Images with boxes, to train on.
 
     Args:
         data (SET): images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes, generated scenes
@@ -71,12 +78,26 @@ class BoxSet:
     data: BoxPlace
     split: str | None = None
     scenes: Positive | None = None
+    purpose: ClassVar[str] = "train"
 
-    def read(self, purpose: str = "train") -> DetectionSet:
-        """The images of the split for a purpose, ``train`` or ``test``; no pixel is decoded."""
+    def read(self) -> DetectionSet:
+        """The images of the split; no pixel is decoded."""
         from sppcls.detection.sets import read_set
 
-        return read_set(self.data, self.split, purpose=purpose, count=scene_count(self.data, self.scenes))
+        count = scene_count(self.data, self.scenes)
+        return read_set(self.data, self.split, purpose=self.purpose, count=count)
+
+
+@dataclass(kw_only=True)
+class JudgedBoxes(BoxSet):
+    """Images with boxes, to judge a detector on.
+
+    Args:
+        split (NAME): split of the set (test, or else val)
+        scenes (N): generated scenes of shapes (100)
+    """
+
+    purpose: ClassVar[str] = "test"
 
 
 def scene_count(place: str, scenes: int | None) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from sppcls.cli.command import command
-from sppcls.cli.common import CheckpointFile, Positive
-from sppcls.cli.detect_common import DetectorUse
+from sppcls.cli.common import Positive
+from sppcls.cli.detect_common import DetectorFile, DetectorUse
 
 
 @command
 def run(
-    detector: CheckpointFile,
+    detector: DetectorFile,
     *,
     out: Path | None = None,
     opset: Positive | None = None,

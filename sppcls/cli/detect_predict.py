@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local, check_new_file
 from sppcls.cli.command import command
-from sppcls.cli.common import CheckpointFile, NotNegative
-from sppcls.cli.detect_common import DetectorUse, bar, make_folder
+from sppcls.cli.common import NotNegative
+from sppcls.cli.detect_common import DetectorFile, DetectorUse, bar, make_folder
 from sppcls.cli.predict import results, write
 from sppcls.errors import ConfigError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @command
 def run(
-    detector: CheckpointFile,
+    detector: DetectorFile,
     places: tuple[str, ...],
     *,
     min_score: float | None = None,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sppcls.cli.command import command
 from sppcls.cli.common import AboveZero, CheckpointFile, NotNegative, Positive, Processor
 from sppcls.cli.detect_common import BoxSet, Windows, Work, bar
+from sppcls.runs.names import DETECTOR
 
 
 @command
@@ -68,7 +69,7 @@ def run(
     """
     from sppcls.detection.settings import Settings
     from sppcls.detection.svm import SVMRules
-    from sppcls.detection.train import DETECTOR, train_detector
+    from sppcls.detection.train import train_detector
     from sppcls.detection.tuning import TuningRules
 
     settings = Settings(

@@ -189,6 +189,15 @@ def load_each(
         raise
 
 
+def readable(loaded: Iterable[Loaded[T]], bad: list[str]) -> Iterator[tuple[int, T]]:
+    """Number and value of each image that could be read; ``bad`` takes a line for each of the others."""
+    for one in loaded:
+        if one.value is None:
+            bad.append(one.error)
+        else:
+            yield one.index, one.value
+
+
 def _packed(group: list[Loaded[T]]) -> bytes:
     return pickle.dumps(group, pickle.HIGHEST_PROTOCOL)
 

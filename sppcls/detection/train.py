@@ -40,8 +40,8 @@ from sppcls.detection.window_set import WindowSet, norm_factor
 from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import load_classifier
+from sppcls.runs.names import DETECTOR
 
-DETECTOR = "detector.ckpt"
 _JUDGED = 100  # training images that the scores worth showing are chosen on
 
 

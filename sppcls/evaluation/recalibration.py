@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sppcls.data import EvalTransform, Size, Source, prepare_batch
-from sppcls.data.stream import load_each
+from sppcls.data.stream import load_each, readable
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import SPPClassifier
 
@@ -69,9 +69,9 @@ def recalibrate(
             norm.momentum = None  # a plain mean over the batches
             norm.train()
         with torch.inference_mode():
-            for item in load_each(lambda i: transform(source.image(i)), len(source), workers, chosen):
-                if item.value is not None:
-                    waiting.append(item.value)
+            loaded = load_each(lambda i: transform(source.image(i)), len(source), workers, chosen)
+            for _, image in readable(loaded, []):
+                waiting.append(image)
                 # The rest joins the last batch: statistics of a few images would weigh as much as those of many.
                 if len(waiting) == 2 * batch_size:
                     used += take(waiting[:batch_size])

@@ -411,7 +411,7 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(checkpoint: P
         (["{ckpt}", "{folder}", "--shorter-side", "big"], "big: must be a whole number of at least 1, or native"),
         (["{plain}", "{folder}", "--shorter-side", "native"], "central 56x56 of an image only"),
         (["{ckpt}", "{folder}", "--device", "abacus"], "--device abacus: choose from auto, cpu"),
-        (["{ckpt}", "{folder}", "--format", "xml"], "invalid choice: 'xml'"),
+        (["{ckpt}", "{folder}", "--format", "xml"], "--format xml: choose from table, json, csv"),
         (["{ckpt}", "{folder}", "--out", "{ckpt}"], "exists already; name another file, or add --overwrite"),
         (["{ckpt}", "{folder}", "--out", "no/where.csv"], "there is no folder no"),
     ],

@@ -6,17 +6,17 @@ import os
 import random
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from sppcls.data.files import FileSource
 from sppcls.data.folder import given_splits
 from sppcls.data.seeding import derive
-from sppcls.data.voc import VOCImages, average_precision, check_voc, read_voc
+from sppcls.data.voc import VOCImages, average_precision, check_voc
 from sppcls.errors import ConfigError, DataError
 from sppcls.inference.features import list_images
 
@@ -44,22 +44,6 @@ class Measured:
         classes = self.by_class.setdefault(measure, {})
         for name, share in by_class.items():
             classes.setdefault(name, []).append(100 * share)
-
-
-class Task(Protocol):
-    """Images, and what is to be learned about them."""
-
-    root: Path
-    names: list[str]
-
-    def check(self, kept: np.ndarray) -> None:
-        """Raise DataError if the images numbered ``kept`` are too few."""
-
-    def measure(self, rows: np.ndarray, kept: np.ndarray, c: float) -> Measured:
-        """Train and test on the features ``rows`` (N, D) of the images ``kept`` (N,); ``c``: of the SVM."""
-
-    def __str__(self) -> str:
-        """The protocol in words."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +89,7 @@ class ClassTask:
         )
 
     def check(self, kept: np.ndarray) -> None:
+        """Raise DataError if the images numbered ``kept`` are too few."""
         labels = self.labels[kept]
         if not isinstance(self.split, Draw):
             is_test = self.split[kept]
@@ -142,6 +127,7 @@ class ClassTask:
             yield np.array(train), np.array(test)
 
     def measure(self, rows: np.ndarray, kept: np.ndarray, c: float) -> Measured:
+        """Train and test on the features ``rows`` (N, D) of the images ``kept`` (N,); ``c``: of the SVM."""
         measured = Measured()
         for train, test in self.splits(kept):
             svm, converged = fit_svm(rows[train], self.labels[kept][train], c)
@@ -192,6 +178,10 @@ class VOCTask:
         measured.add("mAP 11-point", float(np.mean(list(eleven.values()))), eleven)
         measured.add("mAP all-point", float(np.mean(list(all_points.values()))), all_points)
         return measured
+
+
+Task = ClassTask | VOCTask
+"""Images, and what is to be learned about them; ``str()`` of it is the protocol in words."""
 
 
 def fit_svm(
@@ -263,36 +253,28 @@ def _blocks(places: np.ndarray) -> list[np.ndarray]:
     return [places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK)]
 
 
-def folder_task(
-    folder: str | os.PathLike[str],
-    per_class: int | None = None,
-    test_per_class: int | None = None,
-    splits: int | None = None,
-    seed: int = 0,
-) -> ClassTask:
+def folder_task(folder: str | os.PathLike[str], seed: int = 0, **given: int) -> ClassTask:
     """A folder's own splits, unless ``per_class`` is given, or ``<class>/``.
 
     Of its own splits ``val``, or else ``test``, is tested on. Drawn splits have 30 training and at most 50 test images
-    per class and are 10, as the paper's of Caltech101.
+    per class and are 10, as the paper's of Caltech101; ``given`` are other numbers, by the names that :class:`Draw` has.
 
     Raises:
         ConfigError: ``splits`` or ``test_per_class`` of a given split.
         DataError: the folder does not hold classes with images, or too few of one.
     """
     root = Path(folder)
-    given = {"per_class": per_class, "test_per_class": test_per_class, "splits": splits}
-    draw = replace(Draw(seed=seed), **{name: value for name, value in given.items() if value is not None})
+    draw = Draw(seed=seed, **given)
     if found := given_splits(root):
         train, judged = found
         names, labels = _joined(root, [train, *([judged] if judged else [])])
-        if per_class is not None or judged is None:
+        if "per_class" in given or judged is None:
             return _checked(ClassTask(root, names, labels, train.classes, draw))
-        for option, value in (("--splits", splits), ("--test-per-class", test_per_class)):
-            if value is not None:
-                raise ConfigError(
-                    f"{option} {value}: {root} has its own split, {_below(root, train)}/ and {_below(root, judged)}/; "
-                    "add --per-class to draw others"
-                )
+        for name, value in given.items():
+            raise ConfigError(
+                f"--{name.replace('_', '-')} {value}: {root} has its own split, {_below(root, train)}/ and "
+                f"{_below(root, judged)}/; add --per-class to draw others"
+            )
         return ClassTask(root, names, labels, train.classes, np.arange(len(names)) >= len(train))
     images = list_images(root)
     folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -323,13 +305,7 @@ def _checked(task: ClassTask) -> ClassTask:
     return task
 
 
-def caltech_task(
-    folder: str | os.PathLike[str],
-    per_class: int | None = None,
-    test_per_class: int | None = None,
-    splits: int | None = None,
-    seed: int = 0,
-) -> ClassTask:
+def caltech_task(folder: str | os.PathLike[str], seed: int = 0, **given: int) -> ClassTask:
     """The paper's protocol of Caltech101 (sec. 4.4): all 102 folders, the background's among them; 10 random splits,
     30 images per class for training and at most 50 for testing.
 
@@ -340,9 +316,4 @@ def caltech_task(
         if (Path(folder) / below).is_dir():
             folder = Path(folder) / below
             break
-    return folder_task(folder, 30 if per_class is None else per_class, test_per_class, splits, seed)
-
-
-def voc_task(folder: str | os.PathLike[str]) -> VOCTask:
-    """VOC2007's protocol; raises DataError as :func:`~sppcls.data.voc.read_voc`."""
-    return VOCTask(read_voc(folder))
+    return folder_task(folder, seed, **{"per_class": Draw.per_class, **given})

@@ -109,6 +109,7 @@ _T = TypeVar("_T", bound=Callable[..., Any])
 _registered: dict[str, dict[str, Callable[..., Any]]] = {group: {} for group in DOORS}
 # (group, package.module.name) of every part that was ever registered; a module is only run once.
 _decorated: set[tuple[str, str]] = set()
+_instead: dict[str, dict[str, str]] = {}
 
 
 def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
@@ -140,6 +141,21 @@ def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
         return part
 
     return add
+
+
+def instead(lines: Mapping[str, str]) -> Callable[[_T], _T]:
+    """Decorate a part with what to type instead of keys that other parts of its group take, a line by key."""
+
+    def add(part: _T) -> _T:
+        _instead[target_of(part)] = dict(lines)
+        return part
+
+    return add
+
+
+def what_instead(group: str, values: Mapping[str, Any], key: str) -> str | None:
+    """What to type instead of a key that the part of a config group does not take, if it says so."""
+    return _instead.get(target_of(find(group, values)), {}).get(key)
 
 
 _BUILT_IN: dict[str, tuple[str, ...]] = {

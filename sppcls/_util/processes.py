@@ -9,6 +9,15 @@ import time
 GRACE = 3.0
 
 
+def rank() -> int:
+    """Number of this process, whoever started it: torchrun, Slurm, Lightning, or nobody. (On a machine that Lightning
+    did not start, all it knows is the number of the machine.)"""
+    if int(os.environ.get("NODE_RANK", 0)) and "RANK" not in os.environ:
+        return int(os.environ["NODE_RANK"])
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
 def outside_rank() -> int:
     """Number of this process among those that another program has started; 0 of one that stands alone."""
     if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", 1))) == 1:

@@ -41,5 +41,10 @@ def _usage() -> str:
         "photo are pooled from its feature maps, scored by a linear SVM for each class,\n"
         "and moved by box regression.\n"
         "`sppcls detect <verb> --help` has the arguments of a verb.\n\n"
-        f"verbs:\n{rows}"
+        f"verbs:\n{rows}\n"
+        "In this order, from best.ckpt of a training with a pyramid and a set of photos\n"
+        "with boxes (VOC, COCO or YOLO):\n"
+        "  sppcls detect train CKPT --data SET            a detector, in runs/detect/\n"
+        "  sppcls detect evaluate DET --data SET          how good it is\n"
+        "  sppcls detect predict DET photos/ --draw DIR   what it finds in photos\n"
     )

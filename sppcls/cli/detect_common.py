@@ -27,7 +27,7 @@ class Windows:
     Args:
         proposals (HOW): selective_search (needs sppcls[detect]), grid, or a file of windows: .npz, .mat or .json
         limit (N): windows per photo
-        k: of selective search; larger: fewer, coarser windows
+        k: of selective search; a larger one gives fewer, coarser windows
     """
 
     proposals: str = "selective_search"
@@ -71,8 +71,8 @@ class BoxSet:
 
     Args:
         data (SET): images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes, generated scenes
-        split (NAME): split of the set (trainval if there is a test split too, else train)
-        scenes (N): generated scenes of shapes (300)
+        split (NAME): split of the set (to train: train, or trainval beside a test; to judge: test, or else val)
+        scenes (N): how many scenes of shapes to generate (300 to train, 100 to judge)
     """
 
     data: BoxPlace
@@ -114,7 +114,8 @@ class DetectorUse(Processor):
     """Where a detector runs, and how exactly.
 
     Args:
-        svd (RANK): fc layers as two thin ones of this rank; below 1: of the rank that keeps this share of the energy
+        svd (RANK): make two thin layers of each fc layer, of this rank; below 1: of the rank that keeps this share of the
+            energy
     """
 
     svd: float | None = None
@@ -129,10 +130,18 @@ class DetectorUse(Processor):
         return detector
 
 
-def make_folder(folder: str | Path, option: str) -> None:
-    """Make a folder to write to, before work begins; raises ConfigError."""
+def make_folder(folder: Path, option: str, names: Iterable[str] = (), overwrite: bool = True) -> None:
+    """Make a folder to write to, before work begins.
+
+    Raises:
+        ConfigError: it cannot be made, or holds a file of one of the names already.
+    """
+    if not overwrite and (there := next((name for name in names if (folder / name).exists()), None)):
+        raise ConfigError(
+            f"{option} {folder}: {there} exists already; name another folder, or add --overwrite"
+        )
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{option} {folder}: cannot be made ({error.strerror})") from None
 

@@ -45,7 +45,7 @@ def run(
 
     Args:
         detector (DET): detector.ckpt of `sppcls detect train`
-        iou: overlap that makes a box right
+        iou: overlap (IoU) that makes a box right
         proposals (HOW): other windows: selective_search, grid, or a file (the detector's)
         out (FILE): also write the figures to this CSV file; the mean has no class
         pictures (DIR): also draw curves, a confusion matrix and the surest mistakes in this folder

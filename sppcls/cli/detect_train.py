@@ -58,14 +58,14 @@ def run(
         lr: learning rate of fine-tuning
         tune_convolutions (N): steps after these, of two images each, that train the convolutions too, as Fast R-CNN does
         convolutions_lr (LR): their learning rate
-        layer (NAME): spp, fc6, fc7: what is scored (the last fc layer; spp without fine-tuning)
-        scorer: SVMs, or the fine-tuned network's classes
+        layer (NAME): what is scored: spp, the pooled vector, fc6 or fc7 (the last fc layer; spp without fine-tuning)
+        scorer: SVMs, or the fine-tuned network's own probabilities
         duplicates: negatives left out: those that overlap another one by 0.7 (the paper), or have equal cells (its code) (iou)
-        passes: most passes of hard-negative mining
+        passes: most passes of hard-negative mining over all images
         no_regression: leave boxes where their windows are
-        ridge (LAMBDA): of box regression
-        nms (IOU): boxes that overlap a better one by more go
-        seed: of what is drawn
+        ridge (LAMBDA): strength of the ridge penalty of box regression
+        nms (IOU): drop boxes that overlap a better one of their class by more
+        seed: random seed
     """
     from sppcls.detection.settings import Settings
     from sppcls.detection.svm import SVMRules
@@ -97,9 +97,8 @@ def run(
     net = processor.load(checkpoint)
     images = boxes.read()
     objects = int(images.counts().sum())
-    print(
-        f"{images.name}, {images.split}: {len(images):,} images, {objects:,} objects of {len(images.classes)} classes"
-    )
+    classes = "1 class" if len(images.classes) == 1 else f"{len(images.classes)} classes"
+    print(f"{images.name}, {images.split}: {len(images):,} images, {objects:,} objects of {classes}")
     if out is None:
         out = Path("runs", "detect", "shapes" if boxes.data == "shapes" else Path(boxes.data).resolve().name)
     with _Log(out) as log:

@@ -31,8 +31,8 @@ def run(
 
     Args:
         place (PHOTOS|SET): a folder of photos, or images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes
-        split (NAME): of the set (that to train on)
-        scenes (N): generated scenes of shapes (300; val 100)
+        split (NAME): split of the set (train, or trainval beside a test)
+        scenes (N): how many scenes of shapes to generate (300 to train, 100 to judge)
         out (FILE): also write them to this .npz file
         overwrite: replace the file if it is there
     """

@@ -19,7 +19,7 @@ from sppcls.config.parts import PARTS, part_schema, with_own_parts
 from sppcls.config.rules import DEVICES, check_together
 from sppcls.config.schema import Config, default_values
 from sppcls.errors import ConfigError
-from sppcls.registry import DOORS, TARGET, comes_with_sppcls, find, is_own, names, target_of
+from sppcls.registry import DOORS, TARGET, comes_with_sppcls, find, is_own, names, target_of, what_instead
 
 _T = TypeVar("_T")
 
@@ -167,9 +167,10 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
     fields = {f.name: f for f in dataclasses.fields(schema)}
     for name in values:
         if name not in fields:
+            said, end = _taken_by(prefix, str(name), values)
             raise ConfigError(
-                f"{prefix}{name}: unknown key{suggest(str(name), list(fields))}; known: {', '.join(fields)}"
-                + _taken_by(prefix, str(name), values)
+                said
+                or f"{prefix}{name}: unknown key{suggest(str(name), list(fields))}; known: {', '.join(fields)}{end}"
             )
     for name, spec in fields.items():
         if name not in values:
@@ -188,16 +189,20 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
             raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
-def _taken_by(prefix: str, name: str, values: Mapping[str, Any]) -> str:
-    """Which of our own parts takes a key that the chosen one does not; nothing if none does, or many might."""
+def _taken_by(prefix: str, name: str, values: Mapping[str, Any]) -> tuple[str, str]:
+    """What to say of a key that others of our own parts take and the chosen one does not: what it says itself, or the end
+    of the usual line. Both are empty of a key that none takes."""
     group = prefix.rstrip(".")
     if TARGET not in values or group not in PARTS or f"{group}.{name}" not in all_keys(Config):
-        return ""
+        return "", ""
+    chosen = values.get(DOORS[group].name_key)
+    if (line := what_instead(group, values, name)) is not None:
+        return f"{prefix}{name}: {group}={chosen} does not take it; {line}", ""
     ours = [part for part in names(group) if comes_with_sppcls(group, part)]
     if len(ours) > _FEW:
-        return ""
+        return "", f"; {chosen} does not take it: leave it out"
     words = " or ".join(f"{group}={part}" for part in ours)
-    return f"; {values.get(DOORS[group].name_key)} does not take it: type {words}, or leave it out"
+    return "", f"; {chosen} does not take it: type {words}, or leave it out"
 
 
 _FEW = 3  # parts that are named one by one

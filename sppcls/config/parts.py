@@ -172,7 +172,7 @@ def _kind(hint: Any, default: Any) -> tuple[str, tuple[Any, ...] | None]:
     if origin is Literal:
         kinds = {type(choice) for choice in get_args(hint) if choice is not None}
         kind = kinds.pop().__name__ if len(kinds) == 1 and kinds <= set(_PLAIN_TYPES) else "Any"
-        return kind + (" | None" if None in get_args(hint) else ""), get_args(hint)
+        return kind + (" | None" if None in get_args(hint) and kind != "Any" else ""), get_args(hint)
     if origin in (Union, types.UnionType):
         inner = [argument for argument in get_args(hint) if argument is not type(None)]
         if len(inner) != 1:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,13 @@ import torch
 from sppcls._util.reason import reason_of
 from sppcls.data.decode import MAX_PIXELS, decode
 from sppcls.data.files import Splits
-from sppcls.data.hold_out import held_out
+from sppcls.data.hold_out import hold_out
+from sppcls.data.label_sets import LabelSets, some_targets, targets_of
+from sppcls.data.label_values import MULTI_LABEL, SEPARATORS, flag, parts, several_in
 from sppcls.data.names import ROLES, in_order, roles_among, some
 from sppcls.data.pixel_range import PixelRange, as_pixel_range
 from sppcls.errors import ConfigError, DataError, ImageError
-from sppcls.registry import register
+from sppcls.registry import instead, register
 
 
 class HuggingFaceSource:
@@ -29,8 +32,7 @@ class HuggingFaceSource:
         dataset: its image column gives files, not decoded ones.
         column: the image column.
         split: before the names of images.
-        rows: numbers of the rows.
-        labels: int32, class number of each of these rows.
+        targets: class number of each row, or :class:`~sppcls.data.label_sets.LabelSets`.
         classes: names of the classes.
         max_pixels: refuse larger images.
         pixel_range: how grey of more than 8 bits becomes 8 bits.
@@ -41,18 +43,24 @@ class HuggingFaceSource:
         dataset: Any,
         column: str,
         split: str,
-        rows: npt.NDArray[np.int64],
-        labels: npt.NDArray[np.int32],
+        targets: Any,
         classes: Sequence[str],
         max_pixels: int = MAX_PIXELS,
         pixel_range: PixelRange = "full",
     ) -> None:
-        self._dataset, self._column, self._split, self._rows = dataset, column, split, rows
+        self._dataset, self._column, self._split = dataset, column, split
+        self.targets = targets if isinstance(targets, LabelSets) else array("i", targets)
         self.classes, self.max_pixels, self.pixel_range = list(classes), max_pixels, pixel_range
-        self.targets = array("i", labels.astype(np.intc).tobytes())
+        self._rows = np.arange(len(targets))
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> HuggingFaceSource:
+        """Some of the rows."""
+        made = copy.copy(self)
+        made._rows, made.targets = self._rows[mask], some_targets(self.targets, mask)
+        return made
 
     def name(self, index: int) -> str:
         return f"{self._split}/{int(self._rows[index]):07d}"
@@ -72,11 +80,23 @@ class HuggingFaceSource:
             raise ImageError(f"{self.name(index)}: {error}") from error
 
 
+_NO_CACHE = "its rows are decoded each time, or type data=folder for image files: leave it out"
+
+
 @register("data", "huggingface")
+@instead(
+    {
+        **dict.fromkeys(("cache", "cache_dir", "cache_shorter_side"), _NO_CACHE),
+        "labels": "data.label=COLUMN names the labels",
+        **{f"{role}_dir": f"data.{role}=SPLIT names the split" for role in ROLES},
+        "download": "nothing is fetched: data.root is what save_to_disk has written, or a folder of parquet files",
+    }
+)
 def huggingface(
     root: str | None = None,
     image: str = "image",
-    label: str = "label",
+    label: Any = "label",
+    multi_label: Literal[None, True, False, "comma", "space"] = None,
     train: str | None = None,
     val: str | None = None,
     test: str | None = None,
@@ -91,7 +111,8 @@ def huggingface(
     Args:
         root: folder of the data set.
         image: column of images.
-        label: column of classes: numbers, or names.
+        label: column of classes: numbers, names or lists of them; or a list of columns with a 0 or a 1 for each class.
+        multi_label: several labels an image: true (between | or ;), comma, space, or false; null: what the column shows.
         train: name of the training split; null: recognised.
         val: name of the validation split; null: recognised, or held out.
         test: name of the test split; null: recognised, if there is one with labels.
@@ -109,23 +130,31 @@ def huggingface(
         )
     found = _load(Path(root))
     chosen = _choose(found, {"train": train, "val": val, "test": test}, root)
-    labels, classes = _labels({role: found[name] for role, name in chosen.items()}, label, root)
+    labels = _labels({role: found[name] for role, name in chosen.items()}, label, multi_label, root)
+    number = {key: index for index, key in enumerate(labels.keys)}
     read: dict[str, HuggingFaceSource] = {}
     unused = []
-    for role, numbers in labels.items():
-        if (numbers < 0).any():
+    for role, rows in labels.rows.items():
+        known = [row for row in rows if row is not None]
+        if len(known) < len(rows):
             if role == "test":  # as the test splits of competitions are
                 unused.append(f"{chosen[role]} is not used: it has no labels")
                 continue
-            raise DataError(f"data.root={root}: {(numbers < 0).sum():,} rows of {chosen[role]} have no label")
-        files, rows = _files(found[chosen[role]], image, root), np.arange(len(numbers))
+            raise DataError(
+                f"data.root={root}: {len(rows) - len(known):,} rows of {chosen[role]} have no label"
+            )
+        if unknown := [str(key) for row in known for key in row if key not in number]:
+            raise DataError(
+                f"data.root={root}: {role} has class {some(list(dict.fromkeys(unknown)))}, which training has not"
+            )
+        targets, files = targets_of(known, number, labels.several), _files(found[chosen[role]], image, root)
         grey = as_pixel_range(pixel_range)
-        read[role] = HuggingFaceSource(files, image, chosen[role], rows, numbers, classes, max_pixels, grey)
+        read[role] = HuggingFaceSource(files, image, chosen[role], targets, labels.classes, max_pixels, grey)
     words = [f"{chosen[role]} {len(source):,}" for role, source in read.items()]
     held_out = "val" not in read
     if held_out:
-        read["train"], read["val"] = _hold_out(read["train"], val_fraction)
         share = f"data.val_fraction={val_fraction:g}"
+        read["train"], read["val"] = hold_out(read["train"], val_fraction, share, key=int)
         words.append(f"{len(read['val']):,} of train held out for validation ({share})")
     line = "; ".join([", ".join(words), *unused])
     return Splits(read["train"], read["val"], read.get("test"), line, held_out=held_out)
@@ -191,35 +220,106 @@ def _column(dataset: Any, key: str, column: str, root: str) -> None:
         raise ConfigError(f"data.{key}={column}: {root} has no such column; choose from {names}")
 
 
-def _labels(
-    splits: dict[str, Any], column: str, root: str
-) -> tuple[dict[str, npt.NDArray[np.int32]], list[str]]:
-    """Class numbers of each split, -1 where there is none, and the names of the classes."""
-    values = {}
-    for role, dataset in splits.items():
-        _column(dataset, "label", column, root)
-        values[role] = dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
-    names = getattr(splits["train"].features[column], "names", None)
-    if not all(v is None or isinstance(v, int | str) for of_role in values.values() for v in of_role):
-        raise DataError(f"data.label={column}: its values are neither whole numbers nor names")
-    there = {value for value in values["train"] if value is not None}
-    if not there:
-        raise DataError(f"data.root={root}: no row of {column} has a class")
-    if names is not None:
-        number: dict[Any, int] = {index: index for index in range(len(names))}
-    elif all(isinstance(value, int) for value in there):
-        values_there = sorted(value for value in there if value != -1)  # which are no count: 1 to 10, say
-        names = [str(value) for value in values_there]
-        number = {value: index for index, value in enumerate(values_there)}
+class _Labels(NamedTuple):
+    """The labels of all rows by split, None for a row without; what the classes are called there and here."""
+
+    rows: dict[str, list[tuple[Any, ...] | None]]
+    keys: list[Any]
+    classes: list[str]
+    several: bool
+
+
+def _labels(splits: dict[str, Any], label: Any, multi_label: bool | str | None, root: str) -> _Labels:
+    """What the label column says, or the columns of 0 and 1.
+
+    Raises:
+        DataError: it says nothing of the kind.
+    """
+    setting = f"data.label={label}"
+    if isinstance(label, list | tuple):
+        if len(label) < 2:
+            raise ConfigError(f"{setting}: name a column for each class, or the one column without a list")
+        flags = {role: _values(dataset, label, root) for role, dataset in splits.items()}
+        rows = {role: [_flagged(label, row, setting) for row in found] for role, found in flags.items()}
+        return _kind(rows, list(label), list(map(str, label)), multi_label, setting)
+    values = {
+        role: [value for (value,) in _values(dataset, [label], root)] for role, dataset in splits.items()
+    }
+    feature = splits["train"].features[label]
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    every = [value for found in values.values() for value in found if value is not None]
+    if every and all(isinstance(value, list) for value in every):
+        if _are_flags(every):
+            width = range(len(every[0]))
+            rows = {
+                role: [_flagged(width, v or [], setting) for v in found] for role, found in values.items()
+            }
+            return _kind(rows, list(width), names or list(map(str, width)), multi_label, setting)
+        rows = {role: [None if v is None else tuple(v) for v in found] for role, found in values.items()}
+    elif all(isinstance(value, str) for value in every) and (
+        MULTI_LABEL[multi_label] if multi_label is not None else several_in(every)
+    ):
+        signs, multi_label = MULTI_LABEL[multi_label] or SEPARATORS, True
+        empty = {role for role, found in values.items() if found.count(None) == len(found)}
+        rows = {
+            role: [None if role in empty else tuple(parts(v or "", signs)) for v in found]
+            for role, found in values.items()
+        }
     else:
-        names = in_order(map(str, there))
-        number = {name: index for index, name in enumerate(names)}
-    for role, of_role in values.items():
-        unknown = [str(v) for v in dict.fromkeys(of_role) if v not in (None, -1) and v not in number]
-        if unknown:
-            raise DataError(f"data.root={root}: {role} has class {some(unknown)}, which training has not")
-    found = {role: np.array([number.get(v, -1) for v in of], np.int32) for role, of in values.items()}
-    return found, list(names)
+        rows = {role: [None if v in (None, -1) else (v,) for v in found] for role, found in values.items()}
+        multi_label = multi_label or False
+    if not all(isinstance(key, int | str) for found in rows.values() for row in found for key in row or ()):
+        raise DataError(f"{setting}: its values are neither whole numbers nor names, nor lists of them")
+    there = {key for row in rows["train"] for key in row or ()}
+    if not there and names is None:
+        raise DataError(f"data.root={root}: no row of {label} has a class")
+    if names is not None:
+        return _kind(rows, list(range(len(names))), list(names), multi_label, setting)
+    # Numbers are names, and no count: 1 to 10, say.
+    keys = sorted(there) if all(isinstance(key, int) for key in there) else in_order(map(str, there))
+    return _kind(rows, keys, list(map(str, keys)), multi_label, setting)
+
+
+def _kind(
+    rows: dict[str, list[tuple[Any, ...] | None]],
+    keys: list[Any],
+    classes: list[str],
+    multi_label: bool | str | None,
+    setting: str,
+) -> _Labels:
+    """Labels that are several of an image where ``multi_label`` says so, or else a row has other than one."""
+    counts = {len(row) for found in rows.values() for row in found if row is not None}
+    if multi_label is False and counts - {1}:
+        raise DataError(
+            f"{setting}: a row has {max(counts - {1})} labels; several need data.multi_label=true"
+        )
+    return _Labels(rows, keys, classes, bool(multi_label) or bool(counts - {1}))
+
+
+def _values(dataset: Any, columns: Sequence[str], root: str) -> list[tuple[Any, ...]]:
+    """The values of some columns, row by row."""
+    for column in columns:
+        _column(dataset, "label", column, root)
+    table = dataset.select_columns(list(columns)).with_format("arrow")[:]
+    return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
+
+
+def _are_flags(lists: Sequence[list[Any]]) -> bool:
+    """Whether lists have a 0 or a 1 for each class; as class numbers none would be in a list twice."""
+    if len({len(row) for row in lists}) > 1 or any(flag(value) is None for row in lists for value in row):
+        return False
+    return any(isinstance(value, bool) for row in lists for value in row) or any(
+        len(set(row)) < len(row) for row in lists
+    )
+
+
+def _flagged(keys: Sequence[Any], row: Sequence[Any], setting: str) -> tuple[Any, ...] | None:
+    """The classes with a 1; None where there is neither 0 nor 1."""
+    if all(value is None for value in row):
+        return None
+    if wrong := [(key, value) for key, value in zip(keys, row, strict=True) if flag(value) is None]:
+        raise DataError(f"{setting}: {wrong[0][0]} is {wrong[0][1]!r} in a row; each class has a 0 or a 1")
+    return tuple(key for key, value in zip(keys, row, strict=True) if flag(value))
 
 
 def _files(dataset: Any, column: str, root: str) -> Any:
@@ -231,17 +331,3 @@ def _files(dataset: Any, column: str, root: str) -> Any:
     if isinstance(dataset.features[column], datasets.Image):
         return dataset.cast_column(column, datasets.Image(decode=False))
     return dataset
-
-
-def _hold_out(source: HuggingFaceSource, val_fraction: float) -> list[HuggingFaceSource]:
-    """[train, val]: in each class, the rows whose numbers hash lowest are val."""
-    labels, setting = np.array(source.targets), f"data.val_fraction={val_fraction}"
-    names = [source.classes[label] for label in source.targets]
-    val = np.array(held_out(names, range(len(labels)), val_fraction, setting))
-    return [
-        HuggingFaceSource(
-            source._dataset, source._column, source._split, rows, labels[rows], source.classes, source.max_pixels,
-            source.pixel_range,
-        )
-        for rows in (np.flatnonzero(~val), np.flatnonzero(val))
-    ]  # fmt: skip

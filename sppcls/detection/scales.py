@@ -47,8 +47,6 @@ def choose_scale(
     Returns:
         int64 (N,), places in ``scales``; the smaller of two equally near ones.
     """
-    if rule not in SCALE_RULES:
-        raise ConfigError(f"scale rule {rule!r}: choose from {', '.join(SCALE_RULES)}")
     sides, shorter = np.array(scales, np.float64), min(size)
     if rule == "area":
         distance = np.abs(areas(boxes)[:, None] * (sides / shorter) ** 2 - region**2)

@@ -30,7 +30,7 @@ from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.losses import step_loss
 from sppcls.engine.module import DivergedError
 from sppcls.engine.preflight import accelerator_of, check_loaders
-from sppcls.engine.train import quiet_lightning
+from sppcls.engine.quiet import quiet_lightning
 from sppcls.errors import ConfigError
 
 _SMOOTHING = 0.9

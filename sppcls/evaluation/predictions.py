@@ -38,7 +38,8 @@ class Predictions:
         top_class: int64 (N, k), the k = 10 (or all) classes with the highest scores, best first; ties as
             ``torch.topk`` breaks them.
         top_score: float32 (N, k), their scores, averaged over views: probabilities, or logits if the protocol says so.
-        scores: float32 (N, classes), if they were asked for, or images have several labels.
+        scores: float32 (N, classes), if they were asked for, or images have several labels: of these the log-odds, whose
+            sigmoid is the probability.
         views: views of a photo.
         seconds: time taken, reading the images included.
         bad: one line for each image that could not be tested, and is counted nowhere.
@@ -150,7 +151,7 @@ class Predictions:
 
         Arrays: ``path`` (names of the images), ``label``, ``top_class`` and ``top_score`` (N, k: the highest scores,
         best first), ``classes``, ``protocol`` and, as text too, the ``setting``: ``size``, ``average`` and so on. Of images
-        with several labels ``label`` is 0 or 1 for each class, (N, classes), and ``score`` has the probabilities of all.
+        with several labels ``label`` is 0 or 1 for each class, (N, classes), and ``log_odds`` has those of all classes.
 
         Raises:
             ConfigError: the file cannot be written.
@@ -165,7 +166,7 @@ class Predictions:
                 classes=np.array([printable(name) for name in self.classes], dtype=np.str_),
                 protocol=np.array(self.protocol),
                 **{name: np.array(value) for name, value in self.setting.items()},  # type: ignore[arg-type]
-                **({"score": self._known_scores} if self.multi_label else {}),  # type: ignore[arg-type]
+                **({"log_odds": self._known_scores} if self.multi_label else {}),  # type: ignore[arg-type]
             )
 
 

@@ -185,7 +185,7 @@ Task = ClassTask | VOCTask
 
 
 def fit_svm(
-    rows: Any,
+    rows: np.ndarray,
     targets: np.ndarray,
     c: float,
     *,
@@ -196,10 +196,11 @@ def fit_svm(
     """A linear SVM on float rows (N, D), and whether it converged. More than two classes: one against the rest.
 
     With the hinge loss and the tolerance of LIBSVM, which the paper used. (Other than there, the bias is regularised
-    with the weights: it is the weight of one more feature, of the value ``bias``.)
+    with the weights: it is the weight of one more feature, of the value ``bias``.) LIBLINEAR itself takes 16 bytes for each
+    number that is not 0.
 
     Args:
-        rows, targets: what is learned; rows may be a sparse matrix of SciPy's.
+        rows, targets: what is learned.
         c: the SVM's C.
         positive_weight: of errors on the class 1, of two classes.
         bias: as LIBLINEAR's ``-B``.
@@ -214,9 +215,29 @@ def fit_svm(
         intercept_scaling=bias,
         class_weight=None if positive_weight == 1 else {1: positive_weight},
     )
+    # LinearSVC.fit() copies float32 rows to float64. What it calls then takes them as they are, with the same result.
+    fit = getattr(import_module("sklearn.svm._base"), "_fit_liblinear", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of not converging, which is reported once
-        svm.fit(rows, targets)
+        if fit is None or rows.dtype != np.float32:
+            svm.fit(rows, targets)
+        else:
+            svm.classes_ = np.unique(targets)
+            svm.coef_, svm.intercept_, svm.n_iter_ = fit(
+                np.ascontiguousarray(rows),
+                targets,
+                C=c,
+                fit_intercept=True,
+                intercept_scaling=bias,
+                class_weight=svm.class_weight,
+                penalty="l2",
+                dual=True,
+                verbose=0,
+                max_iter=_MAX_ITER,
+                tol=tolerance,
+                random_state=0,
+                loss="hinge",
+            )
     return svm, int(np.max(svm.n_iter_)) < _MAX_ITER
 
 

@@ -21,20 +21,18 @@ from sppcls.sweeps.overrides import named_files
 _HEAD = """\
 usage: python train.py [group=choice ...] [key=value ...] [options]
 
-Train an image classifier with spatial pyramid pooling, at one input size or at several in turn. Installed, the command is
-`sppcls train`. `sppcls sizes` with the same words prints the plan of a run.
+Train an image classifier with spatial pyramid pooling, at one input size or at several in turn. `sppcls train` is the same
+where it is installed; `sppcls sizes` with the same words prints the plan.
 
 examples:
   python train.py  generated images, 224 and 180 in turn
-  python train.py --data PHOTOS  your own: PHOTOS/train/CLASS/*.jpg, PHOTOS/val/...
+  python train.py --data PHOTOS  your own: PHOTOS/train/CLASS/*.jpg
   python train.py pyramid=none sizes=single_224  the same network without SPP
   python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
-  python train.py ckpt_path=runs/shapes/NAME  resume a run; ckpt_path=auto: if there is one
+  python train.py ckpt_path=runs/shapes/NAME  resume a run (auto: if there is one)
   python train.py -m seed=0,1,2 sizes=single_224,multi_224_180  one run for every combination of values
-  python train.py -m +sweep=single_vs_multi --data PHOTOS  a prepared sweep; the same again resumes it
+  python train.py -m +sweep=single_vs_multi --data PHOTOS  a prepared sweep; again: resume it
   python train.py experiment=paper/zf5_multi data.root=IMAGENET  a cell of the paper's Table 2
-
-a pretrained network:
   python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw optimizer.lr=3e-4
 
 options:
@@ -42,8 +40,7 @@ options:
   -m, --multirun  train with each of several values
   --config-dir DIR  folder with configs of your own
   --cfg job  print the config, and do not train
-  --help all  every key with its meaning, and every experiment
-  --hydra-help  Hydra's other options
+  --help all  every key with its meaning, and every experiment; --hydra-help: Hydra's other options
 """
 
 

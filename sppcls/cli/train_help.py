@@ -21,8 +21,7 @@ from sppcls.sweeps.overrides import named_files
 _HEAD = """\
 usage: python train.py [group=choice ...] [key=value ...] [options]
 
-Train an image classifier with spatial pyramid pooling, at one input size or at several in turn. `sppcls train` is the same
-where it is installed; `sppcls sizes` with the same words prints the plan.
+Train an image classifier with spatial pyramid pooling, at one input size or at several in turn.
 
 examples:
   python train.py  generated images, 224 and 180 in turn
@@ -39,7 +38,7 @@ options:
   --data PHOTOS  short for data=folder data.root=PHOTOS
   -m, --multirun  train with each of several values
   --config-dir DIR  folder with configs of your own
-  --cfg job  print the config, and do not train
+  --cfg job  print the config, and do not train; `sppcls sizes` with the same words prints the plan
   --help all  every key with its meaning, and every experiment; --hydra-help: Hydra's other options
 """
 
@@ -62,20 +61,21 @@ def train_help(everything: bool = False) -> str:
     lines = [laid_out(_HEAD, columns), "\nthe keys used most, with the value of the default run:"]
     for name in _MOST_USED:
         lines += _key(name, all_keys(Config)[name], values, 29, columns)
-    lines.append("\nconfig groups (the default choice is marked *):")
+    lines += ["", "config groups (the default choice is marked *):"]
     chosen = _default_choices()
     for group, choices in group_choices().items():
         if group == "experiment":
             shown = (
                 ", ".join(choices) if everything else f"{', '.join(choices[:3])} and {len(choices) - 3} more"
             )
-            lines += ["", *_wrap("  experiment=  ", shown, columns)]
+            lines += [*_wrap("  experiment=  ", shown, columns), ""]
         elif len(choices) > 1:  # else there is nothing to choose
-            lines += ["", f"  {group}="]
+            lines.append(f"  {group}=")
             for names, purpose in _by_purpose(group, choices).items():
                 marked = ", ".join(f"{name}*" if name == chosen.get(group) else name for name in names)
                 lines += _wrap(f"    {marked:<24} ", purpose, columns, below=29)
-    lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")), columns)]
+            lines.append("")
+    lines += _wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")), columns)
     if everything:
         lines += ["\nall keys, with the value of the default run:", *_keys(Config, values, "", columns)]
     return "\n".join(lines) + "\n"

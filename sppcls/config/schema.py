@@ -106,7 +106,7 @@ class SizesConfig:
 
     Args:
         kind: schedule of the input size
-        sizes: single: [size]; alternate: any list; random and progressive: [low, high]; N or [h, w]
+        sizes: single: [size]; alternate: any list; random, progressive: [low, high]; N or [h, w]
         period: epochs at one size before the next (alternate)
         step: spacing of the sizes between low and high (random and progressive)
         pixel_budget: larger batches at smaller sizes: the same number of pixels per step

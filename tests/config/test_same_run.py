@@ -12,7 +12,7 @@ import pytest
 import sppcls
 from sppcls import compose, load_classifier
 from sppcls.comparison.answers import Measure
-from sppcls.comparison.grouping import _settings
+from sppcls.comparison.labels import settings_of
 from sppcls.comparison.runs import Run
 from sppcls.config import same_run
 from sppcls.config.compose import to_yaml
@@ -109,7 +109,7 @@ def shares_a_sweep(run: Trained, other: Config) -> bool:
 
 def is_another_group(run: Trained, other: Config) -> bool:
     def settings(config: Config) -> dict[str, Any]:
-        return _settings(Run(Path(), as_dict(config), config.seed, [], {}, True, Measure("", "")))
+        return settings_of(Run(Path(), as_dict(config), config.seed, [], {}, True, Measure("", "")))
 
     return settings(run.config) != settings(other)
 

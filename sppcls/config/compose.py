@@ -25,6 +25,7 @@ from sppcls.config.mistakes import config_error_line
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.parts import PARTS, check_plugins
 from sppcls.config.schema import Config, as_dict
+from sppcls.config.shipped import conf_dir as conf_dir
 from sppcls.errors import ConfigError
 from sppcls.registry import DOORS, NOT_IN_FILES, allow_plugins, is_own
 
@@ -32,13 +33,6 @@ CONFIG_NAME = "train"
 
 # Folders of conf/ that are no part of a run's config: named by evaluation.protocols, +sweep= and +search=.
 NO_GROUPS = ("protocol", "sweep", "search")
-
-
-def conf_dir() -> Path:
-    """The folder of the shipped configs: inside an installed package, at the top level of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def group_choices(extra_dir: str | Path | None = None) -> dict[str, list[str]]:

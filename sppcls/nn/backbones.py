@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sppcls._util.near import choose_from
 from sppcls._util.reason import own_line, reason_of, reason_with_line
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
 from sppcls.nn.segments import run_segments
@@ -265,7 +266,7 @@ def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Ba
         ValueError: an unknown name or norm, or a width that is not a finite number above 0.
     """
     if name not in _PLANS:
-        raise ValueError(f"name={name!r}: choose from {', '.join(PAPER_BACKBONES)}")
+        raise ValueError(f"name={name!r}: {choose_from(name, PAPER_BACKBONES)}")
     if isinstance(width, bool) or not isinstance(width, Real):
         raise ValueError(f"width={width!r}: must be a number greater than 0")
     if not 0 < width < math.inf:
@@ -273,7 +274,7 @@ def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Ba
     plan = _PLANS[name]
     norm = plan.norm if norm is None else norm
     if norm not in NORMS:
-        raise ValueError(f"norm={norm!r}: choose from {', '.join(NORMS)}")
+        raise ValueError(f"norm={norm!r}: {choose_from(norm, NORMS)}")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels, stride, number = 3, 1, 0
     for layer in plan.layers:

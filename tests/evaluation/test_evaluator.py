@@ -391,6 +391,31 @@ def predictions(scores, labels) -> Predictions:
     )
 
 
+def test_several_labels_are_ranked_by_log_odds_that_do_not_tie(photos) -> None:
+    """Next to 1 probabilities are equal; those of one view are its logits, of several the odds of their mean."""
+    sure = make_net()
+    for parameter in sure.head.last.parameters():
+        parameter.data.mul_(40)
+    card = {**CARD, "multi_label": True}
+
+    def test(name: str) -> Predictions:
+        return evaluate_protocol(sure, photos, load_protocol(name).at(SIZE), model_info=card)
+
+    (shorter,) = load_protocol("full").at(SIZE).groups[0].scales
+    images = [resized(photos.image(index), shorter) for index in range(len(photos))]
+    with torch.no_grad():
+        plain, mirrored = (
+            torch.cat([sure(as_input(image.flip(-1) if flip else image)) for image in images]).double()
+            for flip in (False, True)
+        )
+    found = test("full")
+    assert plain.abs().max() > 20, "so that they would tie"
+    assert found.scores == pytest.approx(plain.numpy(), rel=1e-4, abs=1e-3)
+    assert found.top_score == pytest.approx(np.sort(plain.sigmoid().numpy())[:, ::-1], abs=1e-4)
+    odds = (plain.sigmoid() + mirrored.sigmoid()) / ((-plain).sigmoid() + (-mirrored).sigmoid())
+    assert test("full_flip").scores == pytest.approx(odds.log().numpy(), rel=1e-4, abs=1e-3)
+
+
 def test_errors_by_hand() -> None:
     scores = [[0.1, 0.2, 0.3, 0.05, 0.04, 0.06, 0.25]] * 4
     found = predictions(scores, [2, 6, 4, 3])  # first, second, seventh and sixth

@@ -36,14 +36,16 @@ def _usage() -> str:
     width = max(map(len, VERBS))
     rows = "".join(f"  {name:<{width}}   {text}\n" for name, text in VERBS.items())
     return (
-        "usage: sppcls detect <verb> ...        (`sppcls detect <verb> --help` for its arguments)\n\n"
+        "usage: sppcls detect <verb> ...\n\n"
         "Detect objects with a trained classifier (He et al. 2015, sec. 4): windows of a\n"
         "photo are pooled from its feature maps, scored by a linear SVM for each class,\n"
-        "and moved by box regression.\n\n"
+        "and moved by box regression.\n"
+        "`sppcls detect <verb> --help` has the arguments of a verb.\n\n"
         f"verbs:\n{rows}\n"
-        "In this order, from best.ckpt of a training with a pyramid and a set of photos\n"
-        "with boxes (VOC, COCO or YOLO):\n"
+        "examples, in this order:\n"
         "  sppcls detect train CKPT --data SET            a detector, in runs/detect/\n"
         "  sppcls detect evaluate DET --data SET          how good it is\n"
-        "  sppcls detect predict DET photos/ --draw DIR   what it finds in photos\n"
+        "  sppcls detect predict DET photos/ --draw DIR   what it finds in photos\n\n"
+        "CKPT is best.ckpt of a training with a pyramid, SET a set of photos with boxes\n"
+        "(VOC, COCO or YOLO), DET the detector.ckpt that the first command writes.\n"
     )

@@ -14,6 +14,9 @@ def run(detectors: DetectorFiles, *, images: JudgedBoxes, work: Work, use: Detec
     """Judge detectors together: each scores its windows, and of the boxes of all the overlapping ones are suppressed
     (He et al. 2015, sec. 4.4, whose gain came from different convolutions). The classes must be the same.
 
+    examples:
+      sppcls detect combine DET1 DET2 --data SET
+
     Args:
         detectors (DET): files of `sppcls detect train`, two or more
     """

@@ -43,6 +43,10 @@ def run(
     and as their mean (mAP). Objects marked as difficult count neither for nor against. COCO's figures too, if sppcls[coco]
     is installed.
 
+    examples:
+      sppcls detect evaluate DET --data SET --pictures pictures
+      sppcls detect evaluate DET --data SET --split val --out ap.csv
+
     Args:
         detector (DET): detector.ckpt of `sppcls detect train`
         iou: overlap (IoU) that makes a box right

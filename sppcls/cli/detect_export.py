@@ -21,6 +21,9 @@ def run(
     """Write a detector of one scale as an ONNX file that runs without sppcls, and beside it FILE.parity.json, a comparison
     with the detector.
 
+    examples:
+      sppcls detect export DET --out detector.onnx
+
     The file holds the maps, the pooling of windows, the scores and the box regression. Windows, resizing and suppression
     stay outside; its metadata says how.
 

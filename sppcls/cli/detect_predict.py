@@ -38,6 +38,10 @@ def run(
     """Find objects in photos. A photo that cannot be read is named on stderr, and the rest is searched; the exit status is
     1 then.
 
+    examples:
+      sppcls detect predict DET photos/ --draw drawn
+      sppcls detect predict DET photo.jpg --format json --out found.json
+
     Args:
         detector (DET): detector.ckpt of `sppcls detect train`
         places (IMAGE|FOLDER): image files, and folders of them

@@ -41,6 +41,10 @@ def run(
     """Train a detector from a checkpoint with a pyramid: windows and feature maps of the images, fine-tuning of the
     fully-connected layers, a linear SVM for each class with hard negatives, and box regression (He et al. 2015, sec. 4).
 
+    examples:
+      sppcls detect train CKPT --data VOCdevkit/VOC2007 --out runs/detect/voc
+      sppcls detect train CKPT --data shapes --scenes 100 --scales 480 --tune 800
+
     The convolutions stay as they are, unless --tune-convolutions is given. What each stage has made is kept: the same
     command continues after a kill, and ends with the same detector. The defaults are for thousands of boxes on a CPU; the
     paper's VOC2007 takes --tune 300000 --lr 1e-4 --scales five and a GPU.

@@ -29,6 +29,10 @@ def run(
     """Propose windows that may hold an object, and keep them for the next commands. Of a set with boxes also prints the
     share of objects that they find: no detector can find more.
 
+    examples:
+      sppcls detect windows SET --split val
+      sppcls detect windows photos/ --out windows.npz
+
     Args:
         place (PHOTOS|SET): a folder of photos, or images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes
         split (NAME): split of the set (train, or trainval beside a test)

@@ -204,8 +204,8 @@ def judge(images: DetectionSet, found: Sequence[Detections], least_iou: float = 
         ClassResult(
             name,
             int(ranking.objects.sum()),
-            dict(zip(MEASURES, map(float, exact[number]), strict=True)),
-            dict(zip(MEASURES, _intervals(draws[:, number]), strict=True)),
+            _named(map(float, exact[number])),
+            _named(_intervals(draws[:, number])),
         )
         for number, (name, ranking) in enumerate(zip(images.classes, rankings, strict=True))
     ]
@@ -214,13 +214,11 @@ def judge(images: DetectionSet, found: Sequence[Detections], least_iou: float = 
     with np.errstate(invalid="ignore"):
         means = np.nansum(draws, 1) / np.maximum((~np.isnan(draws)).sum(1), 1)
     mean = exact[with_objects].mean(0) if with_objects.any() else np.full(len(MEASURES), np.nan)
-    return Result(
-        classes,
-        dict(zip(MEASURES, map(float, mean), strict=True)),
-        dict(zip(MEASURES, _intervals(means), strict=True)),
-        rankings,
-        means,
-    )
+    return Result(classes, _named(map(float, mean)), _named(_intervals(means)), rankings, means)
+
+
+def _named(values: Iterable[Any]) -> dict[str, Any]:
+    return dict(zip(MEASURES, values, strict=True))
 
 
 def _intervals(draws: np.ndarray) -> list[tuple[float, float]]:

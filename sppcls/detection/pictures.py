@@ -24,7 +24,7 @@ _TILE = 320  # pixels of a photo in the picture of mistakes
 
 def write_pictures(
     folder: Path, images: DetectionSet, found: Sequence[Detections], result: Result, detector: Detector
-) -> list[Path]:
+) -> None:
     """Write ``pr.png``, ``pr.csv``, ``confusion.png``, ``confusion.csv``, ``mistakes.jpg`` and an event file of TensorBoard.
 
     Args:
@@ -69,7 +69,6 @@ def write_pictures(
         for name, picture in drawn.items():
             pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
             writer.add_image(f"detection/{Path(name).stem}", pixels)
-    return [folder / name for name in (*drawn, "pr.csv", "confusion.csv")]
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

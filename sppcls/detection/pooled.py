@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from sppcls.data.sizes import Size
-from sppcls.data.stream import resize_to_be_seen
+from sppcls.data.stream import resize_to_be_seen, whole_size
 from sppcls.data.transforms import prepare_batch
 from sppcls.detection.range_max import pool_max
-from sppcls.detection.scales import REGION, SCALE_RULES, choose_scale, resized_to
+from sppcls.detection.scales import REGION, SCALE_RULES, choose_scale
 from sppcls.errors import ConfigError
 from sppcls.evaluation.mapping import WINDOW_RULES, cells_between, first_center
 from sppcls.nn import ConvHead, LevelLargerThanMapWarning, SpatialPyramidPooling2d, SPPClassifier
@@ -109,7 +109,7 @@ class Regions:
 
     def map_sizes(self, size: Size) -> list[Size]:
         """(h, w) of the maps of an image of (height, width), one for each scale."""
-        return [self.net.backbone.feature_size(*resized_to(size, scale)) for scale in self.rules.scales]
+        return [self.net.backbone.feature_size(*whole_size(size, scale)) for scale in self.rules.scales]
 
     def resized(self, image: Tensor, scale: int) -> Tensor:
         """uint8 (3, H, W) at a scale: uint8 (3, h, w); raises ImageError as :meth:`map_at`."""
@@ -148,7 +148,7 @@ class Regions:
         result = np.empty((len(boxes), 5), np.int64)
         for number, (scale, map_size) in enumerate(zip(rules.scales, self.map_sizes(size), strict=True)):
             of_scale = chosen == number
-            resized = resized_to(size, scale)
+            resized = whole_size(size, scale)
             result[of_scale, 0] = number
             for axis in (0, 1):  # rows, then columns
                 first, last = pixels_between(

@@ -203,9 +203,9 @@ def propose(
         return [windows_of(read, name, size, proposer) for name, size in pairs]
     store = Store(cache / "windows" / proposer.name)
     digests = [images.digest(index) for index in range(len(images))]
-    kept = [store.get(digest) for digest in digests]
-    missing = [index for index, arrays in enumerate(kept) if arrays is None]
+    kept = map(store.get, digests)
     found = {index: arrays["boxes"] for index, arrays in enumerate(kept) if arrays is not None}
+    missing = [index for index in range(len(images)) if index not in found]
     making = load_each(partial(_windows, images, proposer), len(images), workers, missing)
     for one in progress(making, len(missing)) if missing else ():
         if one.value is None:

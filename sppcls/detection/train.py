@@ -84,49 +84,49 @@ def train_detector(
     images = read_set(data, split) if isinstance(data, str) else data
     images = images.seen_as(trained_pixel_range(net.model_info))
     proposer, regions, layer = check_settings(net, images, settings)
-    rules = regions.rules
     folder = _claim(Path(out), _key(net, images, settings, proposer), overwrite)
     cache = default_cache() if cache is None else Path(cache)
     with one_at_a_time(folder / ".lock", lambda: say(f"waiting for another process in {folder}")):
-        said = _Stages(folder / "stages", say)
+        stages = _Stages(folder / "stages", say)
         windows = propose(images, proposer, cache, workers=workers, progress=progress("windows"))
-        said(f"windows: {np.mean([len(boxes) for boxes in windows]):,.0f} per image")
-        maps = KeptMaps(regions, images, cache)
-        maps.make(say, progress("maps"))
-        said("maps: there")
+        stages.say(f"windows: {np.mean([len(boxes) for boxes in windows]):,.0f} per image")
         if settings.tuning.any:
             net = with_background(net, images.classes, settings.tuning.seed)
-            regions = Regions(net, rules)
-        learning = WindowSet(images, windows, regions, maps)
+            regions = Regions(net, regions.rules)
+
+        def learn_from(what: str) -> WindowSet:
+            maps = KeptMaps(regions, images, cache)
+            maps.make(say, progress("maps"))
+            stages.say(f"{what}: there")
+            return WindowSet(images, windows, regions, maps)
+
+        learning = learn_from("maps")
         saved = 1 - sum(map(len, learning.cells)) / sum(map(len, learning.boxes))
-        said(f"cells: {100 * saved:.0f} % of the windows share theirs with another one")
+        stages.say(f"cells: {100 * saved:.0f} % of the windows share theirs with another one")
         if settings.tuning.steps:
             state = folder / "stages" / "tuning.pt"
             tune(net, learning, settings.tuning, state, log=log, progress=progress("fine-tuning"))
-            said(f"fine-tuning: {settings.tuning.steps:,} steps")
+            stages.say(f"fine-tuning: {settings.tuning.steps:,} steps")
         if settings.tuning.convolutions:
+            state, before = folder / "stages" / "convolutions.pt", settings.tuning.steps
+            wrap = progress("fine-tuning of the convolutions")
             tune_convolutions(
                 regions,
                 learning,
                 settings.tuning,
-                folder / "stages" / "convolutions.pt",
-                log=lambda step, figures: log(settings.tuning.steps + step, figures),
-                progress=progress("fine-tuning of the convolutions"),
+                state,
+                log=lambda step, f: log(before + step, f),
+                progress=wrap,
             )
-            said(f"fine-tuning of the convolutions: {settings.tuning.convolutions:,} steps")
-            maps = KeptMaps(regions, images, cache)
-            maps.make(say, progress("maps"))
-            said("maps of the new convolutions: there")
-            learning = WindowSet(images, windows, regions, maps)
+            stages.say(f"fine-tuning of the convolutions: {settings.tuning.convolutions:,} steps")
+            learning = learn_from("maps of the new convolutions")
         scorer = regression = None
         if settings.scorer == "svm":
             scorer = Scorer(
-                **said.kept("svm", f"SVMs on {layer}", lambda: _svms(learning, layer, settings, progress))
+                **stages.kept("svm", f"SVMs on {layer}", _svms, learning, layer, settings, progress)
             )
         if settings.regression:
-            made = said.kept(
-                "regression", "box regression", lambda: _regression(learning, settings, progress)
-            )
+            made = stages.kept("regression", "box regression", _regression, learning, settings, progress)
             regression = BoxRegression(**made)
         detector = Detector(
             regions,
@@ -137,11 +137,9 @@ def train_detector(
             proposer if isinstance(proposer, Proposer) else Proposer(limit=settings.limit, k=settings.k),
             Choice(-1.5 if scorer else 0.01, settings.nms, settings.per_class),
             _about(images, settings, proposer),
-            _outputs(said.kept("outputs", "", lambda: _sums(learning, layer, settings))),
+            _outputs(stages.kept("outputs", "", _sums, learning, layer, settings)),
         )
-        shown = said.kept(
-            "shown", "scores worth showing", lambda: _shown(detector, learning, windows, progress)
-        )
+        shown = stages.kept("shown", "scores worth showing", _shown, detector, learning, windows, progress)
         detector.choice = dataclasses.replace(detector.choice, shown=tuple(map(float, shown["scores"])))
         detector.seconds.clear()
         detector.save(folder / DETECTOR)
@@ -157,19 +155,19 @@ class _Stages:
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._store, self._say, self._begun = Store(folder), say, time.monotonic()
 
-    def __call__(self, text: str) -> None:
+    def say(self, text: str) -> None:
         now = time.monotonic()
         self._say(f"{text} ({now - self._begun:.1f} s)")
         self._begun = now
 
-    def kept(self, name: str, what: str, make: Callable[[], Made]) -> dict[str, np.ndarray]:
+    def kept(self, name: str, what: str, make: Callable[..., Made], *given: Any) -> dict[str, np.ndarray]:
         """The arrays of a stage: those that an earlier run has made, or new ones; nothing is said of a stage ``""``."""
         arrays, note = self._store.get(name), ": there"
         if arrays is None:
-            arrays, note = make()
+            arrays, note = make(*given)
             self._store.put(name, **arrays)
         if what:
-            self(what + note)
+            self.say(what + note)
         return arrays
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FIRST, SECOND = "node1", "node2"
 ADDRESSES = {FIRST: "10.77.0.1", SECOND: "10.77.0.2"}
 # What `ip netns` knows them by, and where it looks for their files.
-_SPACES = {name: f"sppcls-{name}" for name in ADDRESSES}
+_SPACES = {name: f"sppcls-{os.getpid()}-{name}" for name in ADDRESSES}
 _FILES = Path("/etc/netns")
 
 needs_namespaces = pytest.mark.skipif(
@@ -56,7 +56,9 @@ class Machines:
             subprocess.run(["ip", "netns", "del", space], check=False, capture_output=True)
             shutil.rmtree(_FILES / space, ignore_errors=True)
         for process in self.started:
-            process.communicate()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def start(self, name: str, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """``subprocess.Popen`` on a machine, in the checkout, with both outputs in one."""

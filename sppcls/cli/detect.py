@@ -36,10 +36,11 @@ def _usage() -> str:
     width = max(map(len, VERBS))
     rows = "".join(f"  {name:<{width}}   {text}\n" for name, text in VERBS.items())
     return (
-        "usage: sppcls detect <verb> ...        (`sppcls detect <verb> --help` for its arguments)\n\n"
+        "usage: sppcls detect <verb> ...\n\n"
         "Detect objects with a trained classifier (He et al. 2015, sec. 4): windows of a\n"
         "photo are pooled from its feature maps, scored by a linear SVM for each class,\n"
-        "and moved by box regression.\n\n"
+        "and moved by box regression.\n"
+        "`sppcls detect <verb> --help` has the arguments of a verb.\n\n"
         f"verbs:\n{rows}\n"
         "examples, in this order:\n"
         "  sppcls detect train CKPT --data SET            a detector, in runs/detect/\n"

@@ -7,12 +7,12 @@ import textwrap
 from collections.abc import Sequence
 from itertools import takewhile
 
-_WIDEST = 110  # longer lines are hard to read
+_WIDEST = 118  # longer lines are hard to read
 _LEAST = 30  # columns for a meaning beside its label
 
 
 def help_columns() -> int:
-    """Columns of a help text: the terminal's, but at most 110."""
+    """Columns of a help text: the terminal's, but at most 118."""
     return min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
 
 

@@ -38,11 +38,12 @@ def _usage() -> str:
     width = max(map(len, COMMANDS))
     rows = "".join(f"  {name:<{width}}   {text}\n" for name, text in COMMANDS.items())
     return (
-        "usage: sppcls <command> ...        (`sppcls <command> --help` for its arguments)\n\n"
-        "Image classification with spatial pyramid pooling, for images of any size.\n\n"
+        "usage: sppcls <command> ...\n\n"
+        "Image classification with spatial pyramid pooling, for images of any size.\n"
+        "`sppcls <command> --help` has the arguments of a command.\n\n"
         "examples:\n"
-        "  sppcls train                               on generated images, in minutes\n"
-        "  sppcls train --data PHOTOS                 PHOTOS/train/CLASS/*.jpg, PHOTOS/val/...\n"
+        "  sppcls train                 on generated images, in minutes\n"
+        "  sppcls train --data PHOTOS   PHOTOS/train/CLASS/*.jpg, PHOTOS/val/CLASS/*.jpg\n"
         "  sppcls predict runs/shapes/*/best.ckpt photo.jpg\n\n"
         f"commands:\n{rows}\n"
         "options:\n  -h, --help   this text\n  --version    version\n\n"

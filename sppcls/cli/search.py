@@ -29,7 +29,8 @@ words:
   key=a,b,c  one of these values
   key=interval(low,high)  a number between; tag(log,interval(low,high)): uniform in its logarithm
   n_trials=N  trials done in total: finished, pruned or diverged; failed ones do not count
-  objective=COLUMN  validation column of metrics.csv to be small after the last epoch (val/top1_error)
+  objective=COLUMN  validation column of metrics.csv to be small after the last epoch (val/top1_error, or
+    val/map_error where images have several labels)
   pruner=median  stop a trial that is worse than the median of the others at its epoch; pruner=none: never
   pruner.startup_trials=5  trials before any is stopped
   pruner.warmup_epochs=2  epochs of a trial before it may be stopped

@@ -21,29 +21,25 @@ from sppcls.sweeps.overrides import named_files
 _HEAD = """\
 usage: python train.py [group=choice ...] [key=value ...] [options]
 
-Train an image classifier with spatial pyramid pooling, at one input size or at several in turn. Installed, the command is
-`sppcls train`. `sppcls sizes` with the same words prints the plan of a run.
+Train an image classifier with spatial pyramid pooling, at one input size or at several in turn.
 
 examples:
   python train.py  generated images, 224 and 180 in turn
-  python train.py --data PHOTOS  your own: PHOTOS/train/CLASS/*.jpg, PHOTOS/val/...
+  python train.py --data PHOTOS  your own: PHOTOS/train/CLASS/*.jpg
   python train.py pyramid=none sizes=single_224  the same network without SPP
   python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
-  python train.py ckpt_path=runs/shapes/NAME  resume a run; ckpt_path=auto: if there is one
+  python train.py ckpt_path=runs/shapes/NAME  resume a run (auto: if there is one)
   python train.py -m seed=0,1,2 sizes=single_224,multi_224_180  one run for every combination of values
-  python train.py -m +sweep=single_vs_multi --data PHOTOS  a prepared sweep; the same again resumes it
+  python train.py -m +sweep=single_vs_multi --data PHOTOS  a prepared sweep; again: resume it
   python train.py experiment=paper/zf5_multi data.root=IMAGENET  a cell of the paper's Table 2
-
-a pretrained network:
   python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw optimizer.lr=3e-4
 
 options:
   --data PHOTOS  short for data=folder data.root=PHOTOS
   -m, --multirun  train with each of several values
   --config-dir DIR  folder with configs of your own
-  --cfg job  print the config, and do not train
-  --help all  every key with its meaning, and every experiment
-  --hydra-help  Hydra's other options
+  --cfg job  print the config, and do not train; `sppcls sizes` with the same words prints the plan
+  --help all  every key with its meaning, and every experiment; --hydra-help: Hydra's other options
 """
 
 
@@ -65,20 +61,21 @@ def train_help(everything: bool = False) -> str:
     lines = [laid_out(_HEAD, columns), "\nthe keys used most, with the value of the default run:"]
     for name in _MOST_USED:
         lines += _key(name, all_keys(Config)[name], values, 29, columns)
-    lines.append("\nconfig groups (the default choice is marked *):")
+    lines += ["", "config groups (the default choice is marked *):"]
     chosen = _default_choices()
     for group, choices in group_choices().items():
         if group == "experiment":
             shown = (
                 ", ".join(choices) if everything else f"{', '.join(choices[:3])} and {len(choices) - 3} more"
             )
-            lines += ["", *_wrap("  experiment=  ", shown, columns)]
+            lines += [*_wrap("  experiment=  ", shown, columns), ""]
         elif len(choices) > 1:  # else there is nothing to choose
-            lines += ["", f"  {group}="]
+            lines.append(f"  {group}=")
             for names, purpose in _by_purpose(group, choices).items():
                 marked = ", ".join(f"{name}*" if name == chosen.get(group) else name for name in names)
                 lines += _wrap(f"    {marked:<24} ", purpose, columns, below=29)
-    lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")), columns)]
+            lines.append("")
+    lines += _wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")), columns)
     if everything:
         lines += ["\nall keys, with the value of the default run:", *_keys(Config, values, "", columns)]
     return "\n".join(lines) + "\n"

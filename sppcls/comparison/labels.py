@@ -10,7 +10,7 @@ from typing import Any
 from sppcls.comparison.runs import Run
 from sppcls.config.same_run import flatten, is_factor, known_changes
 from sppcls.config.schema import default_values
-from sppcls.config.shipped import choices_in
+from sppcls.config.shipped import choices_in, choices_of
 from sppcls.registry import DOORS, TARGET, short_name
 from sppcls.runs.names import pyramid_word
 
@@ -54,7 +54,7 @@ def settings_of(run: Run) -> dict[str, Any]:
 def _part(group: str, values: Mapping[str, Any]) -> Any:
     """What tells the part of a group from others; None of a group that is known by its keys."""
     if group == "callbacks":
-        return {name: (value or {}).get(TARGET) for name, value in values.items()}
+        return {n: value.get(TARGET) if isinstance(value, Mapping) else value for n, value in values.items()}
     return values.get(TARGET) or (None if group in ("sizes", "pyramid", "augment") else values.get("name"))
 
 
@@ -98,9 +98,9 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
 
 
 def listed(factors: Mapping[str, Sequence[str]]) -> str:
-    """Keys by config group as a list, or of many the groups and their number."""
+    """Keys by config group as a list, or of many their number."""
     keys = [key for of_factor in factors.values() for key in of_factor]
-    return ", ".join(keys) if len(keys) <= 8 else f"{len(keys)} keys of {', '.join(factors)}"
+    return ", ".join(keys) if len(keys) <= 8 else f"{len(keys)} keys"
 
 
 # --- what it is called
@@ -133,10 +133,10 @@ def _spelled(
     for choice, group in zip(choices, values, strict=True):
         alike = [other for name, other in zip(choices, values, strict=True) if name == choice]
         parts = [_word(factor, choice)] if apart and choice else []
+        short = factor in _PLAIN or bool(parts)
         for key in keys:
             if len({repr(other[key]) for other in alike}) > 1:
-                plain = factor in _PLAIN or parts
-                name = key.removeprefix(f"{factor}.") if plain else key
+                name = key.removeprefix(f"{factor}.") if short else key
                 parts.append(f"{name}={_value(group[key], [other[key] for other in values])}")
         names.append(",".join(parts))
     return names
@@ -144,24 +144,18 @@ def _spelled(
 
 def _choices(factor: str, keys: Sequence[str], configs: Sequence[Any]) -> list[str]:
     """What was typed for a config group of each config, such as ``zf5_small``; empty if that says nothing."""
-    found = [_choice(factor, config) if isinstance(config, Mapping) else "" for config in configs]
+    configs = [config if isinstance(config, Mapping) else {} for config in configs]
+    found = [_choice(factor, config) for config in configs]
     if factor not in DOORS or factor in ("sizes", "pyramid", "callbacks"):
         return found
-    files, defaults = choices_in(factor), default_values().get(factor, {})
-    names = {key.partition(".")[2] for key in keys} - {""}
+    known = {key for given in choices_in(factor).values() for key in given}
+    known |= {key.partition(".")[2] for key in keys} - {""}
+    defaults = default_values().get(factor, {})
     for part in set(found):
         # Two files may name one part with other parameters.
         own = [i for i, name in enumerate(found) if name == part]
-        fitting = [
-            [
-                name
-                for name, given in files.items()
-                if all({**defaults, **given}.get(key) == configs[i].get(key) for key in {*given, *names})
-            ]
-            for i in own
-            if isinstance(configs[i], Mapping)
-        ]
-        if all(fitting) and len(fitting) == len(own):
+        fitting = [choices_of(factor, configs[i], defaults, known) for i in own]
+        if all(fitting):
             for i, (name, *_) in zip(own, fitting, strict=True):
                 found[i] = name
     return found
@@ -174,11 +168,10 @@ def _choice(group: str, values: Mapping[str, Any]) -> str:
     if group == "sizes":
         kind = str(values.get("kind"))
         return "_".join([_SIZES.get(kind, kind), *map(_side, values.get("sizes", []))])
-    own = values.get(TARGET) is not None
-    if group == "pyramid" and not own:
+    if group == "pyramid" and values.get(TARGET) is None:
         levels = values.get("levels")
         return pyramid_word(levels) if levels is None or isinstance(levels, list) else str(levels)
-    if group not in DOORS or (group == "augment" and not own):
+    if group not in DOORS:
         return ""
     return str(short_name(group, values) or str(values.get(TARGET, "")).rpartition(".")[2])
 
@@ -196,6 +189,8 @@ def _value(value: Any, others: Collection[Any] = ()) -> str:
     """A value as it is typed; of a path its last part, where that tells it from others."""
     if isinstance(value, list):
         return "[" + ",".join(map(_value, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str) and os.sep in value:
         paths = {other for other in others if isinstance(other, str)}
         if len({Path(other).name for other in paths}) == len(paths):

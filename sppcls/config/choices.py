@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection
 
 from sppcls.config.schema import Config
-from sppcls.config.shipped import choices_in
+from sppcls.config.shipped import choices_of
 
 
 def choice_of(config: Config, group: str, apart: Collection[str] = ()) -> str | None:
@@ -19,7 +19,4 @@ def choice_of(config: Config, group: str, apart: Collection[str] = ()) -> str | 
     """
     values = dataclasses.asdict(getattr(config, group))
     defaults = {spec.name: spec.metadata["default"] for spec in dataclasses.fields(getattr(config, group))}
-    for name, given in choices_in(group).items():
-        if all(key in apart or {**defaults, **given}.get(key) == value for key, value in values.items()):
-            return name
-    return None
+    return next(iter(choices_of(group, values, defaults, values.keys() - {*apart})), None)

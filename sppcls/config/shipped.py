@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,3 +24,21 @@ def choices_in(group: str) -> dict[str, dict[str, Any]]:
         path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for path in sorted((conf_dir() / group).glob("*.yaml"))
     }
+
+
+def choices_of(
+    group: str, values: Mapping[str, Any], defaults: Mapping[str, Any], keys: Collection[str]
+) -> list[str]:
+    """The choices of a config group that give these values, as far as ``keys`` go.
+
+    Args:
+        group: such as ``backbone``.
+        values: of its keys.
+        defaults: values where a file says nothing.
+        keys: those that have to agree.
+    """
+    return [
+        name
+        for name, given in choices_in(group).items()
+        if all({**defaults, **given}.get(key) == values.get(key) for key in keys)
+    ]

@@ -140,14 +140,14 @@ def hold_out(source: FileSource, val_fraction: float) -> tuple[FileSource, FileS
 
 def source_of(
     root: Path,
-    files: Mapping[str, Sequence[str] | PackedStrings],
+    files: Mapping[str, PackedStrings],
     classes: Sequence[str],
     max_pixels: int,
     ignored: int = 0,
 ) -> FileSource:
     """Images by class; ``root`` is the folder that their names count from."""
-    parts = [m if isinstance(m, PackedStrings) else PackedStrings(m) for m in files.values()]
-    names, number = PackedStrings.joined(parts), {name: index for index, name in enumerate(classes)}
+    names = PackedStrings.joined(list(files.values()))
+    number = {name: index for index, name in enumerate(classes)}
     targets = [number[name] for name, members in files.items() for _ in range(len(members))]
     return FileSource(root, names, targets, classes, max_pixels, ignored)
 

@@ -7,7 +7,7 @@ import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,9 @@ from sppcls._util.reason import reason_of
 from sppcls.data.decode import MAX_PIXELS, decode
 from sppcls.data.files import Splits
 from sppcls.data.hold_out import hold_out
+from sppcls.data.label_columns import read_columns
 from sppcls.data.label_sets import LabelSets, some_targets, targets_of
-from sppcls.data.label_values import MULTI_LABEL, SEPARATORS, flag, parts, several_in
-from sppcls.data.names import ROLES, in_order, roles_among, some
+from sppcls.data.names import ROLES, roles_among, some
 from sppcls.data.pixel_range import PixelRange, as_pixel_range
 from sppcls.errors import ConfigError, DataError, ImageError
 from sppcls.registry import instead, register
@@ -130,7 +130,15 @@ def huggingface(
         )
     found = _load(Path(root))
     chosen = _choose(found, {"train": train, "val": val, "test": test}, root)
-    labels = _labels({role: found[name] for role, name in chosen.items()}, label, multi_label, root)
+    columns = list(label) if isinstance(label, list | tuple) else [label]
+    if columns != [label] and len(columns) < 2:
+        raise ConfigError(
+            f"data.label={label}: name a column for each class, or the one column without a list"
+        )
+    values = {role: _values(found[name], columns, root) for role, name in chosen.items()}
+    feature = found[chosen["train"]].features[columns[0]]
+    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list, or of one
+    labels = read_columns(values, columns, names, multi_label, f"data.label={label}")
     number = {key: index for index, key in enumerate(labels.keys)}
     read: dict[str, HuggingFaceSource] = {}
     unused = []
@@ -220,106 +228,12 @@ def _column(dataset: Any, key: str, column: str, root: str) -> None:
         raise ConfigError(f"data.{key}={column}: {root} has no such column; choose from {names}")
 
 
-class _Labels(NamedTuple):
-    """The labels of all rows by split, None for a row without; what the classes are called there and here."""
-
-    rows: dict[str, list[tuple[Any, ...] | None]]
-    keys: list[Any]
-    classes: list[str]
-    several: bool
-
-
-def _labels(splits: dict[str, Any], label: Any, multi_label: bool | str | None, root: str) -> _Labels:
-    """What the label column says, or the columns of 0 and 1.
-
-    Raises:
-        DataError: it says nothing of the kind.
-    """
-    setting = f"data.label={label}"
-    if isinstance(label, list | tuple):
-        if len(label) < 2:
-            raise ConfigError(f"{setting}: name a column for each class, or the one column without a list")
-        flags = {role: _values(dataset, label, root) for role, dataset in splits.items()}
-        rows = {role: [_flagged(label, row, setting) for row in found] for role, found in flags.items()}
-        return _kind(rows, list(label), list(map(str, label)), multi_label, setting)
-    values = {
-        role: [value for (value,) in _values(dataset, [label], root)] for role, dataset in splits.items()
-    }
-    feature = splits["train"].features[label]
-    names = getattr(getattr(feature, "feature", feature), "names", None)
-    every = [value for found in values.values() for value in found if value is not None]
-    if every and all(isinstance(value, list) for value in every):
-        if _are_flags(every):
-            width = range(len(every[0]))
-            rows = {
-                role: [_flagged(width, v or [], setting) for v in found] for role, found in values.items()
-            }
-            return _kind(rows, list(width), names or list(map(str, width)), multi_label, setting)
-        rows = {role: [None if v is None else tuple(v) for v in found] for role, found in values.items()}
-    elif all(isinstance(value, str) for value in every) and (
-        MULTI_LABEL[multi_label] if multi_label is not None else several_in(every)
-    ):
-        signs, multi_label = MULTI_LABEL[multi_label] or SEPARATORS, True
-        empty = {role for role, found in values.items() if found.count(None) == len(found)}
-        rows = {
-            role: [None if role in empty else tuple(parts(v or "", signs)) for v in found]
-            for role, found in values.items()
-        }
-    else:
-        rows = {role: [None if v in (None, -1) else (v,) for v in found] for role, found in values.items()}
-        multi_label = multi_label or False
-    if not all(isinstance(key, int | str) for found in rows.values() for row in found for key in row or ()):
-        raise DataError(f"{setting}: its values are neither whole numbers nor names, nor lists of them")
-    there = {key for row in rows["train"] for key in row or ()}
-    if not there and names is None:
-        raise DataError(f"data.root={root}: no row of {label} has a class")
-    if names is not None:
-        return _kind(rows, list(range(len(names))), list(names), multi_label, setting)
-    # Numbers are names, and no count: 1 to 10, say.
-    keys = sorted(there) if all(isinstance(key, int) for key in there) else in_order(map(str, there))
-    return _kind(rows, keys, list(map(str, keys)), multi_label, setting)
-
-
-def _kind(
-    rows: dict[str, list[tuple[Any, ...] | None]],
-    keys: list[Any],
-    classes: list[str],
-    multi_label: bool | str | None,
-    setting: str,
-) -> _Labels:
-    """Labels that are several of an image where ``multi_label`` says so, or else a row has other than one."""
-    counts = {len(row) for found in rows.values() for row in found if row is not None}
-    if multi_label is False and counts - {1}:
-        raise DataError(
-            f"{setting}: a row has {max(counts - {1})} labels; several need data.multi_label=true"
-        )
-    return _Labels(rows, keys, classes, bool(multi_label) or bool(counts - {1}))
-
-
 def _values(dataset: Any, columns: Sequence[str], root: str) -> list[tuple[Any, ...]]:
     """The values of some columns, row by row."""
     for column in columns:
         _column(dataset, "label", column, root)
     table = dataset.select_columns(list(columns)).with_format("arrow")[:]
     return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
-
-
-def _are_flags(lists: Sequence[list[Any]]) -> bool:
-    """Whether lists have a 0 or a 1 for each class; as class numbers none would be in a list twice."""
-    if len({len(row) for row in lists}) > 1 or any(flag(value) is None for row in lists for value in row):
-        return False
-    return any(isinstance(value, bool) for row in lists for value in row) or any(
-        len(set(row)) < len(row) for row in lists
-    )
-
-
-def _flagged(keys: Sequence[Any], row: Sequence[Any], setting: str) -> tuple[Any, ...] | None:
-    """The classes with a 1; None where there is neither 0 nor 1."""
-    if all(value is None for value in row):
-        return None
-    if wrong := [(key, value) for key, value in zip(keys, row, strict=True) if flag(value) is None]:
-        raise DataError(f"{setting}: {wrong[0][0]} is {wrong[0][1]!r} in a row; each class has a 0 or a 1")
-    return tuple(key for key, value in zip(keys, row, strict=True) if flag(value))
 
 
 def _files(dataset: Any, column: str, root: str) -> Any:

@@ -15,7 +15,7 @@ from sppcls.errors import DataError
 
 class _Listing(NamedTuple):
     """What is in a folder. Names of files are one string, with the one letter between them that no name has: it is kept as
-    long as its folder, and a million strings take ten times as much."""
+    long as its folder, and strings of their own would take three times as much."""
 
     folders: dict[str, Folder]
     images: str

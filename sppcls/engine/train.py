@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from sppcls._util.console import say, say_to_log, start_console
-from sppcls._util.processes import rank
+from sppcls._util.processes import let_gloo_finish, rank
 from sppcls.config.schema import Config
 from sppcls.engine.facts import facts_of
 from sppcls.engine.given import Given, check_given
@@ -80,8 +80,11 @@ def train(
     start_console(None)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    with ExitStack() as held:
-        return _train(config, given, held)
+    try:
+        with ExitStack() as held:
+            return _train(config, given, held)
+    finally:
+        let_gloo_finish()
 
 
 def _train(config: Config, given: Given, held: ExitStack) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def test_the_program_ends_with_one_line_and_leaves_nothing_behind(
         (["sizes", "backbone=zf6"], "backbone=zf6: choose from"),
         (["eval"], "eval: unknown command (did you mean 'evaluate'?)"),
         (["--halp"], "--halp: unknown option (did you mean '--help'?)"),
-        (["--hepl"], "help2: unknown command (did you mean '--help'?)"),
+        (["--hepl"], "--hepl: unknown option (did you mean '--help'?)"),
         (
             ["detect", "trian"],
             "trian: unknown verb; choose from windows, train, evaluate, combine, predict, export (did you mean 'train'?)",

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from sppcls.cli.main import main
 from sppcls.data.folder import folder_sources
+from sppcls.data.folds import into_folds
 from sppcls.data.huggingface import huggingface
 from sppcls.data.label_sets import LabelSets
 from sppcls.data.shards import INDEX, shards
@@ -101,6 +103,20 @@ def test_another_share_is_held_out_as_of_the_folder(tmp_path: Path, several: boo
             assert [one.name(i) for i in range(len(one))] == [other.name(i) for i in range(len(other))]
             assert list(one.targets) == list(other.targets)
             assert all((one.image(i) == other.image(i)).all() for i in range(len(one)))
+
+
+def test_folds_of_shards_have_a_share_of_every_label(tmp_path: Path) -> None:
+    root, out = photos(tmp_path / "photos"), tmp_path / "out"
+    assert main(["shards", str(root), str(out), "--workers", "0"]) == 0
+    everything = {name: labels for source in shards(str(out))[:2] for name, labels in found(source).items()}
+    tested: dict[str, list[str]] = {}
+    for fold in range(2):
+        splits = into_folds(shards(str(out)), 2, fold)
+        parts = [{n.partition("/")[2]: labels for n, labels in found(s).items()} for s in splits[:2]]
+        assert parts[0] | parts[1] == everything
+        assert set(chain(*parts[1].values())) == set(CLASSES)
+        tested |= parts[1]
+    assert tested == everything
 
 
 def test_a_validation_split_is_kept(tmp_path: Path) -> None:

@@ -359,7 +359,7 @@ def test_a_network_of_one_size(tmp_path: Path, photos: Path) -> None:
     ("words", "message"),
     [
         (["--layer", "fc8"], "layer 'fc8': this network has conv1, "),
-        (["--layer", "conv5", "--view", "full"], "differ in length"),
+        (["--layer", "conv5", "--view", "full"], "vectors of many lengths; take view crop"),
         (["--shorter-side", "5"], "shorter side 5: this network needs at least 23 pixels"),
         (
             ["--shorter-side", "90", "--view", "crop"],

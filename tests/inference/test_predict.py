@@ -402,10 +402,10 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(checkpoint: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{ckpt}"], "required: IMAGE|FOLDER"),
+        (["{ckpt}"], "IMAGE|FOLDER: missing"),
         (["nothing.ckpt", "{folder}"], "nothing.ckpt: no such checkpoint"),
         (["{ckpt}", "nothing.jpg"], "nothing.jpg: no such file or folder"),
-        (["{ckpt}", "{folder}", "--top", "0"], "--top: 0: must be a whole number of at least 1"),
+        (["{ckpt}", "{folder}", "--top", "0"], "--top 0: must be a whole number of at least 1"),
         (["{ckpt}", "{folder}", "--shorter-side", "5"], "shorter side 5: this network takes 23 to 2896 pixels"),
         (["{ckpt}", "{folder}", "--shorter-side", "9000"], "shorter side 9000: this network takes 23 to 2896"),
         (["{ckpt}", "{folder}", "--shorter-side", "big"], "big: must be a whole number of at least 1, or native"),

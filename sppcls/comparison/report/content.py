@@ -229,6 +229,8 @@ def introduction(comparison: Comparison) -> str:
     runs, groups = comparison.runs, len(comparison.groups)
     text = f"{len(runs)} finished run{'s' * (len(runs) != 1)} in {groups} group{'s' * (groups != 1)}"
     varied = listed(comparison.factors) or "nothing but the seed"
+    if varied.endswith(" keys"):
+        varied += f" of {', '.join(comparison.factors)}"
     counts = {len(run.answers[run.main]) for run in runs if run.main in run.answers}
     images = f", {counts.pop():,} validation images" if len(counts) == 1 else ""
     when = "" if comparison.main.protocol == DETECTION else ", last epoch"

@@ -236,9 +236,10 @@ def _classes(
         if unknown := [label for label in there if int(label) >= len(classes)]:
             raise DataError(f"{folder}: label {some(unknown)}, for {len(classes)} classes")
         return list(classes), {label: int(label) for label in there}
-    if unknown := [label for label in there if label not in classes]:
+    number = {name: index for index, name in enumerate(classes)}
+    if unknown := [label for label in there if label not in number]:
         raise DataError(f"{folder}: label {some(unknown)} is not in the list of classes")
-    return list(classes), {label: list(classes).index(label) for label in there}
+    return list(classes), number
 
 
 def _roles(files: Sequence[str]) -> list[str]:

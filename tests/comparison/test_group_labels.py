@@ -73,12 +73,30 @@ STOPPING = {"early_stopping": {"_target_": "pytorch_lightning.callbacks.EarlySto
             ["scheduler=constant", "scheduler=restarts"],
             "scheduler",
         ),
+        (
+            {"data": {"batch_size": 8, "val_fraction": 0.1}},
+            {"data": {"batch_size": 9, "val_fraction": 0.2}},
+            ["data.val_fraction=0.1,data.batch_size=8", "data.val_fraction=0.2,data.batch_size=9"],
+            "data.val_fraction, data.batch_size",
+        ),
         ({}, {"callbacks": STOPPING}, ["callbacks=[]", "callbacks=early_stopping"], "callbacks"),
         (
             {"augment": {"crop": "five", "lighting": 0.1}},
             {"augment": {"crop": "anywhere", "lighting": 0.1}},
             ["augment=paper", "augment=anywhere"],
             "augment.crop",
+        ),
+        (
+            {"augment": {"crop": "five", "lighting": 0.1}},
+            {"augment": {"crop": "mine", "_target_": "mine.augment", "shorter_side": None}},
+            ["augment=paper", "augment=mine"],
+            "augment",
+        ),
+        (
+            {"augment": {"crop": "five", "lighting": 0.1}},
+            {"augment": {"crop": "five", "lighting": 0.3}},
+            ["augment.lighting=0.1", "augment.lighting=0.3"],
+            "augment.lighting",
         ),
         (
             {"pyramid": {"levels": [2, 1]}},
@@ -89,7 +107,7 @@ STOPPING = {"early_stopping": {"_target_": "pytorch_lightning.callbacks.EarlySto
         (
             {"optimizer": {"lr_factors": {}}},
             {"optimizer": {"lr_factors": {"backbone": 0.1}}},
-            ["lr_factors={}", "lr_factors={'backbone': 0.1}"],
+            ["lr_factors={}", "lr_factors={backbone: 0.1}"],
             "optimizer.lr_factors",
         ),
     ],
@@ -108,7 +126,9 @@ def test_a_part_is_called_what_was_typed(
     comparison = compare([tmp_path])
     assert labels(comparison) == names
     assert comparison.problems == []
-    assert [pair.factor for pair in comparison.pairs] == [(varied or "backbone").partition(".")[0]]
+    assert [pair.factor for pair in comparison.pairs] == [
+        (varied or "backbone").partition(",")[0].partition(".")[0]
+    ]
     assert main(["compare", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "_target_" not in out

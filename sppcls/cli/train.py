@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sppcls._util.signals import keep, warnings
+
 
 def run(words: list[str]) -> int:
     """Train; ``words`` are Hydra's arguments."""
@@ -10,11 +12,13 @@ def run(words: list[str]) -> int:
 
         print(train_help(everything="all" in words), end="")
         return 0
+    keep(warnings())
+    from sppcls.sweeps.job import stop_without_parent
+
+    stop_without_parent()
     from sppcls._util.allocator import let_idle_threads_sleep
 
     let_idle_threads_sleep()
     from sppcls.cli.hydra import run as run_hydra
-    from sppcls.sweeps.job import stop_without_parent
 
-    stop_without_parent()
     return run_hydra(words)

@@ -21,7 +21,8 @@ from sppcls.config.build import (
     val_sizes,
 )
 from sppcls.config.schedule import size_schedule
-from sppcls.config.schema import Config, SchedulerConfig
+from sppcls.config.schema import Config
+from sppcls.config.schema_training import SchedulerConfig
 from sppcls.data.balance import class_counts
 from sppcls.data.label_sets import label_set_count
 from sppcls.engine.build import make_module
@@ -30,7 +31,7 @@ from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.losses import step_loss
 from sppcls.engine.module import DivergedError
 from sppcls.engine.preflight import accelerator_of, check_loaders
-from sppcls.engine.train import quiet_lightning
+from sppcls.engine.quiet import quiet_lightning
 from sppcls.errors import ConfigError
 
 _SMOOTHING = 0.9

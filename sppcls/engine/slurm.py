@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from sppcls._util.reason import reason_of
 from sppcls.errors import ConfigError
-
-# What `sbatch --signal=USR1@90` sends to every process 90 seconds before the end.
-WARNING_SIGNAL = signal.SIGUSR1
 
 
 def slurm_environment(devices: int, num_nodes: int) -> SLURMEnvironment | None:
@@ -55,11 +53,18 @@ def slurm_job() -> str | None:
 
 
 def queue_again() -> str:
-    """Ask Slurm to queue this job again, which ends it; returns why that failed, nothing if it did not."""
+    """Ask Slurm to queue this job again, which ends it; returns why that failed, nothing if it did not.
+
+    Slurm sends SIGTERM at once. Where this works it is ignored from then on, so that what is left to say is said.
+    """
     command = ["scontrol", "requeue", str(slurm_job())]
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN) if main else None
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        reason = "" if not done.returncode else done.stderr.strip() or f"exit status {done.returncode}"
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{' '.join(command)}: {error}"
-    reason = done.stderr.strip() or f"exit status {done.returncode}"
-    return f"{' '.join(command)}: {reason_of(reason)}" if done.returncode else ""
+        reason = str(error)
+    if main and reason:
+        signal.signal(signal.SIGTERM, before)
+    return f"{' '.join(command)}: {reason_of(reason)}" if reason else ""

@@ -1,19 +1,15 @@
-"""What a run says about itself: the start-up table and the closing lines."""
+"""What a run says before it begins: the start-up table and warnings."""
 
 from __future__ import annotations
 
-import math
-import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sppcls._util.console import one_line, table
-from sppcls._util.figures import FIGURES, MULTI_LABEL, Kind, guessing_map_error
+from sppcls._util.figures import FIGURES, MULTI_LABEL, guessing_map_error
 from sppcls._util.processor import has_bf16_arithmetic
-from sppcls._util.tensorboard import time_series
 from sppcls.config.build import parameter_count
 from sppcls.config.parts import values_of
 from sppcls.config.schema import Config
@@ -24,10 +20,8 @@ from sppcls.data.label_sets import LabelSets
 from sppcls.data.names import few
 from sppcls.engine.module import ClassificationModule
 from sppcls.engine.uneven import uneven_line
-from sppcls.evaluation.class_errors import ClassError, class_mean
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
-from sppcls.runs.names import BEST, LAST
 
 
 def start_table(
@@ -144,139 +138,6 @@ def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
     words = f"trainer.max_epochs={config.trainer.max_epochs} sizes.kind={schedule.kind} sizes.sizes={sizes}"
     words += f" sizes.period={schedule.period}" if schedule.period > 1 else ""
     return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
-
-
-def closing_lines(
-    config: Config,
-    module: ClassificationModule,
-    folder: Path,
-    seconds: float,
-    test: dict[str, dict[str, Any]],
-    classes: list[ClassError],
-) -> str:
-    """Errors of the last and of the best epoch, those on the test images, images left out, and where to look.
-
-    Args:
-        config: of the run.
-        module: trained.
-        folder: the run's.
-        seconds: that it took this time.
-        test: what :class:`~sppcls.engine.callbacks.final_test.FinalTest` has found; may be empty.
-        classes: errors of the classes at the main validation size; may be empty.
-    """
-    kind = module.kind
-    state, epochs, by = module.state, config.trainer.max_epochs, kind.best_by(config.best_by)
-    if state.started:
-        early = ", where a callback stopped it" if module.trainer.should_stop else ""
-        done = f"epoch {module.trainer.current_epoch} of {epochs}{early}"
-        lines = [f"\nTrained to {done}; {seconds / 60:.1f} minutes this time."]
-    else:
-        done = (
-            f"a callback stopped it after epoch {module.trainer.current_epoch}"
-            if state.stopped is not None
-            else (f"all {epochs} epochs were done" if epochs > 1 else "its one epoch was done")
-        )
-        lines = [f"\nNothing left to train: {done}. A higher trainer.max_epochs continues."]
-    if state.val_results:
-        last, images = module.trainer.current_epoch, next(iter(state.val_results.values()))["images"]
-        lines.append(f"After the last epoch ({last}), on {images:,} validation images:")
-        lines += _error_lines(state.val_results, kind, by)
-    chosen = "" if by == kind.main else f" by its {FIGURES[by].words}"
-    if state.best and state.best["epoch"] + 1 == module.trainer.current_epoch:
-        lines.append(f"No earlier epoch was better on these images{chosen}.")
-    elif state.best:
-        lines.append(
-            f"Best epoch: {state.best['epoch'] + 1}, chosen{chosen} on these same images, so its errors are too low:"
-        )
-        lines += _error_lines(state.best["val_results"], kind, by)
-    lines += _test_lines(test, kind)
-    lines += _class_lines(classes, size_label(module.val_sizes[0]), kind)
-    lines += _guessing_line(module)
-    if state.bad_images:
-        names = list(state.bad_images)
-        lines.append(f"{len(names)} images could not be read and were left out:")
-        lines += [f"  {one_line(name)}" for name in names[:10]]
-        if len(names) > 10:
-            everything = folder / "bad_images.txt"
-            everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
-            lines.append(f"  ... all of them: {everything}")
-    lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
-    if "tensorboard" in config.logger:
-        lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
-        main = f"val_{size_label(module.val_sizes[0])}"
-        address = time_series(
-            [f"{main}/{kind.main}", f"train/{kind.training[1]}", f"{main}_by_images/{kind.main}"]
-        )
-        lines.append(f"and open    http://localhost:6006/{address}")
-    return "\n".join(lines)
-
-
-def _error_lines(results: dict[str, dict[str, float]], kind: Kind, by: str) -> list[str]:
-    """The errors at every size, and the figure that the best epoch is chosen by."""
-    shown = dict.fromkeys([kind.main, kind.beside, by])
-    return [
-        f"  val_{name}: "
-        + ", ".join(f"{FIGURES[f].words} {figures[f]:.2f}{FIGURES[f].unit}" for f in shown if f in figures)
-        for name, figures in results.items()
-    ]
-
-
-def _class_lines(classes: list[ClassError], size: str, kind: Kind) -> list[str]:
-    """The mean error of the classes, those with the highest, and a warning for those never predicted."""
-    if not classes:
-        return []
-    if kind is MULTI_LABEL:
-        worst = sorted(classes, key=lambda found: -found.error)[:3]
-        shown = ", ".join(
-            f"{one_line(e.name)} {100 - e.error:.1f} % ({e.images:,} images)" for e in worst if e.error
-        )
-        return [f"Lowest average precision of a class at {size}: {shown or 'all 100 %'}"]
-    worst = sorted(classes, key=lambda found: -found.error)[:3]
-    shown = ", ".join(f"{one_line(e.name)} {e.error:.1f} % of {e.images:,} images" for e in worst if e.error)
-    lines = [
-        f"Class-mean top-1 error of the last epoch at {size}: {class_mean(classes):.2f} %; highest: {shown or 'none'}"
-    ]
-    never = [f"{one_line(e.name)} ({e.images:,} images)" for e in classes if not e.predicted]
-    if never:
-        lines.append(f"warning: never predicted: {few(never, 8)}: all of their images are wrong")
-    return lines
-
-
-def _test_lines(test: dict[str, dict[str, Any]], kind: Kind) -> list[str]:
-    lines = []
-    words: dict[int, list[str]] = {}
-    for weights, what in (("last", "the last"), ("best", "the best on the validation images")):
-        if weights in test:
-            words.setdefault(test[weights]["epoch"], []).append(what)
-    figures_of = {figures["epoch"]: figures for figures in test.values()}
-    for epoch, which in words.items():
-        figures = {name: found for name, found in figures_of[epoch].items() if name != "epoch"}
-        count = next(iter(figures.values()))["images"]
-        lines.append(f"Test error ({count:,} images) of epoch {epoch + 1}, {' and '.join(which)}:")
-        for name, found in figures.items():
-            low, high = found[f"{kind.main.removesuffix('_error')}_interval"]
-            lines.append(
-                f"  test_{name}: {FIGURES[kind.main].words} {found[kind.main]:.2f} % (95 %: {low:.1f} to {high:.1f}), "
-                f"{FIGURES[kind.beside].words} {found[kind.beside]:.2f} %"
-            )
-    return lines
-
-
-def _guessing_line(module: ClassificationModule) -> list[str]:
-    """A warning if the last error is not below that of guessing by two standard errors; else nothing."""
-    last = module.state.val_results.get(size_label(module.val_sizes[0]))
-    if not last or not last.get("images") or len(module.classes) < 2:
-        return []
-    guessing = guessing_error(module)
-    # The precision of a class is a share of the images, too; that of several classes is more certain.
-    margin = 2 * math.sqrt(guessing * (100 - guessing) / last["images"])
-    error = module.kind.main
-    if last[error] < guessing - margin:
-        return []
-    return [
-        f"warning: the last {FIGURES[error].words}, {last[error]:.2f} %, is not clearly better than that of guessing, "
-        f"{guessing:.2f} %: train longer, or try another optimizer.lr"
-    ]
 
 
 def guessing_error(module: ClassificationModule) -> float:

@@ -7,7 +7,6 @@ through the key-value store that torch's own processes find each other by, so no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -16,33 +15,28 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
-import torch
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch.distributed import DistError, PrefixStore, TCPStore
 
 from sppcls._util.console import one_line, say_to_log
 from sppcls._util.processes import GRACE
 from sppcls._util.reason import reason_of
-from sppcls._version import __version__
-from sppcls.config.same_run import change, flatten
-from sppcls.config.schema import Config, as_dict
-from sppcls.data import Source, Splits
+from sppcls.config.schema import Config
 from sppcls.engine.preflight import device_count
-from sppcls.engine.resume import Resume
 from sppcls.errors import ConfigError, Interrupted, SppclsError
 
 # Seconds between signs of life, and within which all processes have to come.
 _BEAT = 2.0
 _ARRIVAL = 300.0
-_DONE, _FAILED = "done", "failed"
+# Last signs of life: it has ended, with or without an error of its own, or because another is lost.
+_DONE, _FAILED, _BEREFT = _LAST_WORDS = ("done", "failed", "bereft")
 
-_ROLES = ("train", "val", "test")
 _meetings = 0
 
 
@@ -71,38 +65,6 @@ def meet(config: Config, slurm: SLURMEnvironment | None) -> Together | None:
         return None
     number, _meetings = _meetings, _meetings + 1
     return Together(rank, world, host, port, config.trainer.timeout, meeting=number)
-
-
-def facts_of(config: Config, splits: Splits, resume: Resume | None) -> dict[str, str]:
-    """What must be the same for all processes of a run, each in a few words."""
-    keys = {
-        key: json.dumps(value)
-        for key, value in flatten(as_dict(config)).items()
-        if key != "data.root" and change(key) not in ("place", "log", "speed")
-    }
-    images = {
-        f"the {role} split": _content(source) for role, source in splits._asdict().items() if role in _ROLES
-    }
-    start = "the beginning"
-    if resume is not None:
-        start = f"epoch {resume.checkpoint['epoch'] + 1}, step {resume.checkpoint['global_step']}"
-    return {
-        "sppcls": __version__,
-        "torch": torch.__version__,
-        **keys,
-        **images,
-        "the place to go on from": start,
-    }
-
-
-def _content(source: Source | None) -> str:
-    """How many images there are, and a checksum of their names and classes."""
-    if source is None:
-        return "none"
-    checksum = hashlib.blake2b(json.dumps(source.classes).encode(), digest_size=4)
-    for index, target in enumerate(source.targets):
-        checksum.update(f"{source.name(index)}\0{target}\0".encode("utf-8", "surrogateescape"))
-    return f"{len(source)} images (checksum {checksum.hexdigest()})"
 
 
 class Together:
@@ -135,40 +97,32 @@ class Together:
     ) -> None:
         self.rank, self.world, self.timeout, self.arrival = rank, world, timeout, arrival
         self.how_to_resume: Callable[[], str] = lambda: "ckpt_path=auto goes on with it"
-        # Else torchrun's agent does.
+        # The store is in the first process, unless torchrun's agent has it.
         self._serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         self._where = f"MASTER_ADDR={host}, MASTER_PORT={port}"
-        self._stores = [self._connect(host, port) for _ in range(2)]
+        stores = [self._connect(host, port) for _ in range(2)]
         # Another meeting in these processes, and processes that torchrun has started again, know nothing of this one.
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
-        place = f"sppcls/{again}/{meeting}"
-        self._store, self._beats = (PrefixStore(place, store) for store in self._stores)
+        self._store, self._beats = (PrefixStore(f"sppcls/{again}/{meeting}", store) for store in stores)
+        self._machines = {rank: os.uname().nodename}  # as far as this process knows
+        # The first process watches all, and all watch it.
         self._watched = [number for number in range(world) if number != rank] if rank == 0 else [0]
         self._last: dict[int, str] = {}
-        self._silent = dict.fromkeys([*self._watched, rank], 0)
-        self._status: str | None = None
+        self._silent = dict.fromkeys(range(world), 0.0)
         self._every = min(_BEAT, timeout / 5)
-        self._over = threading.Event()
-        self._telling, self._speaking = threading.Lock(), threading.Lock()
+        self._last_word: str | None = None
+        self._speak, self._spoken, self._over = (threading.Event() for _ in range(3))
+        self._telling = threading.Lock()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._beat, self._guard)]
 
     # -- meeting ------------------------------------------------------------------------------------------------------
 
     def _connect(self, host: str, port: int) -> TCPStore:
-        # torchrun's agent has the store; else it is in the first process.
-        first = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-        if not first:
+        if not self._serves:
             self._reach(host, port)
+        limit = timedelta(seconds=self.arrival)
         try:
-            return TCPStore(
-                host,
-                port,
-                None,
-                first,
-                timedelta(seconds=self.arrival),
-                wait_for_workers=False,
-                multi_tenant=True,
-            )
+            return TCPStore(host, port, None, self._serves, limit, wait_for_workers=False, multi_tenant=True)
         except (DistError, RuntimeError) as error:
             raise ConfigError(f"{self._where}: {reason_of(error, 160, first_line=True)}") from None
 
@@ -193,27 +147,25 @@ class Together:
         """Wait for all, and go on only if all have the same ``facts``.
 
         Raises:
-            ConfigError: in the first process, naming what differs, or who has not come; an empty one in the others.
+            ConfigError: in the first process, naming what differs, or who has not come.
+            SppclsError: without a word, as another process has said what is wrong.
         """
-        mine = json.dumps({**facts, "": os.uname().nodename})
-        self._store.set(f"facts/{self.rank}", mine)
+        here = self._machines[self.rank]
+        self._store.set(f"facts/{self.rank}", json.dumps({**facts, "": here}))
         if self.rank:
-            self._wait_for("verdict", 0)
-            if self._store.get("verdict") != b"go":
-                raise ConfigError("")
+            self._wait_for("agreed", 0)
             return
         for number in self._watched:
             self._wait_for(f"facts/{number}", number)
             theirs = json.loads(self._store.get(f"facts/{number}"))
-            here = json.loads(mine)
+            self._machines[number] = there = theirs.pop("")
             for name, value in facts.items():
                 if theirs.get(name) != value:
-                    self._store.set("verdict", "stop")
                     raise ConfigError(
-                        f"{name} is {value} for process 0 ({here['']}), {theirs.get(name)} for process {number} "
-                        f"({theirs['']}): all need the same command, files and packages"
+                        f"{name} is {value} for process 0 ({here}), {theirs.get(name)} for process {number} ({there}): "
+                        "all need the same command, files and packages"
                     )
-        self._store.set("verdict", "go")
+        self._store.set("agreed", "")
 
     def _wait_for(self, key: str, number: int) -> None:
         """Wait for what another process sets; how long is for its signs of life to say, once it has come."""
@@ -222,7 +174,6 @@ class Together:
             if self._last.get(number) == _FAILED:
                 self._leave_it_to_them()
             if number not in self._last and time.monotonic() >= until:
-                self._store.set("verdict", "stop")
                 raise ConfigError(
                     f"process {number} of {self.world} has not come within {self.arrival:g} s: start as many as "
                     "trainer.devices x trainer.num_nodes"
@@ -250,41 +201,41 @@ class Together:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._telling.locked():  # else the store may be out of reach, too
-            with suppress(DistError, RuntimeError), self._speaking:
-                self._status = _DONE if kind is None or issubclass(kind, Interrupted) else _FAILED
-                self._store.set(f"beat/{self.rank}", self._status)
-                if self._status == _FAILED and not self.rank:
-                    self._store.set("verdict", "stop")
-        if self._status == _FAILED and self._serves:
-            time.sleep(2 * self._every)  # the store goes with this process; until then the others learn of it
-        elif self._status == _FAILED and self.rank:  # perhaps of what the first one fails of, too
-            until = time.monotonic() + GRACE
-            while self._last.get(0) != _FAILED and time.monotonic() < until:
-                time.sleep(0.05)
-        # Likewise; who is lost in the meantime, the guard says. A stop may be this process's alone.
-        until = time.monotonic() + (math.inf if kind is None else 3 * self._every)
-        while self._status == _DONE and self._serves and set(self._last.values()) - {_DONE, _FAILED}:
-            if time.monotonic() > until:
-                break
-            time.sleep(0.05)
+        failed = kind is not None and not issubclass(kind, Interrupted)
+        self._end_with(_BEREFT if self._telling.locked() else _FAILED if failed else _DONE)
+        if self._serves:  # the store goes with this process; a stop or an error may be its alone
+            seconds = math.inf if kind is None else 3 * self._every
+            self._wait_until(lambda: all(self._last.get(n) in _LAST_WORDS for n in self._watched), seconds)
+        elif failed and self.rank:  # perhaps of what the first one fails of, too
+            self._wait_until(lambda: self._last.get(0) == _FAILED, GRACE)
         self._over.set()
         # One that is in torch's code while the interpreter ends would abort the process.
         for thread in self._threads:
             thread.join(5)
-        if self.rank and self._last.get(0) == _FAILED and isinstance(error, SppclsError) and str(error):
-            raise type(error)("") from None
+        if failed and self.rank and self._last.get(0) == _FAILED and isinstance(error, SppclsError):
+            raise SppclsError("") from None
         if isinstance(error, DistError):
             raise SppclsError(f"{self._where}: the first process of the run has ended") from None
 
+    def _end_with(self, word: str) -> None:
+        self._last_word = word
+        self._speak.set()
+        self._spoken.wait(5)  # not for ever: the store may be out of reach
+
+    def _wait_until(self, happened: Callable[[], bool], seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not (happened() or self._over.is_set()) and time.monotonic() < until:
+            time.sleep(0.05)
+
     def _beat(self) -> None:
+        """Gives signs of life, and looks for those of others, until the store is gone."""
         count = 0
-        while not self._over.wait(self._every if count else 0):
-            count += 1
-            with suppress(DistError, RuntimeError):
-                with self._speaking:
-                    if self._status is None:
-                        self._beats.set(f"beat/{self.rank}", str(count))
+        with suppress(DistError, RuntimeError):
+            while not self._over.is_set():
+                count, word = count + 1, self._last_word
+                self._beats.set(f"beat/{self.rank}", word or str(count))
+                if word is not None:
+                    self._spoken.set()
                 for number in self._watched:
                     if number not in self._last and not self._beats.check([f"beat/{number}"]):
                         continue
@@ -293,38 +244,72 @@ class Together:
                         self._silent[number] = 0
                     self._last[number] = beat
                 self._silent[self.rank] = 0  # the store has answered
+                (self._speak if word is None else self._over).wait(self._every)
+        self._spoken.set()  # or nobody hears it
 
     def _guard(self) -> None:
         """Counts seconds rather than reading a clock: a process that was itself suspended finds nobody silent."""
-        while not self._over.wait(1):
-            for number in self._silent:
-                self._silent[number] += 1
-            if self._silent[self.rank] > self.timeout:
-                self._end(f"{self._where}: no answer for {self.timeout:g} s")
-            for number in self._watched:
-                beat = self._last.get(number)
-                if beat == _FAILED and self._silent[number] > 5 * GRACE:
-                    os._exit(1)  # it has said why; NCCL would go on waiting for it
-                if beat not in (None, _DONE, _FAILED) and self._silent[number] > self.timeout:
-                    self._end(f"process {number} of {self.world}: no sign of life for {self.timeout:g} s")
+        tick = self._every / 2
+        while not self._over.wait(tick):
+            for number in (*self._watched, self.rank):
+                self._silent[number] += tick
+            lost = [number for number in self._watched if self._is_silent(number, self.timeout)]
+            if self._last_word is not None:
+                if lost:
+                    self._over.set()  # nothing is left that they are needed for
+            elif self._silent[self.rank] > self.timeout:
+                self._end([0], f"{self._where}: no answer for {self.timeout:g} s")
+            elif lost:
+                self._end(lost, f"{self._named(lost)}: no sign of life for {self.timeout:g} s")
+            elif any(self._last.get(n) == _FAILED and self._silent[n] > 5 * GRACE for n in self._watched):
+                os._exit(1)  # it has said why; NCCL would go on waiting for it
+
+    def _is_silent(self, number: int, seconds: float) -> bool:
+        return self._last.get(number) not in (None, *_LAST_WORDS) and self._silent[number] > seconds
 
     # -- a loss -------------------------------------------------------------------------------------------------------
 
-    def lost(self, error: BaseException) -> SppclsError | None:
-        """What to say of an error of torch's when another process has gone; None of any other error."""
-        reason = broken_connection(error)
-        if reason is None:
-            return None
+    def lost(self, error: BaseException) -> SppclsError:
+        """What to say of an error of torch's when another process has gone: nothing if one of the others says it.
+
+        Takes as long as four signs of life, which show who has gone.
+        """
         self._telling.acquire()  # the guard says no more
-        time.sleep(2 * self._every)  # a last word of those who could give one
+        unwatched = [n for n in range(self.world) if n not in (self.rank, *self._watched)]
+        self._silent.update(dict.fromkeys(unwatched, 0.0))
+        self._watched = sorted([*self._watched, *unwatched])
+        time.sleep(4 * self._every)
         if _FAILED in self._last.values():
             self._leave_it_to_them()
-        return SppclsError(self._message(f"the connection to another process is lost ({reason})"))
+        gone = [n for n in self._watched if self._is_silent(n, 3 * self._every - self._every / 4)]
+        if not self._speaks(gone):
+            return SppclsError("")
+        return SppclsError(
+            self._message(f"{self._named(gone)}: the connection is lost ({broken_connection(error)})")
+        )
+
+    def _named(self, numbers: Sequence[int]) -> str:
+        if not numbers:
+            return "another process"
+        machines = sorted({self._machines[n] for n in numbers if n in self._machines})
+        which = ", ".join(map(str, numbers))
+        return f"process{'es' if len(numbers) > 1 else ''} {which} of {self.world}" + (
+            f" ({', '.join(machines)})" if machines else ""
+        )
+
+    def _speaks(self, gone: Sequence[int]) -> bool:
+        """Whether this process is the one to say that others are gone: the first that is left, and without a store,
+        from which it could learn who is, one of each machine."""
+        if self._last.get(0) == _BEREFT:
+            return False
+        first = min(n for n in range(self.world) if n not in gone)
+        local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
+        return self.rank == first or (0 in gone and local == 0)
 
     def _message(self, what: str) -> str:
         return f"{what}; its machine or process is gone, so the run ends: {self.how_to_resume()}"
 
-    def _end(self, what: str) -> None:
+    def _end(self, gone: Sequence[int], what: str) -> None:
         """End this process from the guard's thread: nothing else ends one that waits for a lost machine."""
         if not self._telling.acquire(blocking=False):
             return
@@ -332,8 +317,10 @@ class Together:
         say_to_log(text)
         if self.rank:
             time.sleep(GRACE)
-        if int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))) == 0:
+        if self._speaks(gone):
             print(f"sppcls: error: {one_line(text)}", file=sys.stderr, flush=True)
+        self._end_with(_BEREFT)
+        time.sleep(2 * self._every if self._serves else 0)  # the others learn that it is said
         os._exit(1)
 
 

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.console import visible
 from sppcls._util.reason import reason_of
+from sppcls._util.signals import WARNING
 from sppcls.config.compose import CONFIG_NAME, hydra_session, searchpath_words
 from sppcls.config.grammar import hydra_word
 from sppcls.config.schema import Config, as_dict
@@ -40,7 +41,6 @@ from sppcls.sweeps.stopping import (
     Worker,
     stop_asks_jobs,
     stop_interrupts,
-    wait_for,
     wait_until_free,
 )
 
@@ -60,7 +60,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
         ConfigError: anything that makes a job impossible, before the first one starts.
         SppclsError: some jobs have failed; what they said stands in the summary.
     """
-    from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
+    from sppcls.engine.slurm import queue_again, slurm_job
 
     plan = plan_sweep(words, config_dir)
     _print(f"Checking {len(plan.jobs)} run{'s' if len(plan.jobs) > 1 else ''} ...")
@@ -87,7 +87,7 @@ def run_sweep(words: Sequence[str], config_dir: str | None = None) -> Path:
                 rows = write_summary(folder, epochs)
                 _print(f"\n{summary_table(rows)}")
         except (KeyboardInterrupt, SystemExit) as stopped:
-            if getattr(stopped, "code", None) == 128 + WARNING_SIGNAL:
+            if getattr(stopped, "code", None) == 128 + WARNING:
                 reason = queue_again()
                 _print(
                     f"Slurm job {slurm_job()} is {f'not queued again: {reason}' if reason else 'queued again'}"
@@ -103,7 +103,7 @@ def _compare(folder: Path) -> None:
     """What the finished runs show so far; the report goes to the sweep's folder."""
     from sppcls.comparison import compare
     from sppcls.comparison.board.logdir import write_beside_runs
-    from sppcls.comparison.report import content
+    from sppcls.comparison.report.content import Content
     from sppcls.comparison.report.write import check_out, write_report
 
     try:
@@ -114,9 +114,8 @@ def _compare(folder: Path) -> None:
         _print(f"Not compared: {error}")
         return
     _print("")
-    for finding in content.headline(comparison) + content.on_test(comparison):
-        if finding.top == 1:
-            _print(str(finding))
+    for sentence in Content.of(comparison).sentences:
+        _print(sentence)
     _print(f"Report: {page}")
     shown = shlex.quote(str(folder))
     _print(f"In TensorBoard: sppcls board {shown}")
@@ -237,7 +236,7 @@ def run_job(config: DictConfig, progress: Progress | None = None) -> dict[str, A
     sweep, job = Path(config.runs_dir) / config.name, str(config.run_name)
     if progress is not None:
         print()
-        return _run(config, sweep, job, _print, wait_for, progress)
+        return _run(config, sweep, job, _print, TrainingProcess.wait, progress)
 
     def say(line: str) -> None:
         _print(f"{job}: {line}")
@@ -257,7 +256,7 @@ def _run(
     sweep: Path,
     job: str,
     say: Callable[[str], None],
-    wait: Callable[[TrainingProcess], Ended],
+    wait: Callable[[TrainingProcess], object],
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     overrides = HydraConfig.get().overrides

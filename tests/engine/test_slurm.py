@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,22 +19,27 @@ from sppcls import compose, train
 from sppcls.engine.slurm import queue_again, slurm_environment, slurm_job
 from sppcls.errors import ConfigError, Interrupted
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A job of two tasks on one node; returns the file in which a stand-in for ``scontrol`` keeps its arguments."""
     programs = tmp_path / "bin"
     programs.mkdir()
     asked = tmp_path / "asked"
-    (programs / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    # Slurm's own ends the processes of the job at once.
+    (programs / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {asked}\nkill -TERM $PPID\n')
     (programs / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
     job = {"JOB_ID": "4711", "JOB_NAME": "train", "NTASKS": "2", "NTASKS_PER_NODE": "2", "NNODES": "1",
            "NODEID": "0", "NODELIST": "127.0.0.1"}  # fmt: skip
     for name, value in job.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    return asked
+    yield asked
+    signal.signal(signal.SIGTERM, before)  # ignored once a job is queued again
 
 
 def test_two_tasks_are_warned_and_the_job_queued_again_goes_on(
@@ -97,6 +105,50 @@ def test_a_command_that_would_begin_anew_is_saved_but_not_queued_again(
     assert "Slurm job 4711 is not queued again: without ckpt_path=auto" in str(caught.value)
     assert "Resume with: " in str(caught.value)
     assert not cluster.exists()
+
+
+WARNED = """
+import atexit, os, signal
+from pytorch_lightning import Callback
+
+def warn():
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+if os.environ["WARNED"] == "early":
+    warn()
+atexit.register(warn)
+
+class Nothing(Callback):
+    pass
+"""
+
+
+def test_a_warning_outside_of_the_training_ends_nothing(
+    tiny, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "warned.py").write_text(WARNED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name, value in {"NTASKS": "1", "NTASKS_PER_NODE": "1", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    words = tiny("plugins=[warned]", "+callbacks.nothing._target_=warned.Nothing", "ckpt_path=auto")
+
+    def start(when: str) -> tuple[int, str]:
+        monkeypatch.setenv("WARNED", when)
+        done = subprocess.run(
+            [sys.executable, ROOT / "train.py", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+    status, output = start("early")
+    assert status == 128 + signal.SIGUSR1, output
+    assert "stopped by SIGUSR1 at epoch 1, step 1; saved. Slurm job 4711 is queued again" in output
+    status, output = start("late")
+    assert status == 0, output
+    assert "resumed" in output
+    assert cluster.read_text() == "requeue 4711\n"
 
 
 def test_a_job_with_another_number_of_tasks_is_one_line(

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import Program
+from forked import Loaded, Program
 from PIL import Image
 from tiny_runs import wait_until
 
 from sppcls.cli.main import main
 from sppcls.engine.together import Together, broken_connection
-from sppcls.errors import ConfigError
+from sppcls.errors import ConfigError, SppclsError
 
 Start = Callable[..., list[Program]]
 
@@ -105,32 +107,98 @@ def test_another_number_of_processes_than_started(
     )
 
 
-@pytest.mark.parametrize("loss", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("gone", "loss"), [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGSTOP)])
 def test_a_process_that_is_lost_ends_the_run_with_a_line(
-    tiny: Any, launched: Start, tmp_path: Path, loss: signal.Signals
+    tiny: Any, launched: Start, tmp_path: Path, gone: int, loss: signal.Signals
 ) -> None:
     words = tiny("data.num_train=400", "data.batch_size=2", "trainer.max_epochs=40", "trainer.timeout=5",
                  "log.save_every_minutes=0.0001", "run_name=run")  # fmt: skip
-    first, second = launched(words)
+    processes = launched(words)
     folder = tmp_path / "runs" / "shapes" / "run"
-    wait_until(lambda: (folder / "last.ckpt").exists(), first)
+    wait_until(lambda: (folder / "last.ckpt").exists(), processes[0])
     started = time.monotonic()
-    second.send_signal(loss)  # one that is stopped is silent, as a machine without a cable is
-    output = first.communicate(timeout=120)[0]
+    processes[gone].send_signal(loss)  # one that is stopped is silent, as a machine without a cable is
+    left = processes[1 - gone]
+    if loss == signal.SIGKILL:
+        time.sleep(0.3)
+        left.send_signal(signal.SIGTERM)  # as torchrun does to all that are left
+    output = left.communicate(timeout=120)[0]
     assert time.monotonic() - started < 60
-    assert first.returncode == 1
+    assert left.returncode == 1
     (line,) = [line for line in output.splitlines() if line.startswith("sppcls: ")]
+    here = os.uname().nodename
+    line = line.replace(f"process 1 on {here}: ", "")
+    who = f"process 1 of 2 ({here})" if gone else "process 0 of 2"
     what = {
-        signal.SIGKILL: "the connection to another process is lost",
-        signal.SIGSTOP: "process 1 of 2: no sign of life",
+        signal.SIGKILL: "the connection is lost (",
+        signal.SIGSTOP: "no sign of life for 5 s; its machine",
     }
-    assert what[loss] in line
+    assert line.startswith(f"sppcls: error: {who}: {what[loss]}")
     assert line.endswith(
         f"the same command with ckpt_path={folder} goes on; on N processes instead of 2, data.batch_size=4/N keeps "
         "the batches"
     )
-    assert line.removeprefix("sppcls: error: ") in (folder / "train.log").read_text()
-    second.kill()
+    if gone:
+        assert line.removeprefix("sppcls: error: ") in (folder / "train.log").read_text()
+    processes[gone].kill()
+
+
+# -- losses, without runs ----------------------------------------------------------------------------------------------
+
+
+def ends(loaded: Loaded, code: str, world: int, *words: object) -> list[tuple[str, int | None]]:
+    """What each of so many processes of a program says, and its exit status."""
+    with ExitStack() as started:
+        processes = [loaded.start(["-c", code, str(rank), *map(str, words)]) for rank in range(world)]
+        for process in processes:
+            started.callback(process.close)
+        return [(process.communicate(timeout=120)[0].strip(), process.returncode) for process in processes]
+
+
+ONE_OF_THREE = """
+import os, sys, time
+from sppcls.engine.together import Together
+rank, port, gone = map(int, sys.argv[1:])
+os.environ["LOCAL_RANK"] = str(rank)
+with Together(rank, 3, "127.0.0.1", port, timeout=10) as process:
+    process.agree({})
+    time.sleep(3)
+    if rank == gone:
+        os._exit(1)
+    time.sleep(1)
+    print(process.lost(RuntimeError("[gloo/transport/tcp/pair.cc:1] Connection closed by peer")), flush=True)
+"""
+
+
+@pytest.mark.parametrize("gone", [0, 2])
+def test_the_first_that_is_left_says_who_is_gone(loaded: Loaded, unused_port: int, gone: int) -> None:
+    outputs = [text for text, _ in ends(loaded, ONE_OF_THREE, 3, unused_port, gone)]
+    said = [
+        "".join(re.findall(r"^process .*", text, re.MULTILINE)) for text in outputs
+    ]  # torch has its own to say
+    assert [bool(text) for text in said] == [gone != 0, gone == 0, False], said
+    machine = f" ({os.uname().nodename})" if gone else ""  # which the first process alone knows
+    assert "".join(said).startswith(
+        f"process {gone} of 3{machine}: the connection is lost (Connection closed by peer); its machine or process is gone"
+    )
+
+
+LOST_AFTER_THE_END = """
+import os, sys, time
+from sppcls.engine.together import Together
+rank, port = map(int, sys.argv[1:])
+with Together(rank, 2, "127.0.0.1", port, timeout=3) as process:
+    process.agree({})
+    time.sleep(2)
+    if rank:
+        os._exit(1)
+"""
+
+
+def test_a_run_that_is_finished_ends_well_whoever_is_lost_afterwards(
+    loaded: Loaded, unused_port: int
+) -> None:
+    assert [status for _, status in ends(loaded, LOST_AFTER_THE_END, 2, unused_port)] == [0, 1]
 
 
 # -- meetings, without runs --------------------------------------------------------------------------------------------
@@ -139,10 +207,10 @@ def test_a_process_that_is_lost_ends_the_run_with_a_line(
 def meeting(rank: int, port: int, facts: dict[str, str], world: int = 2) -> str:
     """What a process says of a meeting; one that goes well ends in "agreed"."""
     try:
-        with Together(rank, world, "127.0.0.1", port, timeout=60, arrival=2) as process:
+        with Together(rank, world, "127.0.0.1", port, timeout=60, arrival=3) as process:
             process.agree(facts)
             return "agreed"
-    except ConfigError as error:
+    except SppclsError as error:
         return str(error)
 
 
@@ -160,7 +228,7 @@ def test_packages_of_another_version(unused_port: int) -> None:
 
 
 def test_one_that_does_not_come(unused_port: int) -> None:
-    assert meeting(0, unused_port, {}).startswith("process 1 of 2 has not come within 2 s: ")
+    assert meeting(0, unused_port, {}).startswith("process 1 of 2 has not come within 3 s: ")
 
 
 @pytest.mark.parametrize(("host", "said"), [
@@ -187,8 +255,8 @@ def test_both_may_take_their_time_once_they_have_come(unused_port: int) -> None:
     before = threading.active_count()
 
     def late() -> str:
-        with Together(1, 2, "127.0.0.1", unused_port, timeout=60, arrival=1) as process:
-            time.sleep(3)  # looks at its images for longer than it had to come
+        with Together(1, 2, "127.0.0.1", unused_port, timeout=60, arrival=3) as process:
+            time.sleep(5)  # looks at its images for longer than it had to come
             process.agree({})
             return "agreed"
 

@@ -59,7 +59,7 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     try:
         _clear(folder)
-        content = Content(comparison)
+        content = Content.of(comparison)
         _write_comparison(content, folder / COMPARISON)
         curves = _write_means(content, folder)
         number = len(curves) + 1
@@ -88,7 +88,7 @@ def write_beside_runs(comparison: Comparison, folder: Path) -> str:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    content = Content(comparison)
+    content = Content.of(comparison)
     try:
         shutil.rmtree(folder / MEAN, ignore_errors=True)  # of an earlier report
         _write_comparison(content, folder, experiment=False)
@@ -141,7 +141,7 @@ def _write_comparison(content: Content, folder: Path, experiment: bool = True) -
 
 def answer_tag(comparison: Comparison) -> str:
     """Tag of the picture of the first question and its answer; empty if there is none."""
-    return _answer_tag(Content(comparison))
+    return _answer_tag(Content.of(comparison))
 
 
 def _answer_tag(content: Content) -> str:
@@ -176,15 +176,17 @@ def _texts(content: Content) -> dict[str, str]:
     # In one table of many columns TensorBoard would break the words.
     errors = [i < 2 or name.endswith("_error") for i, name in enumerate(groups.header)]
     costs = [i == 0 or not error for i, error in enumerate(errors)]
-    texts = {
-        "answer": "\n\n".join(summary),
+    texts = {"answer": "\n\n".join(summary)}
+    if "legend" in content.tables:
+        texts["legend"] = content.tables["legend"].markdown()
+    texts |= {
         "errors": groups.only(errors).markdown(),
         "costs": groups.only(costs).markdown(),
     }
     if content.sentences:
         texts["each_pair"] = "\n".join(f"- {sentence}" for sentence in content.sentences)
     for name, table in content.tables.items():
-        if name not in ("groups", "equal_cost", "class_mean"):
+        if name not in ("legend", "groups", "equal_cost", "class_mean"):
             texts[name] = table.markdown()
     texts["how_to_read"] = "\n".join(f"- {note}" for note in reading_notes(comparison))
     if comparison.problems:

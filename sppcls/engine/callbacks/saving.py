@@ -20,9 +20,10 @@ from pytorch_lightning.callbacks import Checkpoint
 from sppcls._util.console import say, train_command
 from sppcls._util.figures import is_better
 from sppcls._util.files import link_or_copy
+from sppcls._util.signals import WARNING, kept, warnings
 from sppcls.config.grammar import hydra_word
 from sppcls.engine.module import ClassificationModule
-from sppcls.engine.slurm import WARNING_SIGNAL, queue_again, slurm_job
+from sppcls.engine.slurm import queue_again, slurm_job
 from sppcls.errors import Interrupted
 from sppcls.registry import named_plugins
 from sppcls.runs.names import BEST, LAST
@@ -54,7 +55,7 @@ class Saving(Checkpoint):
         self._signum = 0
         self._begun = self._stopping = self._trained = False
         self._saved_at = time.monotonic()
-        self._watched = (signal.SIGINT, signal.SIGTERM, *([WARNING_SIGNAL] if slurm_job() else []))
+        self._watched = (signal.SIGINT, signal.SIGTERM, *warnings())
 
     # -- signals ----------------------------------------------------------------------------------------------------
 
@@ -64,10 +65,13 @@ class Saving(Checkpoint):
         before = {signum: signal.getsignal(signum) for signum in self._watched}
         try:
             self._watch()
+            for signum in kept(self._watched):
+                self._on_signal(signum, None)
             yield
         finally:
             for signum, handler in before.items() if _in_main_thread() else ():
-                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+                if signal.getsignal(signum) != signal.SIG_IGN:  # which Slurm's is from queue_again() on
+                    signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
     def _watch(self) -> None:
         for signum in self._watched if _in_main_thread() else ():
@@ -85,7 +89,7 @@ class Saving(Checkpoint):
         if self._stopping:
             return
         # There is nothing to save yet; a warning leaves time for the first step.
-        if not self._begun and signum != WARNING_SIGNAL:
+        if not self._begun and signum != WARNING:
             self._stopping = True
             raise Interrupted(f"stopped by {signal.Signals(signum).name} before training began", signum)
         if self._signum:
@@ -99,6 +103,10 @@ class Saving(Checkpoint):
             what = "Training is done; the run ends when its last figures are written"
         with suppress(OSError):  # a terminal that is gone
             os.write(2, f"\n{what}; the same again stops at once.\n".encode())
+
+    def ignore_signals(self) -> None:
+        """The run ends for another reason; what comes now is to end it, too."""
+        self._stopping = True
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +168,7 @@ class Saving(Checkpoint):
         if not trainer.is_global_zero:
             raise Interrupted("", signum)
         stopped = f"stopped by {signal.Signals(signum).name} at {where}; saved."
-        if signum == WARNING_SIGNAL:
+        if signum == WARNING:
             reason = queue_again() if self.repeatable else _NOT_REPEATABLE
             if not reason:
                 raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)

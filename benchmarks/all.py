@@ -50,6 +50,7 @@ def benchmarks(photos: str, checkpoint: Path) -> dict[str, list[str]]:
             *RESNET.split(),
         ],
         "input_pipeline": ["--data-root", photos],
+        "shards": ["--data-root", photos],
         "startup": [],
         "views": [str(checkpoint), "--data", f"data.root={photos}", "--what", "96", "--limit", "50"],
         "predict": [str(checkpoint), f"{photos}/val"],

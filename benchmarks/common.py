@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import platform
@@ -104,6 +105,13 @@ def show(rows: Sequence[Row]) -> str:
         spread = f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
         cells.append((row.what, row.against, spread, str(row.rounds), bar, met))
     return table(cells)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """The figures that a table was made of."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    print(f"written to {path}")
 
 
 def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ a class of flowers5, drawn anew for each seed and the same for every way of trai
 
 Every way has the same photos, epochs, batches and rate. The figure is the top-1 error on all validation photos after the last
 epoch; nothing is chosen by it. ``RUNS/results.json`` keeps what is done, so that the same command goes on where it was
-stopped; ``--table`` prints the table of what is there.
+stopped; ``--table`` prints the table of what is there. ``RUNS/fine_tuning.csv`` has the figure of every run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import machine
+from common import machine, write_csv
 
 from sppcls import compose, train
 from sppcls.comparison.statistics import interval_half_width, mean_and_std, paired_over_seeds
@@ -130,6 +130,14 @@ def main() -> None:
                 more = [f"data.root={photos}", "data.batch_size=25", name, f"seed={seed}", *length, *words]
                 once(f"{count}/{way}/{seed}", more)
     print(f"\n{machine()}\n\n{table(found)}")
+    rows = [
+        [count, way, seed, f"{found[key]:.4f}"]
+        for count in EPOCHS
+        for way in ways("")
+        for seed in SEEDS
+        if (key := f"{count}/{way}/{seed}") in found
+    ]
+    write_csv(args.out / "fine_tuning.csv", ["photos_per_class", "way", "seed", "top1_error"], rows)
 
 
 if __name__ == "__main__":

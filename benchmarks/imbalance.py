@@ -5,7 +5,8 @@
 PHOTOS has train/CLASS and val/CLASS. Of the first class all training photos are kept, of each further one about half as many;
 which ones, a hash of their names decides. The validation photos stay as they are. Two errors of the last epoch: the class-mean
 error, and the top-1 error where classes are as frequent as in training. Differences are paired by seed, with 95 % t intervals,
-corrected for their number (Holm). Runs are kept in ``--out``, so the same command goes on after a kill.
+corrected for their number (Holm). Runs are kept in ``--out``, so the same command goes on after a kill; ``imbalance.csv``
+there has the figures of every run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import time
 from pathlib import Path
 
-from common import machine
+from common import machine, write_csv
 
 import sppcls
 from sppcls._util.console import table
@@ -100,6 +101,20 @@ def main() -> None:
     header = ["training", "class-mean error %", "top-1 error %, classes as frequent as in training"]
     print(table(rows, [*header, *(f"{label} ({count})" for label, count in kept.items())]))
     print()
+    runs = [
+        [way, seed, *(f"{errors[figure][way][seed]:.4f}" for figure in errors),
+         *(f"{by_class[way][label][number]:.4f}" for label in kept)]
+        for way in WAYS
+        for number, seed in enumerate(args.seeds)
+    ]  # fmt: skip
+    columns = [
+        "way",
+        "seed",
+        "class_mean_error",
+        "top1_error_as_in_training",
+        *(f"error_{label}" for label in kept),
+    ]
+    write_csv(args.out / "imbalance.csv", columns, runs)
     for figure, found in errors.items():
         others = [way for way in WAYS if way != "plain"]
         paired = [paired_over_seeds(found["plain"], found[way]) for way in others]

@@ -23,6 +23,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sppcls._util.near import choose_from
 from sppcls._util.reason import reason_with_line
 from sppcls.errors import ConfigError, SppclsError
 
@@ -30,16 +31,8 @@ __all__ = ["allow_plugins", "register"]
 
 PAPER_BACKBONES = ("zf5", "convnet_star5", "overfeat5", "overfeat7")
 TORCHVISION_TRUNKS = (
-    "alexnet",
-    "vgg11",
-    "vgg16",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "efficientnet_b0",
-    "convnext_tiny",
+    *("alexnet", "vgg11", "vgg16", "resnet18", "resnet34", "resnet50"),
+    *("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "convnext_tiny"),
 )
 BACKBONES = (*PAPER_BACKBONES, *TORCHVISION_TRUNKS, "timm")
 NORMS = ("lrn_within", "lrn_across", "batch", "none")
@@ -90,10 +83,9 @@ DOORS: Mapping[str, Door] = {
     "sizes": Door(given=("epochs", "seed"), shared=("pixel_budget", "val_sizes"), name_key="kind"),
     "data": Door(
         shared=(
-            *("batch_size", "val_batch_size", "workers", "drop_last", "sampler", "balance"),
-            *("folds", "fold"),
+            *("batch_size", "val_batch_size", "workers", "drop_last", "sampler", "balance", "folds", "fold"),
             *("check", "on_error", "mean", "std"),
-        ),
+        )
     ),
     "augment": Door(given=("region",), called=("image",), shared=("shorter_side",), name_key="crop"),
     "loss": Door(given=("num_classes", "class_counts"), called=("logits", "target"), libraries=("torch.nn",)),
@@ -117,6 +109,7 @@ _T = TypeVar("_T", bound=Callable[..., Any])
 _registered: dict[str, dict[str, Callable[..., Any]]] = {group: {} for group in DOORS}
 # (group, package.module.name) of every part that was ever registered; a module is only run once.
 _decorated: set[tuple[str, str]] = set()
+_instead: dict[str, dict[str, str]] = {}
 
 
 def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
@@ -136,12 +129,12 @@ def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
         ...     return (logits.softmax(1) - target) ** 2
     """
     if group not in DOORS:
-        raise ConfigError(f"register({group!r}): choose from {', '.join(DOORS)}")
+        raise ConfigError(f"register({group!r}): {choose_from(group, DOORS)}")
 
     def add(part: _T) -> _T:
         chosen = name or part.__name__
         other = _registered[group].get(chosen)
-        if chosen in _built_in(group) or (other is not None and target_of(other) != target_of(part)):
+        if comes_with_sppcls(group, chosen) or (other is not None and target_of(other) != target_of(part)):
             raise ConfigError(f"register({group!r}, {chosen!r}): another part has this name")
         _registered[group][chosen] = part
         _decorated.add((group, target_of(part)))
@@ -150,17 +143,37 @@ def register(group: str, name: str | None = None) -> Callable[[_T], _T]:
     return add
 
 
+def instead(lines: Mapping[str, str]) -> Callable[[_T], _T]:
+    """Decorate a part with what to type instead of keys that other parts of its group take, a line by key."""
+
+    def add(part: _T) -> _T:
+        _instead[target_of(part)] = dict(lines)
+        return part
+
+    return add
+
+
+def what_instead(group: str, values: Mapping[str, Any], key: str) -> str | None:
+    """What to type instead of a key that the part of a config group does not take, if it says so."""
+    return _instead.get(target_of(find(group, values)), {}).get(key)
+
+
+_BUILT_IN: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(DOORS, ()),
+    "backbone": BACKBONES,
+    "head": HEADS,
+    "sizes": SCHEDULES,
+    "data": SOURCES,
+    "augment": CROPS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "scheduler": SCHEDULERS,
+}
+
+
 def comes_with_sppcls(group: str, name: object) -> bool:
     """Whether a name is that of one of our own parts."""
-    return name in _built_in(group)
-
-
-def _built_in(group: str) -> tuple[str, ...]:
-    names: dict[str, tuple[str, ...]] = {
-        "backbone": BACKBONES, "head": HEADS, "sizes": SCHEDULES, "data": SOURCES, "augment": CROPS,
-        "loss": LOSSES, "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS,
-    }  # fmt: skip
-    return names.get(group, ())
+    return name in _BUILT_IN[group]
 
 
 def target_of(part: Callable[..., Any]) -> str:
@@ -243,7 +256,7 @@ def short_name(group: str, values: Mapping[str, Any]) -> Any:
 
 def names(group: str) -> list[str]:
     """The names that a config may choose a part by."""
-    return [*_built_in(group), *_registered[group]]
+    return [*_BUILT_IN[group], *_registered[group]]
 
 
 def is_own(group: str, values: Any) -> bool:
@@ -251,7 +264,7 @@ def is_own(group: str, values: Any) -> bool:
     if not isinstance(values, Mapping):
         return False
     name = short_name(group, values)
-    if values.get(TARGET) is None and isinstance(name, str) and name not in _built_in(group):
+    if values.get(TARGET) is None and isinstance(name, str) and not comes_with_sppcls(group, name):
         _load_allowed()
         return name in _registered[group]
     return values.get(TARGET) is not None
@@ -285,9 +298,7 @@ def find(group: str, values: Mapping[str, Any]) -> Callable[..., Any]:
     module, _, name = target.rpartition(".")
     top = module.partition(".")[0]
     packages = (*allowed(), *DOORS[group].libraries)
-    if _is_within(
-        module, _OWN_ROOMS
-    ):  # a decorated part that comes with sppcls; everything else there is none
+    if _is_within(module, _OWN_ROOMS):  # what comes with sppcls is a part only where it is decorated
         own: Any = getattr(_import(module, key), name, None)
         if callable(own) and (group, target) in _decorated:
             return own

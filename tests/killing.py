@@ -68,7 +68,9 @@ class Runs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._requests.close()
+        # Not only closed: a loader process that a test has left behind holds a copy.
+        with suppress(BrokenPipeError), self._requests:
+            self._send(None)
         # A run that was begun and not ended ends with it.
         with suppress(subprocess.TimeoutExpired):
             self._server.wait(30)
@@ -112,7 +114,7 @@ class Runs:
             assert time.monotonic() < deadline
             time.sleep(0.002)
 
-    def _send(self, request: dict[str, Any]) -> None:
+    def _send(self, request: dict[str, Any] | None) -> None:
         self._requests.write(json.dumps(request) + "\n")
         self._requests.flush()
 
@@ -262,6 +264,8 @@ def _serve() -> None:
     counts = folder / f"killed-{os.getpid()}.count"
     for line in sys.stdin:
         request = json.loads(line)
+        if request is None:
+            break
         report = os.open(counts, os.O_CREAT | os.O_RDWR | os.O_TRUNC)
         started = time.monotonic()
         child = os.fork()

@@ -61,7 +61,10 @@ def test_a_network_without_a_card(name: str, tmp_path: Path) -> None:
         (lambda: sppcls.compare(3), r"^paths=3: give folders of runs"),
         (lambda: sppcls.compare([3]), r"^paths=\[3\]: give folders"),
         (lambda: sppcls.compare("nowhere"), r"^nowhere: no such folder"),
-        (lambda: sppcls.load_classifier("."), r"^\.: a folder; name a checkpoint file"),
+        (
+            lambda: sppcls.load_classifier("."),
+            r"^\.: a folder without best.ckpt or last.ckpt; name such a file",
+        ),
         (lambda: sppcls.load_classifier(3), r"^3: no path; name a checkpoint file"),
         (lambda: sppcls.load_classifier(None), r"^None: no path"),
     ],

@@ -17,7 +17,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 
 # What lies beside docs/ and is shown in the site under the same name.
-OUTSIDE = ("results/**/*.md", "results/**/*.png", "results/**/*.csv", "results/**/*.html", "*.md")
+OUTSIDE = ("results/**/*.md", "results/**/*.png", "results/**/*.csv", "*.md")
 
 # Where links to what is no page lead: files of the repository to the page made from them.
 INSTEAD = {"README.md": "README.md", "conf": "reference/config.md"}

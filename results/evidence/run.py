@@ -1,10 +1,11 @@
-"""The runs of plan.md and of plan2.md, one after the other: train, test, and write a row for each.
+"""The runs of plan.md, plan2.md and plan3.md, one after the other: train, test, and write a row for each.
 
     python results/evidence/run.py --caltech79 PHOTOS --flowers5 PHOTOS --work FOLDER
     python results/evidence/run.py --plan 2 --caltech79 PHOTOS --work FOLDER
+    python results/evidence/run.py --plan 3 --caltech79 PHOTOS --work FOLDER
 
 Rows go to runs.csv (one for each run), errors.csv (one for each test of it) and transfer.csv beside this file, those of
-the second plan to runs2.csv and errors2.csv. A run that stands there is not repeated, and one that was stopped goes on,
+the other plans to runs2.csv and errors2.csv, and so on. A run that stands there is not repeated, and one that was stopped goes on,
 so that the same command always continues. Several such commands at once divide the runs among them.
 """
 
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from arms import CLASSES, FIRST, MAIN, TRANSFERRED, Arm, Plan
 from second import SECOND
+from third import THIRD
 from torch import Tensor
 
 import sppcls
@@ -34,7 +36,7 @@ from sppcls.data.files import Source
 from sppcls.data.folder import labelled_images
 
 HERE = Path(__file__).resolve().parent
-PLANS = {1: FIRST, 2: SECOND}
+PLANS = {1: FIRST, 2: SECOND, 3: THIRD}
 
 
 class Photos:

@@ -54,6 +54,12 @@ def give_back_freed_memory() -> None:
         trim(0)
 
 
+def trim_freed_memory() -> None:
+    """Have glibc hand back what it keeps at the moment, as after many small pieces that are not asked for again."""
+    if (trim := _function("malloc_trim")) is not None:
+        trim(0)
+
+
 def allow_many_files(wanted: int = 4096) -> None:
     """Let this process open ``wanted`` files, or as many as it may: every batch of a loader process takes some.
 

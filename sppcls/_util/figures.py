@@ -71,7 +71,7 @@ MULTI_LABEL = Kind(
 KINDS = (ONE_LABEL, MULTI_LABEL)
 
 THRESHOLD = 0.5
-"""Probability from which on a class is an answer, where a photo may have several."""
+"""Probability from which on a class is an answer, where a photo may have several: from log-odds of 0 on."""
 
 
 def is_better(figure: str, value: float, other: float) -> bool:
@@ -140,16 +140,16 @@ def confidence_bin(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def of_label_sets(scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Figures of :data:`MULTI_LABEL`, but for the loss, of probabilities and true labels.
+    """Figures of :data:`MULTI_LABEL`, but for the loss, of log-odds and true labels.
 
     ``map_error`` is what the mean average precision lacks of 100. ``exact_match_error`` is the share of images with a wrong
     answer in any class, ``label_error`` the share of all answers that are wrong (the Hamming loss).
 
     Args:
-        scores: probability of each class, (N, classes).
+        scores: log-odds of each class, (N, classes): probabilities next to 1 would be equal in float32.
         truth: whether an image has the label, bool (N, classes).
     """
-    answers = scores >= THRESHOLD
+    answers = scores >= 0
     wrong = answers != truth
     images, predicted, both = (table.sum(0) for table in (truth, answers, truth & answers))
     total = int(images.sum() + predicted.sum())

@@ -7,17 +7,17 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sppcls._util.console import one_line
 from sppcls._util.files import check_local, mode_of
 from sppcls.cli.command import Check
 from sppcls.errors import CheckpointError, ConfigError, DataError
 from sppcls.registry import allow_plugins
-from sppcls.runs.names import BEST, LAST
+from sppcls.runs.names import BEST, LAST, no_file
 
 if TYPE_CHECKING:
     import torch
@@ -39,16 +39,17 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return read
 
 
-def between(low: float, high: float = math.inf) -> Callable[[str], float]:
-    """How a number above ``low`` and below ``high`` is read."""
+def between(low: float, high: float = math.inf, ends: bool = False) -> Callable[[str], float]:
+    """How a number above ``low`` and below ``high`` is read, or with their ``ends`` from one to the other."""
     allowed = f"greater than {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    allowed = f"from {low:g} to {high:g}" if ends else allowed
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not low < value < high:
+        if not (low < value < high or (ends and value in (low, high))):
             raise argparse.ArgumentTypeError(f"{text}: must be a number {allowed}")
         return value
 
@@ -72,8 +73,10 @@ _NO_CHECKPOINT = {
 }
 
 
-def check_checkpoint(checkpoint: str) -> None:
+def check_checkpoint(checkpoint: str, names: Sequence[str] = (BEST, LAST)) -> None:
     """Refuse what cannot be a checkpoint by its name, before anything that takes seconds is loaded.
+
+    ``names`` are those that such files usually have.
 
     Raises:
         CheckpointError: one line on what it is instead, and what to name.
@@ -81,12 +84,10 @@ def check_checkpoint(checkpoint: str) -> None:
     check_local(checkpoint, "sppcls reads checkpoint files")
     path = Path(checkpoint)
     if os.path.isdir(path):
-        there = [str(path / name) for name in (BEST, LAST) if (path / name).is_file()]
-        name = " or ".join(there) or path / LAST
-        raise CheckpointError(f"{checkpoint}: a folder; name a checkpoint file such as {name}")
+        raise CheckpointError(f"{checkpoint}: {no_file(path, names)}")
     for ends, what in _NO_CHECKPOINT.items():
         if path.suffix.lower() in ends:
-            raise CheckpointError(f"{checkpoint}: {what}; CKPT comes first: best.ckpt or last.ckpt of a run")
+            raise CheckpointError(f"{checkpoint}: {what}; CKPT comes first: {' or '.join(names)} of a run")
     if mode_of(path) is None:
         raise CheckpointError(f"{checkpoint}: no such checkpoint")
 
@@ -118,8 +119,8 @@ class Processor:
     """Where networks run, and which code they may name.
 
     Args:
-        device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
-        threads: CPU threads (torch's choice)
+        device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one
+        threads (N): CPU threads (torch's choice)
         plugins (PACKAGE[,...]): packages with parts of your own that the checkpoint may name
     """
 
@@ -173,12 +174,17 @@ class Loading(Processor):
     """Where networks run, and how images come to them.
 
     Args:
-        workers: processes that read images
-        batch_size: images at once, where shapes agree
+        workers (N): processes that read images
+        batch_size (N): images at once, where shapes agree
     """
 
     workers: NotNegative = 2
     batch_size: Positive = 32
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How images come to the network, as keyword arguments of what reads them."""
+        return {"workers": self.workers, "batch_size": self.batch_size}
 
 
 # Before an option that is read as a word; no word that was typed has this sign.
@@ -187,12 +193,12 @@ _IN_ORDER = "\0"
 
 @dataclass
 class RunWords:
-    """The words of a training.
+    """What to train.
 
     Args:
-        overrides (key=value): as for `sppcls train`
+        overrides (key=value): config keys and groups, as for `sppcls train`; `sppcls train --help` lists them
         data (PHOTOS): short for data=folder data.root=PHOTOS
-        config_dir (-cd DIR): folder with more configs
+        config_dir (-cd DIR): folder with configs of your own
     """
 
     overrides: tuple[str, ...] = ()
@@ -206,15 +212,20 @@ class RunWords:
         end = words.index("--") if "--" in words else len(words)
         return [_IN_ORDER * (word.partition("=")[0] == "--data") + word for word in words[:end]] + words[end:]
 
+    @staticmethod
+    def unknown(option: str, value: str, known: Iterable[str]) -> str:
+        """What is wrong with an option that there is not: keys are words, not options."""
+        from sppcls.config.compose import group_choices
+        from sppcls.config.mistakes import unknown_option
+
+        return unknown_option(option, value, group_choices(), known)
+
     @property
     def words(self) -> list[str]:
         """The words, with ``--data`` written out where it stands, as of `sppcls train`."""
-        from sppcls.config.compose import group_choices
-        from sppcls.config.data_word import with_data_words
+        from sppcls.config.command_line import read_command_line
 
-        return with_data_words(
-            [word.removeprefix(_IN_ORDER) for word in self.overrides], group_choices()["data"]
-        )
+        return read_command_line([word.removeprefix(_IN_ORDER) for word in self.overrides]).overrides
 
     def compose(self) -> Config:
         """The checked config of these words."""

@@ -38,52 +38,32 @@ def run(
     if any(path.suffix == ".npz" for path in paths):
         return _compare_files(paths, format_, {"--out": out, "--baseline": baseline})
     from sppcls.comparison import compare
-    from sppcls.comparison.answers import DETECTION
     from sppcls.comparison.board.logdir import write_beside_runs
-    from sppcls.comparison.conclusions import conclusions
     from sppcls.comparison.report import content
-    from sppcls.comparison.report.class_mean import class_mean_table
     from sppcls.comparison.report.write import check_out, write_report
 
     if out is not None:
         check_out(out)
     comparison = compare(paths, baseline)
     out = check_out(out or (paths[0] if len(paths) == 1 else Path()) / "comparison")
-    headline, on_test = content.headline(comparison), content.on_test(comparison)
-    groups = content.groups_table(comparison)
-    found = (
-        class_mean_table(comparison),
-        content.measures_table(comparison),
-        content.equal_cost_table(comparison),
-    )
-    others = [table for table in found if table is not None]
+    found = content.Content.of(comparison)
+    tables = found.tables
+    beside = [tables[n] for n in ("class_mean", "every_size_and_protocol", "equal_cost") if n in tables]
     if format_ == "text":
-        for one in conclusions([finding for finding in headline if finding.top == 1]):
-            print(
-                visible(
-                    f"{one.question} {one.answer.upper()}\n  {one.sentence}\n  {one.detail}\n  {one.outlook}\n"
-                )
-            )
-        print(
-            visible(f"{content.introduction(comparison)}\n\n{_fitting(groups, content.for_a_screen(groups))}")
-        )
-        for table in others:
+        for one in found.conclusions:
+            print(visible("\n  ".join([f"{one.question} {one.answer.upper()}", *one.lines]) + "\n"))
+        print(visible(content.introduction(comparison)))
+        if "legend" in tables:
+            print(visible("\n".join(["", *(f"{name}: {words}" for name, words in tables["legend"].rows)])))
+        print(visible("\n" + _fitting(tables["groups"], content.for_a_screen(tables["groups"]))))
+        for table in beside:
             print(visible(f"\n{table.title}\n{table.text()}"))
-        lines = [str(finding) for finding in headline + on_test if finding.top == 1]
-        lines += [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
-        print(visible("\n".join(["", *_shortened(lines), "", content.VERDICT_RULE])))
-        errors = "Errors are in per cent, of the last epoch, "
-        if comparison.main.protocol == DETECTION:
-            errors = f"{comparison.main.error()}: lower is better; "
-        print(f"{errors}mean ± std (seeds).")
+        refused = [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
+        lines = _shortened([*found.sentences, *refused])
+        print(visible("\n".join(["", *lines, "", content.VERDICT_RULE, content.cells_rule(comparison)])))
     else:
-        measured = [(comparison.main, headline), *((measure, on_test) for measure in comparison.test[:1])]
-        differences = [
-            content.differences_table(f"Differences in {comparison.name_of(measure)}", pairs)
-            for measure, pairs in measured
-            if pairs
-        ]
-        _print_tables([groups, *differences, *others], format_)
+        first = ("groups", "legend", "differences", "differences_on_test_images")
+        _print_tables([*(tables[n] for n in first if n in tables), *beside], format_)
     page = write_report(comparison, out)
     write_beside_runs(comparison, out)
     if format_ == "text":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from sppcls._util.console import one_line
+from sppcls._util.near import choose_from
 from sppcls.errors import ConfigError
 
 # Each is a module sppcls.cli.detect_* with a function ``run``.
@@ -25,7 +26,7 @@ def run(words: list[str]) -> int:
         return 0 if words else 2
     if words[0] not in VERBS:
         raise ConfigError(
-            f"sppcls detect: {one_line(words[0])}: unknown; choose from {', '.join(VERBS)}; see sppcls detect --help"
+            f"sppcls detect: {one_line(words[0])}: unknown verb; {choose_from(words[0], VERBS)}; see sppcls detect --help"
         )
     done: int = import_module(f"sppcls.cli.detect_{words[0]}").run(words[1:])
     return done
@@ -35,8 +36,16 @@ def _usage() -> str:
     width = max(map(len, VERBS))
     rows = "".join(f"  {name:<{width}}   {text}\n" for name, text in VERBS.items())
     return (
-        "usage: sppcls detect <verb> ...        (`sppcls detect <verb> --help` for its arguments)\n\n"
-        "Detect objects with a trained classifier (He et al. 2015, sec. 4): windows of a photo are pooled from its feature\n"
-        "maps, scored by a linear SVM for each class, and moved by box regression.\n\n"
-        f"verbs:\n{rows}"
+        "usage: sppcls detect <verb> ...\n\n"
+        "Detect objects with a trained classifier (He et al. 2015, sec. 4): windows of a\n"
+        "photo are pooled from its feature maps, scored by a linear SVM for each class,\n"
+        "and moved by box regression.\n"
+        "`sppcls detect <verb> --help` has the arguments of a verb.\n\n"
+        f"verbs:\n{rows}\n"
+        "examples, in this order:\n"
+        "  sppcls detect train CKPT --data SET            a detector, in runs/detect/\n"
+        "  sppcls detect evaluate DET --data SET          how good it is\n"
+        "  sppcls detect predict DET photos/ --draw DIR   what it finds in photos\n\n"
+        "CKPT is best.ckpt of a training with a pyramid, SET a set of photos with boxes\n"
+        "(VOC, COCO or YOLO), DET the detector.ckpt that the first command writes.\n"
     )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from sppcls._util.console import table
 from sppcls.cli.command import command
-from sppcls.cli.common import CheckpointFiles
-from sppcls.cli.detect_common import BoxSet, DetectorUse, Work, bar
+from sppcls.cli.detect_common import DetectorFiles, DetectorUse, JudgedBoxes, Work, bar
 from sppcls.cli.detect_evaluate import result_table
 from sppcls.errors import ConfigError
 
 
 @command
-def run(detectors: CheckpointFiles, *, images: BoxSet, work: Work, use: DetectorUse) -> int:
+def run(detectors: DetectorFiles, *, images: JudgedBoxes, work: Work, use: DetectorUse) -> int:
     """Judge detectors together: each scores its windows, and of the boxes of all the overlapping ones are suppressed
     (He et al. 2015, sec. 4.4, whose gain came from different convolutions). The classes must be the same.
+
+    examples:
+      sppcls detect combine DET1 DET2 --data SET
 
     Args:
         detectors (DET): files of `sppcls detect train`, two or more
@@ -27,7 +29,7 @@ def run(detectors: CheckpointFiles, *, images: BoxSet, work: Work, use: Detector
     loaded = [use.load_detector(path) for path in detectors]
     check_alike(loaded)
     classes = loaded[0].classes
-    judged = images.read("test").as_classes(classes)
+    judged = images.read().as_classes(classes)
     for detector in loaded:
         detector.proposer.check()
     found = []

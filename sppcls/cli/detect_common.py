@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sppcls._util.files import check_local
 from sppcls.cli.command import Check
-from sppcls.cli.common import NotNegative, Positive, Processor
+from sppcls.cli.common import NotNegative, Positive, Processor, check_checkpoint
 from sppcls.errors import ConfigError
+from sppcls.runs.names import DETECTOR
 
 if TYPE_CHECKING:
     from sppcls.detection.detector import Detector
@@ -25,7 +27,7 @@ class Windows:
     Args:
         proposals (HOW): selective_search (needs sppcls[detect]), grid, or a file of windows: .npz, .mat or .json
         limit (N): windows per photo
-        k: of selective search; larger: fewer, coarser windows
+        k: of selective search; a larger one gives fewer, coarser windows
     """
 
     proposals: str = "selective_search"
@@ -53,6 +55,11 @@ class Work:
         return self.cache or default_cache()
 
 
+# `sppcls detect train` writes such files.
+_DETECTORS = Check(partial(check_checkpoint, names=(DETECTOR,)))
+DetectorFile = Annotated[str, _DETECTORS]
+DetectorFiles = Annotated[tuple[str, ...], _DETECTORS]
+
 BoxPlace = Annotated[
     str, Check(lambda place: check_local(place, "sppcls reads folders of images with boxes"))
 ]
@@ -60,23 +67,37 @@ BoxPlace = Annotated[
 
 @dataclass(kw_only=True)
 class BoxSet:
-    """Images with boxes.
+    """Images with boxes, to train on.
 
     Args:
         data (SET): images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes, generated scenes
-        split (NAME): of the set (that to train on; to be judged on test, or else val)
-        scenes (N): generated scenes of shapes (300; val 100)
+        split (NAME): split of the set (to train: train, or trainval beside a test; to judge: test, or else val)
+        scenes (N): how many scenes of shapes to generate (300 to train, 100 to judge)
     """
 
     data: BoxPlace
     split: str | None = None
     scenes: Positive | None = None
+    purpose: ClassVar[str] = "train"
 
-    def read(self, purpose: str = "train") -> DetectionSet:
-        """The images of the split for a purpose, ``train`` or ``test``; no pixel is decoded."""
+    def read(self) -> DetectionSet:
+        """The images of the split; no pixel is decoded."""
         from sppcls.detection.sets import read_set
 
-        return read_set(self.data, self.split, purpose=purpose, count=scene_count(self.data, self.scenes))
+        count = scene_count(self.data, self.scenes)
+        return read_set(self.data, self.split, purpose=self.purpose, count=count)
+
+
+@dataclass(kw_only=True)
+class JudgedBoxes(BoxSet):
+    """Images with boxes, to judge a detector on.
+
+    Args:
+        split (NAME): split of the set (test, or else val)
+        scenes (N): generated scenes of shapes (100)
+    """
+
+    purpose: ClassVar[str] = "test"
 
 
 def scene_count(place: str, scenes: int | None) -> int:
@@ -93,7 +114,8 @@ class DetectorUse(Processor):
     """Where a detector runs, and how exactly.
 
     Args:
-        svd (RANK): fc layers as two thin ones of this rank; below 1: of the rank that keeps this share of the energy
+        svd (RANK): make two thin layers of each fc layer, of this rank; below 1: of the rank that keeps this share of the
+            energy
     """
 
     svd: float | None = None
@@ -108,10 +130,18 @@ class DetectorUse(Processor):
         return detector
 
 
-def make_folder(folder: str | Path, option: str) -> None:
-    """Make a folder to write to, before work begins; raises ConfigError."""
+def make_folder(folder: Path, option: str, names: Iterable[str] = (), overwrite: bool = True) -> None:
+    """Make a folder to write to, before work begins.
+
+    Raises:
+        ConfigError: it cannot be made, or holds a file of one of the names already.
+    """
+    if not overwrite and (there := next((name for name in names if (folder / name).exists()), None)):
+        raise ConfigError(
+            f"{option} {folder}: {there} exists already; name another folder, or add --overwrite"
+        )
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{option} {folder}: cannot be made ({error.strerror})") from None
 

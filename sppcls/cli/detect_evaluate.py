@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from sppcls._util.console import table
 from sppcls._util.files import check_new_file, write_csv
 from sppcls.cli.command import command
-from sppcls.cli.common import CheckpointFile, between
-from sppcls.cli.detect_common import BoxSet, DetectorUse, Work, bar, make_folder
+from sppcls.cli.common import between
+from sppcls.cli.detect_common import DetectorFile, DetectorUse, JudgedBoxes, Work, bar, make_folder
 
 if TYPE_CHECKING:
     from sppcls.detection.ap import Result
@@ -28,9 +28,9 @@ def _iou(text: str) -> float:
 
 @command
 def run(
-    detector: CheckpointFile,
+    detector: DetectorFile,
     *,
-    images: BoxSet,
+    images: JudgedBoxes,
     iou: Annotated[float, _iou] = 0.5,
     proposals: str | None = None,
     out: Path | None = None,
@@ -43,9 +43,13 @@ def run(
     and as their mean (mAP). Objects marked as difficult count neither for nor against. COCO's figures too, if sppcls[coco]
     is installed.
 
+    examples:
+      sppcls detect evaluate DET --data SET --pictures pictures
+      sppcls detect evaluate DET --data SET --split val --out ap.csv
+
     Args:
         detector (DET): detector.ckpt of `sppcls detect train`
-        iou: overlap that makes a box right
+        iou: overlap (IoU) that makes a box right
         proposals (HOW): other windows: selective_search, grid, or a file (the detector's)
         out (FILE): also write the figures to this CSV file; the mean has no class
         pictures (DIR): also draw curves, a confusion matrix and the surest mistakes in this folder
@@ -59,7 +63,7 @@ def run(
     from sppcls.detection.proposals import make_proposer
 
     loaded = use.load_detector(detector)
-    judged = images.read("test").as_classes(loaded.classes)
+    judged = images.read().as_classes(loaded.classes)
     loaded.proposer.check()
     if pictures is not None:
         make_folder(pictures, "--pictures")

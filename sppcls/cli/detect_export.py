@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from sppcls.cli.command import command
-from sppcls.cli.common import CheckpointFile, Positive
-from sppcls.cli.detect_common import DetectorUse
+from sppcls.cli.common import Positive
+from sppcls.cli.detect_common import DetectorFile, DetectorUse
 
 
 @command
 def run(
-    detector: CheckpointFile,
+    detector: DetectorFile,
     *,
     out: Path | None = None,
     opset: Positive | None = None,
@@ -20,6 +20,9 @@ def run(
 ) -> int:
     """Write a detector of one scale as an ONNX file that runs without sppcls, and beside it FILE.parity.json, a comparison
     with the detector.
+
+    examples:
+      sppcls detect export DET --out detector.onnx
 
     The file holds the maps, the pooling of windows, the scores and the box regression. Windows, resizing and suppression
     stay outside; its metadata says how.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sppcls.cli.command import command
 from sppcls.cli.common import AboveZero, CheckpointFile, NotNegative, Positive, Processor
 from sppcls.cli.detect_common import BoxSet, Windows, Work, bar
+from sppcls.runs.names import DETECTOR
 
 
 @command
@@ -40,6 +41,10 @@ def run(
     """Train a detector from a checkpoint with a pyramid: windows and feature maps of the images, fine-tuning of the
     fully-connected layers, a linear SVM for each class with hard negatives, and box regression (He et al. 2015, sec. 4).
 
+    examples:
+      sppcls detect train CKPT --data VOCdevkit/VOC2007 --out runs/detect/voc
+      sppcls detect train CKPT --data shapes --scenes 100 --scales 480 --tune 800
+
     The convolutions stay as they are, unless --tune-convolutions is given. What each stage has made is kept: the same
     command continues after a kill, and ends with the same detector. The defaults are for thousands of boxes on a CPU; the
     paper's VOC2007 takes --tune 300000 --lr 1e-4 --scales five and a GPU.
@@ -57,18 +62,18 @@ def run(
         lr: learning rate of fine-tuning
         tune_convolutions (N): steps after these, of two images each, that train the convolutions too, as Fast R-CNN does
         convolutions_lr (LR): their learning rate
-        layer (NAME): spp, fc6, fc7: what is scored (the last fc layer; spp without fine-tuning)
-        scorer: SVMs, or the fine-tuned network's classes
+        layer (NAME): what is scored: spp, the pooled vector, fc6 or fc7 (the last fc layer; spp without fine-tuning)
+        scorer: SVMs, or the fine-tuned network's own probabilities
         duplicates: negatives left out: those that overlap another one by 0.7 (the paper), or have equal cells (its code) (iou)
-        passes: most passes of hard-negative mining
+        passes: most passes of hard-negative mining over all images
         no_regression: leave boxes where their windows are
-        ridge (LAMBDA): of box regression
-        nms (IOU): boxes that overlap a better one by more go
-        seed: of what is drawn
+        ridge (LAMBDA): strength of the ridge penalty of box regression
+        nms (IOU): drop boxes that overlap a better one of their class by more
+        seed: random seed
     """
     from sppcls.detection.settings import Settings
     from sppcls.detection.svm import SVMRules
-    from sppcls.detection.train import DETECTOR, train_detector
+    from sppcls.detection.train import train_detector
     from sppcls.detection.tuning import TuningRules
 
     settings = Settings(
@@ -96,9 +101,8 @@ def run(
     net = processor.load(checkpoint)
     images = boxes.read()
     objects = int(images.counts().sum())
-    print(
-        f"{images.name}, {images.split}: {len(images):,} images, {objects:,} objects of {len(images.classes)} classes"
-    )
+    classes = "1 class" if len(images.classes) == 1 else f"{len(images.classes)} classes"
+    print(f"{images.name}, {images.split}: {len(images):,} images, {objects:,} objects of {classes}")
     if out is None:
         out = Path("runs", "detect", "shapes" if boxes.data == "shapes" else Path(boxes.data).resolve().name)
     with _Log(out) as log:

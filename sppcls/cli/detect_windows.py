@@ -29,10 +29,14 @@ def run(
     """Propose windows that may hold an object, and keep them for the next commands. Of a set with boxes also prints the
     share of objects that they find: no detector can find more.
 
+    examples:
+      sppcls detect windows SET --split val
+      sppcls detect windows photos/ --out windows.npz
+
     Args:
         place (PHOTOS|SET): a folder of photos, or images with boxes: a VOC folder, COCO JSON, a YOLO folder; or shapes
-        split (NAME): of the set (that to train on)
-        scenes (N): generated scenes of shapes (300; val 100)
+        split (NAME): split of the set (train, or trainval beside a test)
+        scenes (N): how many scenes of shapes to generate (300 to train, 100 to judge)
         out (FILE): also write them to this .npz file
         overwrite: replace the file if it is there
     """

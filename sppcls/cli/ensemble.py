@@ -32,6 +32,10 @@ def run(
     """Test several networks together: the mean of their softmax scores (He et al. 2015, Table 5), beside each alone, with
     what the ensemble gains over it and the 95 % interval that the images allow.
 
+    examples:
+      sppcls ensemble runs/shapes/*/best.ckpt
+      sppcls ensemble CKPT CKPT --protocol ten_view --out gain.csv
+
     The networks need the same classes, in any order; sizes are those of the first one. `sppcls predict` and `sppcls export`
     take ensembles by --with. The exit status is 1 if an image could not be tested.
 
@@ -59,8 +63,7 @@ def run(
         source,
         protocols,
         sizes=sizes,
-        batch_size=loading.batch_size,
-        workers=loading.workers,
+        **loading.reading,
         split=tests.split_label,
         bar=True,
     )

@@ -24,10 +24,16 @@ def run(
     out: str | None = None,
     loading: Loading,
 ) -> int:
-    """Measure a checkpoint: top-1 and top-5 error in per cent under test protocols, with the 95 % interval that the number
-    of images allows, or the error against the size of the images.
+    """Measure a checkpoint: errors in per cent under test protocols, with the 95 % interval that the number of images
+    allows, or the error against the size of the images.
 
-    Prints a table; writes errors.csv and the predictions of every image (npz) to a new folder. The exit status is 1 if an
+    examples:
+      sppcls evaluate runs/shapes/*/best.ckpt
+      sppcls evaluate CKPT --protocol center,ten_view    several protocols
+      sppcls evaluate CKPT --sizes 96:320:32             the error against the size, with a curve
+      sppcls evaluate CKPT --data PHOTOS --split all     other photos
+
+    Prints a table, and writes errors.csv and the answer to every image (npz) into a new folder. The exit status is 1 if an
     image could not be tested.
 
     Args:
@@ -77,8 +83,7 @@ def run(
             recalibrate_on=loaded.train if loaded is not None and recalibrate else None,
             recalibrate_images=recalibrate or 1,
             split=tests.split_label,
-            batch_size=loading.batch_size,
-            workers=loading.workers,
+            **loading.reading,
             done=keep,
             bar=True,
         )

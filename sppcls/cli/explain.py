@@ -31,7 +31,11 @@ def run(
     """Draw what the pyramid saw in a photo: the bins of every level, the cells that their maxima come from, and what
     each cell, bin and level adds to the score of a class.
 
-    Prints those figures and the weights that each level has in the head's first layer. With --set, also the error over many
+    examples:
+      sppcls explain runs/shapes/*/best.ckpt photo.jpg
+      sppcls explain CKPT --set PHOTOS                    the error without each level
+
+    Prints those figures and the weights that each level has in the head's first layer. With --set also the error over many
     images with each level set to zero; the exit status is 1 if one of them could not be read.
 
     Args:
@@ -39,7 +43,7 @@ def run(
         photo (PHOTO): an image file, taken whole
         out (FILE): picture to write: .png, .pdf, .svg, ... (PHOTO-explained.png, here)
         class_ (NAME): class to explain (the most probable one)
-        shorter_side (N): pixels of the photo's shorter side as the network gets it (in proportion to the training, 256 for 224)
+        shorter_side (N): pixels of the photo's shorter side (in proportion to the training: 256 for 224)
         overwrite: replace the picture if it is there
         set_ (FOLDER): count errors over FOLDER/val/CLASS/* or FOLDER/CLASS/*, seen as in validation (one centre view)
     """

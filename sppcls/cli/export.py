@@ -35,6 +35,10 @@ def run(
     """Write a network as one file that runs without sppcls, and beside it FILE.parity.json, a comparison with the network
     at sizes that it has not been trained at.
 
+    examples:
+      sppcls export runs/shapes/*/best.ckpt               best.onnx beside it
+      sppcls export CKPT --format torch --out net.pt2
+
     The file takes uint8 RGB images (N, 3, H, W), not normalised, of any height, width and number, and gives logits and
     probabilities. Its metadata says the rest: classes, how to resize, the smallest size.
 

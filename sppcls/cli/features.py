@@ -23,14 +23,18 @@ def run(
 ) -> int:
     """Write the outputs of one layer for every image of a folder.
 
+    examples:
+      sppcls features runs/shapes/*/best.ckpt photos/ --out features.npz
+      sppcls features CKPT photos/ --layer fc7 --out fc7.npz
+
     numpy.load(FILE) has features (N, D), paths, labels and classes (of FOLDER/CLASS/*, alone or in train/ and val/; else
     labels are -1), and how they were made. The exit status is 1 if an image could not be read and is left out.
 
     Args:
         checkpoint (CKPT): best.ckpt or last.ckpt of a run
         folder (FOLDER): images, at any depth
-        layer: conv1, ..., map, level6 (the 6x6 level of the pyramid), spp (all of it), fc6, fc7, logits; a wrong one brings
-            the list of this network's (spp)
+        layer (NAME): conv1, ..., map, level6 (the 6x6 level of the pyramid), spp (all of it), fc6, fc7, logits; any other
+            word brings the list of this network's (spp)
         out (FILE): the file, .npz
         view: the whole image, its aspect kept, or the central crop (full; crop if the network takes one size only)
         shorter_side (N): pixels of the image's shorter side, before the crop is cut (as in training: 256 for 224)
@@ -50,8 +54,7 @@ def run(
         layer,
         view=view,
         shorter_side=shorter_side,
-        batch_size=loading.batch_size,
-        workers=loading.workers,
+        **loading.reading,
         checkpoint=checkpoint,
         overwrite=overwrite,
     )

@@ -35,7 +35,7 @@ from sppcls.config.own_files import use_own_reader
 from sppcls.config.restore import restore
 from sppcls.config.schema import Config
 from sppcls.errors import CheckpointError, ConfigError, SppclsError
-from sppcls.runs.names import BEST, LAST, PREVIOUS, no_checkpoint
+from sppcls.runs.names import BEST, LAST, PREVIOUS, checkpoints_below, no_checkpoint
 
 # Hydra's own flags that print something instead of running.
 _NOT_A_RUN = ("--info", "--hydra-help", "--shell-completion", "--cfg")
@@ -99,15 +99,13 @@ def run(words: list[str]) -> int:
 @contextmanager
 def _hydra_errors_raised() -> Iterator[None]:
     """Hydra would print its errors, on many lines, and end the process."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
+    before = {name: os.environ[name] for name in ("HYDRA_FULL_ERROR",) if name in os.environ}
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
+        del os.environ["HYDRA_FULL_ERROR"]
+        os.environ |= before
 
 
 @contextmanager
@@ -157,9 +155,8 @@ def _check_ckpt_path(given: DictConfig) -> None:
     check_local(name, "ckpt_path takes a path")
     if name not in ("last", "best"):
         raise CheckpointError(f"ckpt_path={name}: no such checkpoint or run folder")
-    runs = Path(str(given.runs_dir)).glob(f"*/*/{name}.ckpt")
-    newest = max(runs, key=lambda path: path.stat().st_mtime_ns, default=None)
-    which = "a run's folder" if newest is None else f"a run's folder; the newest is {newest.parent}"
+    newest = checkpoints_below(Path(str(given.runs_dir)), (f"{name}.ckpt",))[:1]
+    which = "".join(["a run's folder", *(f"; the newest is {path.parent}" for path in newest)])
     raise CheckpointError(
         f"ckpt_path={name}: name {which}; ckpt_path=auto resumes the newest run of the same configuration"
     )

@@ -28,10 +28,14 @@ def run(
     """Train a few steps at a learning rate that rises from one to the next, with the images, sizes and parts of a
     config, print the loss beside the rate and suggest one. Writes nothing, unless --out names a picture.
 
+    examples:
+      sppcls lr
+      sppcls lr --data PHOTOS backbone=resnet18 head=linear --out rates.png
+
     Args:
-        steps: updates
-        low: first rate
-        high: last rate
+        steps (N): updates
+        low (RATE): first rate
+        high (RATE): last rate
         out (FILE): also draw the curve: .png, .svg or .pdf
     """
     if out and out.suffix not in (".png", ".svg", ".pdf"):

@@ -8,27 +8,28 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from sppcls._util.console import one_line
+from sppcls._util.near import suggest
 from sppcls._util.processes import let_the_first_speak
 from sppcls._version import __version__
 from sppcls.errors import SppclsError
 
 # Each is a module of sppcls.cli with a function ``run``.
 COMMANDS = {
-    "train": "train a classifier; the config keys are those of `sppcls train --help`",
+    "train": "train a classifier: `sppcls train --help` lists the config keys",
     "sizes": "print what a config would train, epoch by epoch, without training",
     "lr": "try rising learning rates for a few steps, and suggest one",
-    "doctor": "look at the installation, the machine and the images for what could go wrong",
+    "doctor": "look at installation, machine and images for what could go wrong",
     "search": "look for good values of config keys; bad trials are stopped early",
-    "shards": "write images into tar files with an index, for data that does not fit a folder",
-    "evaluate": "measure a checkpoint: test protocols, and errors against the image size",
-    "ensemble": "measure several checkpoints together, the mean of their scores, and each alone",
+    "shards": "write images into tar files with an index, on a disk or far away",
+    "evaluate": "measure a checkpoint: test protocols, error against image size",
+    "ensemble": "measure several checkpoints together and each alone",
     "compare": "group finished runs by what was varied, and say what they show",
     "board": "start TensorBoard laid out for a comparison of runs",
     "predict": "classify images of any size",
     "features": "write the outputs of a layer for many images to a file",
     "transfer": "judge the features of a layer by a linear SVM on other data",
     "export": "write a network of any image size for ONNX Runtime or torch.export",
-    "detect": "find objects: windows, training on boxes, evaluation, boxes on photos",
+    "detect": "find objects: train on boxes, evaluate, draw boxes on photos",
     "explain": "draw what the pyramid saw in a photo",
 }
 
@@ -37,8 +38,13 @@ def _usage() -> str:
     width = max(map(len, COMMANDS))
     rows = "".join(f"  {name:<{width}}   {text}\n" for name, text in COMMANDS.items())
     return (
-        "usage: sppcls <command> ...        (`sppcls <command> --help` for its arguments)\n\n"
-        "Image classification with spatial pyramid pooling, for images of any size.\n\n"
+        "usage: sppcls <command> ...\n\n"
+        "Image classification with spatial pyramid pooling, for images of any size.\n"
+        "`sppcls <command> --help` has the arguments of a command.\n\n"
+        "examples:\n"
+        "  sppcls train                 on generated images, in minutes\n"
+        "  sppcls train --data PHOTOS   PHOTOS/train/CLASS/*.jpg, PHOTOS/val/CLASS/*.jpg\n"
+        "  sppcls predict runs/shapes/*/best.ckpt photo.jpg\n\n"
         f"commands:\n{rows}\n"
         "options:\n  -h, --help   this text\n  --version    version\n\n"
         "`python train.py ...` in a checkout is `sppcls train ...`.\n"
@@ -48,16 +54,18 @@ def _usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the installed ``sppcls`` command; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["help"] and len(words) > 1:
+        words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage(), end="")
         return 0 if words else 2
     if words[0] == "--version":
         return _print_version()
     if words[0] not in COMMANDS:
-        print(
-            f"sppcls: error: {one_line(words[0])}: unknown command; choose from {', '.join(COMMANDS)}",
-            file=sys.stderr,
-        )
+        what = "option" if words[0].startswith("-") else "command"
+        near = suggest(words[0], [*COMMANDS, "--help", "--version"])
+        line = f"{one_line(words[0])}: unknown {what}{near}; choose from {', '.join(COMMANDS)}"
+        print(f"sppcls: error: {line}", file=sys.stderr)
         return 2
     return _run_command(words[0], words[1:])
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 from sppcls._util.console import one_line, silence
 from sppcls._util.files import check_new_file
 from sppcls.cli.command import command
-from sppcls.cli.common import CheckpointFile, CheckpointFiles, Loading, Positive, check_there, whole
+from sppcls.cli.common import CheckpointFile, CheckpointFiles, Loading, Positive, between, check_there, whole
 from sppcls.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,23 +29,13 @@ def _shorter_side(text: str) -> int | Literal["native"]:
         raise argparse.ArgumentTypeError(f"{error}, or native") from None
 
 
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number from 0 to 1")
-    return value
-
-
 @command
 def run(
     checkpoint: CheckpointFile,
     places: tuple[str, ...],
     *,
     top: Positive | None = None,
-    threshold: Annotated[float, _probability] | None = None,
+    threshold: Annotated[float, between(0, 1, ends=True)] | None = None,
     format_: Literal["table", "json", "csv"] = "table",
     out: str | None = None,
     overwrite: bool = False,
@@ -53,35 +43,29 @@ def run(
     with_: CheckpointFiles = (),
     loading: Loading,
 ) -> int:
-    """Classify images, whole and with their aspect kept, whatever their size; a line per image, in the order given.
+    """Classify images of any size, whole and with their aspect kept: a line per image, in the order given.
 
-    Every image is resized so that its shorter side is 256 pixels (for a network of 224; 8/7 of the network's size),
-    unless --shorter-side says otherwise, and to 8.4 million pixels at most. Images of equal shape go through the
-    network together; the result does not depend on that. A network without a pyramid that takes one size only sees
-    the central region of that size, as in validation.
+    examples:
+      sppcls predict runs/shapes/*/best.ckpt photo.jpg
+      sppcls predict CKPT photos/ --top 2 --format csv --out classes.csv
 
-    Any number of images takes the same memory. A photo of 12,000 x 9,000 pixels is decoded once, whole, and then
-    resized, which takes 0.2 GB more than a small one for a JPEG (0.5 to 0.9 GB if it is progressive), 0.8 GB for a PNG,
-    1.1 GB for a CMYK JPEG and 1.7 GB for a PNG with transparency; more than 179 million pixels are refused.
-    Folders are searched for image files by their extensions, hidden ones left out; a file named by itself is tried
-    whatever its name.
+    Each image is resized to a shorter side of 256 pixels (for a network of 224; 8/7 of the network's size) and to 8.4 million
+    pixels at most. A network without a pyramid that takes one size only sees the centre, as in validation.
 
-    Of a network that was trained on images with several labels, the classes are those of at least the probability 0.5
-    (--threshold), as many or few as they are; with --top N the N most probable ones.
+    A network of several labels gives the classes from the probability 0.5 on (--threshold), however many these are, or
+    with --top N the N most probable ones.
 
-    A path that leads nowhere is refused before anything is classified. A file that cannot be classified is named on
-    stderr, with the reason, and the rest is classified; the exit status is 0 if all images were classified, 1 if any was
-    not.
+    Images that cannot be read are named on stderr, and the rest is classified; the exit status is 1 if there are any.
 
     Args:
         checkpoint (CKPT): best.ckpt or last.ckpt of a run
-        places (IMAGE|FOLDER): image files, and folders of them
-        top (N): most classes per image (5; of a network of several labels as --threshold says)
-        threshold (P): only classes of at least this probability (0.5 of a network of several labels, without --top)
-        format_: see below
+        places (IMAGE|FOLDER): image files whatever their names, and folders, in which files are found by their extensions
+        top (N): most classes per image (5; with several labels all from --threshold on)
+        threshold (P): only classes of at least this probability (0; with several labels, without --top: 0.5)
+        format_: layout of the results, see below
         out (FILE): where the results go (stdout)
         overwrite: replace FILE if it exists
-        shorter_side (N|native): pixels; native: each image at its own size (the checkpoint's: 256 for a network of 224)
+        shorter_side (N|native): pixels of the resized image; native: its own size (the checkpoint's: 256 for a network of 224)
         with_ (CKPT): more checkpoints: an ensemble, whose probabilities are the mean of the networks'
 
     formats:
@@ -113,8 +97,7 @@ def run(
         top=most,
         threshold=answer.threshold,
         shorter_side=shorter_side,
-        batch_size=loading.batch_size,
-        workers=loading.workers,
+        **loading.reading,
     )
     bad = 0
     with results(out) as file:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sppcls.cli.command import command
 from sppcls.cli.common import NotNegative, Positive, between, check_there, report_bad, whole
@@ -41,12 +41,18 @@ def run(
     quality: Annotated[int, whole(1, 100)] = 90,
     size: Annotated[int, _size] = 256 * 10**6,
     labels: str | None = None,
+    multi_label: Literal["true", "false", "comma", "space"] | None = None,
     val_fraction: Annotated[float, between(0, 1)] = 0.2,
     classes: Path | None = None,
     workers: NotNegative = 2,
 ) -> int:
     """Write the images of a folder into WebDataset tar files with an index, index.json, for data=shards. FOLDER is what
     data=folder takes, or holds ImageNet's tar files. The same command resumes where it was stopped.
+
+    examples:
+      sppcls shards PHOTOS OUT
+      sppcls shards PHOTOS OUT --resize-shorter-side 256
+      sppcls shards --check OUT                           compare checksums
 
     The exit status is 1 if an image is left out or a shard is broken.
 
@@ -60,6 +66,7 @@ def run(
         quality (N): of these JPEG files, 1 to 100
         size (BYTES): most of a shard (256MB)
         labels (FILE): file of labels in FOLDER (found by itself)
+        multi_label: several labels an image, as data.multi_label says it (what the file of labels shows)
         val_fraction (F): share of each class held out where there is no validation split
         classes (FILE): with --index: names of the classes, one in a line
         workers: processes that read images
@@ -74,7 +81,6 @@ def run(
         raise ConfigError("sppcls shards: FOLDER and OUT are needed; see sppcls shards --help")
     check_there(folder, "sppcls shards takes a folder of images")
     from sppcls.data.folder import folder_sources
-    from sppcls.data.label_sets import is_multi_label
     from sppcls.data.shards import write_shards
     from sppcls.data.shards.imagenet import imagenet_tars, is_imagenet
     from sppcls.data.shards.write import Preparation
@@ -84,11 +90,10 @@ def run(
     if is_imagenet(folder):
         sources = imagenet_tars(folder, say=_say)
     else:
-        splits = folder_sources(folder, labels=labels, val_fraction=val_fraction)
-        if is_multi_label(splits.train):
-            raise DataError(
-                f"{folder}: its images have several labels, which shards do not hold; train with data=folder"
-            )
+        several = (
+            None if multi_label is None else {"true": True, "false": False}.get(multi_label, multi_label)
+        )
+        splits = folder_sources(folder, labels=labels, multi_label=several, val_fraction=val_fraction)
         _say(splits.found)
         for line in splits.warnings:
             _say(f"warning: {line}")

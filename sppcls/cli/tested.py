@@ -19,17 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Tests:
-    """Protocols, sizes and images.
+    """What is tested, and how.
 
     Args:
-        protocol (NAMES): protocols, with commas between; center, full, full_flip, ten_view, feature_ten_view, multi_scale_96,
-            multi_scale_96_crops, multi_scale_96_full2, a .yaml file, or several joined by + (the checkpoint's config; else
-            center and, for one checkpoint, full if any size will do)
-        data (PHOTOS): other images, as for `sppcls train`: a folder, or KEY=VALUE words such as data.labels=FILE (the data
-            trained on)
-        split: images tested: those of the validation, those kept for the end, ...
-        sizes (LOW:HIGH:STEP): test at these sizes, or at some such as 96,180,224, scales in proportion (default protocol:
-            center)
+        protocol (NAMES): protocols, with commas between: center, full, full_flip, ten_view, feature_ten_view, multi_scale_96,
+            multi_scale_96_crops, multi_scale_96_full2, a .yaml file, or several joined by + (those of the checkpoint's
+            config; else center, and full where one network of any size is tested)
+        data (PHOTOS): other images: a folder, or KEY=VALUE words such as data.labels=FILE (those trained on)
+        split: images tested: val: those of the validation; test: those kept for the end; train: trained on; all: all of these
+        sizes (LOW:HIGH:STEP): test at each of these sizes, or at those of a list such as 96,180,224 (the network's own)
         window_rule: which cells belong to a window of the feature map (the protocol's: appendix)
     """
 

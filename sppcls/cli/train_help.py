@@ -12,33 +12,34 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from sppcls.cli.layout import help_columns, laid_out
 from sppcls.config.compose import CONFIG_NAME, compose_unchecked, conf_dir, group_choices
 from sppcls.config.key import all_keys
 from sppcls.config.schema import Config
 from sppcls.sweeps.overrides import named_files
 
-_WIDTH = 110
-
 _HEAD = """\
-usage: python train.py [group=choice ...] [key=value ...]        (installed: sppcls train ...)
+usage: python train.py [group=choice ...] [key=value ...] [options]
 
 Train an image classifier with spatial pyramid pooling, at one input size or at several in turn.
 
 examples:
-  python train.py                                                   generated images, 224 and 180 in turn
-  python train.py --data PHOTOS                                     your own: PHOTOS/train/CLASS/*.jpg, PHOTOS/val/...
-  python train.py pyramid=none sizes=single_224                     the same network without SPP
-  python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw optimizer.lr=3e-4
-  python train.py experiment=paper/zf5_multi data.root=IMAGENET     a cell of the paper's Table 2
+  python train.py  generated images, 224 and 180 in turn
+  python train.py --data PHOTOS  your own: PHOTOS/train/CLASS/*.jpg
+  python train.py pyramid=none sizes=single_224  the same network without SPP
   python train.py pyramid.levels=[5,3,1] sizes.sizes=[256,192,128]  any pyramid, any sizes
-  python train.py ckpt_path=runs/.../NAME                           resume a run; ckpt_path=auto: if there is one
-  python train.py -m seed=0,1,2 sizes=single_224,multi_224_180      one run for every combination of values
-  python train.py -m +sweep=single_vs_multi --data PHOTOS           a prepared sweep; the same again resumes it
-"""
+  python train.py ckpt_path=runs/shapes/NAME  resume a run (auto: if there is one)
+  python train.py -m seed=0,1,2 sizes=single_224,multi_224_180  one run for every combination of values
+  python train.py -m +sweep=single_vs_multi --data PHOTOS  a prepared sweep; again: resume it
+  python train.py experiment=paper/zf5_multi data.root=IMAGENET  a cell of the paper's Table 2
+  python train.py backbone=resnet18 backbone.weights=DEFAULT pyramid=l4321 head=linear optimizer=adamw optimizer.lr=3e-4
 
-_TAIL = """
---data PHOTOS is data=folder data.root=PHOTOS, in every command. `sppcls sizes ...` prints the plan of a run.
---cfg job prints the config; --config-dir DIR adds your own configs; --hydra-help lists Hydra's other flags.
+options:
+  --data PHOTOS  short for data=folder data.root=PHOTOS
+  -m, --multirun  train with each of several values
+  --config-dir DIR  folder with configs of your own
+  --cfg job  print the config, and do not train; `sppcls sizes` with the same words prints the plan
+  --help all  every key with its meaning, and every experiment; --hydra-help: Hydra's other options
 """
 
 
@@ -56,28 +57,28 @@ def train_help(everything: bool = False) -> str:
         everything: every key with default, meaning and allowed values, and every experiment, too.
     """
     values = OmegaConf.to_container(compose_unchecked([]), resolve=True)
-    lines = [_HEAD, "the keys used most, with the value of the default run:"]
+    columns = help_columns()
+    lines = [laid_out(_HEAD, columns), "\nthe keys used most, with the value of the default run:"]
     for name in _MOST_USED:
-        lines += _key(name, all_keys(Config)[name], values, 29)
-    lines.append("\nconfig groups (the default choice is marked *):")
+        lines += _key(name, all_keys(Config)[name], values, 29, columns)
+    lines += ["", "config groups (the default choice is marked *):"]
     chosen = _default_choices()
     for group, choices in group_choices().items():
         if group == "experiment":
             shown = (
                 ", ".join(choices) if everything else f"{', '.join(choices[:3])} and {len(choices) - 3} more"
             )
-            lines += ["", *_wrap("  experiment=  ", shown)]
+            lines += [*_wrap("  experiment=  ", shown, columns), ""]
         elif len(choices) > 1:  # else there is nothing to choose
-            lines += ["", f"  {group}="]
+            lines.append(f"  {group}=")
             for names, purpose in _by_purpose(group, choices).items():
                 marked = ", ".join(f"{name}*" if name == chosen.get(group) else name for name in names)
-                lines += _wrap(f"    {marked:<24} ", purpose, below=29)
-    lines += ["", *_wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")))]
+                lines += _wrap(f"    {marked:<24} ", purpose, columns, below=29)
+            lines.append("")
+    lines += _wrap("sweeps, with -m +sweep=NAME: ", ", ".join(named_files("sweep")), columns)
     if everything:
-        lines += ["\nall keys, with the value of the default run:", *_keys(Config, values, "")]
-    else:
-        lines.append("`--help all` shows every key with its meaning, and every experiment.")
-    return "\n".join(lines) + "\n" + _TAIL
+        lines += ["\nall keys, with the value of the default run:", *_keys(Config, values, "", columns)]
+    return "\n".join(lines) + "\n"
 
 
 def _by_purpose(group: str, choices: Sequence[str]) -> dict[tuple[str, ...], str]:
@@ -98,7 +99,7 @@ def _purpose(group: str, choice: str) -> str:
     comment = list(takewhile(lambda line: line.startswith("#"), lines))
     text = " ".join(line.removeprefix("#").strip() for line in comment if "@package" not in line)
     sentence = re.split(r"(?<!sec)(?<!al)(?<!Fig)\. ", text, maxsplit=1)[0].rstrip(".")
-    return textwrap.shorten(sentence, _WIDTH - 29, placeholder=" ...")
+    return textwrap.shorten(sentence, 81, placeholder=" ...")
 
 
 def _default_choices() -> dict[str, str]:
@@ -110,22 +111,22 @@ def _default_choices() -> dict[str, str]:
     }
 
 
-def _keys(schema: type, values: Any, prefix: str) -> list[str]:
+def _keys(schema: type, values: Any, prefix: str, columns: int) -> list[str]:
     plain: list[str] = []
     nested: list[str] = []
     for spec in dataclasses.fields(schema):
         group: Any = spec.default_factory
         if dataclasses.is_dataclass(group):
             nested += ["", f"  {spec.name}: {(group.__doc__ or '').strip()}"]
-            nested += _keys(cast(type, group), values, f"{spec.name}.")
+            nested += _keys(cast(type, group), values, f"{spec.name}.", columns)
         else:
-            plain += _key(prefix + spec.name, spec, values, 40)
+            plain += _key(prefix + spec.name, spec, values, 40, columns)
     return plain + nested
 
 
-def _key(name: str, spec: dataclasses.Field[Any], values: Any, width: int) -> list[str]:
+def _key(name: str, spec: dataclasses.Field[Any], values: Any, width: int, columns: int) -> list[str]:
     value = reduce(lambda group, part: group[part], name.split("."), values)
-    return _wrap(f"    {f'{name}={_show(value)}':<{width}} ", _meaning(spec))
+    return _wrap(f"    {f'{name}={_show(value)}':<{width}} ", _meaning(spec), columns)
 
 
 def _meaning(spec: dataclasses.Field[Any]) -> str:
@@ -147,8 +148,8 @@ def _show(value: Any) -> str:
     return str(value)
 
 
-def _wrap(label: str, text: str, below: int = 45) -> list[str]:
+def _wrap(label: str, text: str, columns: int, below: int = 45) -> list[str]:
     """Text after a label; below it, from a column on, where the label is long."""
     if len(label) > 46:
-        return [*textwrap.wrap(label, _WIDTH, subsequent_indent="    "), *_wrap(" " * below, text)]
-    return textwrap.wrap(text, _WIDTH, initial_indent=label, subsequent_indent=" " * len(label))
+        return [*textwrap.wrap(label, columns, subsequent_indent="    "), *_wrap(" " * below, text, columns)]
+    return textwrap.wrap(text, columns, initial_indent=label, subsequent_indent=" " * len(label))

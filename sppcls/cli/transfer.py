@@ -38,6 +38,10 @@ def run(
 ) -> int:
     """Judge the features of a network's layers on other images: l2-normalised, a linear SVM on each layer.
 
+    examples:
+      sppcls transfer runs/shapes/*/best.ckpt --data PHOTOS
+      sppcls transfer CKPT --data VOCdevkit --layers spp,fc7
+
     Prints the top-1 error in per cent, over all images and as the mean of the classes, or mean average precision;
     mean ± standard deviation if there are several splits. Needs sppcls[transfer]. The exit status is 1 if an image could
     not be read and is left out.
@@ -45,8 +49,8 @@ def run(
     Args:
         checkpoint (CKPT): best.ckpt or last.ckpt of a run
         data (FOLDER): train/CLASS/* and val/CLASS/* (one split), CLASS/* (random splits), or a VOC2007 development kit
-        layers (NAMES): with commas between; a wrong one brings the list of this network's (level6,spp,fc6,fc7 where the
-            network has them, and the last convolution of crops)
+        layers (NAMES): with commas between; any other word brings the list of this network's (level6,spp,fc6,fc7 where it has
+            them, and the last convolution of crops)
         protocol (NAME): folder, caltech101 (random splits of all images) or voc07 (voc07 if FOLDER is a VOC kit, else folder)
         view (NAMES): full (whole images, their aspect kept), crop (the centre) or full,crop (full; crop if the network takes
             one size only)
@@ -80,8 +84,7 @@ def run(
         splits=splits,
         seed=seed,
         c=c,
-        batch_size=loading.batch_size,
-        workers=loading.workers,
+        **loading.reading,
     )
     print(result)
     if out is not None:

@@ -77,20 +77,43 @@ class Measure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Which images a network got right.
+class _Kept:
+    """Answers to some images.
 
     Attributes:
         path: the file.
         measure: protocol and size, as far as the file or its name tells.
-        names, labels: (N,), the images in the order of their names, and their true classes.
-        hit1, hit5: bool (N,), whether the true class is the first, or among the first five, answers.
+        names, labels: (N, ...), the images in the order of their names, and what they show.
     """
 
     path: Path
     measure: Measure
     names: np.ndarray
     labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def images(self) -> str:
+        """A fingerprint of the images and labels: equal for answers about the same ones, in any order."""
+        digest = hashlib.sha256()
+        several = self.labels.ndim > 1
+        labels = [np.flatnonzero(row).tolist() for row in self.labels] if several else self.labels.tolist()
+        for name, label in zip(self.names.tolist(), labels, strict=True):
+            # Half a character is a name, too.
+            digest.update(f"{name}\0{label}\n".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Answers(_Kept):
+    """Which images a network got right.
+
+    Attributes:
+        hit1, hit5: bool (N,), whether the true class is the first, or among the first five, answers.
+    """
+
     hit1: np.ndarray
     hit5: np.ndarray
 
@@ -100,39 +123,20 @@ class Answers:
         total = len(self.labels)
         return 100 * int((~self.hit1).sum()) / total, 100 * int((~self.hit5).sum()) / total
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     @property
     def guessing(self) -> float:
         """Top-1 error in per cent of always saying the most frequent class."""
         return 100 * (1 - int(np.unique(self.labels, return_counts=True)[1].max()) / len(self.labels))
 
-    @cached_property
-    def images(self) -> str:
-        """A fingerprint of the images and labels: equal for answers about the same ones, in any order."""
-        digest = hashlib.sha256()
-        for name, label in zip(self.names.tolist(), self.labels.tolist(), strict=True):
-            # Half a character is a name, too.
-            digest.update(f"{name}\0{label}\n".encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()
-
 
 @dataclass(frozen=True)
-class LabelAnswers:
-    """What a network answered about images that may have several labels.
+class LabelAnswers(_Kept):
+    """What a network answered about images that may have several labels: ``labels`` is bool (N, classes).
 
     Attributes:
-        path, measure: as of :class:`Answers`.
-        names: (N,), the images in the order of their names.
-        labels: bool (N, classes), their true labels.
-        scores: (N, classes), the probabilities.
+        scores: (N, classes), their log-odds.
     """
 
-    path: Path
-    measure: Measure
-    names: np.ndarray
-    labels: np.ndarray
     scores: np.ndarray
 
     @property
@@ -140,21 +144,10 @@ class LabelAnswers:
         """What the mean average precision lacks of 100 per cent; the second is not a number."""
         return 100 - 100 * mean_average_precision(self.scores, self.labels), math.nan
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     @property
     def guessing(self) -> float:
         """The same of equal scores for every image."""
         return guessing_map_error(self.labels.sum(0), len(self.labels))
-
-    @cached_property
-    def images(self) -> str:
-        """As of :class:`Answers`."""
-        digest = hashlib.sha256()
-        for name, row in zip(self.names.tolist(), self.labels, strict=True):
-            digest.update(f"{name}\0{np.flatnonzero(row).tolist()}\n".encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()
 
     @cached_property
     def draws(self) -> np.ndarray:
@@ -195,7 +188,7 @@ def read_answers(path: Path) -> Answers | LabelAnswers:
             known = ("protocol", "size", "window_rule", "split", "weights")
             texts = {key: str(file[key]) for key in known if key in file}
             if getattr(found["label"], "ndim", None) == 2:  # a member that is no array comes as bytes
-                found["score"] = file["score"]
+                found["score"] = file["log_odds"]
     except DataError:
         raise
     except Exception as error:  # numpy raises nearly any type on damaged files

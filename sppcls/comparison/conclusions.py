@@ -39,18 +39,14 @@ class Conclusion:
         """Whether anything is claimed."""
         return self.answer != _NOT_SHOWN
 
-    def __str__(self) -> str:
-        """All of it in one paragraph."""
-        parts = (self.question, f"{self.answer.upper()}: {self.sentence}", self.detail, self.outlook)
-        return " ".join(filter(None, parts))
+    @property
+    def lines(self) -> list[str]:
+        """What was found, its grounds and the outlook."""
+        return [self.sentence, self.detail, self.outlook]
 
 
 def conclusions(found: list[Finding]) -> list[Conclusion]:
-    """One for each config group that pairs differ in, in their order.
-
-    Args:
-        found: from :func:`~sppcls.comparison.findings.findings`, under one measure and one error.
-    """
+    """One for each config group that pairs differ in, from what was found under one measure and one error."""
     result = []
     for factor in dict.fromkeys(finding.factor for finding in found):
         of_factor = [finding for finding in found if finding.factor == factor]
@@ -73,8 +69,7 @@ def conclusions(found: list[Finding]) -> list[Conclusion]:
 
 def _one_to_several(finding: Finding) -> bool:
     pair = finding.pairs[0]
-    first, second = (group.values.get("sizes.sizes") for group in (pair.first, pair.second))
-    return isinstance(first, list) and isinstance(second, list) and len(first) == 1 < len(second)
+    return len(pair.first.runs[0].sizes) == 1 < len(pair.second.runs[0].sizes)
 
 
 def _changes(question: str, they_are: str, deciding: list[Finding], found: list[Finding]) -> Conclusion:
@@ -95,7 +90,10 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
     label, minus = (lambda f: f"{f.label}: "), ""
     if len(deciding) == 1:
         first, second = deciding[0].names
-        label, minus = (lambda f: f"{f.context}: " if len(lines) > 1 else ""), f"{second} minus {first}, "
+        label, minus = (
+            (lambda f: f"{f.context or f.label}: " if len(lines) > 1 else ""),
+            f"{second} minus {first}, ",
+        )
     parts = "; ".join(label(f) + _interval(f) for f in lines)
     counts = sorted({len(f.seeds.by_seed) for f in lines})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -20,6 +20,7 @@ from sppcls.comparison.statistics import (
     holm,
     interval_of_draws,
     mcnemar,
+    p_of_draws,
     paired_over_seeds,
 )
 
@@ -47,7 +48,8 @@ class Finding:
         tests: of a single pair, McNemar's test for each of these seeds where both kept their answers.
         images: number of images of these answers; 0 without.
         interval: 95 % bootstrap interval over the images, errors averaged over seeds and pairs; None without answers.
-        p: of the test that decides: paired t over seeds, or McNemar's where there is one seed; None without a test.
+        p: of the test that decides: paired t over seeds; with one seed McNemar's, or that of the resampled images where an
+            average precision is measured; None without a test.
         corrected: ``p`` corrected for the number of findings that it stands among (Holm).
         among: that number.
     """
@@ -83,16 +85,17 @@ class Finding:
         contexts = [pair.context for pair in self.pairs]
         if len(contexts) == 1:
             return contexts[0]
-        return f"pooled over {', '.join(contexts) if len(contexts) < 3 else f'all {len(contexts)}'}"
+        named = len(contexts) < 3 and all(contexts)
+        return f"pooled over {', '.join(contexts) if named else f'all {len(contexts)}'}"
 
     @property
     def label(self) -> str:
         """What is subtracted from what, in short: ``multi_224_180 - single_224, l6321``."""
         pair, (first, second) = self.pairs[0], self.names
-        if pair.context and pair.context in pair.first.label:  # not the name of a sweep's cell
+        if pair.in_levels:
             first, second = pair.first.levels[self.factor], pair.second.levels[self.factor]
-            return f"{second} - {first}, {self.context}"
-        return f"{second} - {first}"
+        several = len(self.pairs) > 1
+        return f"{second} - {first}{f', {self.context}' if pair.in_levels or several else ''}"
 
     @property
     def verdict(self) -> Verdict:
@@ -105,13 +108,8 @@ class Finding:
         return Verdict.SHOWN if excludes_zero else Verdict.NOT_SHOWN
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.verdict}. {self.grounds}"
-
-    @property
-    def subject(self) -> str:
-        """What was varied, and in which error the difference is."""
-        what = self.factor if len(self.pairs) == 1 else f"{self.factor}, {self.context}"
-        return f"{what}, {self.error}"
+        pooled = f", {self.context}" if len(self.pairs) > 1 else ""
+        return f"{self.factor}{pooled}, {self.error}: {self.verdict}. {self.grounds}"
 
     @property
     def change(self) -> str:
@@ -141,15 +139,18 @@ class Finding:
     def _one_seed(self, seed: int) -> str:
         text = f"{self.change} with one {unit([seed])} ({seed}), so there is no interval over {unit([seed])}s"
         test = self.tests.get(seed)
-        if test is None:
+        if self.p is None:
             missing = "and no answers were kept for both: nothing" if len(self.pairs) == 1 else "nothing"
             return f"{text}, {missing} can be said of this difference"
         first, second = self.names
-        text += (
-            f"; of {self.images} images {test.only_first} were right only with {first}, {test.only_second} only with "
-            f"{second} (McNemar: {p_text(test.p)})"
-        )
-        if self.corrected is not None and test.p <= LEVEL < self.corrected:
+        if test is None:
+            text += f"; over the {self.images} images {resampled(self.interval, self.p)}"
+        else:
+            text += (
+                f"; of {self.images} images {test.only_first} were right only with {first}, {test.only_second} only with "
+                f"{second} (McNemar: {p_text(test.p)})"
+            )
+        if self.corrected is not None and self.p <= LEVEL < self.corrected:
             text += f", {p_text(self.corrected)} as one of several comparisons"
         return f"{text}; this says nothing about another training run"
 
@@ -218,7 +219,10 @@ def _find(pairs: tuple[Pair, ...], measure: Measure, top: int, error: str) -> Fi
         interval, images = bootstrap_over_images(*zip(*joined, strict=True)), len(joined[0][0])
     elif complete and draws:
         interval, images = interval_of_draws(*zip(*draws, strict=True)), len(kept[0][1])
-    p = next(iter(tests.values())).p if len(seeds.by_seed) == 1 and tests else seeds.p
+    p = seeds.p
+    if len(both) == 1:  # one seed of one pair
+        p = next((t.p for t in tests.values()), None)
+        p = p_of_draws(*draws[0]) if draws else p
     return Finding(pairs, measure, top, error, seeds, tests, images, interval, p)
 
 
@@ -257,6 +261,11 @@ def signed(value: float) -> str:
 def span(low: float, high: float) -> str:
     """``-0.50 to +1.25``."""
     return f"{signed(low)} to {signed(high)}"
+
+
+def resampled(interval: tuple[float, float] | None, p: float) -> str:
+    """``-3.10 to -0.20 (95 %; p = 0.012 by resampling them)``."""
+    return f"{span(*interval) if interval else ''} (95 %; {p_text(p)} by resampling them)".lstrip()
 
 
 def p_text(p: float) -> str:

@@ -9,17 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from sppcls.comparison.find import find_runs
-from sppcls.comparison.groups import Comparison, Group, Pair, Refusal, bins
-from sppcls.comparison.labels import ABSENT, factors_of, group_labels, level_labels, swept, taken_for_one
+from sppcls.comparison.groups import Comparison, Group, Pair, Refusal
+from sppcls.comparison.labels import (
+    ABSENT,
+    differing,
+    factors_of,
+    group_labels,
+    level_labels,
+    listed,
+    numbered,
+    settings_of,
+    taken_for_one,
+)
 from sppcls.comparison.runs import Run
-from sppcls.config.same_run import flatten, is_factor
 from sppcls.errors import ConfigError
 
 # Which run it is and where it is written: of no interest beside the label of a group.
 _NAMES = ("name", "run_name", "runs_dir", "ckpt_path", "seed", "data.fold")
 # What decides which images are tested.
 _IMAGES = (
-    "data.name", "data.root", "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.val_fraction",
+    "data", "data.root", "data.labels", "data.train_dir", "data.val_dir", "data.test_dir", "data.val_fraction",
     "data.num_val", "data.multi_label", "data.folds", "trainer.limit_val_batches",
 )  # fmt: skip
 
@@ -61,7 +70,7 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
     finished = [run for run in runs if run.finished]
     if not finished:
         raise ConfigError(f"no run is finished yet; {problems[-1]}")
-    settings = [_settings(run) for run in finished]
+    settings = [settings_of(run) for run in finished]
     problems += _unify_roots(finished, settings)
     factors, lines = factors_of(settings)
     problems += lines
@@ -71,14 +80,17 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
         value = {key: setting.get(key, ABSENT) for key in keys}
         alike.setdefault(repr(value), (value, []))[1].append(run)
     values, members = zip(*alike.values(), strict=True)
-    levels = level_labels(values, factors, [swept(found) for found in members])
+    full = level_labels(members, values, factors)
+    columns = [numbered([level[factor] for level in full], factor) for factor in factors]
+    levels = [dict(zip(factors, row, strict=True)) for row in zip(*columns, strict=True)] or [{}]
+    names = group_labels(members, levels)
     groups = []
-    for label, value, found, level in zip(
-        group_labels(members, levels), values, members, levels, strict=True
-    ):
+    for label, value, found, level, words in zip(names, values, members, levels, full, strict=True):
         kept, lines = _one_per_seed(found)
         problems += taken_for_one(found, _NAMES) + lines
-        groups.append(Group(label, value, kept, level))
+        said = [f"{level[f]}: {word}" if level[f] != word else word for f, word in words.items()]
+        numbers = levels != full or (len(names) > 1 and names[0] == "group 1")
+        groups.append(Group(label, value, kept, level, "; ".join(said) if numbers else ""))
     unfinished = [run for run in runs if not run.finished]
     comparison = Comparison(factors, groups, [], [], problems, unfinished)
     first = None if baseline is None else comparison.group(baseline)
@@ -94,9 +106,9 @@ def group_runs(runs: Sequence[Run], problems: Sequence[str] = (), baseline: str 
 
 
 def _extent(group: Group) -> tuple[int, int]:
-    """Number of training sizes and of bins, where these were varied."""
-    sizes, levels = group.values.get("sizes.sizes"), group.values.get("pyramid.levels")
-    return len(sizes) if isinstance(sizes, list) else 0, bins(levels) or 0
+    """Number of training sizes and of bins."""
+    run = group.runs[0]
+    return len(run.sizes), run.bins or 0
 
 
 def _why_unfinished(run: Run) -> str:
@@ -104,15 +116,6 @@ def _why_unfinished(run: Run) -> str:
     if done < planned:
         return f"{run.folder}: unfinished, at epoch {done} of {planned}: left out"
     return f"{run.folder}: trained for {done} epochs, its config says {planned}: left out"
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    # What a sweep varied on purpose is not ignored, were it the number of threads.
-    kept = {key: value for key, value in flatten(run.config).items() if is_factor(key) or key in run.values}
-    for key in ("data.root", "detection.data", "detection.checkpoint"):
-        if kept.get(key):
-            kept[key] = os.path.realpath(os.path.expanduser(str(kept[key])))
-    return kept
 
 
 def _unify_roots(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> list[str]:
@@ -138,19 +141,22 @@ def _one_per_seed(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 def _judge(comparison: Comparison, first: Group, second: Group) -> None:
     keys = [key for key in first.values if repr(first.values[key]) != repr(second.values[key])]
-    factors = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    factors: dict[str, list[str]] = {}
+    for key in differing(first.values, second.values):
+        factors.setdefault(key.partition(".")[0], []).append(key)
     reason = None
     if len(factors) > 1:
-        words = ", ".join(factors[:-1]) + f" and {factors[-1]}"
-        reason = f"differ in {words} ({', '.join(keys)})"
+        *most, last = factors
+        reason = f"differ in {', '.join(most)} and {last} ({listed(factors)})"
     elif not set(first.seeds) & set(second.seeds):
         reason = f"have no seed in common ({_list(first.seeds)}; {_list(second.seeds)})"
     else:
         reason = _other_images(first, second, keys) or _nothing_in_common(comparison, first, second)
     if reason is None:
-        comparison.pairs.append(Pair(first, second, factors[0], keys))
+        comparison.pairs.append(Pair(first, second, next(iter(factors)), keys))
     else:
-        comparison.refused.append(Refusal(first, second, reason, keys if len(factors) > 1 else []))
+        several = [key for found in factors.values() for key in found] if len(factors) > 1 else []
+        comparison.refused.append(Refusal(first, second, reason, several))
 
 
 def _other_images(first: Group, second: Group, keys: Sequence[str]) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from sppcls.comparison.answers import TEST, TEST_BEST, Answers, LabelAnswers, Measure
+from sppcls.comparison.labels import LONGEST
 from sppcls.comparison.runs import Run
 from sppcls.errors import ConfigError
 
@@ -20,12 +21,14 @@ class Group:
         values: of the keys that differ between groups.
         runs: one for each seed, by seed.
         levels: what it is in each factor, in a word: ``{"sizes": "single_224", "pyramid": "l6321"}``.
+        spelled: all of this in full, where the label or a level is a number instead; else empty.
     """
 
     label: str
     values: dict[str, Any]
     runs: list[Run]
     levels: dict[str, str]
+    spelled: str = ""
 
     @property
     def seeds(self) -> list[int]:
@@ -56,8 +59,18 @@ class Pair:
 
     @property
     def context(self) -> str:
-        """What both groups are in the other factors; empty if there are none."""
-        return "-".join(level for factor, level in self.first.levels.items() if factor != self.factor)
+        """What both groups are in the other factors; empty if there are none, or too many to name."""
+        text = "-".join(self._others)
+        return text if len(text) <= LONGEST else ""
+
+    @property
+    def in_levels(self) -> bool:
+        """Whether the names of the groups say what they are in the other factors; those of a sweep's cells do not."""
+        return bool(self.context) and all(level in self.first.label for level in self._others)
+
+    @property
+    def _others(self) -> list[str]:
+        return [level for factor, level in self.first.levels.items() if factor != self.factor]
 
 
 @dataclass
@@ -81,6 +94,7 @@ class Comparison:
         refused: pairs that may not.
         problems: one line for everything that was there and is not used, or only in part.
         unfinished: runs that are not in a group for that.
+        content: what a report says of it, once somebody has asked.
     """
 
     factors: dict[str, list[str]]
@@ -89,6 +103,7 @@ class Comparison:
     refused: list[Refusal]
     problems: list[str]
     unfinished: list[Run]
+    content: object = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def runs(self) -> list[Run]:
@@ -161,10 +176,3 @@ class Comparison:
         raise ConfigError(
             f"--baseline {label}: no such group; choose from {', '.join(g.label for g in self.groups)}"
         )
-
-
-def bins(levels: object) -> int | None:
-    """Number of bins of ``pyramid.levels``; None without a pyramid."""
-    if not isinstance(levels, list):
-        return None
-    return sum(n * n if isinstance(n, int) else n[0] * n[1] for n in levels)

@@ -7,9 +7,16 @@ from itertools import combinations
 from pathlib import Path
 
 from sppcls.comparison.answers import Answers, LabelAnswers, read_answers
-from sppcls.comparison.findings import Verdict, in_words, p_text, signed, span
+from sppcls.comparison.findings import Verdict, in_words, p_text, resampled, signed, span
 from sppcls.comparison.report.tables import Cell, Table
-from sppcls.comparison.statistics import LEVEL, bootstrap_over_images, holm, mcnemar
+from sppcls.comparison.statistics import (
+    LEVEL,
+    bootstrap_over_images,
+    holm,
+    interval_of_draws,
+    mcnemar,
+    p_of_draws,
+)
 from sppcls.errors import ConfigError
 
 
@@ -25,52 +32,65 @@ def compare_files(paths: Sequence[Path]) -> tuple[Table, Table, list[str]]:
     """
     if len(paths) < 2:
         raise ConfigError(f"{paths[0]}: one file of predictions; name another one to compare it with")
-    found = []
-    for path in paths:
-        answers = read_answers(path)
-        if isinstance(answers, LabelAnswers):
-            raise ConfigError(
-                f"{path}: of images with several labels; files alone are not compared, name the folders of their runs"
-            )
-        found.append(answers)
+    found = [read_answers(path) for path in paths]
     for answers in found[1:]:
         _check_same_images(found[0], answers)
+    measure = found[0].measure
     rows: list[list[Cell]] = [
-        [str(a.path), str(a.measure), *(f"{e:.2f}" for e in a.errors), str(len(a.labels))] for a in found
+        [str(a.path), str(a.measure), *(f"{e:.2f}" if e == e else None for e in a.errors), str(len(a))]
+        for a in found
     ]
-    errors = Table("Files", ["file", "measure", "top1_error, %", "top5_error, %", "images"], rows)
-    pairs = list(combinations(found, 2))
-    tests = [mcnemar(first.hit1, second.hit1) for first, second in pairs]
-    corrected = holm([test.p for test in tests])
-    header = [
-        "A - B",
-        "A - B, points",
-        "95 % over images",
-        "right only in A",
-        "right only in B",
-        "p",
-        "p, corrected",
-    ]
-    differences = Table("Differences in top-1 error", header)
+    header = ["file", "measure", *(f"{measure.figure(top)}, %" for top in (1, 5)), "images"]
+    errors = Table("Files", header, rows).used()
+    tested = [(first, second, *_test(first, second)) for first, second in combinations(found, 2)]
+    corrected = holm([p for *_, p in tested])
+    differences = Table(
+        f"Differences in {measure.error()}",
+        [
+            "A - B",
+            "A - B, points",
+            "95 % over images",
+            "right only in A",
+            "right only in B",
+            "p",
+            "p, corrected",
+        ],
+    )
     sentences = []
-    for (first, second), test, p in zip(pairs, tests, corrected, strict=True):
+    for (first, second, interval, only, p), in_family in zip(tested, corrected, strict=True):
         difference = second.errors[0] - first.errors[0]
-        interval = bootstrap_over_images([first.hit1], [second.hit1])
-        row: list[Cell] = [f"{second.path} - {first.path}", signed(difference), span(*interval)]
-        row += [str(test.only_second), str(test.only_first), f"{test.p:.4f}", f"{p:.4f}"]
-        differences.rows.append(row)
-        verdict = Verdict.NETWORKS if p <= LEVEL else Verdict.NOT_SHOWN
-        sentences.append(
-            f"{verdict}: {in_words(str(first.path), str(second.path), difference)}, over the {len(first.labels)} "
-            f"images {span(*interval)} (95 %); McNemar: {p_text(test.p)}"
-        )
+        row: list[Cell] = [f"{second.path} - {first.path}", signed(difference), span(*interval), *only]
+        differences.rows.append([*row, f"{p:.4f}", f"{in_family:.4f}"])
+        verdict = Verdict.NETWORKS if in_family <= LEVEL else Verdict.NOT_SHOWN
+        grounds = f"{span(*interval)} (95 %); McNemar: {p_text(p)}" if only[0] else resampled(interval, p)
+        change = in_words(str(first.path), str(second.path), difference)
+        sentences.append(f"{verdict}: {change}, over the {len(first)} images {grounds}")
     sentences.append(
         "Nothing is said about other training runs: that takes several seeds, and their run folders."
     )
-    return errors, differences, sentences
+    return errors, differences.used(), sentences
 
 
-def _check_same_images(first: Answers, second: Answers) -> None:
+def _test(
+    first: Answers | LabelAnswers, second: Answers | LabelAnswers
+) -> tuple[tuple[float, float], tuple[Cell, Cell], float]:
+    """The interval over images, the images that only one got right, second first, and p."""
+    if isinstance(first, Answers) and isinstance(second, Answers):
+        test = mcnemar(first.hit1, second.hit1)
+        interval = bootstrap_over_images([first.hit1], [second.hit1])
+        return interval, (str(test.only_second), str(test.only_first)), test.p
+    assert isinstance(first, LabelAnswers)
+    assert isinstance(second, LabelAnswers)
+    draws = first.draws, second.draws
+    return interval_of_draws(*([d] for d in draws)), (None, None), p_of_draws(*draws)
+
+
+def _check_same_images(first: Answers | LabelAnswers, second: Answers | LabelAnswers) -> None:
+    if isinstance(first, LabelAnswers) != isinstance(second, LabelAnswers):
+        several, one = (first, second) if isinstance(first, LabelAnswers) else (second, first)
+        raise ConfigError(
+            f"{several.path}: its images have several labels, those of {one.path} one each, so they cannot be compared"
+        )
     if first.images != second.images:
         common = len({*first.names.tolist()} & {*second.names.tolist()})
         raise ConfigError(

@@ -40,7 +40,7 @@ def read_run(folder: Path) -> Run:
     finished = done == planned or result.get("stopped") is True
     nowhere = Measure("", "")
     run = Run(folder, config, repetition(config), rows, result, finished, nowhere, notes=notes)
-    main = _main_size(config)  # sizes of another shape are found out here
+    main, _ = _main_size(config), run.bins  # sizes and pyramids of another shape are found out here
     several = any(key.endswith(f"/{MULTI_LABEL.main}") for key in rows[-1])
     run.main = Measure(run.training_view, str(result.get("main_size") or main), multi_label=several)
     run.tags = frozenset(rows[-1])

@@ -67,6 +67,19 @@ class Run:
         return int(self.config["trainer"]["max_epochs"])
 
     @property
+    def sizes(self) -> list[Any]:
+        """Sizes trained at."""
+        return list(self.config["sizes"]["sizes"])
+
+    @property
+    def bins(self) -> int | None:
+        """Number of bins of its pyramid; None without one."""
+        levels = self.config["pyramid"].get("levels")
+        if not isinstance(levels, list):
+            return None
+        return sum(n * n if isinstance(n, int) else n[0] * n[1] for n in levels)
+
+    @property
     def training_view(self) -> str:
         """Name of the view that training validates with; of a detector, what stands for it."""
         if self.main.protocol == DETECTION:

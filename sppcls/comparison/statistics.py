@@ -162,6 +162,19 @@ def interval_of_draws(first: Sequence[np.ndarray], second: Sequence[np.ndarray])
     return float(low), float(high)
 
 
+def p_of_draws(first: np.ndarray, second: np.ndarray) -> float:
+    """Two-sided p of a difference, from errors in resampled images: twice the share of the draws on its rarer side of 0.
+
+    The test that the percentile interval of :func:`interval_of_draws` makes; with 1,000 draws it is at least 0.002.
+
+    Args:
+        first, second: of one network each, in per cent, (draws,).
+    """
+    gain = (second - first)[~np.isnan(second - first)]
+    rarer = min(int((gain <= 0).sum()), int((gain >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(gain) + 1))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for being several (Holm 1979), in the order given."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])

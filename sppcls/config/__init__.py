@@ -9,9 +9,4 @@ if TYPE_CHECKING:
     from sppcls.config.schema import as_dict as as_dict
     from sppcls.config.schema import default_values as default_values
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.config.schema": ["Config", "as_dict", "default_values"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from sppcls._util.allocator import trim_freed_memory
 from sppcls._util.console import say
 from sppcls._util.reason import reason_of
 from sppcls.config.parts import values_of
@@ -107,6 +108,7 @@ def load_sources(config: Config, classes: Sequence[str] | None = None, given: Sp
             raise DataError(
                 f"{len(bad)} files are not readable images (remove them, or data.check=false skips them): {shown}{more}"
             )
+    trim_freed_memory()  # of names in listings, twice as much as what is kept of them
     return splits
 
 

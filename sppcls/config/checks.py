@@ -11,15 +11,15 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from sppcls._util.near import choose_from, suggest
 from sppcls._util.reason import reason_of
 from sppcls.config.grammar import literal
 from sppcls.config.key import all_keys
 from sppcls.config.parts import PARTS, part_schema, with_own_parts
 from sppcls.config.rules import DEVICES, check_together
 from sppcls.config.schema import Config, default_values
-from sppcls.config.synonyms import closest
 from sppcls.errors import ConfigError
-from sppcls.registry import DOORS, TARGET, comes_with_sppcls, find, is_own, names, target_of
+from sppcls.registry import DOORS, TARGET, comes_with_sppcls, find, is_own, names, target_of, what_instead
 
 _T = TypeVar("_T")
 
@@ -116,12 +116,6 @@ def all_literal(values: Any) -> Any:
     return literal(values) if isinstance(values, str) else values
 
 
-def suggest(word: str, choices: list[str]) -> str:
-    """``" (did you mean 'levels'?)"`` or nothing."""
-    close = closest(word, choices)
-    return f" (did you mean {close!r}?)" if close else ""
-
-
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -173,9 +167,10 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
     fields = {f.name: f for f in dataclasses.fields(schema)}
     for name in values:
         if name not in fields:
+            said, end = _taken_by(prefix, str(name), values)
             raise ConfigError(
-                f"{prefix}{name}: unknown key{suggest(str(name), list(fields))}; known: {', '.join(fields)}"
-                + _taken_by(prefix, str(name), values)
+                said
+                or f"{prefix}{name}: unknown key{suggest(str(name), list(fields))}; known: {', '.join(fields)}{end}"
             )
     for name, spec in fields.items():
         if name not in values:
@@ -194,16 +189,20 @@ def _check_keys(schema: type, values: Any, prefix: str) -> None:
             raise ConfigError(f"{key}={values[name]}: must be {_kinds(key, spec.type)}")
 
 
-def _taken_by(prefix: str, name: str, values: Mapping[str, Any]) -> str:
-    """Which of our own parts takes a key that the chosen one does not; nothing if none does, or many might."""
+def _taken_by(prefix: str, name: str, values: Mapping[str, Any]) -> tuple[str, str]:
+    """What to say of a key that others of our own parts take and the chosen one does not: what it says itself, or the end
+    of the usual line. Both are empty of a key that none takes."""
     group = prefix.rstrip(".")
     if TARGET not in values or group not in PARTS or f"{group}.{name}" not in all_keys(Config):
-        return ""
+        return "", ""
+    chosen = values.get(DOORS[group].name_key)
+    if (line := what_instead(group, values, name)) is not None:
+        return f"{prefix}{name}: {group}={chosen} does not take it; {line}", ""
     ours = [part for part in names(group) if comes_with_sppcls(group, part)]
     if len(ours) > _FEW:
-        return ""
+        return "", f"; {chosen} does not take it: leave it out"
     words = " or ".join(f"{group}={part}" for part in ours)
-    return f"; {values.get(DOORS[group].name_key)} does not take it: type {words}, or leave it out"
+    return "", f"; {chosen} does not take it: type {words}, or leave it out"
 
 
 _FEW = 3  # parts that are named one by one
@@ -221,7 +220,7 @@ def _check_ranges(group: Any, prefix: str) -> None:
             group, _, last = name.partition(".")
             of_part = group in DOORS and last == DOORS[group].name_key
             known = names(group) if of_part else [_typed(choice) for choice in choices]
-            raise ConfigError(f"{name}={value}: choose from {', '.join(known)}{suggest(str(value), known)}")
+            raise ConfigError(f"{name}={value}: {choose_from(value, known)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be a finite number")
         # OmegaConf lets lists in lists of numbers pass, and so do comparisons with what is no number.

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from functools import cache
-from typing import Any
 
-import yaml
-
-from sppcls.config.compose import conf_dir
 from sppcls.config.schema import Config
+from sppcls.config.shipped import choices_of
 
 
 def choice_of(config: Config, group: str, apart: Collection[str] = ()) -> str | None:
@@ -23,15 +19,4 @@ def choice_of(config: Config, group: str, apart: Collection[str] = ()) -> str | 
     """
     values = dataclasses.asdict(getattr(config, group))
     defaults = {spec.name: spec.metadata["default"] for spec in dataclasses.fields(getattr(config, group))}
-    for name, given in _files(group).items():
-        if all(key in apart or {**defaults, **given}.get(key) == value for key, value in values.items()):
-            return name
-    return None
-
-
-@cache
-def _files(group: str) -> dict[str, dict[str, Any]]:
-    return {
-        path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        for path in sorted((conf_dir() / group).glob("*.yaml"))
-    }
+    return next(iter(choices_of(group, values, defaults, values.keys() - {*apart})), None)

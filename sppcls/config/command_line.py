@@ -18,6 +18,7 @@ _OTHERS = {"--config-path": "-cp", "--config-name": "-cn", "--config-dir": "-cd"
            "--experimental-rerun": "", "--hydra-help": "", "--resolve": ""}  # fmt: skip
 _LONG = {short: long for long, short in {**_ONE_OF, **_OTHERS}.items() if short}
 _WITH_VALUE = ("--config-path", "--config-name", "--config-dir", "--cfg", "--package", "--experimental-rerun")
+OPTIONS = ("--help", "--version", "--data", *_ONE_OF, *_OTHERS)
 _INFOS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -79,7 +80,7 @@ def read_command_line(argv: Sequence[str]) -> CommandLine:
         elif long not in _ONE_OF and long not in _OTHERS:
             if not equals and "=" not in following:
                 value = following
-            raise ConfigError(unknown_option(option, value, group_choices()))
+            raise ConfigError(unknown_option(option, value, group_choices(), OPTIONS))
         if long == "--config-dir":
             value = os.path.expanduser(value)
         options[long] = value

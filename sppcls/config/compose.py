@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sppcls.config.checks import check_config
+from sppcls.config.composition import compose_once
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar, in_quotes, literal
 from sppcls.config.hydra_words import check_hydra_words
@@ -24,6 +25,7 @@ from sppcls.config.mistakes import config_error_line
 from sppcls.config.own_files import use_own_reader
 from sppcls.config.parts import PARTS, check_plugins
 from sppcls.config.schema import Config, as_dict
+from sppcls.config.shipped import conf_dir as conf_dir
 from sppcls.errors import ConfigError
 from sppcls.registry import DOORS, NOT_IN_FILES, allow_plugins, is_own
 
@@ -31,13 +33,6 @@ CONFIG_NAME = "train"
 
 # Folders of conf/ that are no part of a run's config: named by evaluation.protocols, +sweep= and +search=.
 NO_GROUPS = ("protocol", "sweep", "search")
-
-
-def conf_dir() -> Path:
-    """The folder of the shipped configs: inside an installed package, at the top level of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def group_choices(extra_dir: str | Path | None = None) -> dict[str, list[str]]:
@@ -78,13 +73,19 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         )
     check_hydra_words(overrides)
     typed = name_plugins(overrides)
-    words = [*in_grammar(overrides), *searchpath_words(config_dir)]
-    try:
+    more = searchpath_words(config_dir)
+    roots = [conf_dir(), *([] if config_dir is None else [Path(config_dir)])]
+
+    def compose_all(words: Sequence[str]) -> DictConfig:
         with hydra_session():
-            composed = hydra_compose(CONFIG_NAME, overrides=words, return_hydra_config=True)
-        _check_hydra(composed.hydra, overrides)
-        with open_dict(composed):
-            del composed["hydra"]
+            found = hydra_compose(CONFIG_NAME, overrides=[*words, *more], return_hydra_config=True)
+        _check_hydra(found.hydra, overrides)
+        with open_dict(found):
+            del found["hydra"]
+        return found
+
+    try:
+        composed = compose_once(in_grammar(overrides), roots, compose_all)
         check_plugins(composed.get("plugins"), typed)
         return without_foreign_defaults(composed, overrides, config_dir)
     except ConfigError:

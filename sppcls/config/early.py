@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from sppcls._util.files import check_local
-from sppcls.config.checks import suggest
+from sppcls._util.near import suggest
 from sppcls.config.compose import conf_dir
 from sppcls.errors import ConfigError, DataError
 

@@ -7,17 +7,18 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from sppcls._util.near import choose_from, closest, suggest
 from sppcls._util.reason import reason_of
-from sppcls.config.checks import suggest, what_it_may_be
+from sppcls.config.checks import what_it_may_be
 from sppcls.config.grammar import in_grammar
 from sppcls.config.key import all_keys
 from sppcls.config.schema import Config
-from sppcls.config.synonyms import closest, meant
+from sppcls.config.synonyms import meant
 
 Groups = Mapping[str, Sequence[str]]
 """Config groups and their choices."""
@@ -84,7 +85,7 @@ def _split(word: str) -> tuple[str, str]:
 
 
 def _wrong_choice(name: str, value: str, groups: Groups) -> str:
-    text = f"{name}={value}: choose from {', '.join(groups[name])}{suggest(value, list(groups[name]))}"
+    text = f"{name}={value}: {choose_from(value, groups[name])}"
     if name == "data" and os.path.isdir(value):
         text += f"; for a folder of photos type {_photos(value)}"
     return text
@@ -143,10 +144,14 @@ def unknown_key(full: str, value: str | None, groups: Groups) -> str:
     return f"{full}: unknown key{suggest(last, siblings)}{where}{', '.join(siblings)}"
 
 
-def unknown_option(option: str, value: str | None, groups: Groups) -> str:
-    """What to say of an option that there is not, such as ``--epochs``."""
+def unknown_option(option: str, value: str | None, groups: Groups, options: Iterable[str]) -> str:
+    """What to say of an option that is none of the ``options``: most are keys, such as ``--epochs``."""
     name = option.lstrip("-").replace("-", "_")
-    other = name if name in all_keys(Config) or name in groups else _elsewhere(name, groups)
+    known = name in all_keys(Config) or name in groups
+    other = name if known else _elsewhere(name, groups, slips=False)
+    if other is None and (slip := suggest(option, options)):
+        return f"{option}: unknown option{slip}"
+    other = other or _elsewhere(name, groups)
     if other is None:
         return f"{option}: unknown option; keys are set as key=value, see --help"
     return f"{option}: unknown option (did you mean {other!r}?); type {_typed(other, value, groups)}"

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sppcls._util.reason import reason_of
+from sppcls.config.composition import note
 from sppcls.errors import ConfigError
 from sppcls.registry import NOT_IN_FILES
 
@@ -111,6 +112,7 @@ class FileConfigSource(HydrasReader):
         path = os.path.realpath(os.path.join(self.path, name))
         if not os.path.exists(path):
             raise ConfigLoadError(f"Config not found : {path}")
+        note(path)
         text = read_text(path)
         try:
             header = self._get_header_dict(text[:512])

@@ -55,8 +55,8 @@ def with_own_parts(values: Mapping[str, Any]) -> tuple[type[Config], dict[str, A
             name = values[group].get(DOORS[group].name_key)
             if values[group].get(TARGET) is not None and comes_with_sppcls(group, name):
                 raise ConfigError(
-                    f"{group}: is {name}, with {TARGET}={values[group][TARGET]} in its place; choose a file that has the "
-                    f"{TARGET} alone, by {group}=FILE or, in another file, override /{group}: FILE"
+                    f"{group}: both {name} and {TARGET}={values[group][TARGET]} are chosen; name one. A file with the "
+                    f"{TARGET} alone is chosen by {group}=FILE, or in another file by override /{group}: FILE"
                 )
             kind = part_schema(group, part)
             changed[group] = _own_values(group, kind, part, values[group])
@@ -172,7 +172,7 @@ def _kind(hint: Any, default: Any) -> tuple[str, tuple[Any, ...] | None]:
     if origin is Literal:
         kinds = {type(choice) for choice in get_args(hint) if choice is not None}
         kind = kinds.pop().__name__ if len(kinds) == 1 and kinds <= set(_PLAIN_TYPES) else "Any"
-        return kind + (" | None" if None in get_args(hint) else ""), get_args(hint)
+        return kind + (" | None" if None in get_args(hint) and kind != "Any" else ""), get_args(hint)
     if origin in (Union, types.UnionType):
         inner = [argument for argument in get_args(hint) if argument is not type(None)]
         if len(inner) != 1:

@@ -39,7 +39,7 @@ def restore(
         return check_config(given)  # an experiment says everything
     # It was saved resolved, so somebody else put it there, to read what is here.
     if re.search(r"\$\{[^{}']*\}", str(saved)):
-        raise ConfigError("the config in the checkpoint holds ${...}, which a saved config never does")
+        raise ConfigError(f"{path}: its config holds ${{...}}, which a saved config never does")
     saved = {name: value for name, value in saved.items() if name != "plugins"}  # a file names none
     for group, argument in (("backbone", "net"), ("data", "sources")):
         if (

@@ -77,7 +77,7 @@ def _trainer(config: Config) -> Iterator[str]:
     if epochs % every:
         fitting = ", ".join(str(n) for n in range(1, min(epochs, 100) + 1) if epochs % n == 0)
         yield (
-            f"trainer.val_every={every}: must divide trainer.max_epochs={epochs}, so that the last epoch is validated: "
+            f"trainer.val_every={every}: must divide trainer.max_epochs={epochs}, so that the last epoch is validated; "
             f"choose from {fitting}"
         )
     tests = config.evaluation.every
@@ -112,7 +112,7 @@ def _cache(config: Config) -> Iterator[str]:
     least = min(size_schedule(config).largest)
     if side < least:
         yield (
-            f"data.cache_shorter_side={side}: at least the region's {least} are needed: data.cache_shorter_side={least}"
+            f"data.cache_shorter_side={side}: must be at least the region's {least}; type data.cache_shorter_side={least}"
         )
 
 
@@ -149,7 +149,7 @@ def _balance(config: Config) -> Iterator[str]:
 
     sampler, balance = config.data.sampler, config.data.balance
     if balance != 1 and sampler != BALANCED:
-        yield f"data.balance={balance:g}: is of the balanced sampler; add data.sampler=balanced"
+        yield f"data.balance={balance:g}: only the balanced sampler has it; add data.sampler=balanced"
     for name, value, words in (
         ("data.sampler", sampler, (PLAIN, BALANCED)),
         ("loss.class_weights", config.loss.class_weights, (None, BALANCED)),

@@ -14,20 +14,19 @@ from typing import Any
 
 from sppcls._util.figures import FIGURES
 from sppcls.config.key import MISSING, documented, key
-from sppcls.registry import (
-    BACKBONES,
-    BIN_RULES,
-    CROPS,
-    HEADS,
-    INITS,
-    LOSSES,
-    NORMS,
-    OPTIMIZERS,
-    POOL_MODES,
-    SCHEDULERS,
-    SCHEDULES,
-    SOURCES,
+from sppcls.config.schema_detection import DetectionConfig
+from sppcls.config.schema_network import BackboneConfig, HeadConfig, PyramidConfig
+from sppcls.config.schema_training import (
+    EmaConfig,
+    EvaluationConfig,
+    LogConfig,
+    LossConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    SwaConfig,
+    TrainerConfig,
 )
+from sppcls.registry import CROPS, INITS, SCHEDULES, SOURCES
 
 
 @documented
@@ -107,7 +106,7 @@ class SizesConfig:
 
     Args:
         kind: schedule of the input size
-        sizes: single: [size]; alternate: any list; random and progressive: [low, high]; N or [h, w]
+        sizes: single: [size]; alternate: any list; random, progressive: [low, high]; N or [h, w]
         period: epochs at one size before the next (alternate)
         step: spacing of the sizes between low and high (random and progressive)
         pixel_budget: larger batches at smaller sizes: the same number of pixels per step
@@ -168,288 +167,6 @@ class MixConfig:
     label_smoothing: float = key(0.0, low=0, high=0.99)
     mixup: float = key(0.0, low=0)
     cutmix: float = key(0.0, low=0)
-
-
-@documented
-@dataclass
-class BackboneConfig:
-    """Convolutional layers up to the last one before pooling.
-
-    Args:
-        name: network
-        width: multiplier of the number of channels (paper's networks)
-        norm: normalisation (paper's networks)
-        weights: null, DEFAULT (torchvision's or timm's own), or a state_dict or .ckpt file
-        model: timm model name (backbone=timm)
-        drop_path_rate: stochastic depth at the last block (convnext, efficientnet, timm); null: the network's own
-    """
-
-    name: str = key(choices=BACKBONES, changes="state")
-    width: float | None = key(None, above=0, changes="state")
-    norm: str | None = key(None, choices=(*NORMS, None), changes="state")
-    weights: str | None = key(None)
-    model: str | None = key(None, changes="state")
-    drop_path_rate: float | None = key(None, low=0, high=0.99)
-
-
-@documented
-@dataclass
-class PyramidConfig:
-    """The spatial pyramid pooling layer (He et al. 2015, sec. 2.2).
-
-    Args:
-        levels: bins per side of each level, N or [h, w]; null: no SPP, the net's own last pooling
-        mode: what a bin keeps
-        bin_rule: rule that divides the map into bins
-    """
-
-    levels: list[Any] | None = key(changes="state")
-    mode: str = key("max", choices=POOL_MODES, changes="state")
-    bin_rule: str = key("adaptive", choices=BIN_RULES, changes="state")
-
-
-@documented
-@dataclass
-class HeadConfig:
-    """From pooled vector to class scores.
-
-    Args:
-        name: classifier
-        hidden: widths of the hidden layers (fc6, fc7)
-        dropout: dropout on every hidden layer
-    """
-
-    name: str = key(choices=HEADS, changes="state")
-    hidden: list[int] = key([], changes="state")
-    dropout: float = key(0.0, low=0, high=0.99)
-
-
-@documented
-@dataclass
-class LossConfig:
-    """From class scores and targets to the loss of each image.
-
-    Args:
-        name: loss
-        class_weights: null, balanced, numbers in the order of the classes, or {class: number} (cross_entropy)
-    """
-
-    name: str = key(choices=LOSSES)
-    class_weights: Any = key(None)
-
-
-@documented
-@dataclass
-class OptimizerConfig:
-    """Weight update.
-
-    Args:
-        name: update rule
-        lr: base learning rate
-        weight_decay: L2 penalty (sgd) or decoupled decay (adamw)
-        momentum: momentum (sgd)
-        nesterov: Nesterov momentum (sgd)
-        betas: running average coefficients (adamw)
-        decay_norm_and_bias: apply weight decay to biases and normalisation too
-        bias_lr_factor: learning rate of biases over that of weights
-        lr_factors: learning rate of parts over the base rate, such as {backbone: 0.1}
-        layer_decay: learning rate of each layer of the backbone over that of the one above; null: 1
-    """
-
-    name: str = key(choices=OPTIMIZERS, changes="state")
-    lr: float = key(above=0)
-    weight_decay: float = key(0.0, low=0)
-    momentum: float = key(0.0, low=0, high=0.9999)
-    nesterov: bool = key(False)
-    betas: list[float] = key([0.9, 0.999])
-    decay_norm_and_bias: bool = key(False)
-    bias_lr_factor: float = key(1.0, low=0)
-    lr_factors: dict[str, float] = key({}, changes="state")
-    layer_decay: float | None = key(None, above=0, high=1, changes="state")
-
-
-@documented
-@dataclass
-class SchedulerConfig:
-    """Learning rate over time.
-
-    Args:
-        name: rule
-        factor: what the rate is multiplied by at each drop (paper, step)
-        patience: epochs without a better val/top1_error before a drop (paper)
-        max_drops: number of drops (paper: two)
-        milestones: drops at these shares of the training (step), in 0..1
-        warmup_epochs: linear warm-up
-        final_factor: rate at the end over the base rate (cosine)
-    """
-
-    name: str = key(choices=SCHEDULERS)
-    factor: float = key(0.1, above=0, high=1)
-    patience: int = key(5, low=0)
-    max_drops: int = key(2, low=0)
-    milestones: list[float] = key([0.5, 0.75])
-    warmup_epochs: float = key(0, low=0)
-    final_factor: float = key(0.0, low=0, high=1)
-
-
-@documented
-@dataclass
-class EmaConfig:
-    """Exponential moving average of the weights; evaluated and kept in place of the raw weights.
-
-    Args:
-        enabled: keep the average
-        decay: decay per optimiser step
-    """
-
-    enabled: bool = key(False, changes="state")
-    decay: float = key(0.999, low=0, high=0.999999)
-
-
-@documented
-@dataclass
-class SwaConfig:
-    """Stochastic weight averaging: the mean of the weights after each of the last epochs, evaluated and kept.
-
-    Args:
-        enabled: keep the mean
-        start: share of the epochs after which it begins
-    """
-
-    enabled: bool = key(False, changes="state")
-    start: float = key(0.75, low=0, high=0.99)
-
-
-@documented
-@dataclass
-class EvaluationConfig:
-    """Test protocols (He et al. 2015, sec. 3.1 and 3.1.5), besides the validation after every epoch.
-
-    Args:
-        protocols: run at the end of training, such as [full,ten_view]; null: none; see sppcls evaluate --help
-        every: epochs between runs of them; null: at the end only
-    """
-
-    protocols: list[str] | None = key(None, changes="tests")
-    every: int | None = key(None, low=1, changes="tests")
-
-
-@documented
-@dataclass
-class TrainerConfig:
-    """How long and on what.
-
-    Args:
-        max_epochs: epochs
-        accelerator: device kind
-        devices: how many devices, or auto
-        num_nodes: machines
-        strategy: auto, or ddp: a process for every device
-        timeout: seconds without a sign of life after which a process that torchrun or srun has started counts as lost
-        precision: arithmetic
-        accumulate_grad_batches: steps per optimiser update
-        gradient_clip_norm: largest norm of the gradient; null: none
-        deterministic: only deterministic kernels (CPU runs are reproducible without it)
-        compile: torch.compile, one graph per size
-        gradient_checkpointing: less memory: keep the inputs of the backbone's blocks only, and compute the rest twice
-        sync_batchnorm: batch norm over all devices
-        limit_train_batches: at most this many steps per epoch
-        limit_val_batches: at most as many validation images as this many batches hold, spread over the classes
-        val_every: epochs between validations
-        threads: CPU threads; null: torch's choice
-    """
-
-    max_epochs: int = key(8, low=1, changes="length")
-    accelerator: str = key("auto", choices=("auto", "cpu", "gpu"), changes="speed")
-    devices: Any = key(1)
-    num_nodes: int = key(1, low=1)
-    strategy: str = key("auto", choices=("auto", "ddp"), changes="speed")
-    timeout: float = key(40.0, low=5, changes="speed")
-    precision: str = key("32-true", choices=("32-true", "bf16-mixed", "16-mixed"))
-    accumulate_grad_batches: int = key(1, low=1)
-    gradient_clip_norm: float | None = key(None, above=0)
-    deterministic: bool = key(False, changes="speed")
-    compile: bool = key(False, changes="speed")
-    gradient_checkpointing: bool = key(False, changes="speed")
-    sync_batchnorm: bool = key(False)
-    limit_train_batches: int | None = key(None, low=1)
-    limit_val_batches: int | None = key(None, low=1)
-    val_every: int = key(1, low=1)
-    threads: int | None = key(None, low=1, changes="speed")
-
-
-@documented
-@dataclass
-class LogConfig:
-    """What is written beside the checkpoints.
-
-    Args:
-        every_n_steps: steps between points of the training curves
-        images: inputs, confusion matrix, worst mistakes and what the pyramid saw in TensorBoard
-        progress: bar on a terminal, lines elsewhere (auto), or always one of them
-        save_every_minutes: also save last.ckpt within an epoch; null: only at its end
-    """
-
-    every_n_steps: int = key(20, low=1, changes="log")
-    images: bool = key(True, changes="log")
-    progress: str = key("auto", choices=("auto", "bar", "lines"), changes="log")
-    save_every_minutes: float | None = key(15, above=0, changes="log")
-
-
-@documented
-@dataclass
-class DetectionConfig:
-    """A detector made of a classifier, instead of a classifier (He et al. 2015, sec. 4).
-
-    Args:
-        checkpoint: classifier with a pyramid that a detector is made of; null: a classifier is trained
-        data: images with boxes: a VOC folder, COCO JSON, a YOLO folder; shapes: generated scenes
-        split: its split to train on; null: found
-        test_split: its split to judge on; null: test, or else val
-        scenes: generated scenes to train on; a third as many to judge (shapes)
-        features: what is scored: pool5, the pooled vector; fc6, fc7; ftfc6, ftfc7: after fine-tuning
-        scorer: SVMs, or the fine-tuned network's own classes
-        regression: box regression
-        scales: shorter sides of the image: one (688), five (480 to 1200), five_released, or numbers with commas
-        scale_rule: scale of a window: by area (paper), or as the authors' code
-        window_rule: window to cells: v4's appendix, the first report, or the authors' code
-        proposals: windows: selective_search, grid, or a file (.npz, .mat, .json)
-        limit: most windows of an image
-        k: of selective search; larger: fewer, coarser windows
-        tuning_steps: mini-batches of fine-tuning (ftfc6, ftfc7)
-        tuning_lr: learning rate of fine-tuning, a tenth in the last sixth
-        convolution_steps: mini-batches after these that train the convolutions too, as Fast R-CNN does
-        convolution_lr: their learning rate
-        duplicates: negatives left out: near others (iou, paper), or of equal cells (the authors' code)
-        passes: most passes of hard-negative mining
-        ridge: lambda of box regression; the paper's 1000, the authors' code 4000
-        nms: a box that overlaps a better one by more goes
-        maps_dir: folder of windows and maps; null: ~/.cache/sppcls/detect
-    """
-
-    checkpoint: str | None = key(None)
-    data: str | None = key(None)
-    split: str | None = key(None)
-    test_split: str | None = key(None)
-    scenes: int | None = key(None, low=3)
-    features: str = key("ftfc7")
-    scorer: str = key("svm", choices=("svm", "softmax"))
-    regression: bool = key(True)
-    scales: str = key("one")
-    scale_rule: str = key("area", choices=("area", "released"))
-    window_rule: str = key("appendix", choices=("appendix", "report", "released"))
-    proposals: str = key("selective_search")
-    limit: int = key(2000, low=1)
-    k: int = key(50, low=1)
-    tuning_steps: int = key(1000, low=1)
-    tuning_lr: float = key(0.01, above=0)
-    convolution_steps: int = key(0, low=0)
-    convolution_lr: float = key(0.001, above=0)
-    duplicates: str = key("iou", choices=("iou", "cells"))
-    passes: int = key(10, low=1)
-    ridge: float = key(1000.0, above=0)
-    nms: float = key(0.3, above=0, high=1)
-    maps_dir: str | None = key(None, changes="place")
 
 
 @documented

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
+
+from sppcls._util.near import closest
 
 # By key or group: words that mean it and look like no key of ours. Words are compared without case, - and _.
 _SAID = {
@@ -55,15 +56,6 @@ def _plain(word: str) -> str:
 
 
 _MEANT = {_plain(word): key for key, words in _SAID.items() for word in words.split()}
-
-# How alike two words have to be (difflib's ratio): optimzer and optimizer are (0.94), labels and levels are not (0.67).
-ALIKE = 0.75
-
-
-def closest(word: str, choices: Sequence[str]) -> str | None:
-    """The choice that ``word`` is a slip of; None if none is near."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=ALIKE)
-    return close[0] if close else None
 
 
 def meant(word: str, keys: Mapping[str, str], groups: Sequence[str], slips: bool = True) -> str | None:

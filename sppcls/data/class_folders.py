@@ -9,20 +9,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from sppcls.data.files import FileSource
+from sppcls.data.files import FileSource, PackedStrings
+from sppcls.data.hold_out import hold_out as divide
 from sppcls.data.kinds import image_kinds
-from sppcls.data.label_sets import LabelSets, spread_label_sets
 from sppcls.data.layout import Part
 from sppcls.data.names import alike, class_name, counted, in_order, some
-from sppcls.data.seeding import derive
 from sppcls.data.tree import files_below
-from sppcls.errors import ConfigError, DataError
+from sppcls.errors import DataError
 
 
 class ClassImages(NamedTuple):
     """Files in class folders: images by class, in order; images of kinds that cannot be read; how many others."""
 
-    by_class: dict[str, list[str]]
+    by_class: dict[str, PackedStrings]
     unreadable: dict[str, list[str]]
     others: int
     notes: list[str]
@@ -43,7 +42,7 @@ def images_of(part: Part) -> ClassImages:
             images += files.images
             unreadable += files.unreadable
             others += files.others
-        found.by_class[name], found.unreadable[name] = sorted(images), unreadable
+        found.by_class[name], found.unreadable[name] = PackedStrings(sorted(images)), unreadable
     twice = [name for name, folders in names.items() if len(folders) > 1]
     if twice:
         found.notes.append(
@@ -133,80 +132,23 @@ def sources_of(parts: Mapping[str, Part], max_pixels: int) -> tuple[dict[str, Fi
 
 
 def hold_out(source: FileSource, val_fraction: float) -> tuple[FileSource, FileSource]:
-    """(train, val): in each class, the images whose names hash lowest are val; of several labels each has its share."""
-    if not 0 < val_fraction < 1:
-        raise ConfigError(f"data.val_fraction={val_fraction}: a number between 0 and 1 is needed")
-    if isinstance(source.targets, LabelSets):
-        return _hold_out_sets(source, source.targets, val_fraction)
-    members: dict[str, list[str]] = {name: [] for name in source.classes}
-    for index, target in enumerate(source.targets):
-        members[source.classes[target]].append(source.name(index))
-    train, val = {}, {}
-    for name, images in members.items():
-        count = round(len(images) * val_fraction)
-        if not 0 < count < len(images):
-            side = "validation" if count == 0 else "training"
-            raise DataError(
-                f"data.val_fraction={val_fraction}: class {name!r} in {source.root} has {len(images)} image(s), "
-                f"which leaves none for {side}; change the fraction or add images"
-            )
-        chosen = set(sorted(images, key=lambda image: derive("split", image))[:count])
-        train[name] = [image for image in images if image not in chosen]
-        val[name] = [image for image in images if image in chosen]
-    return (
-        source_of(source.root, train, source.classes, source.max_pixels, source.ignored),
-        source_of(source.root, val, source.classes, source.max_pixels),
-    )
-
-
-def _hold_out_sets(source: FileSource, sets: LabelSets, val_fraction: float) -> tuple[FileSource, FileSource]:
-    names = [source.name(index) for index in range(len(source))]
-    part_of = spread_label_sets(sets, names, [1 - val_fraction, val_fraction])
-    parts = []
-    for part in range(2):
-        rows = [index for index, chosen in enumerate(part_of) if chosen == part]
-        if not rows:
-            side = ("training", "validation")[part]
-            raise DataError(
-                f"data.val_fraction={val_fraction}: {source.root} has {len(names)} image(s), which leaves none for {side}; "
-                "change the fraction or add images"
-            )
-        targets = LabelSets(sets[index] for index in rows)
-        parts.append(
-            FileSource(
-                source.root,
-                [names[i] for i in rows],
-                targets,
-                source.classes,
-                source.max_pixels,
-                source.ignored,
-            )
-        )
-    train, val = parts
-    val.ignored = 0
-    lost = [
-        name
-        for name, count in zip(train.classes, train.targets.counts(len(train.classes)), strict=True)
-        if not count
-    ]
-    if lost:
-        raise DataError(
-            f"data.val_fraction={val_fraction}: class {some(lost)} in {source.root} has no image left for training; "
-            "change the fraction or add images"
-        )
+    """(train, val): see :func:`sppcls.data.hold_out.held_out`."""
+    train, val = divide(source, val_fraction, f"data.val_fraction={val_fraction}")
+    train.ignored = source.ignored
     return train, val
 
 
 def source_of(
     root: Path,
-    files: Mapping[str, list[str]],
+    files: Mapping[str, PackedStrings],
     classes: Sequence[str],
     max_pixels: int,
     ignored: int = 0,
 ) -> FileSource:
-    names = [name for members in files.values() for name in members]
+    """Images by class; ``root`` is the folder that their names count from."""
+    names = PackedStrings.joined(list(files.values()))
     number = {name: index for index, name in enumerate(classes)}
-    targets = [number[class_name] for class_name, members in files.items() for _ in members]
+    targets = [number[name] for name, members in files.items() for _ in range(len(members))]
     return FileSource(root, names, targets, classes, max_pixels, ignored)
 
 

@@ -6,6 +6,7 @@ import atexit
 import multiprocessing.util  # which registers what it does at the end
 import signal
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,6 +24,7 @@ from sppcls.data.transforms import EvalTransform, TrainTransform
 from sppcls.errors import ConfigError, DataError, ImageError
 
 ON_ERROR = ("skip", "raise")
+_STATISTICS = 32  # most images of a batch that gives batch norm its statistics
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -138,6 +140,17 @@ class ImageDataModule(pl.LightningDataModule):
         dataset = ImageDataset(self.test, self.eval_transform, self.seed)
         sampler = EvalSampler(len(dataset), *self._place())
         return self._loader(dataset, sampler=sampler, batch_size=self.val_batch_size)
+
+    def statistics_dataloader(self, epoch: int, images: int) -> DataLoader[Sample]:
+        """The first training images of an epoch, as many as asked for or a few more, in batches of at most 32: the same on
+        any number of processes that have the same images in a step."""
+        together = min(_STATISTICS, self.batch_size * self._place()[1])
+        sampler = KeyedBatchSampler(
+            len(self.train), together, self.seed, self.schedule, start=(epoch, 0), order=self.order
+        )
+        batches = list(islice(sampler, -(-images * len(sampler) // len(self.train))))
+        dataset = ImageDataset(self.train, self.train_transform, self.seed, self.train_cache)
+        return self._loader(dataset, batch_sampler=batches)
 
     def val_image(self, index: int) -> torch.Tensor:
         """uint8 (3, *region): what the validation loader gives for an image; raises ImageError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
-from sppcls.data.label_sets import LabelSets, as_label_sets, is_multi_label, kept_targets
+from sppcls.data.label_sets import LabelSets, as_label_sets, is_multi_label, kept_targets, some_targets
 from sppcls.data.pixel_range import PixelRange
 from sppcls.errors import ImageError
 
@@ -78,7 +79,7 @@ class FileSource:
     def __init__(
         self,
         root: Path,
-        names: Sequence[str],
+        names: Sequence[str] | PackedStrings,
         targets: Sequence[Any],
         classes: Sequence[str],
         max_pixels: int = MAX_PIXELS,
@@ -86,7 +87,7 @@ class FileSource:
     ) -> None:
         self.root, self.classes, self.targets = Path(root), list(classes), kept_targets(targets)
         self.max_pixels, self.ignored = max_pixels, ignored
-        self._names = PackedStrings(names)
+        self._names = names if isinstance(names, PackedStrings) else PackedStrings(names)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -101,7 +102,14 @@ class FileSource:
             return
         order = sorted(range(len(targets)), key=targets.__getitem__)
         self._names = PackedStrings([self._names[index] for index in order])
-        self.classes, self.targets = list(classes), [targets[index] for index in order]
+        self.classes, self.targets = list(classes), kept_targets([targets[index] for index in order])
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> FileSource:
+        """Some of the images; other files beside them are not counted."""
+        names, targets = self._names.part(mask), some_targets(self.targets, mask)
+        made = FileSource(self.root, names, targets, self.classes, self.max_pixels)
+        made.pixel_range = self.pixel_range
+        return made
 
     def image(self, index: int) -> torch.Tensor:
         path = self.root / self._names[index]
@@ -129,7 +137,43 @@ class ArraySource:
         return torch.from_numpy(self._images[index]).permute(2, 0, 1)
 
 
-class JoinedSource:
+class PartSource:
+    """Some of the images of several sources with the same classes.
+
+    Args:
+        sources: by the role that goes before the names of their images.
+        members: role and number of each image, in order.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], members: Sequence[tuple[str, int]]) -> None:
+        self._sources, self._members = dict(sources), list(members)
+        self.classes = next(iter(sources.values())).classes
+        targets = [sources[role].targets[index] for role, index in members]
+        self.targets: Any = LabelSets(targets) if any(map(is_multi_label, sources.values())) else targets
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def name(self, index: int) -> str:
+        role, number = self._members[index]
+        return f"{role}/{self._sources[role].name(number)}"
+
+    def image(self, index: int) -> torch.Tensor:
+        role, number = self._members[index]
+        return self._sources[role].image(number)
+
+    def fetch(self, indices: Sequence[int]) -> None:
+        """Have the sources that are far away read the bytes of images together, which will be asked for next."""
+        wanted: dict[str, list[int]] = defaultdict(list)
+        for index in indices:
+            role, number = self._members[index]
+            wanted[role].append(number)
+        for role, numbers in wanted.items():
+            if (fetch := getattr(self._sources[role], "fetch", None)) is not None:
+                fetch(numbers)
+
+
+class JoinedSource(PartSource):
     """The images of several sources with the same classes, one after the other.
 
     Args:
@@ -137,28 +181,7 @@ class JoinedSource:
     """
 
     def __init__(self, parts: Mapping[str, Source]) -> None:
-        self._folders, self.parts = list(parts), list(parts.values())
-        self.classes = self.parts[0].classes
-        joined = [target for part in self.parts for target in part.targets]
-        self.targets: Any = LabelSets(joined) if is_multi_label(self.parts[0]) else joined
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def name(self, index: int) -> str:
-        number, place = self._find(index)
-        return f"{self._folders[number]}/{self.parts[number].name(place)}"
-
-    def image(self, index: int) -> torch.Tensor:
-        number, place = self._find(index)
-        return self.parts[number].image(place)
-
-    def _find(self, index: int) -> tuple[int, int]:
-        for number, part in enumerate(self.parts):
-            if index < len(part):
-                return number, index
-            index -= len(part)
-        raise IndexError(index)
+        super().__init__(parts, [(role, i) for role, part in parts.items() for i in range(len(part))])
 
 
 def set_pixel_range(pixel_range: PixelRange, *sources: Source | None) -> None:
@@ -217,6 +240,27 @@ class PackedStrings:
         packed = cls.__new__(cls)
         packed._set(joined.replace(separator, b""), np.diff(stops, prepend=-1) - 1)
         return packed
+
+    @classmethod
+    def joined(cls, several: Sequence[PackedStrings]) -> PackedStrings:
+        """The strings of several, one after the other."""
+        packed = cls.__new__(cls)
+        lengths = [np.diff(one._ends).astype(np.int64) for one in several]
+        packed._set(
+            b"".join(one._buffer for one in several), np.concatenate([np.zeros(0, np.int64), *lengths])
+        )
+        return packed
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> PackedStrings:
+        """Some of the strings."""
+        lengths = np.diff(self._ends).astype(np.int64)
+        letters = np.frombuffer(self._buffer, np.uint8)[np.repeat(mask, lengths)]
+        packed = PackedStrings.__new__(PackedStrings)
+        packed._set(letters.tobytes(), lengths[mask])
+        return packed
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
 
     def _set(self, buffer: bytes, lengths: npt.NDArray[np.int64]) -> None:
         ends = np.concatenate([[0], np.cumsum(lengths)])

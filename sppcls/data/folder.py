@@ -20,10 +20,11 @@ from sppcls.data.class_folders import (
 from sppcls.data.classes import check_known
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.files import FileSource, Splits, with_classes
-from sppcls.data.label_files import SEPARATORS, LabelFile, holds_label_sets, named_file
+from sppcls.data.label_files import LabelFile, holds_label_sets, named_file
 from sppcls.data.label_search import find_files, labels_beside, name_below
-from sppcls.data.label_sets import LabelSets
-from sppcls.data.labels import read_label_sets, read_labels
+from sppcls.data.label_sets import targets_of
+from sppcls.data.label_values import MULTI_LABEL
+from sppcls.data.labels import read_labels
 from sppcls.data.layout import Layout, NoClassFoldersError, Part, check_depth, recognise
 from sppcls.data.names import class_name, roles_among, some
 from sppcls.data.tags import one_photo_each
@@ -49,7 +50,8 @@ def folder_sources(
         root: folder of the data set.
         labels: file of labels, below ``root`` or absolute; None: one that is found where there are no class folders.
         dirs: folders of ``train``, ``val`` and ``test``, below ``root`` or absolute; None: recognised by their names.
-        multi_label: whether an image may have several labels, one of :data:`MULTI_LABEL`; None: what a file of labels shows.
+        multi_label: whether an image may have several labels, one of :data:`~sppcls.data.label_values.MULTI_LABEL`; None: what
+            a file of labels shows.
             Class folders then are tags: the same photo in several of them has all their labels.
         val_fraction: share of each class to hold out.
         max_pixels: images larger than this are refused.
@@ -81,10 +83,6 @@ def folder_sources(
     if not dirs:
         layout.notes.extend(labels_beside(folder, layout))
     return _from_layout(layout, val_fraction, max_pixels, bool(multi_label))
-
-
-MULTI_LABEL = {True: SEPARATORS, False: None, "comma": ",", "space": " "}
-"""What ``data.multi_label`` may be, and the signs that then stand between labels."""
 
 
 def split_sources(
@@ -291,31 +289,23 @@ def _labelled(
     if multi_label is None:
         multi_label = holds_label_sets(files)
     separators = MULTI_LABEL[multi_label]
-    if separators is None:
-        found = read_labels(root, files)
-        classes, said = list(found.splits["train"]), found.notes
-        sources = {
-            role: source_of(root.path, members, classes, max_pixels) for role, members in found.splits.items()
-        }
-    else:
-        sets = read_label_sets(root, files, separators)
-        classes, said = sets.classes, sets.notes
-        number = {name: index for index, name in enumerate(classes)}
-        sources = {
-            role: FileSource(
-                root.path,
-                list(members),
-                LabelSets([number[label] for label in labels] for labels in members.values()),
-                classes,
-                max_pixels,
-            )
-            for role, members in sets.splits.items()
-        }
+    found = read_labels(root, files, separators)
+    classes, number = found.classes, {name: index for index, name in enumerate(found.classes)}
+    sources = {
+        role: FileSource(
+            root.path,
+            list(members),
+            targets_of(members.values(), number, several=separators is not None),
+            classes,
+            max_pixels,
+        )
+        for role, members in found.splits.items()
+    }
     names = [name_below(root, file) for file in files]
     shown = dict.fromkeys(sources, "") | {"train": names[0]}
     if len(files) > 1:
         shown = {str(file.role): name for file, name in zip(files, names, strict=True)}
-    notes = [*said, *alike_lines(classes)]
+    notes = [*found.notes, *alike_lines(classes)]
     validated = class_counts(sources["val"].targets, len(classes)) if "val" in sources else [1] * len(classes)
     missing = [name for name, count in zip(classes, validated, strict=True) if not count]
     if missing:

@@ -9,48 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
-
-from sppcls.data.files import FileSource, Source, Splits
+from sppcls.data.files import FileSource, PartSource, Source, Splits
 from sppcls.data.label_sets import LabelSets, is_multi_label, spread_label_sets
 from sppcls.data.seeding import derive
 from sppcls.errors import DataError
-
-
-class PartSource:
-    """Some of the images of several sources with the same classes.
-
-    Args:
-        sources: by the role that goes before the names of their images.
-        members: role and number of each image, in order.
-    """
-
-    def __init__(self, sources: dict[str, Source], members: Sequence[tuple[str, int]]) -> None:
-        self._sources, self._members = sources, list(members)
-        self.classes = next(iter(sources.values())).classes
-        targets = [sources[role].targets[index] for role, index in members]
-        self.targets = LabelSets(targets) if any(map(is_multi_label, sources.values())) else targets
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def name(self, index: int) -> str:
-        role, number = self._members[index]
-        return f"{role}/{self._sources[role].name(number)}"
-
-    def image(self, index: int) -> torch.Tensor:
-        role, number = self._members[index]
-        return self._sources[role].image(number)
-
-    def fetch(self, indices: Sequence[int]) -> None:
-        """Have the sources that are far away read the bytes of images together, which will be asked for next."""
-        wanted: dict[str, list[int]] = defaultdict(list)
-        for index in indices:
-            role, number = self._members[index]
-            wanted[role].append(number)
-        for role, numbers in wanted.items():
-            if (fetch := getattr(self._sources[role], "fetch", None)) is not None:
-                fetch(numbers)
 
 
 def into_folds(splits: Splits, folds: int, fold: int) -> Splits:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,13 @@ import torch
 from sppcls._util.reason import reason_of
 from sppcls.data.decode import MAX_PIXELS, decode
 from sppcls.data.files import Splits
-from sppcls.data.hold_out import held_out
-from sppcls.data.names import ROLES, in_order, roles_among, some
+from sppcls.data.hold_out import hold_out
+from sppcls.data.label_columns import read_columns
+from sppcls.data.label_sets import LabelSets, some_targets, targets_of
+from sppcls.data.names import ROLES, roles_among, some
 from sppcls.data.pixel_range import PixelRange, as_pixel_range
 from sppcls.errors import ConfigError, DataError, ImageError
-from sppcls.registry import register
+from sppcls.registry import instead, register
 
 
 class HuggingFaceSource:
@@ -29,8 +32,7 @@ class HuggingFaceSource:
         dataset: its image column gives files, not decoded ones.
         column: the image column.
         split: before the names of images.
-        rows: numbers of the rows.
-        labels: int32, class number of each of these rows.
+        targets: class number of each row, or :class:`~sppcls.data.label_sets.LabelSets`.
         classes: names of the classes.
         max_pixels: refuse larger images.
         pixel_range: how grey of more than 8 bits becomes 8 bits.
@@ -41,18 +43,24 @@ class HuggingFaceSource:
         dataset: Any,
         column: str,
         split: str,
-        rows: npt.NDArray[np.int64],
-        labels: npt.NDArray[np.int32],
+        targets: Any,
         classes: Sequence[str],
         max_pixels: int = MAX_PIXELS,
         pixel_range: PixelRange = "full",
     ) -> None:
-        self._dataset, self._column, self._split, self._rows = dataset, column, split, rows
+        self._dataset, self._column, self._split = dataset, column, split
+        self.targets = targets if isinstance(targets, LabelSets) else array("i", targets)
         self.classes, self.max_pixels, self.pixel_range = list(classes), max_pixels, pixel_range
-        self.targets = array("i", labels.astype(np.intc).tobytes())
+        self._rows = np.arange(len(targets))
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> HuggingFaceSource:
+        """Some of the rows."""
+        made = copy.copy(self)
+        made._rows, made.targets = self._rows[mask], some_targets(self.targets, mask)
+        return made
 
     def name(self, index: int) -> str:
         return f"{self._split}/{int(self._rows[index]):07d}"
@@ -72,11 +80,23 @@ class HuggingFaceSource:
             raise ImageError(f"{self.name(index)}: {error}") from error
 
 
+_NO_CACHE = "its rows are decoded each time, or type data=folder for image files: leave it out"
+
+
 @register("data", "huggingface")
+@instead(
+    {
+        **dict.fromkeys(("cache", "cache_dir", "cache_shorter_side"), _NO_CACHE),
+        "labels": "data.label=COLUMN names the labels",
+        **{f"{role}_dir": f"data.{role}=SPLIT names the split" for role in ROLES},
+        "download": "nothing is fetched: data.root is what save_to_disk has written, or a folder of parquet files",
+    }
+)
 def huggingface(
     root: str | None = None,
     image: str = "image",
-    label: str = "label",
+    label: Any = "label",
+    multi_label: Literal[None, True, False, "comma", "space"] = None,
     train: str | None = None,
     val: str | None = None,
     test: str | None = None,
@@ -91,7 +111,8 @@ def huggingface(
     Args:
         root: folder of the data set.
         image: column of images.
-        label: column of classes: numbers, or names.
+        label: column of classes: numbers, names or lists of them; or a list of columns with a 0 or a 1 for each class.
+        multi_label: several labels an image: true (between | or ;), comma, space, or false; null: what the column shows.
         train: name of the training split; null: recognised.
         val: name of the validation split; null: recognised, or held out.
         test: name of the test split; null: recognised, if there is one with labels.
@@ -109,23 +130,39 @@ def huggingface(
         )
     found = _load(Path(root))
     chosen = _choose(found, {"train": train, "val": val, "test": test}, root)
-    labels, classes = _labels({role: found[name] for role, name in chosen.items()}, label, root)
+    columns = list(label) if isinstance(label, list | tuple) else [label]
+    if columns != [label] and len(columns) < 2:
+        raise ConfigError(
+            f"data.label={label}: name a column for each class, or the one column without a list"
+        )
+    values = {role: _values(found[name], columns, root) for role, name in chosen.items()}
+    feature = found[chosen["train"]].features[columns[0]]
+    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list, or of one
+    labels = read_columns(values, columns, names, multi_label, f"data.label={label}")
+    number = {key: index for index, key in enumerate(labels.keys)}
     read: dict[str, HuggingFaceSource] = {}
     unused = []
-    for role, numbers in labels.items():
-        if (numbers < 0).any():
+    for role, rows in labels.rows.items():
+        known = [row for row in rows if row is not None]
+        if len(known) < len(rows):
             if role == "test":  # as the test splits of competitions are
                 unused.append(f"{chosen[role]} is not used: it has no labels")
                 continue
-            raise DataError(f"data.root={root}: {(numbers < 0).sum():,} rows of {chosen[role]} have no label")
-        files, rows = _files(found[chosen[role]], image, root), np.arange(len(numbers))
+            raise DataError(
+                f"data.root={root}: {len(rows) - len(known):,} rows of {chosen[role]} have no label"
+            )
+        if unknown := [str(key) for row in known for key in row if key not in number]:
+            raise DataError(
+                f"data.root={root}: {role} has class {some(list(dict.fromkeys(unknown)))}, which training has not"
+            )
+        targets, files = targets_of(known, number, labels.several), _files(found[chosen[role]], image, root)
         grey = as_pixel_range(pixel_range)
-        read[role] = HuggingFaceSource(files, image, chosen[role], rows, numbers, classes, max_pixels, grey)
+        read[role] = HuggingFaceSource(files, image, chosen[role], targets, labels.classes, max_pixels, grey)
     words = [f"{chosen[role]} {len(source):,}" for role, source in read.items()]
     held_out = "val" not in read
     if held_out:
-        read["train"], read["val"] = _hold_out(read["train"], val_fraction)
         share = f"data.val_fraction={val_fraction:g}"
+        read["train"], read["val"] = hold_out(read["train"], val_fraction, share, key=int)
         words.append(f"{len(read['val']):,} of train held out for validation ({share})")
     line = "; ".join([", ".join(words), *unused])
     return Splits(read["train"], read["val"], read.get("test"), line, held_out=held_out)
@@ -191,35 +228,12 @@ def _column(dataset: Any, key: str, column: str, root: str) -> None:
         raise ConfigError(f"data.{key}={column}: {root} has no such column; choose from {names}")
 
 
-def _labels(
-    splits: dict[str, Any], column: str, root: str
-) -> tuple[dict[str, npt.NDArray[np.int32]], list[str]]:
-    """Class numbers of each split, -1 where there is none, and the names of the classes."""
-    values = {}
-    for role, dataset in splits.items():
+def _values(dataset: Any, columns: Sequence[str], root: str) -> list[tuple[Any, ...]]:
+    """The values of some columns, row by row."""
+    for column in columns:
         _column(dataset, "label", column, root)
-        values[role] = dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
-    names = getattr(splits["train"].features[column], "names", None)
-    if not all(v is None or isinstance(v, int | str) for of_role in values.values() for v in of_role):
-        raise DataError(f"data.label={column}: its values are neither whole numbers nor names")
-    there = {value for value in values["train"] if value is not None}
-    if not there:
-        raise DataError(f"data.root={root}: no row of {column} has a class")
-    if names is not None:
-        number: dict[Any, int] = {index: index for index in range(len(names))}
-    elif all(isinstance(value, int) for value in there):
-        values_there = sorted(value for value in there if value != -1)  # which are no count: 1 to 10, say
-        names = [str(value) for value in values_there]
-        number = {value: index for index, value in enumerate(values_there)}
-    else:
-        names = in_order(map(str, there))
-        number = {name: index for index, name in enumerate(names)}
-    for role, of_role in values.items():
-        unknown = [str(v) for v in dict.fromkeys(of_role) if v not in (None, -1) and v not in number]
-        if unknown:
-            raise DataError(f"data.root={root}: {role} has class {some(unknown)}, which training has not")
-    found = {role: np.array([number.get(v, -1) for v in of], np.int32) for role, of in values.items()}
-    return found, list(names)
+    table = dataset.select_columns(list(columns)).with_format("arrow")[:]
+    return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
 
 
 def _files(dataset: Any, column: str, root: str) -> Any:
@@ -231,17 +245,3 @@ def _files(dataset: Any, column: str, root: str) -> Any:
     if isinstance(dataset.features[column], datasets.Image):
         return dataset.cast_column(column, datasets.Image(decode=False))
     return dataset
-
-
-def _hold_out(source: HuggingFaceSource, val_fraction: float) -> list[HuggingFaceSource]:
-    """[train, val]: in each class, the rows whose numbers hash lowest are val."""
-    labels, setting = np.array(source.targets), f"data.val_fraction={val_fraction}"
-    names = [source.classes[label] for label in source.targets]
-    val = np.array(held_out(names, range(len(labels)), val_fraction, setting))
-    return [
-        HuggingFaceSource(
-            source._dataset, source._column, source._split, rows, labels[rows], source.classes, source.max_pixels,
-            source.pixel_range,
-        )
-        for rows in (np.flatnonzero(~val), np.flatnonzero(val))
-    ]  # fmt: skip

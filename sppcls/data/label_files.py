@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from sppcls.data.kinds import image_kinds
+from sppcls.data.label_values import SEPARATORS, flag, parts, several_in
 from sppcls.data.names import class_name, role_of, some
 from sppcls.errors import DataError
 
@@ -133,18 +134,13 @@ def rows(file: LabelFile, separators: str | None = None) -> Iterator[Row]:
         yield Row(path, line, name, labels[0] if separators is None else "", split, labels)
 
 
-SEPARATORS = "|;"
-"""What stands between the labels of an image where nobody says what."""
-
-
 def holds_label_sets(files: Iterable[LabelFile]) -> bool:
     """Whether images have several labels, as far as files of labels show it.
 
-    They do if a line has a list of other than one label, or ones in other than one column of 0 and 1, or if labels stand
-    between ``|`` or ``;`` and one of them occurs in another line, alone or beside another one: so a class whose name has
-    such a sign is none of it.
+    They do if a line has a list of other than one label, or ones in other than one column of 0 and 1, or if signs stand
+    between labels (:func:`~sppcls.data.label_values.several_in`).
     """
-    whole: dict[str, set[str]] = {}
+    texts: set[str] = set()
     for file in files:
         columns: dict[str, str] = {}
         for line, record in _records(file.path):
@@ -152,17 +148,12 @@ def holds_label_sets(files: Iterable[LabelFile]) -> bool:
                 columns = _usable_columns(file.path, line, record)
             value = record.get(columns["label"]) if "label" in columns else None
             if isinstance(value, str):
-                for part in _parts(value, SEPARATORS):
-                    whole.setdefault(part, set()).add(value.strip())
+                texts.add(value)
             elif (isinstance(value, list) or "label" not in columns) and len(
                 _labels(f"{file.path}: line {line}", record, columns, SEPARATORS)
             ) != 1:
                 return True
-    return any(len(values) > 1 and any(part != value for value in values) for part, values in whole.items())
-
-
-def _parts(text: str, separators: str) -> list[str]:
-    return [part for part in (p.strip() for p in re.split(f"[{re.escape(separators)}]", text)) if part]
+    return several_in(texts)
 
 
 def _labels(
@@ -171,26 +162,18 @@ def _labels(
     """The labels of a line: of its column, text or a list, or the columns of 0 and 1 that have a 1."""
     if "label" not in columns:
         flags = _flag_columns(record, columns)
-        wrong = next((name for name in flags if _flag(record[name]) is None), None)
+        wrong = next((name for name in flags if flag(record[name]) is None), None)
         if wrong is not None:
             raise DataError(f"{place}: {wrong}={record[wrong]!r}; each class has a 0 or a 1")
-        return tuple(class_name(name) for name in flags if _flag(record[name]))
+        return tuple(class_name(name) for name in flags if flag(record[name]))
     value = record[columns["label"]]
     if isinstance(value, list):
         found = [_text(place, "label", each) for each in value]
     elif separators is not None and isinstance(value, str | None):
-        found = _parts(value or "", separators)
+        found = parts(value or "", separators)
     else:
         found = [_text(place, "label", value)]
     return tuple(dict.fromkeys(map(class_name, found)))
-
-
-_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-
-
-def _flag(value: Any) -> bool | None:
-    """Whether a value says yes or no; None of any other value."""
-    return _FLAGS.get(str(value).strip().casefold())
 
 
 def _flag_columns(record: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
@@ -233,7 +216,7 @@ def _usable_columns(path: Path, line: int, record: Mapping[str, Any]) -> dict[st
 def _has_flags(record: Mapping[str, Any], columns: Mapping[str, str]) -> bool:
     """Whether a line says yes or no to each of several classes, in columns of their names."""
     flags = _flag_columns(record, columns)
-    return len(flags) > 1 and all(_flag(record[name]) is not None for name in flags)
+    return len(flags) > 1 and all(flag(record[name]) is not None for name in flags)
 
 
 def _columns(names: Iterable[str]) -> dict[str, str]:

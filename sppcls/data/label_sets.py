@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sppcls.data.seeding import derive
@@ -24,6 +27,34 @@ class LabelSets(Sequence[tuple[int, ...]]):
         rows = [sorted(set(numbers)) for numbers in sets]
         self._ends = np.cumsum([0, *map(len, rows)])
         self._numbers = np.fromiter((n for row in rows for n in row), np.int32, int(self._ends[-1]))
+
+    @classmethod
+    def packed(cls, numbers: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32]) -> LabelSets:
+        """From the class numbers of all images, one image after the other, and how many each has.
+
+        Raises:
+            ValueError: those of an image do not ascend.
+        """
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        if ((np.diff(numbers) <= 0) & (np.diff(rows) == 0)).any():
+            raise ValueError("labels of an image do not ascend")
+        made = cls.__new__(cls)
+        made._numbers, made._ends = numbers, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        return made
+
+    @property
+    def numbers(self) -> npt.NDArray[np.int32]:
+        """The class numbers of all images, one image after the other."""
+        return self._numbers
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """How many labels each image has."""
+        return np.diff(self._ends).astype(np.int32)
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> LabelSets:
+        """Those of some images."""
+        return LabelSets.packed(self._numbers[np.repeat(mask, self.lengths)], self.lengths[mask])
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -84,6 +115,21 @@ def label_set_count(source: Any) -> int | None:
 def kept_targets(targets: Sequence[Any]) -> Any:
     """What a source keeps of the targets that it is given."""
     return targets if isinstance(targets, LabelSets) else list(targets)
+
+
+def targets_of(rows: Iterable[Collection[Any]], number: Mapping[Any, int], several: bool) -> Any:
+    """The targets of images from the labels of each, one where they are not ``several``, and the number of each label."""
+    if several:
+        return LabelSets([number[label] for label in row] for row in rows)
+    return [number[label] for (label,) in rows]
+
+
+def some_targets(targets: Any, mask: npt.NDArray[np.bool_]) -> Any:
+    """The targets of some images."""
+    if isinstance(targets, LabelSets):
+        return targets.part(mask)
+    chosen = compress(targets, mask.tolist())
+    return list(chosen) if isinstance(targets, list) else array("i", chosen)
 
 
 def as_label_sets(source: Any) -> LabelSets:

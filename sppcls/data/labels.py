@@ -17,95 +17,39 @@ _SHOWN = 80  # letters of a path in a message
 
 
 class Labelled(NamedTuple):
-    """Images by split and class, as files of labels say.
+    """Images by split with their labels, as files of labels say.
 
     Attributes:
-        splits: paths below the root, sorted, by class and split; classes are in order. Only ``train`` is always there.
+        splits: labels of each image by its path below the root, sorted by class and path, or by path where images may have
+            several labels; only ``train`` is always there.
+        classes: names of all classes, in order.
         notes: what is worth knowing, a line each.
     """
 
-    splits: dict[str, dict[str, list[str]]]
+    splits: dict[str, dict[str, tuple[str, ...]]]
+    classes: list[str]
     notes: list[str]
 
 
-def read_labels(root: Folder, files: Sequence[LabelFile]) -> Labelled:
+def read_labels(root: Folder, files: Sequence[LabelFile], separators: str | None = None) -> Labelled:
     """The images below ``root`` that files of labels name.
 
     A path counts from the folder of its file or from ``root``; any end of it will do that is an image's alone, in all or
     in the folder of the file, with or without its extension.
 
-    Raises:
-        DataError: naming file and line: what is missing, ambiguous, contradictory or outside ``root``.
-    """
-    images = _Images(root)
-    seen: dict[str, Row] = {}
-    repeated = 0
-    missing: list[Row] = []
-    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    first: dict[tuple[str, str], Row] = {}
-    for file in files:
-        for row in rows(file):
-            name = images.find(row)
-            if name is None:
-                missing.append(row)
-                continue
-            if name in seen:
-                _check_agree(name, seen[name], row)
-                repeated += 1
-                continue
-            seen[name] = row
-            role = row.split or "train"
-            found[role][row.label].append(name)
-            first.setdefault((role, row.label), row)
-    _check_found(images, files, missing, found)
-    _check_trained(first, found["train"])
-    where = ", ".join(str(file.path) for file in files)
-    if len(found["train"]) < 2:
-        (only,) = found["train"]
-        raise DataError(f"{where}: holds a single class ({only!r}); two classes are needed at least")
-    notes = []
-    if repeated:
-        notes.append(f"{repeated:,} lines that repeat an image are counted once")
-    unlabelled = len(images) - len(seen)
-    if unlabelled:
-        notes.append(f"{unlabelled:,} images have no label and are not used")
-    splits = {
-        role: {name: sorted(found[role][name]) for name in in_order(found[role])}
-        for role in ROLES
-        if role in found
-    }
-    return Labelled(splits, notes)
-
-
-class LabelledSets(NamedTuple):
-    """Images by split with all their labels, as files of labels say.
-
-    Attributes:
-        splits: labels of each image by its path below the root, sorted by path; only ``train`` is always there.
-        classes: names of all classes, in order.
-        notes: what is worth knowing, a line each.
-    """
-
-    splits: dict[str, dict[str, set[str]]]
-    classes: list[str]
-    notes: list[str]
-
-
-def read_label_sets(root: Folder, files: Sequence[LabelFile], separators: str) -> LabelledSets:
-    """As :func:`read_labels`, of images with any number of labels. Lines on one image add to each other.
-
     Args:
         root: folder of the images.
         files: of labels.
-        separators: signs that stand between labels.
+        separators: signs that stand between labels, and lines on one image add to each other; None: an image has one label.
 
     Raises:
-        DataError: as of :func:`read_labels`.
+        DataError: naming file and line: what is missing, ambiguous, contradictory or outside ``root``.
     """
-    images = _Images(root)
+    images, one_label = _Images(root), separators is None
     seen: dict[str, Row] = {}
+    repeated = 0
     missing: list[Row] = []
-    found: dict[str, dict[str, set[str]]] = {}
+    found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
     first: dict[tuple[str, str], Row] = {}
     for file in files:
         for row in rows(file, separators):
@@ -113,26 +57,33 @@ def read_label_sets(root: Folder, files: Sequence[LabelFile], separators: str) -
             if name is None:
                 missing.append(row)
                 continue
-            before = seen.setdefault(name, row)
-            if before.split != row.split:
-                raise DataError(
-                    f"{row.place}: {name!r} has split {row.split!r}, and {before.split!r} in line {before.line}"
-                )
-            role = row.split or "train"
-            found.setdefault(role, {}).setdefault(name, set()).update(row.labels)
+            before, role = seen.setdefault(name, row), row.split or "train"
+            if before is not row:
+                _check_agree(name, before, row)
+                repeated += one_label
+            if before is row or not one_label:
+                found[role][name] = found[role].get(name, ()) + row.labels
             for label in row.labels:
                 first.setdefault((role, label), row)
     _check_found(images, files, missing, found)
     trained = {label for labels in found["train"].values() for label in labels}
     _check_trained(first, trained)
-    where = ", ".join(str(file.path) for file in files)
     if len(trained) < 2:
+        where = ", ".join(str(file.path) for file in files)
         only = f"a single class ({min(trained)!r})" if trained else "no label"
         raise DataError(f"{where}: holds {only}; two classes are needed at least")
-    unlisted = len(images) - len(seen)
-    notes = [f"{unlisted:,} images are in no line and are not used"] if unlisted else []
-    splits = {role: dict(sorted(found[role].items())) for role in ROLES if role in found}
-    return LabelledSets(splits, in_order(trained), notes)
+    notes = [f"{repeated:,} lines that repeat an image are counted once"] if repeated else []
+    if unused := len(images) - len(seen):
+        what = "have no label" if one_label else "are in no line"
+        notes.append(f"{unused:,} images {what} and are not used")
+    classes = in_order(trained)
+    number = {name: index for index, name in enumerate(classes)}
+
+    def place(image: tuple[str, tuple[str, ...]]) -> tuple[int, str]:
+        return (number[image[1][0]] if one_label else 0), image[0]
+
+    splits = {role: dict(sorted(found[role].items(), key=place)) for role in ROLES if role in found}
+    return Labelled(splits, classes, notes)
 
 
 def _check_found(
@@ -155,6 +106,7 @@ def _check_trained(first: Mapping[tuple[str, str], Row], trained: Collection[str
 
 
 def _check_agree(name: str, before: Row, row: Row) -> None:
+    """Raise DataError if two rows contradict each other; ``label`` is empty where images may have several."""
     for what, one, other in (("label", before.label, row.label), ("split", before.split, row.split)):
         if one != other:
             several = "; images with several labels: data.multi_label=true" if what == "label" else ""

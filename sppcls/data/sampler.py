@@ -162,7 +162,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
 
     def _permuted(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         images = permutation(self.n, self.seed, number) if self.shuffle else torch.arange(self.n)
-        return torch.full((self.n,), number), images
+        return torch.tensor(number).expand(self.n), images
 
 
 class EvalSampler(Sampler[int]):

@@ -189,6 +189,15 @@ def load_each(
         raise
 
 
+def readable(loaded: Iterable[Loaded[T]], bad: list[str]) -> Iterator[tuple[int, T]]:
+    """Number and value of each image that could be read; ``bad`` takes a line for each of the others."""
+    for one in loaded:
+        if one.value is None:
+            bad.append(one.error)
+        else:
+            yield one.index, one.value
+
+
 def _packed(group: list[Loaded[T]]) -> bytes:
     return pickle.dumps(group, pickle.HIGHEST_PROTOCOL)
 
@@ -234,12 +243,16 @@ def resize_whole(image: torch.Tensor, shorter_side: int | None) -> torch.Tensor:
     Returns:
         uint8 (3, h, w).
     """
-    height, width = image.shape[-2:]
-    scale = 1.0 if shorter_side is None else shorter_side / min(height, width)
+    return resize(image, whole_size((image.shape[-2], image.shape[-1]), shorter_side))
+
+
+def whole_size(size: Size, shorter_side: int | None) -> Size:
+    """(height, width) that :func:`resize_whole` gives an image of (height, width)."""
+    height, width = size
+    scale = 1.0 if shorter_side is None else shorter_side / min(size)
     if height * width * scale * scale > MAX_RESIZED_PIXELS:
         scale = (MAX_RESIZED_PIXELS / (height * width)) ** 0.5
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    return resize(image, size)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def resize_to_be_seen(image: torch.Tensor, shorter_side: int, smallest: int) -> torch.Tensor:

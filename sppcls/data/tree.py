@@ -14,10 +14,13 @@ from sppcls.errors import DataError
 
 
 class _Listing(NamedTuple):
+    """What is in a folder. Names of files are one string, with the one letter between them that no name has: it is kept as
+    long as its folder, and strings of their own would take three times as much."""
+
     folders: dict[str, Folder]
-    images: list[str]
-    unreadable: list[str]
-    others: list[str]
+    images: str
+    unreadable: str
+    others: str
 
 
 _DEEPEST = 100  # far more than anybody has, and far less than Python allows calls within calls
@@ -48,10 +51,11 @@ class Folder:
 
     @cached_property
     def _listing(self) -> _Listing:
-        found = _Listing({}, [], [], [])
+        folders: dict[str, Folder] = {}
+        images, unreadable, others = list[str](), list[str](), list[str]()
         here = self.real
         if self.is_circle:
-            return found
+            return _Listing({}, "", "", "")
         if len(self._above) >= _DEEPEST:
             raise DataError(f"{self._above[0]}: folders within folders, {_DEEPEST} deep and more")
         kinds = image_kinds()
@@ -62,14 +66,13 @@ class Folder:
                     if is_junk(name):
                         continue
                     if entry.is_dir():
-                        found.folders[name] = Folder(self.path / name, (*self._above, here))
+                        folders[name] = Folder(self.path / name, (*self._above, here))
                         continue
-                    kind = kinds.get(os.path.splitext(name)[1].lower())
-                    images = found.images if kind and kind.readable else found.unreadable
-                    (images if kind else found.others).append(name)
+                    kind = kinds.get(name[name.rfind(".") :].lower())
+                    (others if kind is None else images if kind.readable else unreadable).append(name)
         except OSError as error:
             raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-        return found._replace(folders=dict(sorted(found.folders.items())))
+        return _Listing(dict(sorted(folders.items())), *map("/".join, (images, unreadable, others)))
 
     @property
     def folders(self) -> dict[str, Folder]:
@@ -79,22 +82,23 @@ class Folder:
     @property
     def images(self) -> list[str]:
         """Names of the image files in it, in no order."""
-        return self._listing.images
+        return _apart(self._listing.images)
 
     @property
     def unreadable(self) -> list[str]:
         """Names of the image files in it that are of a kind that cannot be decoded here."""
-        return self._listing.unreadable
+        return _apart(self._listing.unreadable)
 
     @property
     def others(self) -> list[str]:
         """Names of all other files in it."""
-        return self._listing.others
+        return _apart(self._listing.others)
 
     @cached_property
     def holds_images(self) -> bool:
         """Whether there is an image in it or below, of whatever kind."""
-        return bool(self.images or self.unreadable) or any(f.holds_images for f in self.folders.values())
+        here = self._listing
+        return bool(here.images or here.unreadable) or any(f.holds_images for f in self.folders.values())
 
     @property
     def classes(self) -> dict[str, Folder]:
@@ -128,6 +132,10 @@ class Folder:
     def is_same(self, other: Folder) -> bool:
         """Whether it is the same folder on disk."""
         return self.real == other.real
+
+
+def _apart(names: str) -> list[str]:
+    return names.split("/") if names else []
 
 
 class Files(NamedTuple):

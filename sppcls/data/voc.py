@@ -7,13 +7,12 @@ measure on.
 from __future__ import annotations
 
 import os
-import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sppcls.data.voc_xml import voc_objects
 from sppcls.errors import DataError
 
 _BELOW = (".", "VOC2007", "VOCdevkit/VOC2007")
@@ -149,17 +148,7 @@ def _image_set(path: Path) -> list[str]:
 
 def _objects(path: Path) -> dict[str, int]:
     """Classes in an annotation: 1, or 0 if all its objects are difficult."""
-    try:
-        objects: Sequence[ET.Element] = ET.parse(path).getroot().findall("object")
-    except (ET.ParseError, ValueError, LookupError) as error:  # the latter two: an impossible encoding
-        raise DataError(f"{path}: broken annotation ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: annotation cannot be read ({error.strerror})") from None
     found: dict[str, int] = {}
-    for one in objects:
-        name = (one.findtext("name") or "").strip()
-        if not name:
-            raise DataError(f"{path}: broken annotation (an object without a name)")
-        easy = (one.findtext("difficult") or "0").strip() == "0"
-        found[name] = max(found.get(name, 0), int(easy))
+    for name, difficult, _ in voc_objects(path):
+        found[name] = max(found.get(name, 0), int(not difficult))
     return found

@@ -17,14 +17,4 @@ if TYPE_CHECKING:
     from sppcls.detection.truth import DetectionSet as DetectionSet
     from sppcls.detection.truth import Truth as Truth
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.detection.ap": ["ClassResult", "Detections", "Result", "judge"],
-        "sppcls.detection.detector": ["Detector"],
-        "sppcls.detection.predict": ["Found", "detect_set"],
-        "sppcls.detection.sets": ["read_set"],
-        "sppcls.detection.train": ["Settings"],
-        "sppcls.detection.truth": ["DetectionSet", "Truth"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

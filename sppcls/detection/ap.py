@@ -7,8 +7,9 @@ for nor against, and difficult objects need not be found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +35,19 @@ class Detections:
     labels: np.ndarray
     scores: np.ndarray
 
+    def __getitem__(self, chosen: Any) -> Detections:
+        """Some of them: a slice, numbers or a mask, as of an array."""
+        return Detections(self.boxes[chosen], self.labels[chosen], self.scores[chosen])
+
     @staticmethod
     def none() -> Detections:
         return Detections(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0))
+
+    @staticmethod
+    def joined(parts: Iterable[Detections]) -> Detections:
+        """All of several, in their order."""
+        rows = [(one.boxes, one.labels, one.scores) for one in parts]
+        return Detections(*map(np.concatenate, zip(*rows, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -103,12 +114,10 @@ def rank(truths: Sequence[Truth], found: Sequence[Detections], label: int, least
         objects[index] = (of_class & ~truth.difficult).sum()
         mine = np.flatnonzero(detections.labels == label)
         mine = mine[np.argsort(-detections.scores[mine], kind="stable")]
-        verdicts = _verdicts(
-            truth.boxes[of_class], truth.difficult[of_class], detections.boxes[mine], least_iou
-        )
-        counted = verdicts >= 0
-        images = np.full(counted.sum(), index)
-        parts.append((detections.scores[mine][counted], verdicts[counted] > 0, images, mine[counted]))
+        objects_of_class = truth.boxes[of_class], truth.difficult[of_class]
+        verdicts = _verdicts(*objects_of_class, detections.boxes[mine], least_iou)
+        mine, verdicts = mine[verdicts >= 0], verdicts[verdicts >= 0]
+        parts.append((detections.scores[mine], verdicts > 0, np.full(len(mine), index), mine))
     scores, right, images, numbers = (
         np.concatenate([part[column] for part in parts]) if parts else np.empty(0) for column in range(4)
     )
@@ -195,8 +204,8 @@ def judge(images: DetectionSet, found: Sequence[Detections], least_iou: float = 
         ClassResult(
             name,
             int(ranking.objects.sum()),
-            dict(zip(MEASURES, map(float, exact[number]), strict=True)),
-            dict(zip(MEASURES, _intervals(draws[:, number]), strict=True)),
+            _named(map(float, exact[number])),
+            _named(_intervals(draws[:, number])),
         )
         for number, (name, ranking) in enumerate(zip(images.classes, rankings, strict=True))
     ]
@@ -205,13 +214,11 @@ def judge(images: DetectionSet, found: Sequence[Detections], least_iou: float = 
     with np.errstate(invalid="ignore"):
         means = np.nansum(draws, 1) / np.maximum((~np.isnan(draws)).sum(1), 1)
     mean = exact[with_objects].mean(0) if with_objects.any() else np.full(len(MEASURES), np.nan)
-    return Result(
-        classes,
-        dict(zip(MEASURES, map(float, mean), strict=True)),
-        dict(zip(MEASURES, _intervals(means), strict=True)),
-        rankings,
-        means,
-    )
+    return Result(classes, _named(map(float, mean)), _named(_intervals(means)), rankings, means)
+
+
+def _named(values: Iterable[Any]) -> dict[str, Any]:
+    return dict(zip(MEASURES, values, strict=True))
 
 
 def _intervals(draws: np.ndarray) -> list[tuple[float, float]]:

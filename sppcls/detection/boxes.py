@@ -48,6 +48,24 @@ def clip(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(boxes, 0, [width, height, width, height])
 
 
+def fault(boxes: np.ndarray, size: tuple[int, int]) -> str | None:
+    """The first box (N, 4) that no image of (height, width) can have, and why; None if all are good.
+
+    Rounding may leave a box overshooting its image by a pixel.
+    """
+    height, width = size
+    inside = clip(boxes, size)
+    leaves = (np.abs(boxes - inside) > 1).any(1) | (inside[:, :2] >= inside[:, 2:]).any(1)
+    for why, bad in (
+        ("is not finite", ~np.isfinite(boxes).all(1)),
+        ("is empty", (boxes[:, :2] >= boxes[:, 2:]).any(1)),
+        (f"leaves its {width}x{height} image", leaves),
+    ):
+        if bad.any():
+            return f"[{', '.join(f'{v:g}' for v in boxes[bad][0])}] (left, top, right, bottom) {why}"
+    return None
+
+
 def flip(boxes: np.ndarray, width: float) -> np.ndarray:
     """Boxes of an image of that width after it is mirrored left to right."""
     left, top, right, bottom = boxes.T

@@ -68,17 +68,11 @@ def _objects(images: DetectionSet) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     for index, one in enumerate(images.truths):
         sides = one.boxes[:, 2:] - one.boxes[:, :2]
-        for box, side, area, label, hard in zip(
-            one.boxes, sides, areas(one.boxes), one.labels, one.difficult, strict=True
-        ):
-            found.append(
-                {
-                    "id": len(found) + 1,  # 0 would count as no match
-                    "image_id": index,
-                    "category_id": int(label),
-                    "bbox": [*map(float, box[:2]), *map(float, side)],
-                    "area": float(area),
-                    "iscrowd": int(hard),
-                }
-            )
+        rows = zip(
+            np.hstack([one.boxes[:, :2], sides]), areas(one.boxes), one.labels, one.difficult, strict=True
+        )
+        for box, area, label, hard in rows:
+            about = {"image_id": index, "category_id": int(label), "bbox": box.tolist(), "area": float(area)}
+            # An id of 0 would count as no match.
+            found.append({"id": len(found) + 1, **about, "iscrowd": int(hard)})
     return found

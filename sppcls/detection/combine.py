@@ -32,17 +32,10 @@ def combine(found: Sequence[Detections], threshold: float = 0.3) -> Detections:
         found: of each detector.
         threshold: a box that overlaps a better one of its class by more (IoU) goes.
     """
-    every = Detections(
-        np.concatenate([one.boxes for one in found]),
-        np.concatenate([one.labels for one in found]),
-        np.concatenate([one.scores for one in found]),
-    )
-    kept = []
-    for label in np.unique(every.labels):
-        mine = np.flatnonzero(every.labels == label)
-        kept.append(mine[nms(every.boxes[mine], every.scores[mine], threshold)])
-    order = np.concatenate([*kept, np.empty(0, np.int64)]).astype(np.int64)
-    return Detections(every.boxes[order], every.labels[order], every.scores[order])
+    every = Detections.joined(found)
+    parts = [every[every.labels == label] for label in np.unique(every.labels)]
+    kept = [one[nms(one.boxes, one.scores, threshold)] for one in parts]
+    return Detections.joined([Detections.none(), *kept])
 
 
 def renumbered(found: Detections, own: Sequence[str], wanted: Sequence[str]) -> Detections:

@@ -56,16 +56,15 @@ class Outputs:
 
 
 def outputs_of(windows: WindowSet, layer: str, seed: int = 0) -> dict[str, Outputs]:
-    """Outputs of the hidden layers up to ``layer``, on at most 200 images and 200 windows of each, drawn at random."""
-    head, rng = windows.regions.net.head, np.random.default_rng([seed, 30])
+    """Outputs of the hidden layers up to ``layer``, on a sample of windows."""
+    head = windows.regions.net.head
     names = [name for name, _ in head.hidden.named_children()]
     names = names[: names.index(layer) + 1] if layer != POOLED else []
     total = 0
     sums: dict[str, Any] = dict.fromkeys(names, 0.0)
     products: dict[str, Any] = dict.fromkeys(names, 0.0)
-    for index in rng.permutation(len(windows))[:200] if names else []:
-        rows = np.sort(rng.permutation(len(windows.cells[index]))[:200])
-        x = windows.pooled(int(index), rows)
+    for index, rows in windows.sample(np.random.default_rng([seed, 30])) if names else []:
+        x = windows.pooled(index, rows)
         total += len(x)
         with torch.inference_mode():
             x = x * head.input_scale

@@ -3,9 +3,6 @@
 The paper trains fc layers on pooled vectors that are kept, so its convolutions stay as they were: the limit that Fast R-CNN
 lifted. A mini-batch here has two images, half of them mirrored, and 64 windows of each, so that a pass through the
 convolutions serves many windows. Batch norm keeps the statistics of the classifier.
-
-Which images and windows a step takes, and what dropout drops, follows from the seed and the step alone, so a run that was
-killed goes on at its last state and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -18,8 +15,9 @@ from torch import Tensor
 
 from sppcls.detection.boxes import flip
 from sppcls.detection.pooled import Regions
-from sppcls.detection.steps import Log, Wrap, train_steps
-from sppcls.detection.tuning import TuningRules, candidates
+from sppcls.detection.progress import Wrap, unseen
+from sppcls.detection.steps import Log, Steps, TuningRules, train_steps
+from sppcls.detection.tuning import candidates
 from sppcls.detection.window_set import WindowSet
 
 # Images of a mini-batch, windows of each, and those of them that are objects.
@@ -34,20 +32,16 @@ def tune_convolutions(
     state: Path,
     *,
     log: Log = lambda step, figures: None,
-    progress: Wrap = lambda items, total: items,
+    progress: Wrap = unseen,
 ) -> None:
     """Train all of a network whose head is from :func:`~sppcls.detection.tuning.with_background`, in place.
+
+    As :func:`~sppcls.detection.tuning.tune`; the state is written every 20 steps.
 
     Args:
         regions: the network, and the scales that windows are taken from.
         windows: of the training images; their own maps are not used.
         rules: ``convolutions`` steps of ``convolutions_lr``.
-        state: file that the run goes on from after a kill; it is written every 20 steps.
-        log: takes the step and the figures of these steps: loss, error on objects and on background, lr.
-        progress: wraps the steps.
-
-    Raises:
-        DataError: no window is an object, or none background.
     """
     objects, background = candidates(windows)
     useful = [i for i in range(len(windows)) if len(objects[i]) and len(background[i])]
@@ -56,31 +50,15 @@ def tune_convolutions(
     def draw(step: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         rows, labels = [], []
         for index in rng.choice(useful, min(_IMAGES, len(useful)), replace=False):
-            drawn = np.concatenate(
-                [
-                    _some(objects[index], _OBJECTS, rng),
-                    _some(background[index], _OF_IMAGE - _OBJECTS, rng),
-                ]
-            )
+            sides = (objects[index], _OBJECTS), (background[index], _OF_IMAGE - _OBJECTS)
+            drawn = np.concatenate([side[rng.permutation(len(side))[:most]] for side, most in sides])
             mirrored = bool(rng.integers(2))
             rows.append(pooled_with_gradient(regions, windows, int(index), drawn[:, 0], mirrored))
             labels.append(drawn[:, 1])
         return torch.cat(rows), torch.from_numpy(np.concatenate(labels)).to(regions.device)
 
-    train_steps(
-        regions.net,
-        regions.net,
-        draw,
-        state,
-        steps=rules.convolutions,
-        every=_SAVED,
-        lr=rules.convolutions_lr,
-        momentum=rules.momentum,
-        weight_decay=rules.weight_decay,
-        stream=(rules.seed, 3),
-        log=log,
-        progress=progress,
-    )
+    steps = Steps(rules.convolutions, rules.convolutions_lr, _SAVED, 3)
+    train_steps(regions.net, regions.net, draw, state, rules, steps, log=log, progress=progress)
 
 
 def pooled_with_gradient(
@@ -99,7 +77,3 @@ def pooled_with_gradient(
         parts.append(regions.pool_from(maps, cells[of_scale, 1:]))
         order.append(of_scale)
     return torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(order))).to(regions.device)]
-
-
-def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    return rows[rng.permutation(len(rows))[:most]]

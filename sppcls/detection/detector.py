@@ -6,7 +6,8 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,33 +124,33 @@ class Detector:
     def _choose(
         self, scores: np.ndarray, windows: np.ndarray, pooled: Tensor, places: np.ndarray, size: Size
     ) -> Detections:
-        boxes, labels, kept_scores = [], [], []
+        parts = []
         for label in range(len(self.classes)):
             mine = np.flatnonzero(scores[:, label] > self.choice.min_score)
             mine = mine[nms(windows[mine], scores[mine, label], self.choice.nms)[: self.choice.per_class]]
-            found = windows[mine]
+            found = Detections(windows[mine], np.full(len(mine), label), scores[mine, label])
             if self.regression is not None and len(mine):
                 rows = pooled[torch.from_numpy(places[mine]).to(pooled.device)].cpu().numpy()
-                found = self.regression(label, rows, found, size)
-                sides = found[:, 2:] - found[:, :2]
-                mine, found = mine[(sides > 0).all(1)], found[(sides > 0).all(1)]
+                moved = self.regression(label, rows, found.boxes, size)
+                found = Detections(moved, found.labels, found.scores)[(moved[:, 2:] > moved[:, :2]).all(1)]
                 # Boxes that were apart may meet.
-                again = nms(found, scores[mine, label], self.choice.nms)
-                mine, found = mine[again], found[again]
-            boxes.append(found)
-            labels.append(np.full(len(mine), label))
-            kept_scores.append(scores[mine, label])
-        return Detections(np.concatenate(boxes), np.concatenate(labels), np.concatenate(kept_scores))
+                found = found[nms(found.boxes, found.scores, self.choice.nms)]
+            parts.append(found)
+        return Detections.joined(parts)
 
     def worth_showing(self, found: Detections, least: float | None = None) -> Detections:
         """Detections from a score on; None: from the score of their class that gave the best F1 on training images."""
         scores = np.array(self.choice.shown)[found.labels] if least is None else least
-        kept = found.scores >= scores
-        return Detections(found.boxes[kept], found.labels[kept], found.scores[kept])
+        return found[found.scores >= scores]
 
-    def timed(self, stage: str) -> _Timed:
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
         """A block whose time counts for a stage of :attr:`seconds`."""
-        return _Timed(self.seconds, stage)
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.monotonic() - begin  # type: ignore[assignment]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the detector; :func:`load_detector` needs nothing else, and ``weights_only=True`` reads it.
@@ -171,8 +172,9 @@ class Detector:
             "rules": dataclasses.asdict(self.regions.rules),
             "proposer": dataclasses.asdict(self.proposer),
             "choice": dataclasses.asdict(self.choice),
-            "scorer": _tensors(self.scorer),
-            "regression": _tensors(self.regression),
+            "scorer": self.scorer and {k: torch.from_numpy(array) for k, array in vars(self.scorer).items()},
+            "regression": self.regression
+            and {k: torch.from_numpy(array) for k, array in vars(self.regression).items()},
             "about": self.about,
             "outputs": {name: dataclasses.asdict(one) for name, one in self.outputs.items()},
         }
@@ -183,30 +185,9 @@ class Detector:
 
 def read_pixels(given: Given, pixel_range: PixelRange) -> Tensor:
     """uint8 (3, H, W) of a file or of an image in memory."""
-    return (
-        read_image(given, pixel_range=pixel_range)
-        if isinstance(given, Path)
-        else pixels_of(given, pixel_range)
-    )
-
-
-class _Timed:
-    """Adds the time of a block to a stage."""
-
-    def __init__(self, seconds: Counter[str], stage: str) -> None:
-        self.seconds, self.stage = seconds, stage
-
-    def __enter__(self) -> None:
-        self.begin = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self.stage] += time.monotonic() - self.begin  # type: ignore[assignment]
-
-
-def _tensors(linear: Scorer | BoxRegression | None) -> dict[str, Tensor] | None:
-    if linear is None:
-        return None
-    return {"weight": torch.from_numpy(linear.weight), "bias": torch.from_numpy(linear.bias)}
+    if isinstance(given, Path):
+        return read_image(given, pixel_range=pixel_range)
+    return pixels_of(given, pixel_range)
 
 
 def load_detector(
@@ -251,34 +232,32 @@ def _detector(net: SPPClassifier, parts: Mapping[str, Any]) -> Detector:
     layer = str(parts["layer"])
     regions.check_layer(layer)
     length = regions.layer(torch.zeros(1, regions.pooled_length, device=regions.device), layer).shape[1]
-    scorer = regression = None
-    if parts["scorer"] is not None:
-        weight, bias = (parts["scorer"][name].numpy() for name in ("weight", "bias"))
-        _check_shapes([(weight, (len(classes), length)), (bias, (len(classes),))])
-        scorer = Scorer(weight, bias)
-    elif tuple(net.model_info["classes"]) != (*classes, BACKGROUND):
+    scorer = _linear(Scorer, parts["scorer"], (len(classes), length))
+    if scorer is None and tuple(net.model_info["classes"]) != (*classes, BACKGROUND):
         raise ValueError("neither scores nor a background class")
-    if parts["regression"] is not None:
-        weight, bias = (parts["regression"][name].numpy() for name in ("weight", "bias"))
-        _check_shapes([(weight, (len(classes), 4, regions.pooled_length)), (bias, (len(classes), 4))])
-        regression = BoxRegression(weight, bias)
-    settings = parts["proposer"]
-    proposer = Proposer(**settings)
+    regression = _linear(BoxRegression, parts["regression"], (len(classes), 4, regions.pooled_length))
+    proposer = Proposer(**parts["proposer"])
     choice = Choice(**{**parts["choice"], "shown": tuple(map(float, parts["choice"]["shown"]))})
     if len(choice.shown) != len(classes):
         raise ValueError("a score to show for each class is needed")
-    outputs = {
-        str(name): Outputs(**one) for name, one in parts.get("outputs", {}).items()
-    }  # not in files of before
+    # Files of before have no outputs.
+    outputs = {str(name): Outputs(**one) for name, one in parts.get("outputs", {}).items()}
     for name, one in outputs.items():
         width = net.head.hidden.get_submodule(name)[0].out_features  # type: ignore[index]
-        _check_shapes([(one.mean.numpy(), (width,)), (one.covariance.numpy(), (width, width))])
-    return Detector(
-        regions, classes, layer, scorer, regression, proposer, choice, dict(parts["about"]), outputs
-    )
+        _array(one.mean, (width,)), _array(one.covariance, (width, width))
+    about = dict(parts["about"])
+    return Detector(regions, classes, layer, scorer, regression, proposer, choice, about, outputs)
 
 
-def _check_shapes(pairs: Sequence[tuple[np.ndarray, tuple[int, ...]]]) -> None:
-    for array, shape in pairs:
-        if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
-            raise ValueError(f"weights {array.shape} where {shape} finite numbers are needed")
+def _linear(kind: Callable[..., Any], saved: Mapping[str, Tensor] | None, shape: tuple[int, ...]) -> Any:
+    """Linear scores or moves, whose weights have that shape; None if none were saved."""
+    if saved is None:
+        return None
+    return kind(_array(saved["weight"], shape), _array(saved["bias"], shape[:-1]))
+
+
+def _array(saved: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    array = saved.numpy()
+    if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
+        raise ValueError(f"weights {array.shape} where {shape} finite numbers are needed")
+    return array

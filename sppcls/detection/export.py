@@ -10,6 +10,7 @@ levels these are exactly ours whatever the window; a level of which they are not
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 from typing import Any
@@ -24,7 +25,7 @@ from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.data.sizes import Size
 from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.detection.detector import Detector
-from sppcls.detection.pooled import POOLED, Regions, pixels_between
+from sppcls.detection.pooled import LARGEST_HALF, POOLED, Regions, pixels_between
 from sppcls.detection.regression import apply_offsets
 from sppcls.errors import ConfigError
 from sppcls.evaluation.mapping import first_and_last
@@ -39,7 +40,7 @@ TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.25
 """Largest difference of an edge of a box that is accepted, in pixels."""
 
-_LARGEST_HALF = 65_504.0
+_COMPARED = ("max_abs_score", "max_abs_difference", "max_box_difference")
 
 
 class ExportedDetector(nn.Module):
@@ -77,7 +78,7 @@ class ExportedDetector(nn.Module):
         """As :func:`export_detector` says."""
         x = self.backbone(image.float() * self.get_buffer("scale") + self.get_buffer("shift"))
         # Maps are float16, unless they hold values beyond it.
-        x = torch.where(x.abs().max() > _LARGEST_HALF, x, x.half().float())
+        x = torch.where(x.abs().max() > LARGEST_HALF, x, x.half().float())
         resized = (image.shape[2], image.shape[3])
         pooled = self._pooled(x, self._cells(windows, size.double(), resized, (x.shape[2], x.shape[3])))
         return {"scores": self._scores(pooled), "boxes": self._boxes(pooled, windows, size.double())}
@@ -154,9 +155,7 @@ def export_detector(
             **facts_of(path, temporary, "onnx", opset),
             "tolerance": TOLERANCE,
             "box_tolerance": BOX_TOLERANCE,
-            "max_abs_score": max(entry["max_abs_score"] for entry in compared),
-            "max_abs_difference": max(entry["max_abs_difference"] for entry in compared),
-            "max_box_difference": max(entry["max_box_difference"] for entry in compared),
+            **{name: max(entry[name] for entry in compared) for name in _COMPARED},
             "windows": sum(entry["windows"] for entry in compared),
             "images": compared,
         }
@@ -214,17 +213,8 @@ def _check(detector: Detector) -> None:
 
 def _on_cpu(detector: Detector) -> Detector:
     """A copy of it on the CPU, in the usual memory format."""
-    regions = Regions(copy.deepcopy(detector.regions.net).cpu().float(), detector.regions.rules)
-    return Detector(
-        regions,
-        detector.classes,
-        detector.layer,
-        detector.scorer,
-        detector.regression,
-        detector.proposer,
-        detector.choice,
-        detector.about,
-    )
+    net = copy.deepcopy(detector.regions.net).cpu().float()
+    return dataclasses.replace(detector, regions=Regions(net, detector.regions.rules))
 
 
 def _trace(detector: Detector) -> torch.export.ExportedProgram:
@@ -304,25 +294,14 @@ def compare(detector: Detector, session: Any) -> list[dict[str, Any]]:
         scores = detector.scores(pooled)
         boxes = np.repeat(windows[:, None], len(detector.classes), 1)
         if detector.regression is not None:
-            rows = pooled.numpy()
             for label in range(len(detector.classes)):
-                boxes[:, label] = detector.regression(label, rows, windows, (height, width))
-        fed = {
-            "image": regions.resized(photo, scale)[None].numpy(),
-            "windows": windows,
-            "size": np.array([height, width]),
-        }
-        found = dict(zip(("scores", "boxes"), session.run(["scores", "boxes"], fed), strict=True))
-        entries.append(
-            {
-                "height": height,
-                "width": width,
-                "windows": len(windows),
-                "max_abs_score": float(np.abs(scores).max()),
-                "max_abs_difference": float(np.abs(found["scores"] - scores).max()),
-                "max_box_difference": float(np.abs(found["boxes"] - boxes).max()),
-            }
-        )
+                boxes[:, label] = detector.regression(label, pooled.numpy(), windows, (height, width))
+        image = regions.resized(photo, scale)[None].numpy()
+        fed = {"image": image, "windows": windows, "size": np.array([height, width])}
+        found_scores, found_boxes = session.run(["scores", "boxes"], fed)
+        largest = [float(np.abs(one).max()) for one in (scores, found_scores - scores, found_boxes - boxes)]
+        about = {"height": height, "width": width, "windows": len(windows)}
+        entries.append(about | dict(zip(_COMPARED, largest, strict=True)))
     return entries
 
 

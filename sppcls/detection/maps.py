@@ -7,15 +7,15 @@ next map. Files are told apart by the backbone's weights, the image's content an
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sppcls.data.cache import amount
 from sppcls.detection.pooled import Regions
+from sppcls.detection.progress import Wrap, unseen
 from sppcls.detection.store import Store
 from sppcls.detection.truth import DetectionSet
 from sppcls.errors import ConfigError, ImageError
@@ -42,22 +42,14 @@ class KeptMaps:
             2 * channels * h * w for size in self.images.sizes for h, w in self.regions.map_sizes(size)
         )
 
-    def make(
-        self,
-        say: Callable[[str], None] = print,
-        progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
-    ) -> None:
+    def make(self, say: Callable[[str], None] = print, progress: Wrap = unseen) -> None:
         """Make those that are not there yet.
 
         Raises:
             ConfigError: they do not fit on the disk, or cannot be written.
             ImageError: an image cannot be read.
         """
-        missing = [
-            index
-            for index in range(len(self.images))
-            if any(not self._path(index, scale).is_file() for scale in self.regions.rules.scales)
-        ]
+        missing = [i for i in range(len(self.images)) if not all(map(self.store.has, self._names(i)))]
         if not missing:
             return
         needed = self.bytes() * len(missing) // len(self.images)
@@ -77,8 +69,7 @@ class KeptMaps:
         """The maps of image number ``index``; made and kept if they are not there, or damaged."""
         found: list[Tensor] = []
         image: Tensor | None = None
-        for scale in self.regions.rules.scales:
-            name = self._name(index, scale)
+        for scale, name in zip(self.regions.rules.scales, self._names(index), strict=True):
             kept = self.store.get(name)
             if kept is None:
                 image = self.images.image(index) if image is None else image
@@ -91,8 +82,5 @@ class KeptMaps:
                 found.append(torch.from_numpy(kept["map"]))
         return found
 
-    def _name(self, index: int, scale: int) -> str:
-        return f"{self._digests[index]}-{scale}"
-
-    def _path(self, index: int, scale: int) -> Path:
-        return self.store.folder / f"{self._name(index, scale)}.npz"
+    def _names(self, index: int) -> list[str]:
+        return [f"{self._digests[index]}-{scale}" for scale in self.regions.rules.scales]

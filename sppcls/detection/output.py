@@ -19,7 +19,7 @@ from sppcls.detection.boxes import to_voc
 from sppcls.detection.predict import Found
 
 FORMATS = ("table", "json", "csv", "coco", "voc")
-_COLOURS = (
+_COLOURS = [
     "#e6194b",
     "#3cb44b",
     "#4363d8",
@@ -30,32 +30,24 @@ _COLOURS = (
     "#800000",
     "#808000",
     "#000075",
-)
+]
 
 
-def rows(found: Detections, classes: Sequence[str]) -> Iterator[tuple[str, float, list[float]]]:
-    """(class, score, [left, top, right, bottom]) of each detection, in seven and six digits."""
+def rows(photo: Found) -> Iterator[tuple[int, float, list[float]]]:
+    """(class number, score, [left, top, right, bottom]) of each detection, in seven digits and hundredths of a pixel."""
+    found = photo.detections or Detections.none()
     for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True):
-        yield classes[label], float(f"{score:.7g}"), [round(float(value), 2) for value in box]
+        yield int(label), float(f"{score:.7g}"), [round(float(value), 2) for value in box]
 
 
 def as_json(photos: Iterable[Found], classes: Sequence[str]) -> Iterator[str]:
     """An array of ``{"path", "width", "height", "detections": [{"class", "score", "box"}], "error"}``."""
     separator = "[\n"
     for photo in photos:
-        listed = [
-            {"class": name, "score": score, "box": box}
-            for name, score, box in rows(photo.detections or Detections.none(), classes)
-        ]
-        yield separator + json.dumps(
-            {
-                "path": printable(photo.path),
-                "width": photo.size[1],
-                "height": photo.size[0],
-                "detections": listed,
-                "error": photo.error,
-            }
-        )
+        height, width = photo.size if photo.error is None else (None, None)
+        listed = [{"class": classes[label], "score": score, "box": box} for label, score, box in rows(photo)]
+        one = {"path": printable(photo.path), "width": width, "height": height, "detections": listed}
+        yield separator + json.dumps({**one, "error": photo.error})
         separator = ",\n"
     yield "\n]\n" if separator == ",\n" else "[]\n"
 
@@ -73,8 +65,8 @@ def as_csv(photos: Iterable[Found], classes: Sequence[str]) -> Iterator[str]:
         path = printable(photo.path)
         if photo.error is not None:
             yield line([path, "", "", "", "", "", "", photo.error])
-        for name, score, box in rows(photo.detections or Detections.none(), classes):
-            yield line([path, name, score, *box, ""])
+        for label, score, box in rows(photo):
+            yield line([path, classes[label], score, *box, ""])
 
 
 def as_table(photos: Iterable[Found], classes: Sequence[str]) -> Iterator[str]:
@@ -85,12 +77,12 @@ def as_table(photos: Iterable[Found], classes: Sequence[str]) -> Iterator[str]:
         if photo.error is not None:
             yield f"{path}  not searched\n"
             continue
-        listed = list(rows(photo.detections or Detections.none(), classes))
+        listed = list(rows(photo))
         if not listed:
             yield f"{path}  nothing\n"
-        for name, score, box in listed:
+        for label, score, box in listed:
             corners = " ".join(f"{value:7.1f}" for value in box)
-            yield f"{path}  {one_line(name):<{width}}  {score:7.3f}  {corners}\n"
+            yield f"{path}  {one_line(classes[label]):<{width}}  {score:7.3f}  {corners}\n"
 
 
 def as_coco(photos: Iterable[Found], classes: Sequence[str]) -> Iterator[str]:
@@ -100,19 +92,15 @@ def as_coco(photos: Iterable[Found], classes: Sequence[str]) -> Iterator[str]:
     for photo in photos:
         stem = photo.path.stem
         image = int(stem) if stem.isascii() and stem.isdecimal() else printable(photo.path.name)
-        found = photo.detections or Detections.none()
-        for label, (_, score, (left, top, right, bottom)) in zip(
-            found.labels, rows(found, classes), strict=True
-        ):
-            listed.append(
-                {
-                    "image_id": image,
-                    "category_id": int(label) + 1,
-                    "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
-                    "score": score,
-                }
-            )
+        for label, score, (left, top, right, bottom) in rows(photo):
+            box = [left, top, round(right - left, 2), round(bottom - top, 2)]
+            listed.append({"image_id": image, "category_id": label + 1, "bbox": box, "score": score})
     yield json.dumps(listed) + "\n"
+
+
+def voc_name(class_name: str) -> str:
+    """The name of VOC's file of a class."""
+    return f"comp4_det_{class_name.replace('/', '_')}.txt"
 
 
 def write_voc(folder: Path, photos: Iterable[tuple[str, Detections]], classes: Sequence[str]) -> list[Path]:
@@ -125,7 +113,7 @@ def write_voc(folder: Path, photos: Iterable[tuple[str, Detections]], classes: S
             lines[classes[label]].append(f"{stem} {score:.6f} {corners}\n")
     paths = []
     for name, text in lines.items():
-        path = folder / f"comp4_det_{name.replace('/', '_')}.txt"
+        path = folder / voc_name(name)
         with replacing(path, "--out") as temporary:
             temporary.write_text("".join(text), encoding="utf-8")
         paths.append(path)

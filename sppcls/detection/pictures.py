@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from sppcls._util.files import replacing
+from sppcls._util.files import replacing, write_csv
+from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.detection.ap import MEASURES, Detections, Result
 from sppcls.detection.detector import Detector
 from sppcls.detection.mistakes import confusion, worst
@@ -24,7 +24,7 @@ _TILE = 320  # pixels of a photo in the picture of mistakes
 
 def write_pictures(
     folder: Path, images: DetectionSet, found: Sequence[Detections], result: Result, detector: Detector
-) -> list[Path]:
+) -> None:
     """Write ``pr.png``, ``pr.csv``, ``confusion.png``, ``confusion.csv``, ``mistakes.jpg`` and an event file of TensorBoard.
 
     Args:
@@ -37,6 +37,7 @@ def write_pictures(
     """
     from torch.utils.tensorboard import SummaryWriter
 
+    images = images.seen_as(trained_pixel_range(detector.regions.net.model_info))
     counts = confusion(images, [detector.worth_showing(one) for one in found])
     drawn = {
         "pr.png": _curves(result),
@@ -46,21 +47,19 @@ def write_pictures(
     for name, picture in drawn.items():
         with replacing(folder / name, "--pictures") as temporary:
             picture.save(temporary)
-    _write_csv(
-        folder / "pr.csv",
-        ["class", "score", "recall", "precision"],
-        [
-            [one.name, f"{score:.6g}", f"{recall:.6f}", f"{precision:.6f}"]
-            for one, ranking in zip(result.classes, result.rankings, strict=True)
-            for score, recall, precision in zip(ranking.scores, *ranking.curve(), strict=True)
-        ],
-    )
-    names = [*images.classes, "none"]
-    _write_csv(
-        folder / "confusion.csv",
-        ["object", *names],
-        [[name, *map(int, row)] for name, row in zip(names, counts, strict=True)],
-    )
+    columns = ("class", "score", "recall", "precision")
+    rows = [
+        dict(zip(columns, (one.name, f"{score:.6g}", f"{recall:.6f}", f"{precision:.6f}"), strict=True))
+        for one, ranking in zip(result.classes, result.rankings, strict=True)
+        for score, recall, precision in zip(ranking.scores, *ranking.curve(), strict=True)
+    ]
+    write_csv(folder / "pr.csv", rows, columns, "--pictures")
+    names = [*images.classes, ""]  # no object, or not found
+    pairs = [
+        {"object": names[row], "found as": names[column], "count": count}
+        for (row, column), count in np.ndenumerate(counts)
+    ]
+    write_csv(folder / "confusion.csv", pairs, option="--pictures")
     with SummaryWriter(str(folder)) as writer:
         for measure in MEASURES:
             writer.add_scalar(f"mAP/{measure}", result.mean[measure])
@@ -70,17 +69,6 @@ def write_pictures(
         for name, picture in drawn.items():
             pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
             writer.add_image(f"detection/{Path(name).stem}", pixels)
-    return [folder / name for name in (*drawn, "pr.csv", "confusion.csv")]
-
-
-def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    with (
-        replacing(path, "--pictures") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -137,12 +125,7 @@ def _mistakes(images: DetectionSet, found: Sequence[Detections], result: Result)
     pen = ImageDraw.Draw(sheet)
     for number, mistake in enumerate(listed):
         one, truth = found[mistake.image], images.truths[mistake.image]
-        part = slice(mistake.place, mistake.place + 1)
-        photo = draw(
-            images.image(mistake.image),
-            Detections(one.boxes[part], one.labels[part], one.scores[part]),
-            images.classes,
-        )
+        photo = draw(images.image(mistake.image), one[[mistake.place]], images.classes)
         own = ImageDraw.Draw(photo)
         for left, top, right, bottom in truth.boxes:
             own.rectangle(

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from sppcls.data.sizes import Size
-from sppcls.data.stream import resize_to_be_seen
+from sppcls.data.stream import resize_to_be_seen, whole_size
 from sppcls.data.transforms import prepare_batch
 from sppcls.detection.range_max import pool_max
-from sppcls.detection.scales import REGION, SCALE_RULES, choose_scale, resized_to
+from sppcls.detection.scales import REGION, SCALE_RULES, choose_scale
 from sppcls.errors import ConfigError
 from sppcls.evaluation.mapping import WINDOW_RULES, cells_between, first_center
 from sppcls.nn import ConvHead, LevelLargerThanMapWarning, SpatialPyramidPooling2d, SPPClassifier
@@ -24,7 +24,8 @@ from sppcls.nn.model_info import model_info_of
 from sppcls.nn.pool.windows import pool_windows
 
 POOLED = "spp"
-_LARGEST_HALF = 65_504.0
+LARGEST_HALF = 65_504.0
+"""The largest number of float16."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class Regions:
         net: a network with a pyramid, in evaluation mode; its device is used.
         rules: how windows are mapped.
 
+    Attributes:
+        pool_layer: the network's pyramid.
+
     Raises:
         ConfigError: a network without a pyramid, or one that is too large for the smallest scale.
     """
@@ -76,20 +80,15 @@ class Regions:
             )
         # One memory format for all, as convolutions round differently in another.
         self.net = net.eval().to(memory_format=torch.channels_last)
-        self.rules, self._pool = rules, net.pool
+        self.rules, self.pool_layer = rules, net.pool
         self._mean, self._std = info["mean"], info["std"]
         self.stride, self.center = net.backbone.stride, first_center(net.backbone)
         self.device = next(net.parameters()).device
 
     @property
-    def pool_layer(self) -> SpatialPyramidPooling2d:
-        """The network's pyramid."""
-        return self._pool
-
-    @property
     def pooled_length(self) -> int:
         """Length of a pooled vector."""
-        return self._pool.output_length(self.net.backbone.out_channels)
+        return self.pool_layer.output_length(self.net.backbone.out_channels)
 
     def layer_names(self) -> list[str]:
         """``spp``, then the hidden layers: ``fc6``, ``fc7``."""
@@ -110,22 +109,14 @@ class Regions:
 
     def map_sizes(self, size: Size) -> list[Size]:
         """(h, w) of the maps of an image of (height, width), one for each scale."""
-        return [self.net.backbone.feature_size(*resized_to(size, scale)) for scale in self.rules.scales]
+        return [self.net.backbone.feature_size(*whole_size(size, scale)) for scale in self.rules.scales]
 
     def resized(self, image: Tensor, scale: int) -> Tensor:
-        """uint8 (3, H, W) at a scale: uint8 (3, h, w).
-
-        Raises:
-            ImageError: see :meth:`map_at`.
-        """
+        """uint8 (3, H, W) at a scale: uint8 (3, h, w); raises ImageError as :meth:`map_at`."""
         return resize_to_be_seen(image, scale, self.net.min_input_size)
 
     def seen(self, image: Tensor, scale: int) -> Tensor:
-        """uint8 (3, H, W) as the network takes it at a scale: (1, 3, h, w).
-
-        Raises:
-            ImageError: see :meth:`map_at`.
-        """
+        """uint8 (3, H, W) as the network takes it at a scale: (1, 3, h, w); raises ImageError as :meth:`map_at`."""
         resized = self.resized(image, scale)
         size = (resized.shape[1], resized.shape[2])
         return prepare_batch(resized[None].to(self.device), size, self._mean, self._std)
@@ -140,7 +131,7 @@ class Regions:
             ImageError: the image is so elongated that too little is left of its shorter side.
         """
         found = self.net.forward_features(self.seen(image, scale))[0].float().cpu().contiguous()
-        return found if float(found.abs().max()) > _LARGEST_HALF else found.half()
+        return found if float(found.abs().max()) > LARGEST_HALF else found.half()
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """The maps of an image at every scale."""
@@ -157,7 +148,7 @@ class Regions:
         result = np.empty((len(boxes), 5), np.int64)
         for number, (scale, map_size) in enumerate(zip(rules.scales, self.map_sizes(size), strict=True)):
             of_scale = chosen == number
-            resized = resized_to(size, scale)
+            resized = whole_size(size, scale)
             result[of_scale, 0] = number
             for axis in (0, 1):  # rows, then columns
                 first, last = pixels_between(
@@ -172,14 +163,14 @@ class Regions:
     @torch.inference_mode()
     def pool(self, maps: Sequence[Tensor], cells: np.ndarray) -> Tensor:
         """Pooled vectors (N, C * bins), float32 on the network's device, of windows given by :meth:`cells`."""
-        pyramid = self._pool.pyramid
+        pyramid = self.pool_layer.pyramid
         rows = torch.empty(len(cells), pyramid.output_length(maps[0].shape[0]), device=self.device)
         for number, one in enumerate(maps):
             of_scale = np.flatnonzero(cells[:, 0] == number)
             if not len(of_scale):
                 continue
             x = one.to(self.device).float()
-            if self._pool.mode == "max" and self._pool.bin_rule == "adaptive":
+            if self.pool_layer.mode == "max" and self.pool_layer.bin_rule == "adaptive":
                 pooled = pool_max(x, cells[of_scale, 1:], pyramid)
             else:
                 pooled = self.pool_from(x[None], cells[of_scale, 1:])
@@ -191,7 +182,9 @@ class Regions:
         windows = torch.from_numpy(np.insert(corners, 0, 0, axis=1))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LevelLargerThanMapWarning)
-            return pool_windows(one, windows, self._pool.pyramid, self._pool.mode, self._pool.bin_rule)
+            return pool_windows(
+                one, windows, self.pool_layer.pyramid, self.pool_layer.mode, self.pool_layer.bin_rule
+            )
 
     @torch.inference_mode()
     def layer(self, pooled: Tensor, name: str) -> Tensor:

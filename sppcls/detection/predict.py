@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from sppcls.data.stream import load_each
 from sppcls.detection.ap import Detections
 from sppcls.detection.detector import Detector, read_pixels
 from sppcls.detection.maps import KeptMaps
+from sppcls.detection.progress import Progress, no_progress
 from sppcls.detection.proposals import Proposer, propose
 from sppcls.detection.truth import DetectionSet
 from sppcls.errors import ImageError
@@ -80,7 +81,8 @@ def _found(
         except ImageError as error:
             yield Found(path, error=str(error))
             continue
-        yield Found(path, size, by_score(detector.detect_on(maps, windows, size)))
+        found = detector.detect_on(maps, windows, size)
+        yield Found(path, size, found[np.argsort(-found.scores, kind="stable")])
 
 
 def _read(
@@ -88,12 +90,6 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray]:
     pixels = read_pixels(images[index], pixel_range)
     return pixels.contiguous().numpy(), proposer(pixels)
-
-
-def by_score(found: Detections) -> Detections:
-    """The same detections, the surest first."""
-    order = np.argsort(-found.scores, kind="stable")
-    return Detections(found.boxes[order], found.labels[order], found.scores[order])
 
 
 def detect_set(
@@ -104,9 +100,7 @@ def detect_set(
     *,
     workers: int = 0,
     say: Callable[[str], None] = lambda line: None,
-    progress: Callable[[str], Callable[[Iterable[Any], int], Iterable[Any]]] = lambda what: (
-        lambda items, total: items
-    ),
+    progress: Progress = no_progress,
 ) -> list[Detections]:
     """Detections in every image of a set, from windows and maps that are kept.
 
@@ -114,7 +108,7 @@ def detect_set(
         ConfigError, DataError: as :func:`~sppcls.detection.proposals.propose` and
             :meth:`~sppcls.detection.maps.KeptMaps.make`.
     """
-    cache = Path(cache)
+    cache, images = Path(cache), images.seen_as(trained_pixel_range(detector.regions.net.model_info))
     with detector.timed("windows"):
         windows = propose(images, proposer, cache, workers=workers, progress=progress("windows"))
     maps = KeptMaps(detector.regions, images, cache)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from sppcls.data.seeding import derive
 from sppcls.data.sizes import Size
 from sppcls.data.stream import load_each
 from sppcls.detection.boxes import clip, iou
+from sppcls.detection.progress import Wrap, unseen
 from sppcls.detection.store import Store
 from sppcls.detection.truth import DetectionSet
 from sppcls.detection.window_files import read_windows, windows_of
@@ -74,11 +75,15 @@ class Proposer:
         size = (image.shape[1], image.shape[2])
         if self.method == "grid":
             return grid(size, self.limit)
-        found = selective_search(image, self.k)
-        order = list(range(len(found)))
         pixels = hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=8).hexdigest()
-        random.Random(derive("windows", pixels)).shuffle(order)
-        return found[order[: self.limit]]
+        return _drawn(selective_search(image, self.k), self.limit, "windows", pixels)
+
+
+def _drawn(found: np.ndarray, limit: int, *key: Any) -> np.ndarray:
+    """At most so many windows, in an order that follows from the key."""
+    order = list(range(len(found)))
+    random.Random(derive(*key)).shuffle(order)
+    return found[order[:limit]]
 
 
 def selective_search(image: torch.Tensor, k: int = 50) -> np.ndarray:
@@ -130,10 +135,7 @@ def grid(size: Size, limit: int = 2000) -> np.ndarray:
     for h, w, ny, nx in _layers(size, step):
         y, x = np.meshgrid(np.linspace(0, size[0] - h, ny), np.linspace(0, size[1] - w, nx))
         rows.append(np.stack([x, y, x + w, y + h], 2).reshape(-1, 4))
-    found = clip(np.unique(np.concatenate(rows), axis=0), size)
-    order = list(range(len(found)))
-    random.Random(derive("grid", *size)).shuffle(order)
-    return found[order[:limit]]
+    return _drawn(clip(np.unique(np.concatenate(rows), axis=0), size), limit, "grid", *size)
 
 
 def _layers(size: Size, step: float) -> list[tuple[float, float, int, int]]:
@@ -181,12 +183,7 @@ def make_proposer(proposals: str, limit: int = 2000, k: int = 50) -> Proposer | 
 
 
 def propose(
-    images: DetectionSet,
-    proposer: Proposer | Path,
-    cache: Path,
-    *,
-    workers: int = 0,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+    images: DetectionSet, proposer: Proposer | Path, cache: Path, *, workers: int = 0, progress: Wrap = unseen
 ) -> list[np.ndarray]:
     """The windows of every image of a set; those that were made before are read, the others made and kept.
 
@@ -195,7 +192,7 @@ def propose(
         proposer: how; or a file of windows, see :mod:`sppcls.detection.window_files`.
         cache: folder to keep them in.
         workers: processes that search; 0: this one.
-        progress: wraps what is being made and its number, for a bar.
+        progress: wraps what is being made.
 
     Raises:
         DataError: an image cannot be read, or the file has no windows of it.
@@ -206,9 +203,9 @@ def propose(
         return [windows_of(read, name, size, proposer) for name, size in pairs]
     store = Store(cache / "windows" / proposer.name)
     digests = [images.digest(index) for index in range(len(images))]
-    kept = [store.get(digest) for digest in digests]
-    missing = [index for index, arrays in enumerate(kept) if arrays is None]
+    kept = map(store.get, digests)
     found = {index: arrays["boxes"] for index, arrays in enumerate(kept) if arrays is not None}
+    missing = [index for index in range(len(images)) if index not in found]
     making = load_each(partial(_windows, images, proposer), len(images), workers, missing)
     for one in progress(making, len(missing)) if missing else ():
         if one.value is None:

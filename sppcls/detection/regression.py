@@ -6,7 +6,6 @@ much to stretch the sides. Learned from windows that overlap an object by more t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from sppcls.detection.boxes import clip
 from sppcls.detection.pooled import POOLED
+from sppcls.detection.progress import Wrap, unseen
 from sppcls.detection.window_set import WindowSet
 
 _LEAST_IOU = 0.5
@@ -82,10 +82,7 @@ def ridge(rows: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.nd
 
 
 def train_regression(
-    windows: WindowSet,
-    factor: float,
-    strength: float,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+    windows: WindowSet, factor: float, strength: float, progress: Wrap = unseen
 ) -> BoxRegression:
     """A regression for each class on pooled vectors times ``factor``.
 
@@ -96,17 +93,15 @@ def train_regression(
     rows: list[list[np.ndarray]] = [[] for _ in range(count)]
     targets: list[list[np.ndarray]] = [[] for _ in range(count)]
     for index in progress(range(len(windows)), len(windows)):
-        truth, (_, number) = windows.images.truths[index], windows.best_object(index)
-        places = chosen[index]
+        places, labels = chosen[chosen[:, 0] == index, 1:].T
         if not len(places):
             continue
         features = windows.features(index, POOLED, windows.places[index][places])
-        objects = number[places]
-        moves = offsets(windows.boxes[index][places], truth.boxes[objects])
-        for label in np.unique(truth.labels[objects]):
-            of_class = truth.labels[objects] == label
-            rows[label].append(features[of_class] * np.float32(factor))
-            targets[label].append(moves[of_class])
+        objects = windows.images.truths[index].boxes[windows.best_object(index)[1][places]]
+        moves = offsets(windows.boxes[index][places], objects)
+        for label in np.unique(labels):
+            rows[label].append(features[labels == label] * np.float32(factor))
+            targets[label].append(moves[labels == label])
     width = windows.regions.pooled_length
     weight, bias = np.zeros((count, 4, width), np.float32), np.zeros((count, 4), np.float32)
     for label in range(count):
@@ -117,20 +112,17 @@ def train_regression(
     return BoxRegression(weight * np.float32(factor), bias)
 
 
-def _choose(windows: WindowSet, count: int) -> list[np.ndarray]:
-    """Windows of each image that are learned from; at most so many of a class, drawn at random."""
-    found: list[list[np.ndarray]] = [[] for _ in range(count)]
+def _choose(windows: WindowSet, count: int) -> np.ndarray:
+    """Windows that are learned from: rows of (image, window, class); at most so many of a class, drawn at random."""
+    found = []
     for index, truth in enumerate(windows.images.truths):
         best, number = windows.best_object(index)
         places = np.flatnonzero(best > _LEAST_IOU)
-        for label in range(count):
-            mine = places[truth.labels[number[places]] == label]
-            found[label].append(np.stack([np.full(len(mine), index), mine], 1))
-    rng = np.random.default_rng(0)
-    chosen: list[list[int]] = [[] for _ in range(len(windows))]
-    for pairs in map(np.concatenate, found):
-        if len(pairs) > _MOST_WINDOWS:
-            pairs = pairs[np.sort(rng.permutation(len(pairs))[:_MOST_WINDOWS])]
-        for index, place in pairs:
-            chosen[index].append(int(place))
-    return [np.array(sorted(places), np.int64) for places in chosen]
+        found.append(np.stack([np.full(len(places), index), places, truth.labels[number[places]]], 1))
+    every, rng, kept = np.concatenate(found), np.random.default_rng(0), []
+    for label in range(count):
+        mine = np.flatnonzero(every[:, 2] == label)
+        if len(mine) > _MOST_WINDOWS:
+            mine = mine[np.sort(rng.permutation(len(mine))[:_MOST_WINDOWS])]
+        kept.append(mine)
+    return every[np.sort(np.concatenate(kept))]

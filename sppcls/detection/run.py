@@ -18,12 +18,13 @@ from sppcls._version import __version__
 from sppcls.config.schema import Config, as_dict
 from sppcls.detection.ap import MEASURES, Result, judge
 from sppcls.detection.predict import detect_set
+from sppcls.detection.progress import Progress, no_progress
 from sppcls.detection.proposals import make_proposer
 from sppcls.detection.sets import read_set
 from sppcls.detection.settings import Settings, check_settings
 from sppcls.detection.store import Store, default_cache
 from sppcls.detection.svm import SVMRules
-from sppcls.detection.train import Progress, train_detector
+from sppcls.detection.train import train_detector
 from sppcls.detection.truth import DetectionSet
 from sppcls.detection.tuning import TuningRules
 from sppcls.errors import ConfigError
@@ -41,13 +42,20 @@ def settings_of(config: Config) -> Settings:
     found = config.detection
     tuned = found.features.startswith("ft")
     layer = found.features.removeprefix("ft")
+    same = (
+        "scales",
+        "scale_rule",
+        "window_rule",
+        "proposals",
+        "limit",
+        "k",
+        "scorer",
+        "regression",
+        "ridge",
+        "nms",
+    )
     return Settings(
-        scales=found.scales,
-        scale_rule=found.scale_rule,
-        window_rule=found.window_rule,
-        proposals=found.proposals,
-        limit=found.limit,
-        k=found.k,
+        **{name: getattr(found, name) for name in same},
         tuning=TuningRules(
             found.tuning_steps if tuned else 0,
             found.tuning_lr,
@@ -56,11 +64,7 @@ def settings_of(config: Config) -> Settings:
             convolutions_lr=found.convolution_lr,
         ),
         layer=_LAYER.get(layer, layer),
-        scorer=found.scorer,
         svm=SVMRules(duplicates=found.duplicates, passes=found.passes),
-        regression=found.regression,
-        ridge=found.ridge,
-        nms=found.nms,
         seed=config.seed,
     )
 
@@ -95,10 +99,7 @@ def _device(accelerator: str) -> str:
 
 
 def run_detector(
-    config: Config,
-    *,
-    say: Callable[[str], None] = lambda line: None,
-    progress: Progress = lambda what: lambda items, total: items,
+    config: Config, *, say: Callable[[str], None] = lambda line: None, progress: Progress = no_progress
 ) -> Path:
     """Train and judge the detector of a config, or go on where the same one was stopped; its folder.
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from sppcls.data.sizes import Size
-from sppcls.data.stream import MAX_RESIZED_PIXELS
 from sppcls.detection.boxes import areas
 from sppcls.errors import ConfigError
 
@@ -47,8 +45,6 @@ def choose_scale(
     Returns:
         int64 (N,), places in ``scales``; the smaller of two equally near ones.
     """
-    if rule not in SCALE_RULES:
-        raise ConfigError(f"scale rule {rule!r}: choose from {', '.join(SCALE_RULES)}")
     sides, shorter = np.array(scales, np.float64), min(size)
     if rule == "area":
         distance = np.abs(areas(boxes)[:, None] * (sides / shorter) ** 2 - region**2)
@@ -56,14 +52,3 @@ def choose_scale(
         wanted = np.round(region * 13 / 14 * shorter / np.sqrt(areas(boxes)))
         distance = np.abs(wanted[:, None] - sides)
     return distance.argmin(1)
-
-
-def resized_to(size: Size, scale: int) -> Size:
-    """(height, width) of an image with a shorter side of ``scale``, its aspect kept.
-
-    The paper has no limit for the longer side. Here an image has ``MAX_RESIZED_PIXELS`` (8.4 million) at most, which at
-    1,200 cuts what is more elongated than 1 : 5.8. See :func:`sppcls.data.stream.resize_whole`, which does it.
-    """
-    height, width = size
-    factor = min(scale / min(size), math.sqrt(MAX_RESIZED_PIXELS / (height * width)))
-    return max(1, round(height * factor)), max(1, round(width * factor))

@@ -6,46 +6,29 @@ Boxes that overshoot their image by a pixel or less, as rounding leaves them, ar
 
 from __future__ import annotations
 
-import hashlib
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from sppcls._util.files import check_local
 from sppcls._util.reason import reason_of
-from sppcls.data.decode import read_image
+from sppcls.data.decode import check_header
 from sppcls.data.folder import image_files
+from sppcls.data.kinds import readable_formats
 from sppcls.data.names import role_of
 from sppcls.data.sizes import Size
-from sppcls.detection.boxes import clip
-from sppcls.detection.formats import find_format, has_boxes
+from sppcls.detection.boxes import clip, fault
+from sppcls.detection.formats import find_format
 from sppcls.detection.formats.annotated import Annotated
 from sppcls.detection.scenes import scenes
-from sppcls.detection.truth import DetectionSet, Truth
+from sppcls.detection.truth import DetectionSet, Files, Truth
 from sppcls.errors import DataError
 
-_SLACK = 1.0  # pixels
 _ORIENTATION = 0x0112  # the EXIF tag
-
-
-class _Files:
-    """Images in files; a class, so that worker processes can be handed it."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(map(str, paths))
-
-    def __call__(self, index: int) -> torch.Tensor:
-        return read_image(self.paths[index])
-
-    def digest(self, index: int) -> str:
-        try:
-            data = Path(self.paths[index]).read_bytes()
-        except OSError as error:
-            raise DataError(f"{self.paths[index]}: cannot be read ({error.strerror})") from None
-        return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def read_set(place: str, split: str | None = None, *, purpose: str = "train", count: int = 0) -> DetectionSet:
@@ -70,6 +53,11 @@ def read_set(place: str, split: str | None = None, *, purpose: str = "train", co
     if not root.exists():
         raise DataError(f"{place}: no such file or folder")
     found = find_format(root)
+    if found is None:
+        raise DataError(
+            f"{root}: no images with boxes; looked for JPEGImages/ with Annotations/ and ImageSets/Main/ (VOC), "
+            "*.json with images, annotations and categories (COCO), and labels/*.txt beside images/ (YOLO)"
+        )
     splits = found.splits()
     chosen = _choose(splits, split, purpose, place)
     classes, images = found.read(chosen)
@@ -88,10 +76,11 @@ def _choose(splits: Sequence[str], split: str | None, purpose: str, place: str) 
         wanted += [name for name in splits if roles[name] == "train"]
     else:
         wanted = [name for role in ("test", "val") for name in splits if roles[name] == role]
-    if not wanted and len(splits) == 1:
-        wanted = list(splits)
+    # A single split is meant for anything, unless its name says what it is for; a file that was named is meant.
+    wanted += [name for name in splits if len(splits) == 1 and (roles[name] is None or Path(place).is_file())]
     if not wanted:
-        raise DataError(f"{place}: no split to {purpose} with; name one of {', '.join(splits)}")
+        what = "train" if purpose == "train" else "judge"
+        raise DataError(f"{place}: no split to {what} on; choose one by its name: {', '.join(splits)}")
     return wanted[0]
 
 
@@ -100,53 +89,41 @@ def _checked(name: str, split: str, classes: Sequence[str], images: Sequence[Ann
         raise DataError(f"{name}: split {split} lists no image")
     if not classes:
         raise DataError(f"{name}: split {split} has no object, and no class is named")
+    if twice := [one for one, count in Counter(classes).items() if count > 1]:
+        raise DataError(f"{name}: class {twice[0]!r} is named twice")
     sizes, truths = [], []
     seen: set[str] = set()
     for one in images:
         if one.name in seen:
             raise DataError(f"{name}: image {one.name} is listed twice in {split}")
         seen.add(one.name)
-        size = _stored_size(one)
+        if not one.path.is_file():
+            raise DataError(f"{one.path}: no such photo; {one.where} names it")
+        size, turned = _header(one.path)
+        if turned not in (0, 1):
+            raise DataError(
+                f"{one.path}: is turned by its EXIF orientation {turned}, and its boxes may be of either frame: save it upright"
+            )
         boxes = one.boxes * ([size[1], size[0], size[1], size[0]] if one.relative else 1.0)
-        _check_boxes(boxes, size, one.where)
+        if wrong := fault(boxes, size):
+            raise DataError(f"{one.where}: box {wrong}")
         sizes.append(size)
         truths.append(Truth(clip(boxes, size), np.array(one.labels, np.int64), np.array(one.difficult, bool)))
-    files = _Files([one.path for one in images])
+    files = Files([one.path for one in images])
     names = tuple(one.name for one in images)
     return DetectionSet(name, split, tuple(classes), names, tuple(sizes), tuple(truths), files, files.digest)
 
 
-def _stored_size(one: Annotated) -> Size:
-    """(height, width) of a photo, by its header."""
-    if not one.path.is_file():
-        raise DataError(f"{one.path}: no such photo; {one.where} names it")
+def _header(path: Path) -> tuple[Size, int]:
+    """(height, width) of a photo as it is stored, and its EXIF orientation; raises DataError if it cannot be decoded."""
+    if reason := check_header(path):
+        raise DataError(f"{path}: {reason}")
     try:
-        with Image.open(one.path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1)
-            size = image.height, image.width
+        with warnings.catch_warnings(), Image.open(path, formats=readable_formats()) as image:
+            warnings.simplefilter("ignore")  # of odd metadata
+            return (image.height, image.width), int(image.getexif().get(_ORIENTATION, 1))
     except Exception as error:  # Pillow raises nearly any type on damaged files
-        raise DataError(f"{one.path}: cannot be read as an image ({reason_of(error)})") from None
-    if turned not in (0, 1):
-        raise DataError(
-            f"{one.path}: is turned by its EXIF orientation {turned}, and its boxes may be of either frame: save it upright"
-        )
-    return size
-
-
-def _check_boxes(boxes: np.ndarray, size: Size, where: str) -> None:
-    height, width = size
-    for box in boxes:
-        left, top, right, bottom = box
-        shown = "[" + ", ".join(f"{value:g}" for value in box) + "]"
-        if not np.isfinite(box).all():
-            raise DataError(f"{where}: box {shown} is not finite")
-        if left >= right or top >= bottom:
-            raise DataError(f"{where}: box {shown} (left, top, right, bottom) is empty")
-        inside = left >= -_SLACK and top >= -_SLACK and right <= width + _SLACK and bottom <= height + _SLACK
-        if not inside or min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0):
-            raise DataError(
-                f"{where}: box {shown} (left, top, right, bottom) leaves its {width}x{height} image"
-            )
+        raise DataError(f"{path}: cannot be read as an image ({reason_of(error)})") from None
 
 
 def read_photos_or_set(place: str, split: str | None = None, *, count: int = 0) -> DetectionSet:
@@ -155,18 +132,12 @@ def read_photos_or_set(place: str, split: str | None = None, *, count: int = 0) 
     Photos that are turned by EXIF are taken as they are seen.
     """
     root = Path(place)
-    if place == "shapes" or split is not None or (root.exists() and has_boxes(root)):
+    if place == "shapes" or split is not None or (root.exists() and find_format(root)):
         return read_set(place, split, count=count)
     paths = image_files([root])
-    sizes = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                turned = image.getexif().get(_ORIENTATION, 1) >= 5
-                sizes.append((image.width, image.height) if turned else (image.height, image.width))
-        except Exception as error:  # Pillow raises nearly any type on damaged files
-            raise DataError(f"{path}: cannot be read as an image ({reason_of(error)})") from None
-    files = _Files(paths)
+    headers = map(_header, paths)
+    sizes = tuple((size[1], size[0]) if turned >= 5 else size for size, turned in headers)
+    files = Files(paths)
     none = Truth(np.empty((0, 4)), np.empty(0, np.int64), np.empty(0, bool))
     names = tuple(path.relative_to(root).as_posix() if root.is_dir() else path.name for path in paths)
-    return DetectionSet(place, "photos", (), names, tuple(sizes), (none,) * len(paths), files, files.digest)
+    return DetectionSet(place, "photos", (), names, sizes, (none,) * len(paths), files, files.digest)

@@ -61,10 +61,11 @@ class Settings:
             raise ConfigError(
                 "scorer 'softmax': the network's own classes are not the set's; fine-tune it (--tune N)"
             )
+        parse_scales(self.scales)
         if not self.ridge > 0:
-            raise ConfigError(f"ridge {self.ridge}: must be greater than 0")
+            raise ConfigError(f"ridge {self.ridge:g}: must be greater than 0")
         if not 0 < self.nms <= 1:
-            raise ConfigError(f"nms {self.nms}: must be above 0, and 1 at most")
+            raise ConfigError(f"nms {self.nms:g}: must be above 0, and 1 at most")
 
 
 def check_settings(

@@ -2,22 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sppcls._util.files import replacing
-from sppcls.errors import DataError
+from sppcls.detection.progress import Wrap
+from sppcls.errors import ConfigError, DataError
 from sppcls.nn import SPPClassifier
 from sppcls.nn.weights import load_data_only
 
 Log = Callable[[int, dict[str, float]], None]
-Wrap = Callable[[Iterable[Any], int], Iterable[Any]]
 Draw = Callable[[int, np.random.Generator], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class TuningRules:
+    """How layers are fine-tuned.
+
+    Attributes:
+        steps: mini-batches; 0: no fine-tuning. The paper has 300,000.
+        lr: learning rate; a tenth of it in the last sixth of the steps. The paper has 1e-4, 1e-5 for so many more steps.
+        momentum, weight_decay: of SGD.
+        seed: of the windows drawn, the new layer and dropout.
+        convolutions: mini-batches after these that train the convolutions as well, which the paper does not: see
+            :mod:`~sppcls.detection.convolutions`.
+        convolutions_lr: their learning rate, a tenth of it in the last sixth; 1e-3 in Fast R-CNN.
+    """
+
+    steps: int = 0
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    seed: int = 0
+    convolutions: int = 0
+    convolutions_lr: float = 0.001
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "convolutions"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must be at least 0")
+        for name in ("lr", "convolutions_lr"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} {getattr(self, name)}: must be greater than 0")
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any fine-tuning."""
+        return self.steps + self.convolutions > 0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Some steps of fine-tuning.
+
+    Attributes:
+        count: their number.
+        lr: learning rate; see :func:`rate`.
+        every: steps after which the state is written.
+        stream: keeps these draws apart from others of the same seed.
+    """
+
+    count: int
+    lr: float
+    every: int
+    stream: int
 
 
 def rate(lr: float, step: int, steps: int) -> float:
@@ -30,13 +83,9 @@ def train_steps(
     trained: nn.Module,
     draw: Draw,
     state: Path,
+    rules: TuningRules,
+    steps: Steps,
     *,
-    steps: int,
-    every: int,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    stream: tuple[int, int],
     log: Log,
     progress: Wrap,
 ) -> None:
@@ -49,37 +98,36 @@ def train_steps(
         trained: the part of it whose weights learn.
         draw: gives the pooled vectors (N, length) and labels (N,) of a step, drawn by the generator that it gets.
         state: file that the run goes on from after a kill.
-        steps, lr, momentum, weight_decay: of SGD; see :func:`rate`.
-        every: steps after which the state is written.
-        stream: the seed, and a number that keeps these draws apart from others with that seed.
-        log: takes the step and the mean figures of ``every`` steps: loss, error on objects and on background, lr.
+        rules: momentum and weight decay of SGD, and the seed.
+        steps: which steps these are.
+        log: takes the step and the mean figures since the state was written: loss, error on objects and on background, lr.
         progress: wraps the steps.
 
     Raises:
         DataError: the state is damaged.
     """
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    optimizer = torch.optim.SGD(parameters, steps.lr, rules.momentum, weight_decay=rules.weight_decay)
     begin = _load(state, trained, optimizer)
     figures: list[dict[str, float]] = []
     net.head.train()
     try:
-        for step in progress(range(begin, steps), max(0, steps - begin)):
-            rng = np.random.default_rng([*stream, step])
+        for step in progress(range(begin, steps.count), max(0, steps.count - begin)):
+            rng = np.random.default_rng([rules.seed, steps.stream, step])
             x, y = draw(step, rng)
             # Dropout draws from torch's generator.
             torch.manual_seed(int(rng.integers(1 << 62)))
             for group in optimizer.param_groups:
-                group["lr"] = rate(lr, step, steps)
+                group["lr"] = rate(steps.lr, step, steps.count)
             logits = net.forward_head(x)
             loss = nn.functional.cross_entropy(logits, y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             figures.append(_figures(loss, logits, y))
-            if (step + 1) % every == 0 or step + 1 == steps:
+            if (step + 1) % steps.every == 0 or step + 1 == steps.count:
                 means = {name: float(np.nanmean([one[name] for one in figures])) for name in figures[0]}
-                log(step + 1, {**means, "lr": rate(lr, step, steps)})
+                log(step + 1, {**means, "lr": rate(steps.lr, step, steps.count)})
                 _save(state, trained, optimizer, step + 1)
                 figures.clear()
     finally:
@@ -97,10 +145,9 @@ def _figures(loss: Tensor, logits: Tensor, y: Tensor) -> dict[str, float]:
 
 
 def _save(path: Path, trained: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    state = {"head": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     with replacing(path) as temporary:
-        torch.save(
-            {"head": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, temporary
-        )
+        torch.save(state, temporary)
 
 
 def _load(path: Path, trained: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -27,6 +27,10 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def has(self, name: str) -> bool:
+        """Whether there are arrays of a name; :meth:`get` tells whether they are whole."""
+        return (self.folder / f"{name}.npz").is_file()
+
     def get(self, name: str) -> dict[str, np.ndarray] | None:
         """The arrays of a name; None if there are none, or damaged ones."""
         try:

@@ -7,31 +7,27 @@ those count that the SVM does not keep outside of its margin, until a pass bring
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from sppcls.detection.boxes import iou
+from sppcls.detection.progress import Wrap, unseen
 from sppcls.detection.window_set import WindowSet
 from sppcls.errors import ConfigError, DataError
 from sppcls.inference.transfer.tasks import fit_svm
 
 DUPLICATES = ("iou", "cells")
-_HARD, _EASY = (
-    -1.0001,
-    -1.2,
-)  # scores above which a negative is taken in, and below which it is left out again
+# Scores above which a negative is taken in, and below which it is left out again.
+_HARD, _EASY = -1.0001, -1.2
 _RETRAIN = 2000  # negatives
-_COARSE, _FINE = (
-    0.1,
-    1e-3,
-)  # tolerances of the solver: LIBLINEAR's own while negatives come in, and at the end
+_BLOCK = 1024  # rows that are scored at once
+# Tolerances of the solver: LIBLINEAR's own while negatives come in, and at the end.
+_COARSE, _FINE = 0.1, 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,9 +94,7 @@ class _Rows:
     def __init__(self, file: BinaryIO, factor: float) -> None:
         self.factor = np.float32(factor)
         self._file = file.fileno()
-        self._places: dict[
-            tuple[int, int], tuple[int, str, int]
-        ] = {}  # offset, dtype, numbers that are not 0
+        self._places: dict[tuple[int, int], tuple[int, str]] = {}  # offset, dtype
         self._end = 0
 
     def add(self, index: int, cells: np.ndarray, features: np.ndarray) -> None:
@@ -111,26 +105,18 @@ class _Rows:
                 with np.errstate(over="ignore"):
                     half = row.astype(np.float16)
                 kept = half if (half == row).all() else row
-                self._places[index, cell] = self._end, kept.dtype.str, int(np.count_nonzero(row))
+                self._places[index, cell] = self._end, kept.dtype.str
                 self._end += os.pwrite(self._file, kept.tobytes(), self._end)
 
-    def matrix(self, first: np.ndarray, ids: np.ndarray) -> csr_matrix:
-        """Rows ``first``, as they are, then those of (image, cell): float64, as LIBLINEAR takes it, without zeros."""
-        places = [self._places[image, cell] for image, cell in ids.tolist()]
-        counts = [*np.count_nonzero(first, 1).tolist(), *(count for *_, count in places)]
-        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        values, columns = np.empty(ends[-1]), np.empty(ends[-1], np.int32)
-        for number, (begin, end) in enumerate(itertools.pairwise(ends)):
-            if number < len(first):
-                row = first[number]
-            else:
-                offset, dtype, _ = places[number - len(first)]
-                size = first.shape[1] * np.dtype(dtype).itemsize
-                kept = os.pread(self._file, size, offset)
-                row = np.frombuffer(kept, dtype).astype(np.float32) * self.factor
-            columns[begin:end] = np.flatnonzero(row)
-            values[begin:end] = row[columns[begin:end]]
-        return csr_matrix((values, columns, ends), (len(counts), first.shape[1]))
+    def matrix(self, first: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Rows ``first``, as they are, then those of (image, cell): float32."""
+        matrix = np.empty((len(first) + len(ids), first.shape[1]), np.float32)
+        matrix[: len(first)] = first
+        for row, (image, cell) in zip(matrix[len(first) :], ids.tolist(), strict=True):
+            offset, dtype = self._places[image, cell]
+            kept = os.pread(self._file, first.shape[1] * np.dtype(dtype).itemsize, offset)
+            np.multiply(np.frombuffer(kept, dtype), self.factor, out=row, dtype=np.float32)
+        return matrix
 
 
 class _OneClass:
@@ -146,8 +132,7 @@ class _OneClass:
     def add(
         self, index: int, features: np.ndarray, scores: np.ndarray, candidates: np.ndarray, boxes: np.ndarray
     ) -> int:
-        """Take in an image's hard negatives among ``candidates`` (rows of ``features``, which are not multiplied yet); their
-        number."""
+        """Take in an image's hard negatives among ``candidates``, rows of ``features``; their number."""
         known = self.ids[self.ids[:, 0] == index, 1]
         hard = candidates[scores[candidates] > _HARD] if self.trained else candidates
         hard = hard[~np.isin(hard, known)]
@@ -176,30 +161,22 @@ class _OneClass:
         return np.sort(hard[kept])
 
     def fit(self) -> None:
-        rules = self.rules
-        count = len(self.positives)
+        rules, count = self.rules, len(self.positives)
         rows = self.rows.matrix(self.positives, self.ids)
         targets = np.r_[np.ones(count, np.int64), np.full(len(self.ids), -1)]
-        svm, self.converged = fit_svm(
-            rows,
-            targets,
-            rules.c,
-            positive_weight=rules.positive_weight,
-            bias=rules.bias,
-            tolerance=self.tolerance,
-        )
+        settings = {"positive_weight": rules.positive_weight, "bias": rules.bias, "tolerance": self.tolerance}
+        svm, self.converged = fit_svm(rows, targets, rules.c, **settings)
         self.weight, self.bias = svm.coef_[0].astype(np.float32), float(svm.intercept_[0])
         self.trained, self.new = True, 0
-        kept = rows[count:] @ svm.coef_[0] + self.bias >= _EASY
+        scores = [
+            svm.decision_function(rows[begin : begin + _BLOCK]) for begin in range(count, len(rows), _BLOCK)
+        ]
+        kept = np.concatenate([*scores, np.empty(0)]) >= _EASY
         self.ids, self.boxes = self.ids[kept], self.boxes[kept]
 
 
 def train_svms(
-    windows: WindowSet,
-    layer: str,
-    factor: float,
-    rules: SVMRules,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda items, total: items,
+    windows: WindowSet, layer: str, factor: float, rules: SVMRules, progress: Wrap = unseen
 ) -> tuple[Scorer, Mined]:
     """An SVM for each class on a layer's output times ``factor``.
 
@@ -207,68 +184,55 @@ def train_svms(
         DataError: a class without an object, or without a window that is a negative.
     """
     with tempfile.TemporaryFile() as file:
-        return _train(windows, layer, _Rows(file, factor), rules, progress)
-
-
-def _train(
-    windows: WindowSet,
-    layer: str,
-    rows: _Rows,
-    rules: SVMRules,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]],
-) -> tuple[Scorer, Mined]:
-    classes = windows.images.classes
-    machines = [_OneClass(own * rows.factor, rules, rows) for own in positives(windows, layer)]
-    done = 0
-    for done in range(1, rules.passes + 1):  # noqa: B007
-        added = 0
-        for index in progress(range(len(windows)), len(windows)):
-            features = windows.features(index, layer)
-            boxes = _first_boxes(windows, index)
-            scaled = features * rows.factor
-            for label, machine in enumerate(machines):
-                scores = scaled @ machine.weight + machine.bias
-                candidates = np.flatnonzero(windows.overlap_with(index, label) < rules.negative_iou)
-                added += machine.add(index, features, scores, candidates, boxes)
-        for machine, name in zip(machines, classes, strict=True):
-            if not machine.trained:
-                raise DataError(f"{windows.images.name}: no window is background to class {name!r}")
-            if machine.new:
-                machine.fit()
-        if not added:
-            if machines[0].tolerance == _FINE:
-                break
-            for machine in machines:
-                machine.tolerance = _FINE
-                machine.fit()
-    for machine in machines:
-        if machine.tolerance != _FINE:  # there were no more passes
-            machine.tolerance = _FINE
-            machine.fit()
+        rows, done = _Rows(file, factor), 0
+        machines = [_OneClass(own * rows.factor, rules, rows) for own in positives(windows, layer)]
+        for done in range(1, rules.passes + 1):  # noqa: B007
+            added = 0
+            for index in progress(range(len(windows)), len(windows)):
+                features = windows.features(index, layer)
+                boxes = _first_boxes(windows, index)
+                scaled = features * rows.factor
+                scores = [scaled @ machine.weight + machine.bias for machine in machines]
+                del scaled  # before SVMs are trained, which takes the most memory
+                for label, machine in enumerate(machines):
+                    candidates = np.flatnonzero(windows.overlap_with(index, label) < rules.negative_iou)
+                    added += machine.add(index, features, scores[label], candidates, boxes)
+            for machine, name in zip(machines, windows.images.classes, strict=True):
+                if not machine.trained:
+                    raise DataError(f"{windows.images.name}: no window is background to class {name!r}")
+                if machine.new:
+                    machine.fit()
+            if not added:
+                if machines[0].tolerance == _FINE:
+                    break
+                _refine(machines)
+        if machines[0].tolerance != _FINE:  # there were no more passes
+            _refine(machines)
     weight = np.stack([machine.weight for machine in machines]) * rows.factor
     scorer = Scorer(weight, np.array([machine.bias for machine in machines], np.float32))
     unfinished = sum(not machine.converged for machine in machines)
     return scorer, Mined(tuple(len(machine.ids) for machine in machines), done, unfinished)
 
 
+def _refine(machines: Sequence[_OneClass]) -> None:
+    for machine in machines:
+        machine.tolerance = _FINE
+        machine.fit()
+
+
 def positives(windows: WindowSet, layer: str) -> list[np.ndarray]:
     """The objects of each class that are not difficult: a layer's output (n, D)."""
     found: list[list[np.ndarray]] = [[] for _ in windows.images.classes]
     for index, truth in enumerate(windows.images.truths):
-        if truth.difficult.all():
-            continue
-        rows = windows.places[index][: len(truth.labels)]
-        features = windows.features(index, layer, rows)
-        for label, difficult, row in zip(truth.labels, truth.difficult, features, strict=True):
-            if not difficult:
-                found[label].append(row)
-    return [_stacked(rows, name, windows) for rows, name in zip(found, windows.images.classes, strict=True)]
-
-
-def _stacked(rows: Sequence[np.ndarray], name: str, windows: WindowSet) -> np.ndarray:
-    if not rows:
-        raise DataError(f"{windows.images.name}: class {name!r} has no object in {windows.images.split}")
-    return np.stack(rows)
+        for_sure = np.flatnonzero(~truth.difficult)
+        if len(for_sure):
+            features = windows.features(index, layer, windows.places[index][: len(truth.labels)])
+            for place in for_sure:
+                found[truth.labels[place]].append(features[place])
+    for rows, name in zip(found, windows.images.classes, strict=True):
+        if not rows:
+            raise DataError(f"{windows.images.name}: class {name!r} has no object in {windows.images.split}")
+    return [np.stack(rows) for rows in found]
 
 
 def _first_boxes(windows: WindowSet, index: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ import numpy as np
 import torch
 
 from sppcls._util.files import one_at_a_time, read_json, replacing
+from sppcls.data.pixel_range import trained_pixel_range
 from sppcls.detection.ap import rank
 from sppcls.detection.compress import Outputs, outputs_of
 from sppcls.detection.convolutions import tune_convolutions
 from sppcls.detection.detector import Choice, Detector
 from sppcls.detection.maps import KeptMaps
 from sppcls.detection.pooled import POOLED, Regions
+from sppcls.detection.progress import Progress, no_progress
 from sppcls.detection.proposals import Proposer, propose
 from sppcls.detection.regression import BoxRegression, train_regression
 from sppcls.detection.sets import read_set
@@ -38,10 +40,9 @@ from sppcls.detection.window_set import WindowSet, norm_factor
 from sppcls.errors import ConfigError
 from sppcls.nn import SPPClassifier
 from sppcls.runs.checkpoint import load_classifier
+from sppcls.runs.names import DETECTOR
 
-DETECTOR = "detector.ckpt"
 _JUDGED = 100  # training images that the scores worth showing are chosen on
-Progress = Callable[[str], Callable[[Iterable[Any], int], Iterable[Any]]]
 
 
 def train_detector(
@@ -55,7 +56,7 @@ def train_detector(
     workers: int = 0,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
-    progress: Progress = lambda what: lambda items, total: items,
+    progress: Progress = no_progress,
     log: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
 ) -> Detector:
     """Train a detector, or go on where a run with the same arguments was stopped.
@@ -81,50 +82,52 @@ def train_detector(
     settings = settings or Settings()
     net = net if isinstance(net, SPPClassifier) else load_classifier(Path(net))
     images = read_set(data, split) if isinstance(data, str) else data
+    images = images.seen_as(trained_pixel_range(net.model_info))
     proposer, regions, layer = check_settings(net, images, settings)
-    rules = regions.rules
     folder = _claim(Path(out), _key(net, images, settings, proposer), overwrite)
-    store = Store(folder / "stages")
     cache = default_cache() if cache is None else Path(cache)
     with one_at_a_time(folder / ".lock", lambda: say(f"waiting for another process in {folder}")):
-        said = _Stages(say)
+        stages = _Stages(folder / "stages", say)
         windows = propose(images, proposer, cache, workers=workers, progress=progress("windows"))
-        said(f"windows: {np.mean([len(boxes) for boxes in windows]):,.0f} per image")
-        maps = KeptMaps(regions, images, cache)
-        maps.make(say, progress("maps"))
-        said("maps: there")
+        stages.say(f"windows: {np.mean([len(boxes) for boxes in windows]):,.0f} per image")
         if settings.tuning.any:
             net = with_background(net, images.classes, settings.tuning.seed)
-            regions = Regions(net, rules)
-        learning = WindowSet(images, windows, regions, maps)
+            regions = Regions(net, regions.rules)
+
+        def learn_from(what: str) -> WindowSet:
+            maps = KeptMaps(regions, images, cache)
+            maps.make(say, progress("maps"))
+            stages.say(f"{what}: there")
+            return WindowSet(images, windows, regions, maps)
+
+        learning = learn_from("maps")
         saved = 1 - sum(map(len, learning.cells)) / sum(map(len, learning.boxes))
-        said(f"cells: {100 * saved:.0f} % of the windows share theirs with another one")
+        stages.say(f"cells: {100 * saved:.0f} % of the windows share theirs with another one")
         if settings.tuning.steps:
-            tune(
-                net,
-                learning,
-                settings.tuning,
-                folder / "stages" / "tuning.pt",
-                log=log,
-                progress=progress("fine-tuning"),
-            )
-            said(f"fine-tuning: {settings.tuning.steps:,} steps")
+            state = folder / "stages" / "tuning.pt"
+            tune(net, learning, settings.tuning, state, log=log, progress=progress("fine-tuning"))
+            stages.say(f"fine-tuning: {settings.tuning.steps:,} steps")
         if settings.tuning.convolutions:
+            state, before = folder / "stages" / "convolutions.pt", settings.tuning.steps
+            wrap = progress("fine-tuning of the convolutions")
             tune_convolutions(
                 regions,
                 learning,
                 settings.tuning,
-                folder / "stages" / "convolutions.pt",
-                log=lambda step, figures: log(settings.tuning.steps + step, figures),
-                progress=progress("fine-tuning of the convolutions"),
+                state,
+                log=lambda step, f: log(before + step, f),
+                progress=wrap,
             )
-            said(f"fine-tuning of the convolutions: {settings.tuning.convolutions:,} steps")
-            maps = KeptMaps(regions, images, cache)
-            maps.make(say, progress("maps"))
-            said("maps of the new convolutions: there")
-            learning = WindowSet(images, windows, regions, maps)
-        scorer = _svms(learning, layer, settings, store, said, progress) if settings.scorer == "svm" else None
-        regression = _regression(learning, settings, store, said, progress) if settings.regression else None
+            stages.say(f"fine-tuning of the convolutions: {settings.tuning.convolutions:,} steps")
+            learning = learn_from("maps of the new convolutions")
+        scorer = regression = None
+        if settings.scorer == "svm":
+            scorer = Scorer(
+                **stages.kept("svm", f"SVMs on {layer}", _svms, learning, layer, settings, progress)
+            )
+        if settings.regression:
+            made = stages.kept("regression", "box regression", _regression, learning, settings, progress)
+            regression = BoxRegression(**made)
         detector = Detector(
             regions,
             images.classes,
@@ -134,94 +137,81 @@ def train_detector(
             proposer if isinstance(proposer, Proposer) else Proposer(limit=settings.limit, k=settings.k),
             Choice(-1.5 if scorer else 0.01, settings.nms, settings.per_class),
             _about(images, settings, proposer),
-            _outputs(learning, layer, settings, store),
+            _outputs(stages.kept("outputs", "", _sums, learning, layer, settings)),
         )
-        shown = _worth_showing(detector, learning, windows, store, said, progress)
-        detector.choice = dataclasses.replace(detector.choice, shown=shown)
+        shown = stages.kept("shown", "scores worth showing", _shown, detector, learning, windows, progress)
+        detector.choice = dataclasses.replace(detector.choice, shown=tuple(map(float, shown["scores"])))
         detector.seconds.clear()
         detector.save(folder / DETECTOR)
     return detector
 
 
+Made = tuple[dict[str, np.ndarray], str]  # what a stage has made, and what is said of it
+
+
 class _Stages:
-    """Says what a stage came to, and how long it took."""
+    """Keeps what stages have made in a folder, and says what they came to and how long they took."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._begun = say, time.monotonic()
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._store, self._say, self._begun = Store(folder), say, time.monotonic()
 
-    def __call__(self, text: str) -> None:
+    def say(self, text: str) -> None:
         now = time.monotonic()
         self._say(f"{text} ({now - self._begun:.1f} s)")
         self._begun = now
 
-
-def _svms(
-    windows: WindowSet, layer: str, settings: Settings, store: Store, said: _Stages, progress: Progress
-) -> Scorer:
-    kept = store.get("svm")
-    if kept is None:
-        factor = norm_factor(windows, layer, settings.seed)
-        scorer, mined = train_svms(windows, layer, factor, settings.svm, progress("SVMs"))
-        store.put("svm", weight=scorer.weight, bias=scorer.bias)
-        note = f"; {mined.unfinished} did not converge" if mined.unfinished else ""
-        said(
-            f"SVMs on {layer}: {mined.passes} passes, {min(mined.negatives):,} to {max(mined.negatives):,} "
-            f"negatives{note}"
-        )
-        return scorer
-    said(f"SVMs on {layer}: there")
-    return Scorer(kept["weight"], kept["bias"])
+    def kept(self, name: str, what: str, make: Callable[..., Made], *given: Any) -> dict[str, np.ndarray]:
+        """The arrays of a stage: those that an earlier run has made, or new ones; nothing is said of a stage ``""``."""
+        arrays, note = self._store.get(name), ": there"
+        if arrays is None:
+            arrays, note = make(*given)
+            self._store.put(name, **arrays)
+        if what:
+            self.say(what + note)
+        return arrays
 
 
-def _regression(
-    windows: WindowSet, settings: Settings, store: Store, said: _Stages, progress: Progress
-) -> BoxRegression:
-    kept = store.get("regression")
-    if kept is None:
-        factor = norm_factor(windows, POOLED, settings.seed)
-        found = train_regression(windows, factor, settings.ridge, progress("box regression"))
-        store.put("regression", weight=found.weight, bias=found.bias)
-        said("box regression")
-        return found
-    said("box regression: there")
-    return BoxRegression(kept["weight"], kept["bias"])
+def _svms(windows: WindowSet, layer: str, settings: Settings, progress: Progress) -> Made:
+    factor = norm_factor(windows, layer, settings.seed)
+    scorer, mined = train_svms(windows, layer, factor, settings.svm, progress("SVMs"))
+    counts = " to ".join(f"{count:,}" for count in sorted({min(mined.negatives), max(mined.negatives)}))
+    unfinished = f"; {mined.unfinished} did not converge" if mined.unfinished else ""
+    return vars(scorer), f": {mined.passes} passes, {counts} negatives{unfinished}"
 
 
-def _outputs(windows: WindowSet, layer: str, settings: Settings, store: Store) -> dict[str, Outputs]:
-    kept, parts = store.get("outputs"), ("mean", "covariance")
-    if kept is None:
-        found = outputs_of(windows, layer, settings.seed)
-        kept = {f"{name}.{part}": getattr(one, part).numpy() for name, one in found.items() for part in parts}
-        store.put("outputs", **kept)
-    names = dict.fromkeys(key.rpartition(".")[0] for key in kept)
-    return {name: Outputs(*(torch.from_numpy(kept[f"{name}.{part}"]) for part in parts)) for name in names}
+def _regression(windows: WindowSet, settings: Settings, progress: Progress) -> Made:
+    factor = norm_factor(windows, POOLED, settings.seed)
+    return vars(train_regression(windows, factor, settings.ridge, progress("box regression"))), ""
 
 
-def _worth_showing(
-    detector: Detector,
-    learning: WindowSet,
-    windows: list[np.ndarray],
-    store: Store,
-    said: _Stages,
-    progress: Progress,
-) -> tuple[float, ...]:
+def _sums(windows: WindowSet, layer: str, settings: Settings) -> Made:
+    found = outputs_of(windows, layer, settings.seed)
+    return {
+        f"{name}.{part}": value.numpy() for name, one in found.items() for part, value in vars(one).items()
+    }, ""
+
+
+def _outputs(kept: dict[str, np.ndarray]) -> dict[str, Outputs]:
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for key, array in kept.items():
+        name, _, part = key.rpartition(".")
+        parts.setdefault(name, {})[part] = torch.from_numpy(array)
+    return {name: Outputs(**one) for name, one in parts.items()}
+
+
+def _shown(detector: Detector, learning: WindowSet, windows: list[np.ndarray], progress: Progress) -> Made:
     """The score of each class that gives the best F1 on training images, on 100 of them at most.
 
     An SVM's own boundary, 0, is far too strict where objects are few among thousands of windows and C is small.
     """
-    kept = store.get("shown")
-    if kept is None:
-        images = learning.images
-        count = min(len(images), _JUDGED)
-        found = [
-            detector.detect_on(learning.maps[index], windows[index], images.sizes[index])
-            for index in progress("scores worth showing")(range(count), count)
-        ]
-        ranked = [rank(images.truths[:count], found, label) for label in range(len(images.classes))]
-        kept = {"scores": np.array([one.best_score() for one in ranked])}
-        store.put("shown", **kept)
-        said(f"scores worth showing, of {count} images")
-    return tuple(map(float, kept["scores"]))
+    images = learning.images
+    count = min(len(images), _JUDGED)
+    found = [
+        detector.detect_on(learning.maps[index], windows[index], images.sizes[index])
+        for index in progress("scores worth showing")(range(count), count)
+    ]
+    ranked = [rank(images.truths[:count], found, label) for label in range(len(images.classes))]
+    return {"scores": np.array([one.best_score() for one in ranked])}, f", of {count} images"
 
 
 def _key(net: SPPClassifier, images: DetectionSet, settings: Settings, proposer: Proposer | Path) -> str:

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from sppcls.data.decode import read_image
+from sppcls.data.pixel_range import PixelRange
 from sppcls.data.sizes import Size
 from sppcls.errors import DataError
+
+
+class Files:
+    """Images in files; a class, so that worker processes can be handed it.
+
+    Args:
+        paths: of the images.
+        pixel_range: which values of grey images of more than 8 bits are black and white.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], pixel_range: PixelRange = "full") -> None:
+        self.paths, self.pixel_range = list(map(str, paths)), pixel_range
+
+    def __call__(self, index: int) -> torch.Tensor:
+        """uint8 (3, H, W) of image number ``index``; raises ImageError."""
+        return read_image(self.paths[index], pixel_range=self.pixel_range)
+
+    def digest(self, index: int) -> str:
+        """What tells an image from all others; raises DataError."""
+        try:
+            data = Path(self.paths[index]).read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.paths[index]}: cannot be read ({error.strerror})") from None
+        seen_as = b"" if self.pixel_range == "full" else repr(self.pixel_range).encode()
+        return hashlib.blake2b(data + seen_as, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -53,6 +82,13 @@ class DetectionSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def seen_as(self, pixel_range: PixelRange) -> DetectionSet:
+        """The same images as a network takes them that was trained with a range of pixels."""
+        if not isinstance(self.image, Files) or self.image.pixel_range == pixel_range:
+            return self
+        files = Files(self.image.paths, pixel_range)
+        return replace(self, image=files, digest=files.digest)
 
     def counts(self) -> np.ndarray:
         """Objects that are not difficult, by class: int (classes,)."""

@@ -3,24 +3,21 @@
 The last layer becomes one of the set's classes and the background. A mini-batch has 32 windows that overlap an object by 0.5
 or more, with its class, and 96 that overlap one by 0.1 to 0.5, which are background. They are drawn from some images
 at a time, whose windows are pooled once for a block of mini-batches.
-
-Which windows a step takes, and what dropout drops, follows from the seed and the step alone, so a run that was killed
-goes on at the last block and ends with the same weights.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sppcls.detection.steps import Log, Wrap, train_steps
+from sppcls.detection.progress import Wrap, unseen
+from sppcls.detection.steps import Log, Steps, TuningRules, train_steps
 from sppcls.detection.window_set import WindowSet
-from sppcls.errors import ConfigError, DataError
+from sppcls.errors import DataError
 from sppcls.nn import SPPClassifier
 
 BACKGROUND = "(background)"
@@ -29,42 +26,6 @@ BACKGROUND = "(background)"
 _FOREGROUND, _BATCH = 32, 128
 _BLOCK = 50  # steps
 _IMAGES, _OF_IMAGE = 64, (64, 192)  # of a block; windows of each image that are objects and background
-
-
-@dataclass(frozen=True)
-class TuningRules:
-    """How fc layers are fine-tuned.
-
-    Attributes:
-        steps: mini-batches; 0: no fine-tuning. The paper has 300,000.
-        lr: learning rate; a tenth of it in the last sixth of the steps. The paper has 1e-4, 1e-5 for so many more steps.
-        momentum, weight_decay: of SGD.
-        seed: of the windows drawn, the new layer and dropout.
-        convolutions: mini-batches after these that train the convolutions as well, which the paper does not: see
-            :mod:`~sppcls.detection.convolutions`.
-        convolutions_lr: their learning rate, a tenth of it in the last sixth; 1e-3 in Fast R-CNN.
-    """
-
-    steps: int = 0
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    seed: int = 0
-    convolutions: int = 0
-    convolutions_lr: float = 0.001
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "convolutions"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} {getattr(self, name)}: must be at least 0")
-        for name in ("lr", "convolutions_lr"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} {getattr(self, name)}: must be greater than 0")
-
-    @property
-    def any(self) -> bool:
-        """Whether there is any fine-tuning."""
-        return self.steps + self.convolutions > 0
 
 
 def with_background(net: SPPClassifier, classes: tuple[str, ...], seed: int = 0) -> SPPClassifier:
@@ -92,7 +53,7 @@ def tune(
     state: Path,
     *,
     log: Log = lambda step, figures: None,
-    progress: Wrap = lambda items, total: items,
+    progress: Wrap = unseen,
 ) -> None:
     """Train the head of a network from :func:`with_background`, in place.
 
@@ -116,33 +77,14 @@ def tune(
             kept.clear()
             kept[block] = _block(windows, objects, background, rules.seed, block)
         pooled, labels, foreground = kept[block]
+        sides = (0, foreground, _FOREGROUND), (foreground, len(labels) - foreground, _BATCH - _FOREGROUND)
         # With replacement only where there are not enough.
-        places = np.concatenate(
-            [
-                rng.choice(count, wanted, replace=count < wanted) + start
-                for start, count, wanted in (
-                    (0, foreground, _FOREGROUND),
-                    (foreground, len(labels) - foreground, _BATCH - _FOREGROUND),
-                )
-            ]
-        )
-        where, device = torch.from_numpy(places), windows.regions.device
+        places = [rng.choice(n, wanted, replace=n < wanted) + start for start, n, wanted in sides]
+        where, device = torch.from_numpy(np.concatenate(places)), windows.regions.device
         return pooled[where].to(device), labels[where].to(device)
 
-    train_steps(
-        net,
-        net.head,
-        draw,
-        state,
-        steps=rules.steps,
-        every=_BLOCK,
-        lr=rules.lr,
-        momentum=rules.momentum,
-        weight_decay=rules.weight_decay,
-        stream=(rules.seed, 2),
-        log=log,
-        progress=progress,
-    )
+    steps = Steps(rules.steps, rules.lr, _BLOCK, 2)
+    train_steps(net, net.head, draw, state, rules, steps, log=log, progress=progress)
 
 
 def candidates(windows: WindowSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -159,7 +101,9 @@ def candidates(windows: WindowSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
         background.append(np.stack([places, np.full(len(places), nothing)], 1))
     for rows, what in ((objects, "0.5 or more"), (background, "0.1 to 0.5")):
         if not any(map(len, rows)):
-            raise DataError(f"{windows.images.name}: no window overlaps an object by {what}")
+            raise DataError(
+                f"{windows.images.name}: no window overlaps an object by {what}, so there is nothing to fine-tune on"
+            )
     return objects, background
 
 
@@ -171,10 +115,9 @@ def _block(
     with_objects = np.flatnonzero([len(rows) > 0 for rows in objects])
     rng = np.random.default_rng([seed, 1, block])
     chosen = rng.permutation(useful)[:_IMAGES]
+    with_background = np.flatnonzero([len(rows) > 0 for rows in background])
     # At least one image with an object, and one with background.
-    chosen = np.unique(
-        [*chosen, rng.choice(with_objects), rng.choice(np.flatnonzero([len(b) > 0 for b in background]))]
-    )
+    chosen = np.unique([*chosen, rng.choice(with_objects), rng.choice(with_background)])
     parts: tuple[list[Tensor], list[Tensor]] = ([], [])
     labels: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for index in chosen:
@@ -189,9 +132,5 @@ def _block(
         for side, part in enumerate((pooled[:split], pooled[split:])):
             parts[side].append(part)
             labels[side].append(drawn[side][:, 1])
-    foreground = sum(map(len, labels[0]))
-    return (
-        torch.cat([*parts[0], *parts[1]]),
-        torch.from_numpy(np.concatenate([*labels[0], *labels[1]]).astype(np.int64)),
-        foreground,
-    )
+    every = np.concatenate([*labels[0], *labels[1]]).astype(np.int64)
+    return torch.cat([*parts[0], *parts[1]]), torch.from_numpy(every), sum(map(len, labels[0]))

@@ -21,10 +21,8 @@ import numpy as np
 
 from sppcls._util.files import replacing
 from sppcls.data.sizes import Size
-from sppcls.detection.boxes import as_boxes, clip, from_voc
+from sppcls.detection.boxes import as_boxes, clip, fault, from_voc
 from sppcls.errors import DataError
-
-_SLACK = 1.0  # pixels
 
 
 def read_windows(path: Path) -> dict[str, np.ndarray]:
@@ -48,15 +46,8 @@ def windows_of(windows: Mapping[str, np.ndarray], name: str, size: Size, path: P
     boxes = windows.get(name, windows.get(Path(name).stem))
     if boxes is None or not len(boxes):
         raise DataError(f"{path}: has no windows of image {name}")
-    height, width = size
-    inside = (boxes >= -_SLACK).all(1) & (boxes <= np.tile([width + _SLACK, height + _SLACK], 2)).all(1)
-    good = inside & (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
-    if not good.all():
-        shown = ", ".join(f"{value:g}" for value in boxes[~good][0])
-        raise DataError(
-            f"{path}: window [{shown}] (left, top, right, bottom) of image {name} is empty or leaves its {width}x{height} "
-            "pixels; are its numbers in another order?"
-        )
+    if wrong := fault(boxes, size):
+        raise DataError(f"{path}: image {name}: window {wrong}; are its numbers in another order?")
     return clip(boxes, size)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -70,6 +70,11 @@ class WindowSet:
             self._kept[key] = found
         return self._kept[key]
 
+    def sample(self, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:
+        """At most 200 images and rows of 200 cells of each, drawn at random."""
+        for index in rng.permutation(len(self))[:200]:
+            yield int(index), np.sort(rng.permutation(len(self.cells[index]))[:200])
+
     def overlap_with(self, index: int, label: int) -> np.ndarray:
         """The largest IoU of each *cell's* windows with an object of a class, difficult ones too: float32 (U,)."""
         of_class = self.images.truths[index].labels == label
@@ -91,12 +96,10 @@ class WindowSet:
 def norm_factor(windows: WindowSet, layer: str, seed: int = 0) -> float:
     """What a layer's vectors are multiplied by to have a norm of 20 on average (the authors' code).
 
-    So one C fits every layer. Measured on at most 200 images and 200 windows of each, drawn at random.
+    So one C fits every layer. Measured on a sample of windows.
     """
-    rng = np.random.default_rng([seed, 20])
     total, count = 0.0, 0
-    for index in rng.permutation(len(windows))[:200]:
-        rows = rng.permutation(len(windows.cells[index]))[:200]
-        norms = np.linalg.norm(windows.features(int(index), layer, np.sort(rows)), axis=1)
+    for index, rows in windows.sample(np.random.default_rng([seed, 20])):
+        norms = np.linalg.norm(windows.features(index, layer, rows), axis=1)
         total, count = total + float(norms.sum(dtype=np.float64)), count + len(norms)
     return 20 * count / total if total > 0 else 1.0

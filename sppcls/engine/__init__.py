@@ -16,15 +16,4 @@ if TYPE_CHECKING:
     from sppcls.engine.optimizer import make_optimizer as make_optimizer
     from sppcls.engine.state import RunState as RunState
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.engine.build": ["make_module"],
-        "sppcls.engine.learning_rate": ["LearningRate", "Plateau", "lr_factor"],
-        "sppcls.engine.losses": ["make_loss"],
-        "sppcls.engine.metrics": ["ErrorCounter"],
-        "sppcls.engine.module": ["ClassificationModule", "DivergedError"],
-        "sppcls.engine.optimizer": ["make_optimizer"],
-        "sppcls.engine.state": ["RunState"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

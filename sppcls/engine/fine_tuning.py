@@ -18,7 +18,7 @@ from sppcls.nn import SPPClassifier
 from sppcls.nn.fitting import load_fitting
 from sppcls.nn.parts import Frozen, check_parts, parameter_groups
 from sppcls.nn.recompute import recompute_backbone
-from sppcls.runs.names import BEST, LAST
+from sppcls.runs.names import BEST, LAST, no_file
 
 
 def prepare_network(
@@ -74,9 +74,7 @@ def _file(name: str) -> Path:
         return path
     found = next((path / file for file in (BEST, LAST) if (path / file).is_file()), None)
     if found is None:
-        raise ConfigError(
-            f"init_from={name}: a folder without {BEST} or {LAST}; name a run's folder or a file"
-        )
+        raise ConfigError(f"init_from={name}: {no_file(path)}")
     return found
 
 

@@ -12,7 +12,8 @@ from pytorch_lightning.loggers import Logger
 
 from sppcls._util.reason import own_line, reason_of, reason_with_line
 from sppcls.config.parts import PARTS
-from sppcls.config.schema import BackboneConfig, Config, HeadConfig, PyramidConfig, default_values
+from sppcls.config.schema import Config, default_values
+from sppcls.config.schema_network import BackboneConfig, HeadConfig, PyramidConfig
 from sppcls.data import Size
 from sppcls.data.own import as_splits
 from sppcls.errors import CheckpointError, ConfigError

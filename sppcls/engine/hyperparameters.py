@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sppcls.config.build import parameter_count
 from sppcls.config.choices import choice_of
 from sppcls.config.parts import PARTS, values_of
 from sppcls.config.schema import Config
-from sppcls.data import SizeSchedule
 from sppcls.engine.summary import head_label
-from sppcls.nn import Pyramid, SPPClassifier
+from sppcls.nn import Pyramid
 from sppcls.registry import DOORS, TARGET
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
 
 
-def hyperparameters(
-    config: Config, net: SPPClassifier, schedule: SizeSchedule, devices: int
-) -> dict[str, Any]:
+def hyperparameters(config: Config, devices: int) -> dict[str, Any]:
     """The HParams row: what people vary, as numbers and short text."""
     own = {group: values for group in PARTS if (values := values_of(getattr(config, group))) is not None}
     levels, width, norm = config.pyramid.levels, config.backbone.width, config.backbone.norm
@@ -57,6 +53,5 @@ def hyperparameters(
         "init": config.init,
         "precision": config.trainer.precision,
         "seed": config.seed,
-        "parameters": parameter_count(net),
         **parameters,
     }

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sppcls.config.parts import values_of
-from sppcls.config.schema import SchedulerConfig
+from sppcls.config.schema_training import SchedulerConfig
 from sppcls.errors import ConfigError
 from sppcls.registry import build
 

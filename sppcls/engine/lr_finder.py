@@ -21,7 +21,8 @@ from sppcls.config.build import (
     val_sizes,
 )
 from sppcls.config.schedule import size_schedule
-from sppcls.config.schema import Config, SchedulerConfig
+from sppcls.config.schema import Config
+from sppcls.config.schema_training import SchedulerConfig
 from sppcls.data.balance import class_counts
 from sppcls.data.label_sets import label_set_count
 from sppcls.engine.build import make_module

@@ -158,7 +158,7 @@ class LabelValidationCounter(LabelCounter):
 
     def update(self, logits: Tensor, target: Tensor, loss: Tensor, pixels: int = 0) -> None:
         super().update(logits, target, loss, pixels)
-        self._rows.append((logits.float().sigmoid().cpu().numpy(), target.cpu().numpy() >= 0.5))
+        self._rows.append((logits.float().cpu().numpy(), target.cpu().numpy() >= 0.5))
 
     def compute(self) -> dict[str, float]:
         """As of :class:`LabelCounter`, with ``map_error``, ``f1`` and ``micro_f1``, in per cent."""

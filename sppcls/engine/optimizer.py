@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sppcls.config.parts import values_of
-from sppcls.config.schema import OptimizerConfig
+from sppcls.config.schema_training import OptimizerConfig
 from sppcls.errors import ConfigError
 from sppcls.nn.parts import parameter_groups
 from sppcls.registry import build

@@ -24,7 +24,7 @@ from sppcls.engine.module import ClassificationModule
 from sppcls.engine.summary import device_label, guessing_error, validation_count
 from sppcls.evaluation.class_errors import ClassError, class_mean, read_class_errors, write_class_errors
 from sppcls.runs.folder import lacks_result
-from sppcls.runs.names import BEST, CLASSES, LAST, PREDICTIONS, PREVIOUS, figure_names
+from sppcls.runs.names import BEST, CLASSES, LAST, PREDICTIONS, PREVIOUS, SEARCH, SWEEP, figure_names
 from sppcls.runs.result import write_result
 
 
@@ -156,7 +156,9 @@ def _closing_lines(
             everything.write_text("\n".join(names) + "\n", encoding="utf-8", errors="replace")
             lines.append(f"  ... all of them: {everything}")
     lines.append(f"Checkpoint: {folder / (BEST if (folder / BEST).exists() else LAST)}")
-    if "tensorboard" in config.logger:
+    # A sweep or a search says at its end where all of its runs are to be looked at.
+    alone = not any((folder.parent / file).exists() for file in (SWEEP, SEARCH))
+    if "tensorboard" in config.logger and alone:
         lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
         main = f"val_{size_label(module.val_sizes[0])}"
         address = time_series(

@@ -8,7 +8,7 @@ import sys
 import torch
 
 from sppcls._util.allocator import allow_many_files
-from sppcls._util.figures import FIGURES, MULTI_LABEL, ONE_LABEL
+from sppcls._util.figures import FIGURES, MULTI_LABEL, ONE_LABEL, Kind
 from sppcls.config.build import (
     batch_bytes,
     build_network,
@@ -49,12 +49,12 @@ class RunChecks:
         self._sources: dict[str, Splits] = {}
         self._net: tuple[str, SPPClassifier] | None = None
 
-    def check(self, config: Config) -> None:
-        """Raise the SppclsError that :func:`sppcls.train` would raise before it trains."""
+    def check(self, config: Config) -> Kind:
+        """What will be counted of the images; raises the SppclsError that :func:`sppcls.train` would raise before it trains."""
         check_loggers(config)
         if config.detection.checkpoint is not None:
             check_run(config, self.on_this_machine)
-            return
+            return ONE_LABEL
         schedule = size_schedule(config)
         devices = device_count(config) if self.on_this_machine else 1
         if self.on_this_machine:
@@ -86,6 +86,7 @@ class RunChecks:
             prepare_network(net, config, train_source.classes, resumed)
             self._net = (key, net)
         fitting_protocols(config, self._net[1], schedule, sizes)
+        return MULTI_LABEL if is_multi_label(train_source) else ONE_LABEL
 
 
 def check_classes(config: Config, train: Source) -> None:

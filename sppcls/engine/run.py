@@ -215,7 +215,7 @@ class Run:
         callbacks = make_callbacks(
             self.config,
             folder,
-            hyperparameters(self.config, self.net, self.schedule, self.devices),
+            hyperparameters(self.config, self.devices),
             self.protocols,
             memory=self.memory,
             saving=self.saving,

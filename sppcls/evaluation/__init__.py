@@ -14,18 +14,4 @@ if TYPE_CHECKING:
     from sppcls.evaluation.protocols import load_protocol as load_protocol
     from sppcls.evaluation.protocols import load_protocols as load_protocols
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.config.early": ["protocol_names"],
-        "sppcls.evaluation.evaluate": ["Result"],
-        "sppcls.evaluation.evaluator": ["evaluate_protocol"],
-        "sppcls.evaluation.predictions": ["Predictions"],
-        "sppcls.evaluation.protocols": [
-            "Protocol",
-            "Views",
-            "load_protocol",
-            "load_protocols",
-        ],
-    },
-)
+__getattr__, __dir__ = public(__name__)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
-from sppcls._util.figures import THRESHOLD, class_precisions
-from sppcls._util.files import replacing
+from sppcls._util.figures import class_precisions
+from sppcls._util.files import write_csv
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def read_class_errors(path: Path) -> list[ClassError]:
     try:
         with np.load(path, allow_pickle=False) as file:
             if file["label"].ndim == 2:
-                return _of_label_sets(file["classes"].tolist(), file["label"].astype(bool), file["score"])
+                return _of_label_sets(file["classes"].tolist(), file["label"].astype(bool), file["log_odds"])
             classes, labels, predicted = file["classes"].tolist(), file["label"], file["top_class"][:, 0]
     except Exception:  # numpy raises nearly any type on damaged files
         return []
@@ -60,7 +59,7 @@ def read_class_errors(path: Path) -> list[ClassError]:
 
 
 def _of_label_sets(classes: list[str], truth: np.ndarray, scores: np.ndarray) -> list[ClassError]:
-    images, predicted = truth.sum(0), (scores >= THRESHOLD).sum(0)
+    images, predicted = truth.sum(0), (scores >= 0).sum(0)
     return [
         ClassError(name, int(images[label]), 100 - 100 * precision, int(predicted[label]), "")
         for label, (name, precision) in enumerate(zip(classes, class_precisions(scores, truth), strict=True))
@@ -76,8 +75,15 @@ def class_mean(errors: list[ClassError]) -> float:
 def write_class_errors(path: Path, errors: list[ClassError], multi_label: bool = False) -> None:
     """A row for each class; columns as in :class:`ClassError`, the error as ``top1_error``; where images have several labels
     as ``ap_error``."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        error = "ap_error" if multi_label else "top1_error"
-        writer.writerow(["class", "images", error, "predicted", "confused_with"])
-        writer.writerows([e.name, e.images, f"{e.error:.4f}", e.predicted, e.confused_with] for e in errors)
+    error = "ap_error" if multi_label else "top1_error"
+    rows = [
+        {
+            "class": e.name,
+            "images": e.images,
+            error: f"{e.error:.4f}",
+            "predicted": e.predicted,
+            "confused_with": e.confused_with,
+        }
+        for e in errors
+    ]
+    write_csv(path, rows, ["class", "images", error, "predicted", "confused_with"])

@@ -16,6 +16,7 @@ from sppcls.evaluation.evaluate import evaluate
 from sppcls.evaluation.predictions import KEPT, Predictions
 from sppcls.evaluation.protocols import Protocol
 from sppcls.nn import Ensemble
+from sppcls.nn.ensemble import logit_mean_sigmoid
 from sppcls.nn.model_info import model_info_of
 
 
@@ -113,17 +114,7 @@ def in_order(predictions: Predictions, classes: Sequence[str], order: Sequence[i
 
 def of_images(predictions: Predictions, indices: np.ndarray) -> Predictions:
     """Those of the images ``indices``, int64 ascending, all of which have been tested."""
-    rows = np.searchsorted(predictions.indices, indices)
-    scores = predictions.scores
-    return replace(
-        predictions,
-        indices=indices,
-        names=[predictions.names[row] for row in rows],
-        labels=predictions.labels[rows],
-        top_class=predictions.top_class[rows],
-        top_score=predictions.top_score[rows],
-        scores=None if scores is None else scores[rows],
-    )
+    return predictions.of_rows(np.searchsorted(predictions.indices, indices))
 
 
 def average(alone: Sequence[Predictions]) -> Predictions:
@@ -141,13 +132,15 @@ def average(alone: Sequence[Predictions]) -> Predictions:
         raise DataError(f"no image could be tested by all networks; the first: {bad[0]}")
     whole = [of_images(one, common) for one in alone]
     # In float64, so that the order of the networks does not show.
-    mean = np.mean([np.asarray(one.scores, np.float64) for one in whole], axis=0).astype(np.float32)
-    top = torch.from_numpy(mean).topk(min(KEPT, mean.shape[1]), dim=1)
+    scores = [torch.from_numpy(np.asarray(one.scores, np.float64)) for one in whole]
+    several = whole[0].multi_label
+    mean = (logit_mean_sigmoid(scores) if several else torch.stack(scores).mean(0)).float()
+    top = mean.topk(min(KEPT, mean.shape[1]), dim=1)
     return replace(
         whole[0],
         top_class=top.indices.numpy(),
-        top_score=top.values.numpy(),
-        scores=mean,
+        top_score=(top.values.sigmoid() if several else top.values).numpy(),
+        scores=mean.numpy(),
         seconds=sum(one.seconds for one in alone),
         bad=bad,
     )

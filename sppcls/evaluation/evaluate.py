@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from sppcls._util.console import table
 from sppcls._util.figures import FIGURES
-from sppcls._util.files import replacing
+from sppcls._util.files import write_csv
 from sppcls.data import (
     Size,
     Source,
@@ -213,14 +212,7 @@ def write_last_result(folder: Path, results: Sequence[Result]) -> None:
     suffix = "_recalibrated" if last.recalibrated else ""
     name = f"{last.protocol.name.replace('+', '_and_')}_{size_label(last.protocol.region)}{suffix}.npz"
     last.predictions.save(folder / name)
-    rows = [_row(result) for result in results]
-    with (
-        replacing(folder / "errors.csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "errors.csv", [_row(result) for result in results])
 
 
 def _row(result: Result) -> dict[str, object]:

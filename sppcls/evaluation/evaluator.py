@@ -8,7 +8,7 @@ share those maps.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,13 @@ from tqdm import tqdm
 from sppcls.data import Size, Source, prepare_batch
 from sppcls.data.geometry import cut, resized_size
 from sppcls.data.label_sets import as_label_sets
-from sppcls.data.stream import Loaded, in_chunks, load_each, resize_to_be_seen, same_shape_batches
+from sppcls.data.stream import in_chunks, load_each, readable, resize_to_be_seen, same_shape_batches
 from sppcls.errors import DataError, ImageError
 from sppcls.evaluation.mapping import first_center, window_cells
 from sppcls.evaluation.predictions import KEPT, Predictions, gather
 from sppcls.evaluation.protocols import Protocol, Views, view_offsets
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import is_multi_label, probabilities
+from sppcls.nn.model_info import is_multi_label
 
 
 def evaluate_protocol(
@@ -79,16 +79,16 @@ def evaluate_protocol(
     net.eval()
     try:
         with torch.inference_mode():
-            for chunk in in_chunks(_noting(shown, bad), lambda item: item.value.bytes if item.value else 0):
-                kept += [item.index for item in chunk]
-                found = tester.scores([item.value for item in chunk if item.value is not None])
+            for chunk in in_chunks(readable(shown, bad), lambda item: item[1].bytes):
+                kept += [index for index, _ in chunk]
+                found = tester.scores([image for _, image in chunk])
                 if not found.isfinite().all():
                     raise DataError(
                         f"protocol {protocol.name}: the network's outputs are no finite numbers; it has diverged"
                     )
                 top = found.topk(best, dim=1)
                 tops[0].append(top.indices.numpy())
-                tops[1].append(top.values.numpy())
+                tops[1].append((top.values.sigmoid() if multi_label else top.values).numpy())
                 if keep_scores:
                     scores.append(found.numpy())
     finally:
@@ -119,15 +119,6 @@ def _distributed() -> bool:
 
 def _smallest(net: SPPClassifier) -> int:
     return net.min_input_size if net.fixed_size is None else 1
-
-
-def _noting(loaded: Iterable[Loaded[_Rendered]], bad: list[str]) -> Iterable[Loaded[_Rendered]]:
-    """The images that could be read; the others are noted in ``bad``."""
-    for item in loaded:
-        if item.value is None:
-            bad.append(item.error)
-        else:
-            yield item
 
 
 # --- in the worker
@@ -196,6 +187,9 @@ def _crops(image: Tensor, group: Views, scale: int, region: Size) -> _Crops:
 # --- in the main process
 
 
+_LARGEST = 700.0  # of a logit whose probability is no zero in float64
+
+
 class _Tester:
     def __init__(
         self, net: SPPClassifier, protocol: Protocol, model_info: Mapping[str, Any], batch_size: int
@@ -209,16 +203,22 @@ class _Tester:
                 self.by_scale.setdefault(scale, []).append(group)
 
     def scores(self, images: Sequence[_Rendered]) -> Tensor:
-        """Scores of the images averaged over their views, float32 (N, classes)."""
+        """Scores of the images averaged over their views, float32 (N, classes); of several labels the log-odds."""
+        # Of several labels each class has its complement beside it, as probabilities next to 1 are all alike.
+        several = is_multi_label(self.model_info) and self.protocol.average == "softmax"
         # Summed in float64, so that the order in which views come does not show.
-        total = torch.zeros(len(images), len(self.model_info["classes"]), dtype=torch.float64)
+        columns = len(self.model_info["classes"]) * (2 if several else 1)
+        total = torch.zeros(len(images), columns, dtype=torch.float64)
         count = torch.zeros(len(images), 1, dtype=torch.float64)
 
         def add(rows: Sequence[int], logits: Tensor) -> None:
             """Take the logits of one view of each of the images ``rows``, which may repeat."""
             values = logits.float()
-            if self.protocol.average == "softmax":
-                values = probabilities(values, is_multi_label(self.model_info))
+            if several:
+                values = values.double().clamp(-_LARGEST, _LARGEST)
+                values = torch.cat([values, -values], 1).sigmoid()
+            elif self.protocol.average == "softmax":
+                values = values.softmax(-1)
             where = torch.tensor(rows)
             total.index_add_(0, where, values.double().cpu())
             count.index_add_(0, where, torch.ones(len(rows), 1, dtype=torch.float64))
@@ -237,11 +237,11 @@ class _Tester:
             wholes = [(row, image.wholes[scale]) for row, image in enumerate(images)]
             for batch in same_shape_batches(wholes, _shape, self.batch_size):
                 self._whole_views(batch, groups, add)
-        mean = (total / count).float()
-        # Answers to several labels go by their probabilities, whatever was averaged.
-        return (
-            mean.sigmoid() if is_multi_label(self.model_info) and self.protocol.average == "logits" else mean
-        )
+        mean = total / count
+        if several:
+            with_label, without = mean.log().chunk(2, dim=1)
+            mean = with_label - without
+        return mean.float()
 
     def _whole_views(self, batch: list[tuple[int, Tensor]], groups: Sequence[Views], add: Any) -> None:
         rows = [row for row, _ in batch]

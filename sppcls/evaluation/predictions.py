@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
@@ -37,7 +38,8 @@ class Predictions:
         top_class: int64 (N, k), the k = 10 (or all) classes with the highest scores, best first; ties as
             ``torch.topk`` breaks them.
         top_score: float32 (N, k), their scores, averaged over views: probabilities, or logits if the protocol says so.
-        scores: float32 (N, classes), if they were asked for, or images have several labels.
+        scores: float32 (N, classes), if they were asked for, or images have several labels: of these the log-odds, whose
+            sigmoid is the probability.
         views: views of a photo.
         seconds: time taken, reading the images included.
         bad: one line for each image that could not be tested, and is counted nowhere.
@@ -132,12 +134,24 @@ class Predictions:
         """Images tested per second, reading included."""
         return len(self) / self.seconds if self.seconds else math.nan
 
+    def of_rows(self, rows: np.ndarray) -> Predictions:
+        """Those of some images, int64 (M,) rows, in that order."""
+        return replace(
+            self,
+            indices=self.indices[rows],
+            names=[self.names[row] for row in rows],
+            labels=self.labels[rows],
+            top_class=self.top_class[rows],
+            top_score=self.top_score[rows],
+            scores=None if self.scores is None else self.scores[rows],
+        )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an npz file that plain ``numpy.load`` reads, atomically.
 
         Arrays: ``path`` (names of the images), ``label``, ``top_class`` and ``top_score`` (N, k: the highest scores,
         best first), ``classes``, ``protocol`` and, as text too, the ``setting``: ``size``, ``average`` and so on. Of images
-        with several labels ``label`` is 0 or 1 for each class, (N, classes), and ``score`` has the probabilities of all.
+        with several labels ``label`` is 0 or 1 for each class, (N, classes), and ``log_odds`` has those of all classes.
 
         Raises:
             ConfigError: the file cannot be written.
@@ -152,7 +166,7 @@ class Predictions:
                 classes=np.array([printable(name) for name in self.classes], dtype=np.str_),
                 protocol=np.array(self.protocol),
                 **{name: np.array(value) for name, value in self.setting.items()},  # type: ignore[arg-type]
-                **({"score": self._known_scores} if self.multi_label else {}),  # type: ignore[arg-type]
+                **({"log_odds": self._known_scores} if self.multi_label else {}),  # type: ignore[arg-type]
             )
 
 
@@ -182,24 +196,16 @@ def gather(mine: Predictions) -> Predictions:
         received: list[Predictions] = [mine] * dist.get_world_size()
         dist.all_gather_object(received, mine)
         parts = received
-    order = np.argsort(np.concatenate([part.indices for part in parts]), kind="stable")
-
-    def together(arrays: Sequence[np.ndarray]) -> np.ndarray:
-        joined: np.ndarray = np.concatenate(arrays)[order]
-        return joined
-
-    names = [name for part in parts for name in part.names]
+    arrays = ("indices", "labels", "top_class", "top_score", *(() if mine.scores is None else ("scores",)))
+    joined: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in arrays}
     whole = replace(
         mine,
-        indices=together([part.indices for part in parts]),
-        names=[names[i] for i in order],
-        labels=together([part.labels for part in parts]),
-        top_class=together([part.top_class for part in parts]),
-        top_score=together([part.top_score for part in parts]),
-        scores=None if mine.scores is None else together([p.scores for p in parts if p.scores is not None]),
+        **joined,
+        names=[name for part in parts for name in part.names],
         seconds=max(part.seconds for part in parts),
         bad=sorted(line for part in parts for line in part.bad),
     )
+    whole = whole.of_rows(np.argsort(whole.indices, kind="stable"))
     if not len(whole):
         raise NothingTestedError(
             f"no image could be tested; the first: {whole.bad[0] if whole.bad else 'there are none'}"

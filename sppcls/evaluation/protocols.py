@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sppcls._util.near import choose_from, suggest
 from sppcls._util.reason import reason_of
 from sppcls.config.early import protocol_path
 from sppcls.data import Size, size_label
@@ -273,12 +274,14 @@ def _views(where: str, content: Any, region: int) -> Views:
 def _check_keys(where: str, content: Mapping[Any, Any], known: Sequence[str]) -> None:
     for key in content:
         if key not in known:
-            raise ConfigError(f"{where}: {key}: unknown key; known: {', '.join(known)}")
+            raise ConfigError(
+                f"{where}: {key}: unknown key{suggest(str(key), known)}; known: {', '.join(known)}"
+            )
 
 
 def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ConfigError(f"{what}={value}: choose from {', '.join(choices)}")
+        raise ConfigError(f"{what}={value}: {choose_from(value, choices)}")
 
 
 def _check_sides(what: str, sides: Any) -> None:

@@ -6,16 +6,19 @@ taken at that size can make up for part of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 
 from sppcls.data import EvalTransform, Size, Source, prepare_batch
-from sppcls.data.stream import load_each
+from sppcls.data.stream import load_each, readable
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import SPPClassifier
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def recalibrate(
@@ -55,7 +58,6 @@ def recalibrate(
     transform = EvalTransform(size)
     count = min(images, len(source))
     chosen = [i * len(source) // count for i in range(count)]
-    momenta = [norm.momentum for norm in norms]
     used, waiting = 0, list[torch.Tensor]()
 
     def take(batch: list[torch.Tensor]) -> int:
@@ -63,37 +65,49 @@ def recalibrate(
         net(x)
         return len(batch)
 
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-            norm.train()
-        with torch.inference_mode():
-            for item in load_each(lambda i: transform(source.image(i)), len(source), workers, chosen):
-                if item.value is not None:
-                    waiting.append(item.value)
-                # The rest joins the last batch: statistics of a few images would weigh as much as those of many.
-                if len(waiting) == 2 * batch_size:
-                    used += take(waiting[:batch_size])
-                    waiting = waiting[batch_size:]
-            used += take(waiting) if waiting else 0
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        net.eval()
+    with new_statistics(norms), torch.inference_mode():
+        loaded = load_each(lambda i: transform(source.image(i)), len(source), workers, chosen)
+        for _, image in readable(loaded, []):
+            waiting.append(image)
+            # The rest joins the last batch: statistics of a few images would weigh as much as those of many.
+            if len(waiting) == 2 * batch_size:
+                used += take(waiting[:batch_size])
+                waiting = waiting[batch_size:]
+        used += take(waiting) if waiting else 0
     if not used:
         raise DataError("recalibrating: no training image could be read")
     return used
 
 
-def batch_norms(net: SPPClassifier) -> list[nn.modules.batchnorm._BatchNorm]:
+def batch_norms(net: SPPClassifier) -> list[BatchNorm]:
     """The layers that have running statistics.
 
     Raises:
         ConfigError: there are none.
     """
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    norms = [m for m in norms if m.track_running_stats]
+    norms = [module for module in net.modules() if has_statistics(module)]
     if not norms:
         raise ConfigError("recalibrating: this network has no batch norm")
     return norms
+
+
+def has_statistics(module: nn.Module) -> TypeGuard[BatchNorm]:
+    """Whether a layer is a batch norm with running statistics."""
+    return isinstance(module, BatchNorm) and module.track_running_stats
+
+
+@contextmanager
+def new_statistics(norms: Sequence[BatchNorm]) -> Iterator[None]:
+    """A block, the batches in which give layers their statistics: the mean over the batches; afterwards they are in
+    evaluation mode."""
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+            norm.train()
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()

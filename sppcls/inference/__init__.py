@@ -13,12 +13,4 @@ if TYPE_CHECKING:
     from sppcls.inference.views import View as View
     from sppcls.inference.views import choose_view as choose_view
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.inference.features": ["Features", "extract_features", "write_features"],
-        "sppcls.inference.layers": ["layer_names"],
-        "sppcls.inference.predict": ["Prediction"],
-        "sppcls.inference.views": ["View", "choose_view"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

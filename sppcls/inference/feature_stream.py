@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sppcls.data.decode import read_image
 from sppcls.data.pixel_range import PixelRange, trained_pixel_range
 from sppcls.data.sizes import Size
-from sppcls.data.stream import Loaded, in_chunks, load_each, same_shape_batches
+from sppcls.data.stream import in_chunks, load_each, readable, same_shape_batches
 from sppcls.data.transforms import prepare_batch
 from sppcls.errors import ImageError
 from sppcls.inference.layers import layer_lengths, read_layers
@@ -90,27 +90,18 @@ def stream_features(
     training = net.training
     net.eval()
     try:
-        with (
-            repeats_expected()
-        ):  # a warning for every shape of images would be too many; see layers.repeated_levels
+        # A warning for every shape of images would be too many; see layers.repeated_levels.
+        with repeats_expected():
             lengths = layer_lengths(net, layers, view.example)
         row_bytes = 4 * sum(lengths.values())
         loaded = load_each(reading, len(paths), workers)
         shown = tqdm(loaded, total=len(paths), disable=None, leave=False, unit="image", desc=view.kind)
-        for chunk in in_chunks(_readable(shown, bad), lambda one: one[1].numel() + row_bytes):
+        for chunk in in_chunks(readable(shown, bad), lambda one: one[1].numel() + row_bytes):
             rows = {layer: np.empty((len(chunk), length), np.float32) for layer, length in lengths.items()}
             _fill(net, rows, [image for _, image in chunk], batch_size)
             yield [index for index, _ in chunk], rows
     finally:
         net.train(training)
-
-
-def _readable(loaded: Iterable[Loaded[Tensor]], bad: list[str]) -> Iterator[tuple[int, Tensor]]:
-    for one in loaded:
-        if one.value is None:
-            bad.append(one.error)
-        else:
-            yield one.index, one.value
 
 
 def _fill(net: SPPClassifier, rows: dict[str, np.ndarray], images: Sequence[Tensor], batch_size: int) -> None:

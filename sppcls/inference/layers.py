@@ -70,8 +70,8 @@ def check_layers(net: SPPClassifier, layers: Sequence[str], view: str) -> None:
         if view == "full" and layer in maps:
             vectors = ", ".join(name for name in names if name not in maps)
             raise ConfigError(
-                f"layer {layer!r} of whole images: its map is as large as each image makes it, so the vectors would "
-                f"differ in length; take view crop, or one of {vectors}"
+                f"layer {layer!r} of whole images: maps of images of many sizes are vectors of many lengths; take view crop, "
+                f"or one of {vectors}"
             )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sppcls._util.near import choose_from
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.sizes import Size
 from sppcls.data.stream import resize_to_be_seen
@@ -64,7 +65,7 @@ def choose_view(net: SPPClassifier, kind: str | None = None, shorter_side: int |
     region: Size = tuple(model_info["val_sizes"][0])
     kind = kind or ("full" if net.fixed_size is None else "crop")
     if kind not in VIEWS:
-        raise ConfigError(f"view {kind!r}: choose from {', '.join(VIEWS)}")
+        raise ConfigError(f"view {kind!r}: {choose_from(kind, VIEWS)}")
     if kind == "full" and net.fixed_size is not None:
         raise ConfigError(
             f"view 'full': this network has no pyramid and takes images of {region[0]}x{region[1]} only; "

@@ -7,11 +7,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import chain
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from sppcls._util.near import choose_from
 from sppcls._util.reason import own_line, reason_of, reason_with_line
 from sppcls.nn.lrn import LRNAcrossChannels, LRNWithinChannel
 from sppcls.nn.segments import run_segments
@@ -91,6 +94,17 @@ def on_meta(layers: nn.Module) -> dict[str, Tensor]:
     }
 
 
+class _AsBeforeNorm(TorchFunctionMode):
+    """Batch normalisation keeps the shape; of tensors without values torch takes two milliseconds to say so."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.batch_norm and args:
+            x, *of_channels = args[:5]
+            if all(values is None or values.shape == x.shape[1:2] for values in of_channels):
+                return x
+        return func(*args, **(kwargs or {}))
+
+
 def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
     """Shape of what ``layers`` make of two (height, width) images, without computing values.
 
@@ -98,7 +112,7 @@ def output_shape(layers: nn.Module, size: tuple[int, int]) -> torch.Size:
         RuntimeError: the images are too small.
         TypeError: the layers give something else than a tensor.
     """
-    with torch.no_grad():
+    with torch.no_grad(), _AsBeforeNorm():
         # Two images, so that batch normalisation in training mode accepts a map of one cell.
         images = torch.empty(2, 3, *size, device="meta")
         output = torch.func.functional_call(layers, on_meta(layers), (images,))
@@ -252,7 +266,7 @@ def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Ba
         ValueError: an unknown name or norm, or a width that is not a finite number above 0.
     """
     if name not in _PLANS:
-        raise ValueError(f"name={name!r}: choose from {', '.join(PAPER_BACKBONES)}")
+        raise ValueError(f"name={name!r}: {choose_from(name, PAPER_BACKBONES)}")
     if isinstance(width, bool) or not isinstance(width, Real):
         raise ValueError(f"width={width!r}: must be a number greater than 0")
     if not 0 < width < math.inf:
@@ -260,7 +274,7 @@ def paper_backbone(name: str, width: float = 1.0, norm: str | None = None) -> Ba
     plan = _PLANS[name]
     norm = plan.norm if norm is None else norm
     if norm not in NORMS:
-        raise ValueError(f"norm={norm!r}: choose from {', '.join(NORMS)}")
+        raise ValueError(f"norm={norm!r}: {choose_from(norm, NORMS)}")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels, stride, number = 3, 1, 0
     for layer in plan.layers:

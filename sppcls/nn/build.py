@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from sppcls._util.near import choose_from
 from sppcls.nn.backbones import Backbone, paper_backbone
 from sppcls.nn.classifier import SPPClassifier
 from sppcls.nn.heads import ConvHead, FCHead, Head
@@ -76,14 +77,9 @@ def build_classifier(
         (1, 10)
     """
     _choice("init", init, INITS)
-    if not _is_int(num_classes) or num_classes < 1:
-        raise ValueError(f"num_classes={num_classes!r}: must be a whole number of at least 1")
-    if (
-        not isinstance(input_size, Sequence)
-        or len(input_size) != 2
-        or not all(_is_int(side) and side > 0 for side in input_size)
-    ):
-        raise ValueError(f"input_size={input_size!r}: must be (height, width) in pixels")
+    _must("num_classes", num_classes, _is_count(num_classes), "be a whole number of at least 1")
+    pair = isinstance(input_size, Sequence) and len(input_size) == 2 and all(map(_is_count, input_size))
+    _must("input_size", input_size, pair, "be (height, width) in pixels")
     size = (input_size[0], input_size[1])
     spp = None if is_own("pyramid", pyramid) else _spp(pyramid)
     head_name, hidden, dropout = ("", [], 0.0) if is_own("head", head) else _head_settings(head)
@@ -130,12 +126,10 @@ def _backbone(settings: Mapping[str, Any]) -> Backbone:
     name = _choice("backbone.name", settings.get("name"), BACKBONES)
     width, norm, weights, model = (settings.get(key) for key in ("width", "norm", "weights", "model"))
     drop_path = settings.get("drop_path_rate")
-    if drop_path is not None and (
-        not isinstance(drop_path, int | float) or isinstance(drop_path, bool) or not 0 <= drop_path < 1
-    ):
-        raise ValueError(f"backbone.drop_path_rate={drop_path!r}: must be null or a number from 0 to below 1")
-    if weights is not None and not isinstance(weights, str):
-        raise ValueError(f"backbone.weights={weights!r}: must be null, DEFAULT or a path")
+    share = drop_path is None or _is_share(drop_path)
+    _must("backbone.drop_path_rate", drop_path, share, "be null or a number from 0 to below 1")
+    text = weights is None or isinstance(weights, str)
+    _must("backbone.weights", weights, text, "be null, DEFAULT or a path")
     if model is not None and (name != "timm" or not isinstance(model, str)):
         raise ValueError(f"backbone.model={model!r}: the name of a timm model, only for backbone.name=timm")
     if name not in PAPER_BACKBONES:
@@ -184,41 +178,43 @@ def _spp(settings: Mapping[str, Any]) -> SpatialPyramidPooling2d | None:
 def _head_settings(settings: Mapping[str, Any]) -> tuple[str, list[int], float]:
     _check_keys("head", settings, ("name", "hidden", "dropout"))
     name = _choice("head.name", settings.get("name"), HEADS)
-    hidden = settings.get("hidden")
-    hidden = [] if hidden is None else hidden
-    if (
-        isinstance(hidden, str)
-        or not isinstance(hidden, Sequence)
-        or not all(_is_int(n) and n > 0 for n in hidden)
-    ):
-        raise ValueError(f"head.hidden={hidden!r}: must be a list of whole numbers of at least 1")
+    hidden = [] if settings.get("hidden") is None else settings["hidden"]
+    widths = isinstance(hidden, Sequence) and not isinstance(hidden, str) and all(map(_is_count, hidden))
+    _must("head.hidden", hidden, widths, "be a list of whole numbers of at least 1")
     if name == "linear" and len(hidden) > 0:
         raise ValueError(
             f"head.hidden={list(hidden)}: a linear head has no hidden layers; use [] or head.name=fc"
         )
-    dropout = settings.get("dropout")
-    dropout = 0.0 if dropout is None else dropout
-    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-        raise ValueError(f"head.dropout={dropout!r}: must be a number from 0 to below 1")
+    dropout = 0.0 if settings.get("dropout") is None else settings["dropout"]
+    _must("head.dropout", dropout, _is_share(dropout), "be a number from 0 to below 1")
     return name, list(hidden), float(dropout)
 
 
 def _check_keys(group: str, settings: Mapping[str, Any], known: Sequence[str]) -> None:
-    if not isinstance(settings, Mapping):
-        raise ValueError(f"{group}={settings!r}: must be a mapping with keys of {', '.join(known)}")
+    mapping = isinstance(settings, Mapping)
+    _must(group, settings, mapping, f"be a mapping with keys of {', '.join(known)}")
     for key in settings:
         if key not in known:
-            raise ValueError(f"{group}.{key}: no such key; choose from {', '.join(known)}")
+            raise ValueError(f"{group}.{key}: no such key; {choose_from(key, known)}")
 
 
 def _choice(key: str, value: Any, choices: Sequence[str]) -> str:
     if value not in choices:
-        raise ValueError(f"{key}={value!r}: choose from {', '.join(choices)}")
+        raise ValueError(f"{key}={value!r}: {choose_from(value, choices)}")
     return value
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _must(key: str, value: Any, good: bool, wanted: str) -> None:
+    if not good:
+        raise ValueError(f"{key}={value!r}: must {wanted}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
 
 
 def _named(prefix: str, call: Callable[[], T]) -> T:

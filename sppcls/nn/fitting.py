@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sppcls.nn.classifier import SPPClassifier
 from sppcls.nn.parts import short_name
-from sppcls.nn.weights import common_prefix, load_described
+from sppcls.nn.weights import below_prefix, load_described, not_compiled
 
 _SCALE = "head.input_scale"
 
@@ -92,16 +92,14 @@ def load_fitting(
 
 def _as_named_here(net: SPPClassifier, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """The tensors of a file by the names that a network of sppcls has for them."""
-    if not any("_orig_mod" in name for name in net.state_dict()):
-        state = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
-    prefix = common_prefix(state, net.state_dict(), source)
-    below = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    ours = net.state_dict()
+    state = not_compiled(state, ours)
+    _, below = below_prefix(state, ours, source)
     if any(name.startswith("backbone.") for name in below):
         return below
     layers = "backbone.layers."
-    wanted = [name.removeprefix(layers) for name in net.state_dict() if name.startswith(layers)]
-    prefix = common_prefix(state, wanted, source)
-    return {layers + name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+    wanted = [name.removeprefix(layers) for name in ours if name.startswith(layers)]
+    return {layers + name: value for name, value in below_prefix(state, wanted, source)[1].items()}
 
 
 def _layers(names: Mapping[str, Tensor]) -> dict[str, list[str]]:

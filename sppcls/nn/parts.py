@@ -7,10 +7,11 @@ ResNet. The two containers ``layers`` (of a backbone) and ``hidden`` (of a head)
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from torch import nn
+
+from sppcls._util.near import suggest
 
 _CONTAINERS = ("backbone.layers.", "head.hidden.")
 
@@ -34,9 +35,8 @@ def check_parts(net: nn.Module, parts: Iterable[str], key: str) -> None:
     for part in parts:
         if not any(is_within(name, part) for name in names):
             known = _nearest_parts(names)
-            near = get_close_matches(part, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known[:12])}"
-            raise ValueError(f"{key}={part}: no such part with weights in this network; {hint}")
+            hint = suggest(part, known) or f"; choose from {', '.join(known[:12])}"
+            raise ValueError(f"{key}={part}: no such part with weights in this network{hint}")
 
 
 def _nearest_parts(names: Iterable[str]) -> list[str]:

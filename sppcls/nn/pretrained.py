@@ -13,6 +13,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
+from sppcls._util.near import choose_from
 from sppcls._util.reason import reason_of
 from sppcls.nn.backbones import STRIDE_SIZES, Backbone, measured, on_meta
 from sppcls.nn.weights import load_into, load_weights
@@ -37,7 +38,7 @@ def torchvision_trunk(name: str, weights: str | None = None, drop_path_rate: flo
         ValueError: unknown name, no blocks to drop, failed download, or a file that does not fit.
     """
     if name not in TORCHVISION_TRUNKS:
-        raise ValueError(f"name={name!r}: choose from {', '.join(TORCHVISION_TRUNKS)}")
+        raise ValueError(f"name={name!r}: {choose_from(name, TORCHVISION_TRUNKS)}")
     from torchvision import models
 
     # VGG fills its large classifier with random numbers a second time; here they are overwritten or cut off.
@@ -55,16 +56,11 @@ def torchvision_trunk(name: str, weights: str | None = None, drop_path_rate: flo
         try:
             state = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"weights='DEFAULT': the download for {name} failed ({reason_of(error, first_line=True)}); "
-                "give the path of a state_dict file instead"
-            ) from error
+            raise _no_download(name, error) from error
         load_into(model, state, "weights='DEFAULT'")
     layers, last_pool = _cut(model)
     trunk = Backbone(name, layers, 0, 0, last_pool)
-    if (
-        name == "alexnet"
-    ):  # torchvision leaves it at torch's start, which without normalisation lets the signal fade
+    if name == "alexnet":  # left at torch's start, without normalisation, the signal fades
         trunk.restarts = ("modern",)
     if weights is not None and weights != "DEFAULT":
         trunk.weights = load_weights(layers, weights, f"weights={weights!r}", ignore=set(model.state_dict()))
@@ -112,10 +108,7 @@ def timm_trunk(model: str, weights: str | None = None, drop_path_rate: float | N
         )
     except Exception as error:  # of timm, of the hub, or of the network under it
         if weights == "DEFAULT" and not isinstance(error, (TypeError, AssertionError)):
-            raise ValueError(
-                f"weights='DEFAULT': the download for {model} failed ({reason_of(error, first_line=True)}); "
-                "give the path of a state_dict file instead"
-            ) from error
+            raise _no_download(model, error) from error
         if "drop_path_rate" in str(error):
             raise ValueError(
                 f"drop_path_rate={drop_path_rate}: {model} has no paths to drop; use null"
@@ -131,6 +124,13 @@ def timm_trunk(model: str, weights: str | None = None, drop_path_rate: float | N
             whole = timm.create_model(model)
         trunk.weights = load_weights(layers, weights, f"weights={weights!r}", ignore=set(whole.state_dict()))
     return trunk
+
+
+def _no_download(name: str, error: Exception) -> ValueError:
+    reason = reason_of(error, first_line=True)
+    return ValueError(
+        f"weights='DEFAULT': the download for {name} failed ({reason}); give the path of a state_dict file instead"
+    )
 
 
 class _TimmBackbone(Backbone):

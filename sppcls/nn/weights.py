@@ -180,10 +180,8 @@ def load_into(
         ValueError: names are missing, unknown, or tensors have other shapes; or two networks in ``state`` fit.
     """
     wanted = layers.state_dict()
-    if not any("_orig_mod" in name for name in wanted):
-        state = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
-    prefix = common_prefix(state, wanted, source)
-    below = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    state = not_compiled(state, wanted)
+    prefix, below = below_prefix(state, wanted, source)
     # Files older than torch 0.4.1 have no counters of batches; nothing here uses them.
     missing = [name for name in wanted if name not in below and not name.endswith("num_batches_tracked")]
     # A head of one's own in the place of the cut-off one is not needed either.
@@ -219,8 +217,26 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def common_prefix(state: Mapping[str, Tensor], wanted: Collection[str], source: str) -> str:
-    """What stands before most of the wanted names in ``state``; raises ValueError where two do so for all of them."""
+def not_compiled(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """Weights by the names that they had before their network was compiled, unless the wanted ones are of a compiled one."""
+    if any("_orig_mod" in name for name in wanted):
+        return dict(state)
+    return {name.replace("_orig_mod.", ""): value for name, value in state.items()}
+
+
+def below_prefix(
+    state: Mapping[str, Tensor], wanted: Collection[str], source: str
+) -> tuple[str, dict[str, Tensor]]:
+    """What stands before most of the wanted names in ``state``, and what has it, by names without it.
+
+    Raises:
+        ValueError: two prefixes stand before all of them.
+    """
+    prefix = _common_prefix(state, wanted, source)
+    return prefix, {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+
+
+def _common_prefix(state: Mapping[str, Tensor], wanted: Collection[str], source: str) -> str:
     found: Counter[str] = Counter()
     for name in state:
         ends = [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]

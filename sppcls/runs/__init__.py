@@ -12,11 +12,4 @@ if TYPE_CHECKING:
     from sppcls.runs.metrics import Metrics as Metrics
     from sppcls.runs.metrics import read_metrics as read_metrics
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.runs.checkpoint": ["AtomicCheckpointIO", "make_model_info", "read_checkpoint"],
-        "sppcls.runs.folder": ["read_result"],
-        "sppcls.runs.metrics": ["Metrics", "read_metrics"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

@@ -30,7 +30,7 @@ from sppcls.nn import SPPClassifier, build_classifier
 from sppcls.nn.weights import is_archive, load_data_only
 from sppcls.registry import GIVEN, allow_plugins
 from sppcls.runs.model_info import model_info_problem
-from sppcls.runs.names import LAST, PREVIOUS
+from sppcls.runs.names import LAST, PREVIOUS, no_file
 
 FORMAT = 2
 _READ = (1, FORMAT)  # format 1: sppcls 0.1
@@ -102,7 +102,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if mode is None:
         raise CheckpointError(f"{path}: no such checkpoint")
     if stat.S_ISDIR(mode):
-        raise CheckpointError(f"{path}: a folder; name a checkpoint file such as {path / 'last.ckpt'}")
+        raise CheckpointError(f"{path}: {no_file(path)}")
     if not stat.S_ISREG(mode):
         raise CheckpointError(f"{path}: not a regular file; name a checkpoint file such as last.ckpt")
     whole = False

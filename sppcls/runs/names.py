@@ -14,6 +14,7 @@ LOG = "train.log"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 PREVIOUS = "previous.ckpt"
+DETECTOR = "detector.ckpt"
 # Folders with the answers to every image: of the validation and the test, and of protocols.
 PREDICTIONS = "predictions"
 PROTOCOLS = "protocols"
@@ -32,11 +33,41 @@ SWEEP = "sweep.json"
 SEARCH = "search.json"
 
 
+def checkpoints_below(folder: Path, names: Sequence[str] = (BEST, LAST)) -> list[Path]:
+    """In a folder, and in each folder up to three levels below it, the first of ``names`` that is there; the newest first."""
+    first: dict[Path, Path] = {}
+    for name in names:
+        for depth in range(4):
+            for path in filter(Path.is_file, folder.glob("*/" * depth + name)):
+                first.setdefault(path.parent, path)
+    return sorted(first.values(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def no_file(folder: Path, names: Sequence[str] = (BEST, LAST)) -> str:
+    """What to type in place of a folder, where one of its files ``names`` is wanted."""
+    found = checkpoints_below(folder, names)
+    if not found:
+        return f"a folder without {' or '.join(names)}; name such a file"
+    return f"a folder; name a checkpoint file such as {_newest(found)}"
+
+
 def no_checkpoint(folder: Path) -> str:
     """Why a folder without a checkpoint is nothing that a run can resume from."""
     if (folder / CONFIG).is_file():
         return "this run has no checkpoint yet; start it again"
-    return "no run's folder; name one, or a checkpoint"
+    runs = [path.parent for path in checkpoints_below(folder, (LAST, PREVIOUS, BEST))]
+    return (
+        f"a folder of runs; name one, such as {_newest(runs)}"
+        if runs
+        else "no run's folder; name one, or a checkpoint"
+    )
+
+
+def _newest(paths: Sequence[Path]) -> str:
+    """The first of some paths, and how many more there are: ``A (the newest), B, C and 5 more``."""
+    first, *others = map(str, paths[:3])
+    shown = ", ".join([f"{first} (the newest)" if others else first, *others])
+    return f"{shown} and {len(paths) - 3} more" if len(paths) > 3 else shown
 
 
 def figure_names(results: Mapping[str, Mapping[str, Any]], images: str = "val") -> dict[str, Any]:

@@ -10,10 +10,4 @@ if TYPE_CHECKING:
     from sppcls.sweeps.plan import SweepPlan as SweepPlan
     from sppcls.sweeps.plan import plan_sweep as plan_sweep
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.sweeps.launch": ["run_sweep"],
-        "sppcls.sweeps.plan": ["Job", "SweepPlan", "plan_sweep"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

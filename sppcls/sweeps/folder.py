@@ -144,15 +144,8 @@ def seconds_taken(sweep: Path) -> list[float]:
 
 
 def write_summary(sweep: Path, epochs: dict[str, int]) -> list[dict[str, str]]:
-    """``summary.csv``: a row per job of the sweep with what became of it.
-
-    Args:
-        sweep: the sweep's folder.
-        epochs: the epochs that each job of this command is to be trained for.
-
-    Returns:
-        The rows of the jobs in ``epochs``.
-    """
+    """``summary.csv``: a row per job of the sweep with what became of it; returns those of the jobs in ``epochs``, which says
+    how many each is to be trained for."""
     names = dict.fromkeys([job["name"] for job in (read_sweep(sweep) or {}).get("jobs", [])] + [*epochs])
     # One of an earlier command was trained for as many epochs as it was to be, if it has a result.
     rows = [_row(sweep, name, epochs.get(name, 0)) for name in names]

@@ -41,7 +41,6 @@ from sppcls.sweeps.stopping import (
     Worker,
     stop_asks_jobs,
     stop_interrupts,
-    wait_for,
     wait_until_free,
 )
 
@@ -104,7 +103,7 @@ def _compare(folder: Path) -> None:
     """What the finished runs show so far; the report goes to the sweep's folder."""
     from sppcls.comparison import compare
     from sppcls.comparison.board.logdir import write_beside_runs
-    from sppcls.comparison.report import content
+    from sppcls.comparison.report.content import Content
     from sppcls.comparison.report.write import check_out, write_report
 
     try:
@@ -115,9 +114,8 @@ def _compare(folder: Path) -> None:
         _print(f"Not compared: {error}")
         return
     _print("")
-    for finding in content.headline(comparison) + content.on_test(comparison):
-        if finding.top == 1:
-            _print(str(finding))
+    for sentence in Content.of(comparison).sentences:
+        _print(sentence)
     _print(f"Report: {page}")
     shown = shlex.quote(str(folder))
     _print(f"In TensorBoard: sppcls board {shown}")
@@ -238,7 +236,7 @@ def run_job(config: DictConfig, progress: Progress | None = None) -> dict[str, A
     sweep, job = Path(config.runs_dir) / config.name, str(config.run_name)
     if progress is not None:
         print()
-        return _run(config, sweep, job, _print, wait_for, progress)
+        return _run(config, sweep, job, _print, TrainingProcess.wait, progress)
 
     def say(line: str) -> None:
         _print(f"{job}: {line}")
@@ -258,7 +256,7 @@ def _run(
     sweep: Path,
     job: str,
     say: Callable[[str], None],
-    wait: Callable[[TrainingProcess], Ended],
+    wait: Callable[[TrainingProcess], object],
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     overrides = HydraConfig.get().overrides

@@ -14,13 +14,21 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from sppcls.config.checks import resolved, suggest
-from sppcls.config.compose import compose_unchecked, conf_dir, group_choices, hydra_session, key_of
+from sppcls._util.near import suggest
+from sppcls.config.checks import resolved
+from sppcls.config.compose import (
+    compose_unchecked,
+    conf_dir,
+    group_choices,
+    hydra_session,
+    key_of,
+    name_plugins,
+)
 from sppcls.config.grammar import in_grammar, text_keys
 from sppcls.config.hydra_words import is_hydras
 from sppcls.config.mistakes import unreadable
 from sppcls.config.own_files import read_yaml
-from sppcls.config.same_run import sweep_identity
+from sppcls.config.same_run import flatten, sweep_identity
 from sppcls.errors import ConfigError
 from sppcls.registry import NOT_IN_FILES
 
@@ -52,14 +60,51 @@ def named_files(group: str, config_dir: str | None = None) -> dict[str, Path]:
     return {path.stem: path for root in roots for path in sorted((root / group).glob("*.yaml"))}
 
 
-def split_words(words: Sequence[str], group: str) -> tuple[str | None, list[str], list[str]]:
-    """Take ``+<group>=NAME`` and Hydra's own words out of a command line.
+@dataclass(frozen=True)
+class Command:
+    """A command line of a sweep or a search, taken apart: the ``name`` of its file, if any, and what that file holds; the
+    words that were typed, ``apart`` those that say how to search and those that are Hydra's.
+    """
 
-    Returns:
-        The name, or None if there is none; the other words; the words that are Hydra's.
+    name: str | None
+    fixed: list[str]
+    cells: dict[str, list[str]]
+    params: dict[str, Any]
+    more: dict[str, Any]
+    own: list[str]
+    apart: list[str]
+    hydra: list[str]
+
+    @property
+    def constant(self) -> list[str]:
+        """Words of all runs: those of the file, except where others were typed, which follow."""
+        given = {key_of(word) for word in self.own}
+        return [*(word for word in self.fixed if key_of(word) not in given), *self.own]
+
+    @property
+    def varied(self) -> dict[str, Any]:
+        """What the file varies, except where something was typed."""
+        given = {key_of(word) for word in self.own}
+        return {str(key): value for key, value in self.params.items() if key not in given}
+
+
+def read_command(
+    words: Sequence[str],
+    group: str,
+    config_dir: str | None,
+    shape: str,
+    reserved: Mapping[str, str],
+    more: Sequence[str] = (),
+) -> Command:
+    """Take ``+<group>=NAME`` and Hydra's own words out of a command line, and read the file of that name.
+
+    Args:
+        words, group, config_dir, shape: as of :func:`read_named`.
+        reserved: keys that the sweep or search sets itself, and why.
+        more: what a file may have besides ``fixed``, ``cells`` and ``params``; words of these keys are kept apart, too.
 
     Raises:
-        ConfigError: two names.
+        ConfigError: two names, no such file, a word that is reserved, or that each cell sets differently.
     """
     hydra_words = [w for w in words if is_hydras(w)]
     own = [w for w in words if w not in hydra_words]
@@ -67,25 +112,35 @@ def split_words(words: Sequence[str], group: str) -> tuple[str | None, list[str]
     own = [w for w in own if key_of(w) != group]
     if len(names) > 1:
         raise ConfigError(f"+{group}={names[1]}: one {group} at a time; +{group}={names[0]} is given already")
-    return (names[0] if names else None), own, hydra_words
+    name_plugins(own)
+    name = names[0] if names else None
+    file: dict[str, Any] = {"fixed": [], "cells": {}, "params": {}}
+    if name is not None:
+        file = read_named(group, name, config_dir, [*file, *more], shape)
+    apart = [w for w in own if key_of(w).partition(".")[0] in more]
+    own = [w for w in own if w not in apart]
+    fixed, cells, params = (file.pop(key) for key in ("fixed", "cells", "params"))
+    for word in (*fixed, *own, *(f"{key}=" for key in params)):
+        if key_of(word) in reserved:
+            raise ConfigError(f"{word}: {reserved[key_of(word)]}")
+    in_cells = {key_of(word) for listed in cells.values() for word in listed}
+    for word in own:
+        if key_of(word) in in_cells:
+            raise ConfigError(
+                f"{word}: {group}={name} sets {key_of(word)} itself, differently in each of its cells "
+                f"({', '.join(cells)}); leave it out"
+            )
+    return Command(name, fixed, cells, params, file, own, apart, hydra_words)
 
 
 def read_named(
     group: str, name: str, config_dir: str | None, keys: Sequence[str], shape: str
 ) -> dict[str, Any]:
-    """The file ``conf/<group>/<name>.yaml``, a mapping with some of ``keys``.
-
-    The keys ``fixed`` (words), ``cells`` (words by name) and ``params`` (a mapping) are always in the result.
-
-    Args:
-        group: ``sweep`` or ``search``.
-        name: of the file.
-        config_dir: a folder with more configs.
-        keys: what the file may have.
-        shape: what it must hold, in words, for the message.
+    """The file ``conf/<group>/<name>.yaml``, a mapping with some of ``keys``: ``fixed`` (words), ``cells`` (words by name)
+    and ``params`` (a mapping) are always in the result.
 
     Raises:
-        ConfigError: no such file, or it holds something else.
+        ConfigError: no such file, or it holds something else than ``shape``.
     """
     known = named_files(group, config_dir)
     if name not in known:
@@ -120,22 +175,25 @@ def read_named(
     return content
 
 
-def refuse_reserved(words: Sequence[str], reserved: Mapping[str, str]) -> None:
-    """Raise ConfigError for a word whose key is set by the sweep or search itself; ``reserved`` says why, by key."""
-    for word in words:
-        if key_of(word) in reserved:
-            raise ConfigError(f"{word}: {reserved[key_of(word)]}")
+def filled_in(params: Mapping[str, Any], words: Sequence[str], config_dir: str | None) -> dict[str, Any]:
+    """``params`` with the value of a key in place of ``${key}``, such as ``data.fold: range(0,${data.folds})``; ``words`` are
+    those of all jobs.
 
-
-def refuse_cell_keys(own: Sequence[str], cells: dict[str, list[str]], where: str) -> None:
-    """Raise ConfigError for a word of the command line whose key every cell sets differently."""
-    in_cells = {key_of(word) for words in cells.values() for word in words}
-    for word in own:
-        if key_of(word) in in_cells:
-            raise ConfigError(
-                f"{word}: {where} sets {key_of(word)} itself, differently in each of its cells "
-                f"({', '.join(cells)}); leave it out"
-            )
+    Raises:
+        ConfigError: such a key is no single whole number.
+    """
+    texts = {key: value for key, value in params.items() if isinstance(value, str)}
+    named = {key for text in texts.values() for key in re.findall(r"\$\{([\w.]+)\}", text)}
+    if not named:
+        return dict(params)
+    constant, several = separate(words, lambda override: override.is_sweep_override() or None)
+    config = flatten(composed(constant, config_dir))
+    for key in named:
+        if key in several or type(config.get(key)) is not int:
+            given = next((word.partition("=")[2] for word in words if key_of(word) == key), None)
+            raise ConfigError(f"{key}={given}: must be one whole number, as the runs of this sweep follow it")
+        texts = {name: text.replace(f"${{{key}}}", str(config[key])) for name, text in texts.items()}
+    return {**params, **texts}
 
 
 def param_word(key: str, value: Any) -> str:
@@ -167,18 +225,12 @@ def without_odd(text: str) -> str:
     return re.sub(r"_+", "_", re.sub(r"[^\w.-]", "_", text)).strip("_")
 
 
-def folder_name(base: Mapping[str, Any], own: Sequence[str], file: str | None, varied: Iterable[str]) -> str:
-    """The name of the folder: as typed, or that of the file, or made of what is varied.
-
-    Args:
-        base: the config of the words that all runs have in common.
-        own: the words that were typed.
-        file: name of the file of ``conf/sweep`` or ``conf/search``, if there is one.
-        varied: keys.
-    """
-    if any(key_of(word) == "name" for word in own):
+def folder_name(base: Mapping[str, Any], command: Command, varied: Iterable[str]) -> str:
+    """The name of the folder: as typed, or that of the file, or made of what is varied; ``base`` is the config that all
+    runs have in common."""
+    if any(key_of(word) == "name" for word in command.own):
         return safe_name(str(base["name"]))
-    parts = [file] if file is not None else [str(base["name"]), *map(short_key, varied)]
+    parts = [str(base["name"]), *map(short_key, varied)] if command.name is None else [command.name]
     return safe_name("-".join(dict.fromkeys(parts)))
 
 
@@ -189,11 +241,7 @@ def short_key(key: str) -> str:
 
 
 def separate(words: Sequence[str], read: Callable[[Override], T | None]) -> tuple[list[str], dict[str, T]]:
-    """Words with one value, and by key what the others are.
-
-    Args:
-        words: ``key=value`` words.
-        read: what a word varies; None if it has one value.
+    """Words with one value, and by key what the others vary; ``read`` says what, or None of one value.
 
     Raises:
         ConfigError: one line that names the word.
@@ -234,12 +282,8 @@ def composed(words: Sequence[str], config_dir: str | None) -> dict[str, Any]:
 
 
 def identity(base: dict[str, Any], varied: Sequence[str], more: object) -> str:
-    """Equal for commands whose runs share their folder.
-
-    Args:
-        base: the config of the words that all runs have in common.
-        varied: keys whose value in ``base`` is none of any run.
-        more: anything else that has to agree, as plain data.
+    """Equal for commands whose runs share their folder: of ``base``, the config that all runs have in common, without the
+    ``varied`` keys, whose values are none of any run; and of anything else that has to agree, as plain data.
     """
     fixed = sweep_identity(base)
     for key in varied:  # a key, or a group with all its keys

@@ -12,7 +12,7 @@ import yaml
 from hydra.core.override_parser.types import Override
 
 from sppcls.config.checks import check_config
-from sppcls.config.compose import compose_unchecked, group_choices, key_of, name_plugins, searchpath_words
+from sppcls.config.compose import compose_unchecked, group_choices, searchpath_words
 from sppcls.config.grammar import in_grammar
 from sppcls.config.hydra_words import check_hydra_words
 from sppcls.config.schema import Config, as_dict
@@ -20,17 +20,15 @@ from sppcls.errors import ConfigError
 from sppcls.sweeps.overrides import (
     Plan,
     composed,
+    filled_in,
     folder_name,
     identity,
     param_word,
-    read_named,
-    refuse_cell_keys,
-    refuse_reserved,
+    read_command,
     safe_name,
     separate,
     short_key,
     single_values,
-    split_words,
     without_odd,
 )
 
@@ -43,7 +41,6 @@ _RESERVED = {
 }
 
 # What a file of conf/sweep has: words for all jobs, words for each cell, and values to combine with every cell.
-_KEYS = ("fixed", "cells", "params")
 _SHAPE = "must hold fixed: [words], cells: {name: [words]} and params: {key: values}"
 
 
@@ -88,37 +85,28 @@ def plan_sweep(words: Sequence[str], config_dir: str | None = None) -> SweepPlan
         ConfigError: one line that names the word, and the job if it is one job's fault.
     """
     searchpath_words(config_dir)  # is there such a folder?
-    name, own, hydra_words = split_words(words, "sweep")
-    check_hydra_words(hydra_words, sweep=True)
-    name_plugins(own)
-    file = (
-        read_named("sweep", name, config_dir, _KEYS, _SHAPE)
-        if name is not None
-        else {"fixed": [], "cells": {}, "params": {}}
-    )
-    refuse_reserved(own, _RESERVED)
-    refuse_cell_keys(own, file["cells"], f"sweep={name}")
-    given = {key_of(word) for word in own}
-    combined = [param_word(key, value) for key, value in file["params"].items() if key not in given]
-    fixed = [word for word in file["fixed"] if key_of(word) not in given]
+    command = read_command(words, "sweep", config_dir, _SHAPE, _RESERVED)
+    check_hydra_words(command.hydra, sweep=True)
+    cells = command.cells
+    params = filled_in(command.varied, command.constant, config_dir)
+    combined = [param_word(key, value) for key, value in params.items()]
     # What may be given more values later is varied with one, too, so that the runs keep their names.
-    several = {"seed", *file["params"]}
-    constant, choices = separate([*fixed, *own, *combined], lambda override: _values(override, several))
-    if not choices and not file["cells"]:
+    several = {"seed", *command.params}
+    constant, choices = separate([*command.constant, *combined], lambda override: _values(override, several))
+    if not choices and not cells:
         raise ConfigError(
             "-m: nothing varies; give a key several values, such as seed=0,1,2, or leave out -m"
         )
     base = composed(constant, config_dir)
-    jobs = _jobs(constant, file["cells"], choices)
-    varied = ([CELL] if file["cells"] else []) + list(choices)
+    varied = ([CELL] if cells else []) + list(choices)
     return SweepPlan(
-        name=folder_name(base, own, name, choices),
+        name=folder_name(base, command, choices),
         varied=varied,
-        jobs=jobs,
+        jobs=_jobs(constant, cells, choices),
         runs_dir=Path(str(base["runs_dir"])),
-        identity=identity(base, varied, file["cells"]),
+        identity=identity(base, varied, cells),
         words=list(words),
-        hydra_words=hydra_words,
+        hydra_words=command.hydra,
         config_dir=config_dir,
     )
 

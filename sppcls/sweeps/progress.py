@@ -10,12 +10,7 @@ from sppcls.sweeps.folder import seconds_taken
 
 
 class Progress:
-    """One command's way through the jobs of a sweep.
-
-    Args:
-        sweep: the sweep's folder.
-        todo: names of the jobs of this command that are not finished, in the order in which they are run.
-    """
+    """One command's way through the jobs of a sweep: ``todo``, those not finished, in the order in which they are run."""
 
     def __init__(self, sweep: Path, todo: Sequence[str]) -> None:
         self._sweep, self._todo = sweep, list(todo)

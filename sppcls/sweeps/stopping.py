@@ -38,10 +38,6 @@ def stop_asks_jobs(sweep: Path, say: Callable[[str], None]) -> Iterator[None]:
     """The same signals ask jobs in other processes to save and stop; asked again, nobody waits for them.
 
     An exception in the launcher would not do: launchers kill their processes on one.
-
-    Args:
-        sweep: the sweep's folder.
-        say: prints a line.
     """
     note = sweep / LAUNCHER / STOP
     note.parent.mkdir(exist_ok=True)
@@ -75,13 +71,6 @@ def stop_asks_jobs(sweep: Path, say: Callable[[str], None]) -> Iterator[None]:
         sys.exit(128 + asked[0])
 
 
-def wait_for(process: TrainingProcess) -> Ended:
-    """Wait for a run in the sweep's own process."""
-    ended = process.wait()
-    assert ended is not None
-    return ended
-
-
 def wait_until_free(folder: Path, seconds: float = 60) -> bool:
     """Whether nobody writes to a run folder; a run whose sweep was killed takes a moment to save and stop."""
     deadline = time.monotonic() + seconds
@@ -93,12 +82,7 @@ def wait_until_free(folder: Path, seconds: float = 60) -> bool:
 
 
 class Worker:
-    """The process of a launcher that a job has come to, seen from the job.
-
-    Args:
-        sweep: the sweep's folder.
-        say: prints a line.
-    """
+    """The process of a launcher that a job has come to, seen from the job."""
 
     def __init__(self, sweep: Path, say: Callable[[str], None]) -> None:
         self._note = sweep / LAUNCHER / STOP

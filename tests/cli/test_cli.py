@@ -34,7 +34,8 @@ def sppcls(*words: str, cwd: Path, path: Path = ROOT) -> subprocess.CompletedPro
     )
 
 
-def test_help_begins_with_what_is_used_most_and_fits_two_screens() -> None:
+def test_help_begins_with_what_is_used_most_and_fits_two_screens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     text = train_help()
     keys, groups = text.index("the keys used most"), text.index("config groups (the default")
     assert text[keys:groups].count("=") >= 10
@@ -105,6 +106,7 @@ def assert_one_line(status: int, errors: str, message: str, folder: Path) -> Non
     ("words", "message"),
     [
         (["fly"], "fly: unknown command; choose from train, sizes, "),
+        (["evalute"], "evalute: unknown command (did you mean 'evaluate'?); choose from train, sizes, "),
         (["train", "data=folder", "data.root=nowhere"], "nowhere"),
     ],
 )
@@ -124,6 +126,32 @@ def test_the_program_ends_with_one_line_and_leaves_nothing_behind(
         (["train", "-m", "resnet18"], "resnet18: give key=value words"),
         (["train", "ckpt_path=nothing.ckpt"], "ckpt_path=nothing.ckpt: no such checkpoint or run folder"),
         (["sizes", "backbone=zf6"], "backbone=zf6: choose from"),
+        (["eval"], "eval: unknown command (did you mean 'evaluate'?)"),
+        (["--halp"], "--halp: unknown option (did you mean '--help'?)"),
+        (["--hepl"], "--hepl: unknown option (did you mean '--help'?)"),
+        (
+            ["detect", "trian"],
+            "trian: unknown verb; choose from windows, train, evaluate, combine, predict, export (did you mean 'train'?)",
+        ),
+        (["detect", "fly"], "predict, export; see sppcls detect --help"),
+        (["train", "--halp"], "--halp: unknown option (did you mean '--help'?)\n"),
+        (["train", "--multrun"], "--multrun: unknown option (did you mean '--multirun'?)\n"),
+        (["train", "--foo"], "--foo: unknown option; keys are set as key=value"),
+        (["search", "--dat", "X"], "--dat: unknown option (did you mean '--data'?)"),
+        (["predict", "--treshold", ".3"], "--treshold: unknown option (did you mean '--threshold'?)"),
+        (
+            ["sizes", "--epochs", "3"],
+            "--epochs: unknown option (did you mean 'trainer.max_epochs'?); type trainer.max_epochs=3",
+        ),
+        (["sizes", "--conifg-dir", "X"], "--conifg-dir: unknown option (did you mean '--config-dir'?)"),
+        (
+            ["sizes", "resnet18"],
+            "resnet18: give key=value words, such as trainer.max_epochs=3; did you mean backbone=resnet18?",
+        ),
+        (
+            ["evaluate", "x.ckpt", "--split", "tets"],
+            "--split tets: choose from val, test, train, all (did you mean 'test'?)",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(
@@ -183,7 +211,7 @@ def test_help_and_wrong_words_are_answered_without_loading_torch(words: list[str
     ("words", "line"),
     [
         (["predict", "nothing.ckpt", "photo.jpg"], "nothing.ckpt: no such checkpoint"),
-        (["evaluate", "runs"], "runs: a folder; name a checkpoint file"),
+        (["evaluate", "runs"], "runs: a folder without best.ckpt or last.ckpt; name such a file"),
         (["predict", "some.ckpt", "nothing.jpg"], "nothing.jpg: no such file or folder"),
         (["features", "some.ckpt", "nowhere", "--out", "x.npz"], "nowhere: no such file or folder"),
         (["transfer", "some.ckpt", "--data", "nowhere"], "nowhere: no such file or folder"),

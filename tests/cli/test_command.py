@@ -113,20 +113,23 @@ def test_words_become_arguments() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "the following arguments are required: --config-dir/-cd"),
-        (["-cd", "D"], "the following arguments are required: FIRST"),
-        (["x"], "the following arguments are required: --config-dir/-cd"),
-        (["x", "-cd", "D", "--rate", "1"], "argument --rate: 1: must be a number between 0 and 1"),
+        ([], "--config-dir/-cd: missing"),
+        (["-cd", "D"], "FIRST: missing"),
+        (["x"], "--config-dir/-cd: missing"),
+        (["x", "-cd"], "--config-dir/-cd: needs a value"),
+        (["x", "-cd", "D", "--rate", "1"], "--rate 1: must be a number between 0 and 1"),
         (
             ["x", "-cd", "D", "--workers", "-1"],
-            "argument --workers: -1: must be a whole number of at least 0",
+            "--workers -1: must be a whole number of at least 0",
         ),
         (
             ["x", "-cd", "D", "--workers", "1.5"],
-            "argument --workers: 1.5: must be a whole number of at least 0",
+            "--workers 1.5: must be a whole number of at least 0",
         ),
-        (["x", "-cd", "D", "--kind", "c"], "argument --kind: invalid choice: 'c' (choose from"),
-        (["x", "-cd", "D", "--work", "1"], "unrecognized arguments: --work"),
+        (["x", "-cd", "D", "--kind", "c"], "--kind c: choose from a, b; see"),
+        (["x", "-cd", "D", "--work", "1"], "--work: unknown option (did you mean '--workers'?)"),
+        (["--confg-dir=D"], "--confg-dir: unknown option (did you mean '--config-dir'?)"),
+        (["x", "-cd", "D", "--xyz", "1"], "--xyz: unknown option; see"),
     ],
 )
 def test_wrong_words_are_one_line_that_names_the_command(words: list[str], line: str) -> None:
@@ -143,7 +146,7 @@ def test_wrong_words_are_one_line_that_names_the_command(words: list[str], line:
 def test_checks_come_after_the_reading(words: list[str]) -> None:
     with pytest.raises(DataError, match="^bad: is bad$"):
         run([*words, "-cd", "D"])
-    with pytest.raises(ConfigError, match="unrecognized arguments: --slip"):
+    with pytest.raises(ConfigError, match="--slip: unknown option"):
         run([*words, "-cd", "D", "--slip"])
 
 

@@ -65,6 +65,26 @@ def test_the_mean_and_its_band_are_those_of_the_seeds_at_each_size(
         assert upper == pytest.approx({epoch: mean[epoch] + std[epoch] for epoch in mean})
 
 
+@pytest.mark.parametrize(("group", "sizes"), [("single_96", "single"), ("multi_96_72", "multi")])
+def test_behind_the_answer_is_a_bar_of_one_standard_deviation_for_each_group(
+    board: Path, trained: Path, group: str, sizes: str
+) -> None:
+    pair = [float(rows(trained / f"{sizes}-seed{seed}")[-1]["val_96/top1_error"]) for seed in (0, 1)]
+    mean, std = statistics.fmean(pair), statistics.stdev(pair)
+    events = EventAccumulator(str(board / "mean" / group), {TENSORS: 0})
+    events.Reload()
+    tag = "final_by_group/Are several training sizes better than one? NOT SHOWN: top-1 error, %"
+    points = events.Scalars(tag)
+    assert {point.step for point in points} == {["multi_96_72", "single_96"].index(group) + 1}
+    assert {round(point.value, 3) for point in points} == {round(mean + i * std, 3) for i in (-1, 0, 1)}
+    assert points[-1].value == pytest.approx(mean)
+    smoothed = points[0].value
+    for weight, point in enumerate(points[1:], start=2):  # as TensorBoard does at its start, with 0.6
+        share = 0.4 / (1 - 0.6**weight)
+        smoothed = (1 - share) * smoothed + share * point.value
+    assert smoothed == pytest.approx(mean, abs=0.02 * std + 1e-4)
+
+
 def test_a_run_has_its_own_events_and_its_errors_by_size_against_epochs_pixels_and_seconds(
     board: Path, trained: Path
 ) -> None:
@@ -107,7 +127,8 @@ def test_beside_the_runs_are_the_answers_and_the_means_and_a_later_report_replac
         events.Reload()
         assert "comparison/1_answer" in events.Tags()["tensors"]
         assert any("better" in tag for tag in events.Tags()["images"])
-        means = {folder.name: scalars(folder, "val_96/top1_error") for folder in (out / "mean").iterdir()}
+        folders = list((out / "mean").iterdir())
+        means = {folder.name: scalars(folder, "val_96/top1_error") for folder in folders}
         assert len(means) == 2
         assert sorted(curve[1] for curve in means.values()) == pytest.approx([40.0, 42.0])
         # The next comparison meets the report of this one, with the runs of TensorBoard in it.

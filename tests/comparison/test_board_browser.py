@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import statistics
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
-from pages import BROWSER, board_of, on_first_screen
+from pages import BROWSER, board_of, on_first_screen, tensorboard_of
 from written_runs import write_run
 
+from sppcls.cli.main import main
 from sppcls.comparison import compare
 from sppcls.comparison.report.write import write_report
 
@@ -24,6 +26,7 @@ RUNS = [
 ]  # fmt: skip
 MEANS = RUNS[:2]
 ANSWER = "Are several training sizes better than one? NOT SHOWN"
+HEADING = f"{ANSWER}: top-1 error, %"  # of the errors behind it
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +105,7 @@ def test_custom_scalars(
 
 def test_scalars(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
     page.goto(addresses["Scalars"])
-    for text in (*MEANS, "val_96/top1_error"):
+    for text in (*MEANS, "val_96/top1_error", f"final_by_group/{HEADING}"):
         on_first_screen(page, text)
     page.get_by_text("Ignore outliers in chart scaling").click()
     chart = page.locator("tf-scalar-card").filter(has_text="val_96/top1_error").first
@@ -128,30 +131,61 @@ def hovered(page: api.Page, chart: api.Locator) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
-def test_hparams(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
-    page.goto(addresses["HParams"])
-    cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
-    for name in RUNS:
-        cells.get_by_text(name[:12]).first.wait_for()
+def table_of(cells: api.Locator) -> list[list[str]]:
+    """Words of a table's cells, row by row from left to right, without the empty ones."""
     rows: dict[int, dict[int, str]] = {}
     for cell in cells.all():
         box, text = cell.bounding_box(), cell.inner_text().strip()
         if box is not None and text:
             rows.setdefault(round(box["y"] + box["height"] / 2), {})[round(box["x"])] = text
-    table = [[row[x] for x in sorted(row)] for _, row in sorted(rows.items())]
+    return [[row[x] for x in sorted(row)] for _, row in sorted(rows.items())]
+
+
+def test_hparams(page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]) -> None:
+    page.goto(addresses["HParams"])
+    cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
+    for name in RUNS:
+        cells.get_by_text(name[:12]).first.wait_for()
+    table = table_of(cells)
     # What was varied, as it was typed, then the errors; nothing that is the same for all.
-    assert table[0][:6] == [
-        "Trial ID", "Show Metrics", "seed", "sizes", "val_96/top1_error", "std over seeds",
+    assert table[0][:7] == [
+        "Trial ID", "Show Metrics", HEADING, "seed", "sizes", "val_96/top1_error", "std over seeds",
     ]  # fmt: skip
     found = {row[0]: row[1:] for row in table[1:]}
     assert list(found) == RUNS
     for name, row in found.items():
-        group = name.partition("/")[2]
-        pair = [final[f"seed{seed}/{group}"]["val_96/top1_error"] for seed in (0, 1)]
-        seed, std = (
-            ("mean", [f"{statistics.stdev(pair):#.5g}", "2.0000"]) if "mean" in name else (name[4], [])
-        )
-        assert row[: 3 + len(std)] == [seed, group, f"{final[name]['val_96/top1_error']:#.5g}", *std]
+        kind, _, group = name.partition("/")
+        first, second = (final[f"seed{seed}/{group}"]["val_96/top1_error"] for seed in (0, 1))
+        mean, std = (first + second) / 2, statistics.stdev((first, second))
+        if kind == "mean":
+            cells = [f"{mean:.2f} +/- {std:.2f} (2)", "mean", group, f"{mean:#.5g}", f"{std:#.5g}", "2.0000"]
+        else:
+            cells = [kind[4:], group, f"{(first, second)[int(kind[4:])]:#.5g}"]
+        assert row[: len(cells)] == cells
+
+
+def test_hparams_of_tensorboard_by_itself_begin_with_the_answer_and_the_errors(
+    page: api.Page, trained: Path, final: dict[str, dict[str, float]], tmp_path: Path
+) -> None:
+    # Runs have more columns than TensorBoard shows at first.
+    shutil.copytree(trained, tmp_path / "runs")
+    assert main(["compare", str(tmp_path / "runs")]) == 0
+    with tensorboard_of(tmp_path / "runs") as address:
+        page.goto(f"{address}#hparams")
+        cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
+        cells.get_by_text("single-seed1").first.wait_for()
+        header, *rows = table_of(cells)
+    assert header[2:5] == [HEADING, "seed", "sizes"]
+    assert header[7] == "final/val_96/top1_error", "after the five columns of what was varied, for every row"
+    found = {row[0]: row[1:] for row in rows}
+    assert len(found) == 6
+    for group, folder in (("single_96", "single"), ("multi_96_72", "multi")):
+        errors = [final[f"seed{seed}/{group}"]["val_96/top1_error"] for seed in (0, 1)]
+        for seed in (0, 1):
+            assert f"{errors[seed]:#.5g}" in found[f"{folder}-seed{seed}"]
+        mean = f"{statistics.fmean(errors):.2f} +/- {statistics.stdev(errors):.2f} (2)"
+        row = [mean, "mean", group, f"{statistics.fmean(errors):#.5g}"]
+        assert found[f"{group}, mean of runs"][:4] == row
 
 
 def test_images(page: api.Page, addresses: dict[str, str]) -> None:

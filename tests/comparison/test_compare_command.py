@@ -107,11 +107,11 @@ def test_two_files_of_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "the following arguments are required: PATH"),
+        ([], "PATH: missing"),
         (["{tmp}/gone"], "gone: no such folder"),
         (["{tmp}/empty"], "no run that can be compared; {tmp}/empty: is empty"),
         (["{tmp}/runs", "--baseline", "x"], "--baseline x: no such group; choose from runs"),
-        (["{tmp}/runs", "--format", "word"], "invalid choice: 'word'"),
+        (["{tmp}/runs", "--format", "word"], "--format word: choose from text, markdown"),
         (["{tmp}/runs", "--out", "{tmp}/runs"], "holds a, which is of no report"),
         (["{tmp}/one.npz"], "one file of predictions; name another one"),
         (["{tmp}/one.npz", "{tmp}/runs"], "not both"),

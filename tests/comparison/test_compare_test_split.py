@@ -78,7 +78,7 @@ def test_errors_on_the_test_images_stand_in_columns_of_their_own(runs: Path) -> 
 
 def test_a_pair_is_judged_on_the_test_images_as_on_the_others(runs: Path) -> None:
     comparison = compare([runs])
-    (found,) = [f for f in content.on_test(comparison) if f.top == 1]
+    (found,) = [f for f in content.Content(comparison).on_test if f.top == 1]
     assert found.seeds.by_seed == {0: -20.0, 1: -24.0}
     assert found.images == 50
     # Only the pyramid's networks are right on images 5 to 14, and 6 to 17.
@@ -89,7 +89,7 @@ def test_a_pair_is_judged_on_the_test_images_as_on_the_others(runs: Path) -> Non
     assert found.corrected == found.p, "one pair, one measure"
     (main,) = findings(comparison)
     assert (main.measure, main.seeds.mean, main.images) == (Measure("center", "96"), 0.0, 40)
-    assert not any(f.measure == TEST for f in content.elsewhere(comparison))
+    assert not any(f.measure == TEST for f in content.Content(comparison).elsewhere)
     (note,) = [note for note in reading_notes(comparison) if "test images" in note]
     assert note.startswith("50 test images were looked at once, when training had finished (4 of 4 runs).")
 
@@ -107,7 +107,7 @@ def test_without_test_images_nothing_is_said_of_them(tmp_path: Path) -> None:
     write_run(tmp_path / "a", right=misses(40, 1))
     write_run(tmp_path / "b", right=misses(40, 2), pyramid__levels=None)
     comparison = compare([tmp_path])
-    assert (comparison.test, content.on_test(comparison)) == ([], [])
+    assert (comparison.test, content.Content(comparison).on_test) == ([], [])
     assert not any("test image" in note for note in reading_notes(comparison))
 
 

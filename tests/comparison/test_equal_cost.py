@@ -9,6 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 from written_runs import misses, write_run
 
+from sppcls.cli.main import main
 from sppcls.comparison import Comparison, compare
 from sppcls.comparison.board.logdir import write_board
 from sppcls.comparison.report.content import equal_cost_table
@@ -50,6 +51,32 @@ def test_there_is_no_such_table_where_all_cost_the_same(tmp_path: Path) -> None:
     for number, levels in enumerate(([1], [2, 1])):
         write_run(tmp_path / str(number), error=20.0, pyramid__levels=levels)
     assert equal_cost_table(compare([tmp_path])) is None
+
+
+def test_a_cost_at_which_no_error_is_known_has_no_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of one epoch: when the quickest run had ended, no group had validated all of its seeds.
+    for name, levels, seed in (("a", [1], 0), ("b", [1], 1), ("c", [2, 1], 0), ("d", [2, 1], 1)):
+        folder = write_run(
+            tmp_path / "runs" / name, seed=seed, error=20.0, pyramid__levels=levels, trainer__max_epochs=1
+        )
+        if name != "a":
+            text = (folder / "metrics.csv").read_text()
+            (folder / "metrics.csv").write_text(text.replace(f",{96 * 96 * 100},5,", f",{96 * 96 * 100},6,"))
+    comparison = compare([tmp_path / "runs"])
+    assert sorted({run.last("train_seconds") for run in comparison.runs}) == [5, 6]
+    assert equal_cost_table(comparison) is None
+    # With pixels that differ, their column stands alone.
+    for name, seed in (("e", 0), ("f", 1)):
+        folder = write_run(tmp_path / "runs" / name, seed=seed, error=20.0, trainer__max_epochs=2, **MULTI)
+        text = (folder / "metrics.csv").read_text()
+        (folder / "metrics.csv").write_text(text.replace(",5,96,", ",6,96,"))
+    table = equal_cost_table(compare([tmp_path / "runs"]))
+    assert table is not None
+    assert [name for name in table.header if name.startswith("after ")] == ["after 0.000922 gigapixels"]
+    assert main(["compare", str(tmp_path / "runs")]) == 0
+    assert "after 0.000922 gigapixels" in capsys.readouterr().out
 
 
 def test_the_report_has_it_once_on_its_page(comparison: Comparison, tmp_path: Path) -> None:

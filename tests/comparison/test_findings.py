@@ -11,7 +11,7 @@ from written_runs import write_run
 from sppcls.comparison import compare
 from sppcls.comparison.answers import Measure
 from sppcls.comparison.findings import Finding, Verdict, p_text
-from sppcls.comparison.report.content import elsewhere, headline
+from sppcls.comparison.report.content import Content
 from sppcls.comparison.statistics import paired_over_seeds
 
 
@@ -29,10 +29,10 @@ def test_other_sizes_are_corrected_for_all_of_them_and_the_main_one_is_not(tmp_p
     comparison = compare([tmp_path])
     plain = ttest_rel(second, first).pvalue
     assert 0.05 / 3 < plain < 0.05, "alone it counts, as one of three it does not"
-    (main,) = headline(comparison)[:1]
+    (main,) = Content(comparison).headline[:1]
     assert (main.corrected, main.verdict) == (pytest.approx(plain), Verdict.SHOWN)
     # write_run gives every other size the same error plus one, so each has the same p.
-    others = [finding for finding in elsewhere(comparison) if finding.top == 1]
+    others = [finding for finding in Content(comparison).elsewhere if finding.top == 1]
     assert [finding.measure.size for finding in others] == ["64", "72", "80"]
     for finding in others:
         assert finding.p == pytest.approx(plain)

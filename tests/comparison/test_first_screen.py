@@ -107,8 +107,7 @@ def test_the_answer_and_the_means_come_first(
     page: api.Page, addresses: dict[str, str], comparison: Comparison, name: str
 ) -> None:
     page.goto(addresses[name])
-    if name != "Scalars":  # which has no room for words
-        on_first_screen(page, f"{QUESTION} {ANSWER.upper()}")
+    on_first_screen(page, f"{QUESTION} {ANSWER.upper()}")
     if name in ("Images", "Text"):
         return
     # Time Series goes by the alphabet, the others by the order of the runs.
@@ -130,7 +129,7 @@ def plain(runs: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize("name", ["timeseries", "custom_scalars", "images", "text"])
+@pytest.mark.parametrize("name", ["timeseries", "scalars", "custom_scalars", "images", "text", "hparams"])
 def test_tensorboard_by_itself_begins_with_the_answer(page: api.Page, plain: str, name: str) -> None:
     page.goto(f"{plain}#{name}")
     on_first_screen(page, f"{QUESTION} {ANSWER.upper()}")
@@ -142,6 +141,8 @@ def test_hparams_begin_with_the_means_their_spread_and_their_seeds(
     page.goto(addresses["HParams"])
     for text in ("sizes", "val_224/top1_error", "std over seeds", "multi_224_180", "single_224"):
         on_first_screen(page, text)
+    heading = page.locator("tf-hparams-table-view").get_by_text(f"{QUESTION} {ANSWER.upper()}").first
+    assert heading.bounding_box()["x"] < WIDTH / 2, "before what was varied"
     table = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
     table.get_by_text("mean/").first.wait_for()
     first = {

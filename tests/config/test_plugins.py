@@ -98,7 +98,8 @@ def test_the_signature_is_the_schema(package: str) -> None:
         ("backbone.sides=[a]", "backbone.sides=['a']: must be a list of whole numbers"),
         ("backbone.withd=3", "backbone.withd: unknown key (did you mean 'width'?); known: name, _target_, weights, width, norm, "
                              "sides, scale, names, anything"),
-        ("backbone.model=x", "backbone.model: unknown key; known: name, _target_, weights, width, norm, sides, scale, names, anything"),
+        ("backbone.model=x", "backbone.model: unknown key; known: name, _target_, weights, width, norm, sides, scale, names, anything; "
+                             "striped does not take it: leave it out"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_is_one_line(word: str, line: str, package: str) -> None:

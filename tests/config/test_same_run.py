@@ -12,7 +12,7 @@ import pytest
 import sppcls
 from sppcls import compose, load_classifier
 from sppcls.comparison.answers import Measure
-from sppcls.comparison.grouping import _settings
+from sppcls.comparison.labels import settings_of
 from sppcls.comparison.runs import Run
 from sppcls.config import same_run
 from sppcls.config.compose import to_yaml
@@ -40,7 +40,7 @@ EXPECTED = {
         backbone.weights backbone.drop_path_rate head.dropout optimizer.lr optimizer.weight_decay optimizer.momentum optimizer.nesterov
         optimizer.betas optimizer.decay_norm_and_bias optimizer.bias_lr_factor scheduler.name scheduler.factor
         scheduler.patience scheduler.max_drops scheduler.milestones scheduler.warmup_epochs scheduler.final_factor
-        ema.decay swa.start trainer.devices trainer.num_nodes trainer.precision trainer.accumulate_grad_batches
+        ema.decay swa.start swa.batch_norm_images trainer.devices trainer.num_nodes trainer.precision trainer.accumulate_grad_batches
         trainer.gradient_clip_norm trainer.sync_batchnorm trainer.limit_train_batches trainer.limit_val_batches
         trainer.val_every detection.checkpoint detection.data detection.split detection.test_split detection.scenes
         detection.features detection.scorer detection.regression detection.scales detection.scale_rule
@@ -109,7 +109,7 @@ def shares_a_sweep(run: Trained, other: Config) -> bool:
 
 def is_another_group(run: Trained, other: Config) -> bool:
     def settings(config: Config) -> dict[str, Any]:
-        return _settings(Run(Path(), as_dict(config), config.seed, [], {}, True, Measure("", "")))
+        return settings_of(Run(Path(), as_dict(config), config.seed, [], {}, True, Measure("", "")))
 
     return settings(run.config) != settings(other)
 

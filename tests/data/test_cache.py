@@ -473,7 +473,7 @@ def test_a_run_with_a_cache_is_the_run_without_where_nothing_is_reduced(class_fo
          "data.cache_shorter_side=300: only for augment.crop=resized (add augment=resized); with crop=five the images are reduced to the "
          "side that it cuts from"),
         (["data=folder", "data.root=x", "data.cache=disk", "data.cache_shorter_side=200", "augment=resized"],
-         "data.cache_shorter_side=200: at least the region's 224 are needed: data.cache_shorter_side=224"),
+         "data.cache_shorter_side=200: must be at least the region's 224; type data.cache_shorter_side=224"),
         (["data.cache=ram"], "data.cache=ram: choose from none, disk"),
     ],
 )  # fmt: skip

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch.utils.data import TensorDataset
 
-from sppcls.cli.main import main
 from sppcls.data import ImageDataset, collate
 from sppcls.data.files import FileSource, Source, keep_class_order
 from sppcls.data.folds import into_folds
@@ -223,9 +222,3 @@ def test_a_dataset_gives_rows_of_labels() -> None:
         as_splits((TensorDataset(images, 2 * rows), TensorDataset(images, rows)), "sources")
     numbers = TensorDataset(images, torch.tensor([[1], [0], [1], [0]]))
     assert as_splits((numbers, numbers), "sources").train.targets == [1, 0, 1, 0], "a column of class numbers"
-
-
-def test_shards_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(put(tmp_path), *FILES["bars"])
-    assert main(["shards", str(tmp_path), str(tmp_path / "out")]) == 1
-    assert "its images have several labels, which shards do not hold" in capsys.readouterr().err

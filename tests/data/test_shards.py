@@ -253,7 +253,7 @@ def test_a_flipped_bit_is_noticed(own: Path, capsys: pytest.CaptureFixture[str])
     ("change", "line"),
     [
         (lambda c: c.update(format="other"), "no index of shards"),
-        (lambda c: c.update(version=2), "version 2; this sppcls reads 1"),
+        (lambda c: c.update(version=3), "version 3; this sppcls reads 1 and 2"),
         (lambda c: c.pop("classes"), "no 'classes'"),
         (lambda c: c["classes"].pop(), "has label 2, for 2 classes"),
         (lambda c: c["shards"].pop(), "images in shard"),

@@ -148,6 +148,13 @@ def _odd_encoding(voc: Path) -> str:
     return "000007.xml: broken annotation"
 
 
+def _bomb(voc: Path) -> str:
+    (voc / "Annotations/000007.xml").write_text(
+        '<!DOCTYPE a [<!ENTITY b "cccc"><!ENTITY d "&b;&b;">]><annotation><object><name>&d;</name></object></annotation>'
+    )
+    return "000007.xml: broken annotation (it has a document type"
+
+
 def _no_xml(voc: Path) -> str:
     (voc / "Annotations/000002.xml").unlink()
     return "000002.xml: annotation cannot be read (No such file or directory)"
@@ -202,6 +209,7 @@ def _no_negative(voc: Path) -> str:
         _nameless,
         _binary_xml,
         _odd_encoding,
+        _bomb,
         _no_xml,
         _no_image,
         _no_set,

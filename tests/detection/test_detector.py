@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import sys
@@ -25,6 +26,7 @@ from sppcls.detection.detector import Detector
 from sppcls.detection.predict import detect_set
 from sppcls.detection.proposals import Proposer
 from sppcls.detection.scenes import scenes
+from sppcls.detection.sets import read_set
 from sppcls.detection.settings import Settings
 from sppcls.detection.train import train_detector
 from sppcls.detection.tuning import TuningRules
@@ -96,6 +98,23 @@ def test_kept_windows_and_maps_change_nothing(detector: Detector, tmp_path: Path
         for found in (kept[index], again[index]):
             assert (found.boxes == alone.boxes).all()
             assert (found.scores == alone.scores).all()
+
+
+def test_photos_of_12_bits_look_the_same_in_a_set_and_alone(detector: Detector, tmp_path: Path) -> None:
+    seen = copy.deepcopy(detector)
+    seen.regions.net.model_info["config"] = {"data": {"pixel_range": [0, 4095]}}
+    root = write_voc(tmp_path / "voc", {"val": {"a": [("square", (1, 1, 50, 40), 0)]}})
+    path = root / "JPEGImages/a.png"
+    Image.fromarray(scenes("val", 1).image(0)[0].numpy().astype(np.uint16) * 16).save(path)
+    path.with_suffix(".jpg").unlink()
+    images = read_set(str(root), purpose="test").as_classes(seen.classes)
+    (found,) = detect_set(seen, images, seen.proposer, tmp_path / "cache")
+    (unseen,) = detect_set(detector, images, seen.proposer, tmp_path / "cache")
+    alone = seen.detect(path)
+    assert len(alone.boxes)
+    assert (found.boxes == alone.boxes).all()
+    assert (found.scores == alone.scores).all()
+    assert found.scores.tolist() != unseen.scores.tolist()
 
 
 def test_boxes_are_apart_inside_and_by_hand_those_of_the_scores(detector: Detector) -> None:
@@ -300,6 +319,44 @@ def test_predicting_in_every_format(place: Path, tmp_path: Path, capsys: pytest.
     assert "1 of 3 photos could not be searched" in err
 
 
+def test_predicting_replaces_nothing_unasked(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, drawn = tmp_path / "photos", tmp_path / "drawn"
+    (photos / "more").mkdir(parents=True)
+    for i, name in enumerate(("a.png", "more/a.png", "b.jpg")):
+        Image.fromarray(scenes("val", 3).image(i).permute(1, 2, 0).numpy()).save(photos / name)
+    words = ["detect", "predict", str(place / "det/detector.ckpt"), str(photos), "--min-score", "99"]
+    words += ["--workers", "0"]
+    assert main([*words, "--draw", str(drawn)]) == 0
+    err = capsys.readouterr().err
+    assert "nothing was found that is sure enough; --min-score -1.5 shows all boxes" in err
+    sizes = {}
+    for path in sorted(drawn.iterdir()):
+        with Image.open(path) as picture:
+            sizes[path.name] = picture.size[::-1]
+    first, second, third = scenes("val", 3).sizes
+    # In the order of the photos: a.png, b.jpg, more/a.png.
+    assert sizes == {"a.jpg": first, "a-1.jpg": second, "b.jpg": third}
+    before = {path.name: path.stat().st_mtime_ns for path in drawn.iterdir()}
+    assert main([*words, "--draw", str(drawn)]) == 1
+    assert "a.jpg exists already; name another folder, or add --overwrite" in capsys.readouterr().err
+    assert {path.name: path.stat().st_mtime_ns for path in drawn.iterdir()} == before
+    assert main([*words, "--draw", str(drawn), "--overwrite"]) == 0
+    after = {path.name: path.stat().st_mtime_ns for path in drawn.iterdir()}
+    assert after.keys() == before.keys()
+    assert all(after[name] > time for name, time in before.items())
+    original = (photos / "b.jpg").read_bytes()
+    assert main([*words, "--draw", str(photos), "--overwrite"]) == 1
+    assert "would replace the photo b.jpg" in capsys.readouterr().err
+    assert (photos / "b.jpg").read_bytes() == original
+    voc = [*words, "--format", "voc", "--out", str(tmp_path / "voc")]
+    assert main(voc) == 0
+    assert main(voc) == 1
+    assert "comp4_det_disc.txt exists already" in capsys.readouterr().err
+    assert main([*voc, "--overwrite"]) == 0
+
+
 # --- bad input
 
 
@@ -372,8 +429,6 @@ def test_a_set_of_other_classes(place: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_a_set_that_lacks_classes_is_judged_on_the_others(detector: Detector, tmp_path: Path) -> None:
     root = write_voc(tmp_path / "voc", {"val": {"a": [("square", (1, 1, 50, 40), 0)]}}, size=(120, 160))
-    from sppcls.detection.sets import read_set
-
     images = read_set(str(root), purpose="test").as_classes(detector.classes)
     result = judge(images, detect_set(detector, images, detector.proposer, tmp_path))
     assert [one.objects for one in result.classes] == [0, 1, 0, 0]

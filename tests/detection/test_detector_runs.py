@@ -17,7 +17,7 @@ from sppcls.cli.main import main
 from sppcls.comparison import compare
 from sppcls.comparison.board.logdir import write_board
 from sppcls.config.compose import conf_dir
-from sppcls.config.schema import DetectionConfig
+from sppcls.config.schema_detection import DetectionConfig
 from sppcls.detection.ap import judge
 from sppcls.detection.pooled import RegionRules
 from sppcls.detection.predict import detect_set

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from sppcls.detection.truth import DetectionSet, Truth
 from sppcls.detection.tuning import TuningRules, tune, with_background
 from sppcls.detection.window_set import WindowSet, norm_factor
 from sppcls.errors import DataError
+from sppcls.inference.transfer.tasks import fit_svm, svm_module
 from sppcls.nn import SPPClassifier
 
 
@@ -104,10 +106,32 @@ def test_negatives_are_kept_once_exactly_and_in_half_the_room_where_that_is_exac
         assert rows._end == 3 * 40 * 2 + 40 * 4
         found = rows.matrix(own, np.array([[8, 0], [3, 5], [3, 1], [3, 4]]))
         expected = np.stack([hidden[0], pooled[5], pooled[1], pooled[4]]) * np.float32(1.7)
-        assert found.dtype == np.float64
-        assert (found.toarray() == np.concatenate([own, expected])).all()
-        assert found.nnz == np.count_nonzero(own) + np.count_nonzero(expected)
+        assert found.dtype == np.float32
+        assert (found == np.concatenate([own, expected])).all()
         assert rows.matrix(own, np.empty((0, 2), np.int64)).shape == (2, 40)
+
+
+def test_float32_rows_are_not_copied_and_give_the_svm_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(600, 400)).clip(0).astype(np.float32)
+    targets = np.where(rows @ rng.normal(size=400) > 8, 1, -1)
+    svm_module()
+    tracemalloc.start()
+    svm, converged = fit_svm(rows, targets, 0.05, positive_weight=2.0, bias=10.0, tolerance=1e-3)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < rows.nbytes / 2  # what LIBLINEAR itself takes is not Python's
+    expected = LinearSVC(loss="hinge", C=0.05, intercept_scaling=10, class_weight={1: 2}, tol=1e-3, max_iter=10_000, random_state=0)  # fmt: skip
+    expected.fit(rows.astype(np.float64), targets)
+    assert converged
+    assert (svm.coef_ == expected.coef_).all()
+    assert (svm.intercept_ == expected.intercept_).all()
+    assert (svm.predict(rows) == expected.predict(rows)).all()
+    three = rng.integers(0, 3, len(rows))
+    assert (
+        fit_svm(rows, three, 1.0)[0].predict(rows)
+        == fit_svm(rows.astype(np.float64), three, 1.0)[0].predict(rows)
+    ).all()
 
 
 def test_the_mean_norm_becomes_twenty(learning: WindowSet) -> None:

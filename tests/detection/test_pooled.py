@@ -11,11 +11,11 @@ import torch
 import torchvision
 from region_nets import make_net
 
-from sppcls.data.stream import resize_whole
+from sppcls.data.stream import resize_whole, whole_size
 from sppcls.data.transforms import prepare_batch
 from sppcls.detection.pooled import RegionRules, Regions, unique_cells
 from sppcls.detection.range_max import pool_max
-from sppcls.detection.scales import SCALES, choose_scale, parse_scales, resized_to
+from sppcls.detection.scales import SCALES, choose_scale, parse_scales
 from sppcls.errors import ConfigError
 from sppcls.evaluation.mapping import WINDOW_RULES, first_center, window_cells
 from sppcls.nn import Pyramid, spatial_pyramid_pool2d
@@ -56,8 +56,8 @@ def test_sizes_of_panoramas_are_those_that_are_made() -> None:
     for size in ((375, 500), (60, 600), (500, 40), (33, 1000)):
         for scale in SCALES["five"]:
             image = torch.zeros(3, *size, dtype=torch.uint8)
-            assert resized_to(size, scale) == tuple(resize_whole(image, scale).shape[1:])
-    assert resized_to((60, 600), 1200) == (916, 9159)  # 1,200 x 12,000 would be too much
+            assert whole_size(size, scale) == tuple(resize_whole(image, scale).shape[1:])
+    assert whole_size((60, 600), 1200) == (916, 9159)  # 1,200 x 12,000 would be too much
 
 
 def test_scales_by_name_and_number() -> None:
@@ -90,7 +90,7 @@ def test_the_released_rule_is_the_authors_formula(tmp_path: Path) -> None:
     regions = Regions(net, RegionRules((480,), window_rule="released"))
     size = (375, 500)
     boxes = np.round(some_boxes(size, 200))
-    resized = resized_to(size, 480)
+    resized = whole_size(size, 480)
     h, w = net.backbone.feature_size(*resized)
     o0, o, stride = first_center(net.backbone) + 1, 6.5, 16
 

@@ -134,7 +134,7 @@ def test_a_pixel_of_overshoot_is_cut(tmp_path: Path) -> None:
     assert read_set(str(root)).truths[0].boxes.tolist() == [[0, 0, 60, 40]]
 
 
-def test_missing_and_turned_photos(tmp_path: Path) -> None:
+def test_missing_turned_and_undecodable_photos(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"train": IMAGES})
     photo = root / "JPEGImages/b.jpg"
     exif = Image.Exif()
@@ -145,6 +145,9 @@ def test_missing_and_turned_photos(tmp_path: Path) -> None:
     photo.unlink()
     with pytest.raises(DataError, match=r"b\.jpg: no such photo; .*b\.xml names it"):
         read_set(str(root))
+    photo.write_text("no image")
+    with pytest.raises(DataError, match=r"b\.jpg: text, not an image"):
+        read_set(str(root))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,7 @@ def test_missing_and_turned_photos(tmp_path: Path) -> None:
         ("0 .5 .5 .2 .1 .9", "6 numbers"),
         ("2 .5 .5 .2 .2", "class number 2, but 2 classes are named"),
         ("x .5 .5 .2 .2", "is not all numbers"),
+        ("0 inf .5 .2 .2", "is not all numbers"),
         ("0 .9 .5 .5 .2", "leaves its 60x40 image"),
         ("0 .5 .5 0 .2", "is empty"),
     ],
@@ -183,11 +187,106 @@ def test_bad_coco_files(tmp_path: Path) -> None:
         ({"annotations": [{**data["annotations"][0], "category_id": 5}]}, "category_id 5 is not among"),
         ({"annotations": [{**data["annotations"][0], "image_id": 5}]}, "image_id 5 is not among"),
         ({"annotations": [{**data["annotations"][0], "bbox": [1, 2, 3]}]}, "4 numbers are needed"),
+        ({"annotations": [{**data["annotations"][0], "bbox": None}]}, "bbox None .* 4 numbers are needed"),
+        (
+            {"annotations": [{"image_id": 10, "category_id": 7}]},
+            r"broken annotation \(an entry lacks 'bbox'\)",
+        ),
         ({"images": [{"id": 1}], "annotations": []}, "broken annotation"),
     ):
         file.write_text(json.dumps({**data, **changed}))
         with pytest.raises(DataError, match=line):
             read_set(str(root))
+
+
+def test_ids_of_coco_are_unique_and_may_be_text(tmp_path: Path) -> None:
+    root = as_coco(tmp_path / "coco", write_voc(tmp_path / "voc", {"train": IMAGES}))
+    file = root / "instances_train.json"
+    data = json.loads(file.read_text())
+    for part, changed in (
+        ("images", {**data["images"][1], "id": 10}),
+        ("categories", {"id": 7, "name": "cow"}),
+    ):
+        file.write_text(json.dumps({**data, part: [data[part][0], changed, *data[part][1:]]}))
+        with pytest.raises(DataError, match=rf"json: id (10|7) is that of two {part}"):
+            read_set(str(root))
+    file.write_text(json.dumps({**data, "categories": [*data["categories"], {"id": 8, "name": "cat"}]}))
+    with pytest.raises(DataError, match="class 'cat' is named twice"):
+        read_set(str(root))
+    text = [{**one, "id": f"n{one['id']}", "file_name": f"sub\\{one['file_name']}"} for one in data["images"]]
+    objects = [{**one, "image_id": f"n{one['image_id']}"} for one in data["annotations"]]
+    (root / "sub").mkdir()
+    for name in IMAGES:
+        (root / f"{name}.jpg").rename(root / "sub" / f"{name}.jpg")
+    file.write_text(json.dumps({**data, "images": text, "annotations": objects}))
+    found = read_set(str(root))
+    assert found.names == ("sub/a.jpg", "sub/b.jpg", "sub/c.jpg")
+    assert [truth.labels.tolist() for truth in found.truths] == list(LABELS.values())
+
+
+def test_cocos_own_folders_by_the_file_and_by_the_folder(tmp_path: Path) -> None:
+    root = as_coco(tmp_path / "coco", write_voc(tmp_path / "voc", {"train": IMAGES}))
+    for folder in ("annotations", "train2017"):
+        (root / folder).mkdir()
+    for photo in root.glob("*.jpg"):
+        photo.rename(root / "train2017" / photo.name)
+    file = (root / "instances_train.json").rename(root / "annotations/instances_train2017.json")
+    (root / "annotations/captions_train2017.json").write_text("is not read")
+    for place in (root, file):
+        found = read_set(str(place))
+        assert (found.split, len(found)) == ("train2017", 3)
+
+
+def test_a_single_split_is_not_taken_for_what_its_name_excludes(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", {"train": IMAGES})
+    with pytest.raises(DataError, match="no split to judge on; choose one by its name: train"):
+        read_set(str(root), purpose="test")
+    assert read_set(str(root), "train", purpose="test").split == "train"
+    every = write_voc(tmp_path / "all", {"all": IMAGES})
+    assert read_set(str(every)).split == read_set(str(every), purpose="test").split == "all"
+    coco = as_coco(tmp_path / "coco", root)  # a file that is named is meant
+    assert read_set(str(coco / "instances_train.json"), purpose="test").split == "train"
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        ("names: {'0': cat, '1': dog}\n", None),
+        ("names: {0: cat, 2: dog}\n", "data.yaml: names: has no class number 1"),
+        ("names: [cat, cat]\n", "class 'cat' is named twice"),
+    ],
+)
+def test_names_of_yolo(tmp_path: Path, names: str, line: str | None) -> None:
+    root = as_yolo(tmp_path / "yolo", write_voc(tmp_path / "voc", {"train": IMAGES}))
+    (root / "data.yaml").write_text(names)
+    if line is None:
+        assert read_set(str(root)).classes == ("cat", "dog")
+        return
+    with pytest.raises(DataError, match=line):
+        read_set(str(root))
+
+
+def test_classes_without_names_are_those_that_are_used(tmp_path: Path) -> None:
+    root = as_yolo(tmp_path / "yolo", write_voc(tmp_path / "voc", {"train": IMAGES}))
+    (root / "data.yaml").unlink()
+    (root / "labels/train/b.txt").write_text("999999999999 .5 .5 .2 .2\n")
+    found = read_set(str(root))
+    assert found.classes == ("class 0", "class 1", "class 999999999999")
+    assert [truth.labels.tolist() for truth in found.truths] == [[0, 1], [2], [1]]
+
+
+def test_more_than_8_bits_are_seen_as_the_network_sees_them(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"train": IMAGES})
+    for photo in list((root / "JPEGImages").iterdir()):
+        values = np.random.default_rng(0).integers(0, 4096, (40, 60)).astype(np.uint16)
+        Image.fromarray(values).save(photo.with_suffix(".png"))
+        photo.unlink()
+    found = read_set(str(root))
+    assert int(found.image(0).max()) < 20  # of 65,535
+    seen = found.seen_as((0, 4095))
+    assert (seen.image(0)[0].numpy() == np.rint(values * (255 / 4095))).all()
+    assert seen.digest(0) != found.digest(0)  # so that other windows and maps are kept
+    assert found.seen_as("full") is found
 
 
 def test_what_is_no_set(tmp_path: Path) -> None:

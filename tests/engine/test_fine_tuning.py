@@ -149,7 +149,7 @@ def test_the_gradients_norm_and_the_rate_of_each_part_are_in_tensorboard(tiny) -
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("freeze=[bakbone]", "freeze=bakbone: no such part .* did you mean backbone"),
+        ("freeze=[bakbone]", "freeze=bakbone: no such part .*did you mean 'backbone'"),
         ("freeze=[backbone,head]", "nothing is left to train"),
         ("freeze=[backbone,head] freeze_epochs=1", "nothing is left to train"),
         ("optimizer.lr_factors={head.fc9: 2}", "optimizer.lr_factors=head.fc9: no such part"),

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from sppcls import compose
-from sppcls.config.schema import SchedulerConfig
+from sppcls.config.schema_training import SchedulerConfig
 from sppcls.engine.learning_rate import Plateau, lr_factor
 
 

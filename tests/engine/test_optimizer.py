@@ -11,7 +11,7 @@ from killing import equal
 from torch import nn
 
 from sppcls import compose
-from sppcls.config.schema import OptimizerConfig
+from sppcls.config.schema_training import OptimizerConfig
 from sppcls.engine.optimizer import make_optimizer
 
 

@@ -115,7 +115,7 @@ def test_a_resumed_run_ends_with_the_same_weights(photos: Path, tmp_path: Path, 
         (["loss.class_weights=[1,2]"], "loss.class_weights: 2 numbers for 3 classes .glass, paper, trash."),
         (["loss=logit_adjusted", "loss.tau=-1"], "loss.tau=-1: must be >= 0"),
         (["best_by=top5_error"], "best_by=top5_error: is always 0 with 3 classes"),
-        (["data.balance=0.5"], "data.balance=0.5: is of the balanced sampler; add data.sampler=balanced"),
+        (["data.balance=0.5"], "data.balance=0.5: only the balanced sampler has it; add data.sampler=balanced"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_one_line_before_work_begins(

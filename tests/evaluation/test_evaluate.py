@@ -142,7 +142,7 @@ def test_other_data_must_have_the_same_classes(checkpoint, tmp_path, capsys) -> 
         (["--sizes", "16"], "input_size=16x16"),
         (["--protocol", "full", "--sizes", "8"], "protocol full: a shorter side of 9 is too small"),
         (["--recalibrate", "0"], "must be a whole number of at least 1"),
-        (["--window-rule", "mine"], "invalid choice"),
+        (["--window-rule", "mine"], "--window-rule mine: choose from appendix, report, released"),
         (["--window-rule", "released"], "none of center, full has windows"),
         (["--recalibrate", "8", "--split", "all"], "so they cannot be tested (--split all)"),
         (["--protocol", "full, full"], "a second one named full"),
@@ -152,7 +152,7 @@ def test_other_data_must_have_the_same_classes(checkpoint, tmp_path, capsys) -> 
         (["--device", "tpu"], "--device tpu: choose from auto, cpu"),
         (["--out", "full"], "is not empty; name another folder"),
         (["--out", "last.ckpt"], "cannot be made"),
-        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--bogus"], "--bogus: unknown option"),
     ],
 )
 def test_mistakes_are_one_line(words, message, checkpoint, tmp_path, capsys, monkeypatch) -> None:

@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from gloo import in_two_processes
 from PIL import Image
 from scipy.stats import binomtest
 from torchvision.transforms.v2 import functional as TF
 
 from sppcls.data import FileSource
+from sppcls.data.label_sets import LabelSets
 from sppcls.errors import ConfigError, DataError
 from sppcls.evaluation import Predictions, evaluate_protocol, load_protocol
+from sppcls.evaluation.evaluator import _Crops, _Rendered
 from sppcls.evaluation.mapping import window_cells
+from sppcls.evaluation.predictions import gather
 from sppcls.nn import build_classifier
 
 SIZE = (96, 96)
@@ -193,6 +197,29 @@ def test_logits_can_be_averaged(net, photos, tmp_path) -> None:
     assert found.scores[1] == pytest.approx(expected.detach().numpy(), abs=1e-4)
 
 
+@pytest.mark.parametrize("average", ["softmax", "logits"])
+def test_answers_to_several_labels_are_probabilities_whatever_is_averaged(
+    net, photos, tmp_path, average
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"average: {average}\ninclude: [full_flip]\nviews: []\n")
+    source = FileSource(photos.root, [photos.name(1)], LabelSets([(0, 2)]), photos.classes)
+    protocol = load_protocol(str(path)).at(SIZE)
+    found = evaluate_protocol(net, source, protocol, model_info={**CARD, "multi_label": True})
+    image = resized(photos.image(1), 110)
+    with torch.no_grad():
+        views = torch.cat([net(as_input(image)), net(as_input(image.flip(-1)))])
+    expected = views.mean(0).sigmoid() if average == "logits" else views.sigmoid().mean(0)
+    assert found.labels.tolist() == [[True, False, True]]
+    assert found.scores[0] == pytest.approx(expected.numpy(), abs=1e-5)
+    assert found.top_score[0] == pytest.approx(expected.sort(descending=True)[0].numpy(), abs=1e-5)
+
+
+def test_an_image_counts_with_the_bytes_of_all_that_is_cut_of_it() -> None:
+    crops = [_Crops(torch.zeros(2, 3, 4, 5, dtype=torch.uint8), []) for _ in range(2)]
+    assert _Rendered(crops, {7: torch.zeros(3, 7, 9, dtype=torch.uint8)}).bytes == 2 * 120 + 189
+
+
 def test_a_fully_convolutional_network(photos) -> None:
     net = make_net(head="conv", levels=None)
     found = run(net, photos, "full")
@@ -224,19 +251,15 @@ def test_batches_order_and_workers_do_not_matter(net, photos, name) -> None:
     assert run(net, shuffled, name, batch_size=3).scores == pytest.approx(reference.scores[order], abs=1e-6)
 
 
-def in_a_process(rank: int, folder: str, port: int, world: int) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
-    )
-    source = make_photos(Path(folder) / f"photos{rank}")
-    damaged = FileSource(Path(folder) / "damaged", NAMES, source.targets, source.classes)
+def in_a_process(rank: int, folder: Path) -> None:
+    source = make_photos(folder / f"photos{rank}")
+    damaged = FileSource(folder / "damaged", NAMES, source.targets, source.classes)
     few = FileSource(source.root, [source.name(0)], source.targets[:1], source.classes)
     found = run(make_net(), source, "full_flip")
     alone = run(make_net(), few, "full_flip")  # leaves processes without an image
     bad = run(make_net(), damaged, "center").bad
     np.savez(
-        Path(folder) / f"rank{rank}.npz",
+        folder / f"rank{rank}.npz",
         scores=found.scores,
         labels=found.labels,
         names=found.names,
@@ -244,8 +267,9 @@ def in_a_process(rank: int, folder: str, port: int, world: int) -> None:
         bad=bad,
         top=found.top_class,
         few=alone.scores,
+        top_score=found.top_score,
+        longest=gather(replace(found, seconds=1.0 + rank)).seconds,
     )
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.run
@@ -256,17 +280,7 @@ def test_two_processes_find_what_one_finds(net, photos, loaded, tmp_path, unused
     make_photos(tmp_path / "damaged")
     for number in (1, 2):  # tested by the second and by the first process
         (tmp_path / "damaged" / f"{number}.png").write_bytes(b"no image")
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_evaluator import in_a_process; "
-        f"in_a_process(int(sys.argv[1]), {str(tmp_path)!r}, {unused_port}, 2)"
-    )
-    processes = [loaded.start(["-c", code, str(rank)]) for rank in range(2)]
-    try:
-        outputs = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.close()
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    in_two_processes(loaded, unused_port, in_a_process, tmp_path)
     alone = run(net, photos, "full_flip")
     ranks = [np.load(tmp_path / f"rank{rank}.npz") for rank in range(2)]
     assert ranks[0]["seconds"] == ranks[1]["seconds"] > 0
@@ -277,6 +291,8 @@ def test_two_processes_find_what_one_finds(net, photos, loaded, tmp_path, unused
         assert found["scores"] == pytest.approx(alone.scores, abs=1e-6)
         assert (found["top"] == alone.top_class).all()
         assert found["few"] == pytest.approx(alone.scores[:1], abs=1e-6)
+        assert found["top_score"] == pytest.approx(alone.top_score, abs=1e-6)
+        assert found["longest"] == 2
 
 
 def test_a_mirrored_view_lies_at_its_place_in_the_mirrored_image(net, photos, tmp_path) -> None:
@@ -373,6 +389,31 @@ def predictions(scores, labels) -> Predictions:
     return Predictions(
         "center", setting, classes, np.arange(len(labels)), names, labels, top, best, None, 1, 2.0
     )
+
+
+def test_several_labels_are_ranked_by_log_odds_that_do_not_tie(photos) -> None:
+    """Next to 1 probabilities are equal; those of one view are its logits, of several the odds of their mean."""
+    sure = make_net()
+    for parameter in sure.head.last.parameters():
+        parameter.data.mul_(40)
+    card = {**CARD, "multi_label": True}
+
+    def test(name: str) -> Predictions:
+        return evaluate_protocol(sure, photos, load_protocol(name).at(SIZE), model_info=card)
+
+    (shorter,) = load_protocol("full").at(SIZE).groups[0].scales
+    images = [resized(photos.image(index), shorter) for index in range(len(photos))]
+    with torch.no_grad():
+        plain, mirrored = (
+            torch.cat([sure(as_input(image.flip(-1) if flip else image)) for image in images]).double()
+            for flip in (False, True)
+        )
+    found = test("full")
+    assert plain.abs().max() > 20, "so that they would tie"
+    assert found.scores == pytest.approx(plain.numpy(), rel=1e-4, abs=1e-3)
+    assert found.top_score == pytest.approx(np.sort(plain.sigmoid().numpy())[:, ::-1], abs=1e-4)
+    odds = (plain.sigmoid() + mirrored.sigmoid()) / ((-plain).sigmoid() + (-mirrored).sigmoid())
+    assert test("full_flip").scores == pytest.approx(odds.log().numpy(), rel=1e-4, abs=1e-3)
 
 
 def test_errors_by_hand() -> None:

@@ -76,7 +76,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     [
         ("views: []", "has no views"),
         ("[1]", "needs the keys"),
-        ("view: []", "view: unknown key; known: region"),
+        ("view: []", r"view: unknown key \(did you mean 'views'\?\); known: region"),
         ("average: mean\nviews: []", "average=mean: choose from softmax, logits"),
         ("views: [{kind: crops, scales: [256]}]", "kind=crops: choose from crop, window, full"),
         ("views: [{kind: full, scales: []}]", r"scales=\[\]: whole numbers of pixels"),

@@ -170,6 +170,7 @@ ALONE: dict[str, st.SearchStrategy[Any]] = {
     "scheduler.warmup_epochs": st.floats(0, 5),
     "scheduler.final_factor": st.floats(0, 1),
     "swa.start": st.floats(0, 0.99),
+    "swa.batch_norm_images": st.integers(0, 100),
     "ema.decay": st.floats(0, 0.999999),
     "evaluation.protocols": st.one_of(st.none(), st.lists(st.sampled_from(PROTOCOLS), max_size=2)),
     "evaluation.every": st.one_of(st.none(), st.integers(1, 3)),

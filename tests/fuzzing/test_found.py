@@ -28,14 +28,11 @@ from sppcls.runs.folder import is_same_run
 def test_runs_that_differ_in_only_one_key_of_the_sizes_are_named(tmp_path: Path) -> None:
     for side in (96, 72):
         write_run(tmp_path / "a" / f"r{side}", error=20, sizes__sizes=[side])
-    assert [group.label for group in compare([tmp_path / "a"]).groups] == [
-        "sizes.sizes=[72]",
-        "sizes.sizes=[96]",
-    ]
+    assert [group.label for group in compare([tmp_path / "a"]).groups] == ["single_72", "single_96"]
     for kind in ("random_epoch", "random_batch"):
         write_run(tmp_path / "b" / kind, error=20, sizes__kind=kind, sizes__sizes=[72, 96])
     labels = [group.label for group in compare([tmp_path / "b"]).groups]
-    assert labels == ["sizes.kind=random_batch", "sizes.kind=random_epoch"]
+    assert labels == ["random_batch_72_96", "random_72_96"]
 
 
 @pytest.mark.parametrize(

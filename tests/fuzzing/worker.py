@@ -161,7 +161,7 @@ def run_file(data: bytes, folder: Path, name: str, sweep: str, report: bool) -> 
         content.introduction(found)
         content.groups_table(found).text()
         content.measures_table(found)
-        if headline := content.headline(found):
+        if headline := content.Content(found).headline:
             content.differences_table("", headline).text()
         return "left out" if found.problems else "fine"
     except SppclsError:

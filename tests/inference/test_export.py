@@ -456,13 +456,13 @@ def test_the_gathered_form_is_the_pyramid(exported: Exported) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--size", "0"], "argument --size: 0: give a side such as 224, or HEIGHTxWIDTH such as 256x384"),
+        (["--size", "0"], "--size 0: give a side such as 224, or HEIGHTxWIDTH such as 256x384"),
         (["--size", "9"], "--size 9: too small for zf5"),
         (["--size", "9000"], "--size 9000: more than the 8,388,608 pixels allowed"),
         (["--opset", "17"], "--opset 17: choose from 18, 19, 20, 21"),
         (["--opset", "22"], "--opset 22: choose from 18, 19, 20, 21"),
         (["--format", "torch", "--opset", "18"], "--opset 18: --format torch has none; only onnx has"),
-        (["--format", "tflite"], "argument --format: invalid choice: 'tflite'"),
+        (["--format", "tflite"], "--format tflite: choose from onnx, torch"),
         (["--out", "TMP/net.pt2"], "--format onnx writes files that end in .onnx"),
         (["--out", "TMP/none/net.onnx"], "there is no folder"),
         (["--out", "TMP"], "a folder; name a file"),

@@ -332,7 +332,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_maps_of_whole_images_are_refused(net: SPPClassifier, photos: Path) -> None:
     for layer in ("conv4", "conv5", "map"):
         with pytest.raises(
-            ConfigError, match=f"'{layer}' of whole images: .* differ in length; take view crop"
+            ConfigError, match=f"'{layer}' of whole images: .* of many lengths; take view crop"
         ):
             extract_features(net, photos, layer)
 
@@ -359,14 +359,14 @@ def test_a_network_of_one_size(tmp_path: Path, photos: Path) -> None:
     ("words", "message"),
     [
         (["--layer", "fc8"], "layer 'fc8': this network has conv1, "),
-        (["--layer", "conv5", "--view", "full"], "differ in length"),
+        (["--layer", "conv5", "--view", "full"], "vectors of many lengths; take view crop"),
         (["--shorter-side", "5"], "shorter side 5: this network needs at least 23 pixels"),
         (
             ["--shorter-side", "90", "--view", "crop"],
             "shorter side 90: the 96x96 crop needs at least 96 pixels",
         ),
-        (["--shorter-side", "0"], "argument --shorter-side: 0: must be a whole number"),
-        (["--view", "half"], "--view: invalid choice: 'half'"),
+        (["--shorter-side", "0"], "--shorter-side 0: must be a whole number"),
+        (["--view", "half"], "--view half: choose from full, crop"),
         (["--out", "f.npy"], "--out f.npy: the name must end in .npz"),
         (["--out", "nowhere/f.npz"], "there is no folder nowhere"),
         (["--device", "toaster"], "--device toaster: choose from auto, cpu"),

@@ -16,6 +16,7 @@ from sppcls.nn import (
     paper_backbone,
     zf5,
 )
+from sppcls.nn.backbones import output_shape
 
 # He et al. 2015, Table 1: (channels, kernel, stride) of each convolution.
 TABLE_1 = {
@@ -186,3 +187,13 @@ def test_refuses_bad_arguments() -> None:
     for width in (0, -1.0, float("nan"), float("inf"), "1", None, True):
         with pytest.raises(ValueError, match=f"width={width!r}: must be "):
             zf5(width)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_of_other_channels_is_noticed_from_the_sizes(training: bool) -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8))
+    assert output_shape(layers.train(training), (31, 17)) == (2, 8, 15, 8)
+    assert layers[1].num_batches_tracked == 0
+    layers[1] = nn.BatchNorm2d(4)
+    with pytest.raises(RuntimeError):
+        output_shape(layers.train(training), (31, 17))

@@ -134,7 +134,7 @@ def test_average_precision_is_that_of_its_definition(levels: int) -> None:
 def test_figures_are_those_of_scikit_learn() -> None:
     scores = 1 / (1 + np.exp(-LOGITS))
     answers = scores >= 0.5
-    found = of_label_sets(scores, TRUTH)
+    found = of_label_sets(LOGITS, TRUTH)
     assert math.isclose(
         found["map_error"], 100 - 100 * average_precision_score(TRUTH, scores, average="macro")
     )
@@ -143,13 +143,13 @@ def test_figures_are_those_of_scikit_learn() -> None:
     assert math.isclose(found["label_error"], 100 * hamming_loss(TRUTH, answers))
     assert found["exact_match_error"] == 100 * np.mean([list(a) != list(t) for a, t in zip(answers, TRUTH, strict=True)])  # fmt: skip
     with_nobody = np.concatenate([TRUTH, np.zeros((40, 1), bool)], 1)
-    more = np.concatenate([scores, scores[:, :1]], 1)
+    more = np.concatenate([LOGITS, LOGITS[:, :1]], 1)
     assert of_label_sets(more, with_nobody)["map_error"] == found["map_error"], "a class without an image"
 
 
 def test_counters_give_the_same_in_any_batches() -> None:
     logits, target = torch.from_numpy(LOGITS).float(), torch.from_numpy(TRUTH.astype(np.float32))
-    whole = of_label_sets(logits.sigmoid().numpy(), TRUTH)
+    whole = of_label_sets(logits.numpy(), TRUTH)
     counter, training = LabelValidationCounter(5), LabelCounter(5)
     for part in torch.arange(40).split([7, 1, 32]):
         for each in (counter, training):
@@ -165,6 +165,19 @@ def test_counters_give_the_same_in_any_batches() -> None:
     counter.reset()
     counter.update(logits[:3], target[:3], torch.ones(3))
     assert counter.compute()["images"] == 3
+
+
+def test_probabilities_next_to_1_are_no_ties() -> None:
+    """Logits above 17 have the same sigmoid in float32, and above 37 in float64; scikit-learn is given the logits."""
+    draw = np.random.default_rng(3)
+    logits = (draw.uniform(17, 60, (200, 2)) * draw.choice([-1, 1], (200, 1))).astype(np.float32)
+    truth = draw.random((200, 2)) < 0.3 + 0.4 * (logits > 38)
+    counter = LabelValidationCounter(2)
+    counter.update(torch.from_numpy(logits), torch.from_numpy(truth).float(), torch.ones(200))
+    wanted = 100 - 100 * average_precision_score(truth, logits, average="macro")
+    assert math.isclose(counter.compute()["map_error"], wanted)
+    tied = 100 - 100 * average_precision_score(truth, 1 / (1 + np.exp(-logits)), average="macro")
+    assert abs(wanted - tied) > 1, "ties would show"
 
 
 def test_draws_are_spread_around_the_error() -> None:

@@ -56,8 +56,8 @@ def test_frozen_normalisation_keeps_its_statistics_and_dropout_goes_on(net: SPPC
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (["bakbone"], "freeze=bakbone: no such part with weights in this network; did you mean backbone[?]"),
-        (["head.fc"], "freeze=head.fc: .* did you mean head.fc[67]"),
+        (["bakbone"], "freeze=bakbone: no such part with weights in this network .did you mean 'backbone'"),
+        (["head.fc"], "freeze=head.fc: .*did you mean 'head.fc[67]'"),
         (["pool"], "freeze=pool: .* choose from backbone, backbone.conv1"),
         (["backbone", "head"], "nothing is left to train"),
     ],

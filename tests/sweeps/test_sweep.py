@@ -69,6 +69,9 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(
     # What the header of every job says is printed once; each job's log has all of it.
     assert said.count("\nbackbone  ") == said.count("\ndevice  ") == 1
     assert said.count("\ntraining  ") == said.count("\nfolder  ") == 2
+    # Where to look is said once, at the end.
+    assert said.count("http://localhost:6006/") == said.count("tensorboard --logdir") == 1
+    assert said.index("Report: ") < said.index("tensorboard --logdir")
     assert "backbone  " in (sweep / "lr0.2" / "train.log").read_text()
     rows = summary(sweep)
     assert list(rows) == ["lr1e_30", "lr0.2"]

@@ -23,11 +23,15 @@ def run(given: RunWords, *, json: bool = False) -> int:
     """Look at what a run needs, without a network and without training: Python and its packages, whether they fit and can
     be imported, the processor, memory, GPU, disk and shared memory.
 
+    examples:
+      sppcls doctor
+      sppcls doctor --data PHOTOS                         and at these photos
+
     With words of `sppcls train` also at that run: its config, its images (layout, counts, unreadable files, images in both
     training and validation) and its sizes. Nothing is written; the exit status is 1 if there is a problem.
 
     Args:
-        json: an object with a list of findings
+        json: print an object with a list of findings
     """
     findings = list(_findings(given))
     if json:

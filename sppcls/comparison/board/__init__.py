@@ -7,9 +7,4 @@ from sppcls._util.lazy import public
 if TYPE_CHECKING:
     from sppcls.comparison.board.logdir import write_board as write_board
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.comparison.board.logdir": ["write_board"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

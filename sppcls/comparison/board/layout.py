@@ -13,8 +13,12 @@ from sppcls._util.tensorboard import time_series
 from sppcls.comparison.board.curves import curve_names, shown_figures
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report.class_mean import figures_of
+from sppcls.comparison.report.content import errors_cell
 from sppcls.comparison.runs import Run
 from sppcls.runs.names import MEAN
+
+# First part of the tag of the errors behind the answer: after that of the columns of HParams, before that of all curves.
+BY_GROUP = "final_by_group"
 
 
 def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]:
@@ -92,12 +96,13 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
         answer: tag of the picture of the answer, if there is one.
     """
     main = next(iter(curve_names(comparison).values()))
-    curves = quote(f"^{re.escape(main)}(_by_pixels)?/{comparison.main.figure()}$")
+    curves = f"{re.escape(main)}(_by_pixels)?/{comparison.main.figure()}$"
+    scalars = quote(f"^({BY_GROUP}/|{curves})")
     return {
         "Time Series": _time_series(
             comparison, answer, runColorGroup=r"regex:^[^/]+/(.+)$", runFilter="^(mean|comparison)"
         ),
-        "Scalars": f"#scalars&_smoothingWeight=0&regexInput=%5Emean&tagFilter={curves}",
+        "Scalars": f"#scalars&_smoothingWeight=0&regexInput=%5Emean&tagFilter={scalars}",
         "Custom Scalars": "#custom_scalars&_smoothingWeight=0&regexInput=%5Emean",
         "HParams": "#hparams",
         "Images": "#images&regexInput=%5Ecomparison",
@@ -108,21 +113,35 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
 # --- HParams
 
 
-def columns(comparison: Comparison) -> list[api_pb2.HParamInfo]:
-    """The config groups that were varied, in the words that were typed, and the seed; TensorBoard sorts them by name."""
-    groups = comparison.groups
-    rows = [hparam_values(group, seed) for group in groups for seed in (*map(str, group.seeds), MEAN)]
+def columns(comparison: Comparison, heading: str) -> list[api_pb2.HParamInfo]:
+    """The answer, the config groups that were varied, in the words that were typed, and the seed.
+
+    TensorBoard sorts them by name: the answer, with its capital letter, comes first.
+    """
+    rows = [
+        hparam_values(comparison, group, seed, heading)
+        for group in comparison.groups
+        for seed in (*map(str, group.seeds), MEAN)
+    ]
     found = []
-    for key in rows[0]:
+    for key in dict.fromkeys(key for row in rows for key in row):
         info = api_pb2.HParamInfo(name=key, differs=True, type=api_pb2.DATA_TYPE_STRING)
-        info.domain_discrete.extend(dict.fromkeys(row[key] for row in rows))
+        info.domain_discrete.extend(dict.fromkeys(row[key] for row in rows if key in row))
         found.append(info)
     return found
 
 
-def hparam_values(group: Group, seed: str) -> dict[str, str]:
-    """The row of a run of ``group``, or of its mean."""
-    return {**group.levels, "seed": seed}
+def heading_of(comparison: Comparison, answer: str) -> str:
+    """What heads the errors of the groups: the answer, and what the numbers are; empty without an answer."""
+    return f"{answer}: {comparison.main.error()}, %" if answer else ""
+
+
+def hparam_values(comparison: Comparison, group: Group, seed: str, heading: str) -> dict[str, str]:
+    """The row of a run of ``group``, or of its mean, which has the error of the group under ``heading``."""
+    error = errors_cell(group, comparison.main) if heading and seed == MEAN else None
+    # TensorBoard shows what is not ASCII as a code.
+    answer = {} if error is None else {heading: str(error).replace("±", "+/-")}
+    return {**answer, **group.levels, "seed": seed}
 
 
 def final_names(comparison: Comparison) -> dict[str, str]:

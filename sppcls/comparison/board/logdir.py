@@ -15,20 +15,21 @@ from sppcls.comparison.board.curves import Curves, Mean, curves_of, mean_of
 from sppcls.comparison.board.events import EventFile
 from sppcls.comparison.board.layout import (
     AXES,
+    BY_GROUP,
     beside_runs,
     categories,
     columns,
     final_figures,
     final_names,
     guessing_tag,
+    heading_of,
     hparam_values,
 )
 from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.groups import Comparison, Group
-from sppcls.comparison.report.content import Content, conclusion_table, introduction
+from sppcls.comparison.report.content import Content, conclusion_table, errors_cell, introduction
 from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.runs import Run
-from sppcls.comparison.statistics import mean_and_std
 from sppcls.errors import ConfigError
 from sppcls.runs.names import COMPARISON_EVENTS, INPUTS, MEAN, PICTURES
 
@@ -58,8 +59,9 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     try:
         _clear(folder)
-        _write_comparison(Content(comparison), folder / COMPARISON)
-        curves = _write_means(comparison, folder)
+        content = Content.of(comparison)
+        _write_comparison(content, folder / COMPARISON)
+        curves = _write_means(content, folder)
         number = len(curves) + 1
         for group, found in zip(comparison.groups, curves, strict=True):
             for run, own in zip(group.runs, found, strict=True):
@@ -86,26 +88,27 @@ def write_beside_runs(comparison: Comparison, folder: Path) -> str:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    content = Content(comparison)
+    content = Content.of(comparison)
     try:
         shutil.rmtree(folder / MEAN, ignore_errors=True)  # of an earlier report
         _write_comparison(content, folder, experiment=False)
-        _write_means(comparison, folder, of=folder.resolve().parent.name)
+        _write_means(content, folder, of=folder.resolve().parent.name)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
     return beside_runs(comparison, _answer_tag(content))
 
 
-def _write_means(comparison: Comparison, folder: Path, of: str | None = None) -> list[list[Curves]]:
+def _write_means(content: Content, folder: Path, of: str | None = None) -> list[list[Curves]]:
     """The means and the level of guessing; the curves of each group's runs, which they were made of.
 
     Args:
         of: a sweep, where its means are rows among other runs' on the HParams page: they are called after it there, and
-            have no columns for what they cost.
+            have no columns but those of the runs.
     """
+    comparison, heading = content.comparison, _heading(content)
     curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
     for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
-        _write_mean(comparison, group, mean_of(found), folder, number, of)
+        _write_mean(comparison, group, mean_of(found), folder, number, of, heading)
     _write_guessing(comparison, [run for found in curves for run in found], folder, len(curves) + 1)
     return curves
 
@@ -127,10 +130,9 @@ def _write_comparison(content: Content, folder: Path, experiment: bool = True) -
     """Layout, tables and pictures; with ``experiment`` also the columns of HParams, which then are those of all runs."""
     comparison = content.comparison
     with EventFile(folder, 0) as events:
-        answer = next(map(_tag, content.conclusions), "answer/Every group")
-        events.layout(categories(comparison, answer.rpartition("/")[2]))
+        events.layout(categories(comparison, _answer(content) or "Every group"))
         if experiment:
-            events.experiment(columns(comparison), final_names(comparison))
+            events.experiment(columns(comparison, _heading(content)), final_names(comparison))
         for tag, markdown in _texts(content).items():
             events.text(tag, markdown)
         for tag, png in {**_pictures(content), **_inputs(comparison)}.items():
@@ -139,7 +141,7 @@ def _write_comparison(content: Content, folder: Path, experiment: bool = True) -
 
 def answer_tag(comparison: Comparison) -> str:
     """Tag of the picture of the first question and its answer; empty if there is none."""
-    return _answer_tag(Content(comparison))
+    return _answer_tag(Content.of(comparison))
 
 
 def _answer_tag(content: Content) -> str:
@@ -147,7 +149,20 @@ def _answer_tag(content: Content) -> str:
 
 
 def _tag(found: Conclusion) -> str:
-    return f"answer/{found.question.replace('/', ' ')} {found.answer.upper()}"
+    return f"answer/{_words(found)}"
+
+
+def _answer(content: Content) -> str:
+    """The first question and its answer; empty if there is none."""
+    return next(map(_words, content.conclusions), "")
+
+
+def _words(found: Conclusion) -> str:
+    return f"{found.question.replace('/', ' ')} {found.answer.upper()}"
+
+
+def _heading(content: Content) -> str:
+    return heading_of(content.comparison, _answer(content))
 
 
 def _texts(content: Content) -> dict[str, str]:
@@ -161,15 +176,17 @@ def _texts(content: Content) -> dict[str, str]:
     # In one table of many columns TensorBoard would break the words.
     errors = [i < 2 or name.endswith("_error") for i, name in enumerate(groups.header)]
     costs = [i == 0 or not error for i, error in enumerate(errors)]
-    texts = {
-        "answer": "\n\n".join(summary),
+    texts = {"answer": "\n\n".join(summary)}
+    if "legend" in content.tables:
+        texts["legend"] = content.tables["legend"].markdown()
+    texts |= {
         "errors": groups.only(errors).markdown(),
         "costs": groups.only(costs).markdown(),
     }
     if content.sentences:
         texts["each_pair"] = "\n".join(f"- {sentence}" for sentence in content.sentences)
     for name, table in content.tables.items():
-        if name not in ("groups", "equal_cost", "class_mean"):
+        if name not in ("legend", "groups", "equal_cost", "class_mean"):
             texts[name] = table.markdown()
     texts["how_to_read"] = "\n".join(f"- {note}" for note in reading_notes(comparison))
     if comparison.problems:
@@ -207,24 +224,39 @@ def _inputs(comparison: Comparison) -> dict[str, bytes]:
 
 
 def _write_mean(
-    comparison: Comparison, group: Group, mean: Mean, folder: Path, number: int, of: str | None
+    comparison: Comparison,
+    group: Group,
+    mean: Mean,
+    folder: Path,
+    number: int,
+    of: str | None,
+    heading: str,
 ) -> None:
     name = f"{MEAN}/{_file_name(group.label)}"
     finals = [final_figures(run, comparison) for run in group.runs]
     common = [tag for tag in finals[0] if all(tag in found for found in finals)]
     means = {tag: fmean(found[tag] for found in finals) for tag in common}
-    _, std = mean_and_std(list(group.errors(comparison.main).values()) or [0.0])
+    error = errors_cell(group, comparison.main)
     if of is not None:
-        means = {tag: value for tag, value in means.items() if tag.endswith(f"/{comparison.main.figure()}")}
-    means |= {"final/seeds": float(len(group.runs)), **({} if std is None else {"final/std": std})}
+        main = f"final/{comparison.name_of(comparison.main, 1)}"
+        means = {tag: value for tag, value in means.items() if tag == main}
+    else:
+        std = None if error is None else error.std
+        means |= {"final/seeds": float(len(group.runs)), **({} if std is None else {"final/std": std})}
     with EventFile(folder / name, number) as events:
         row = name if of is None else f"{group.label}, mean of {of}"
-        events.hparams(hparam_values(group, MEAN), row)
+        events.hparams(hparam_values(comparison, group, MEAN, heading), row)
         _write_curves(events, mean.mean, mean.mean.values)
         for part, curves in (("mean", mean.mean), ("lower", mean.lower), ("upper", mean.upper)):
             band = {f"seeds_{tag}_{part}": values for tag, values in curves.by_size().items()}
             _write_curves(events, curves, band)
         _write_final(events, mean.mean, means)
+        if heading and error is not None:
+            # A bar of ± one standard deviation at the place of the group. Its ends are there so often that the axis has room
+            # for them, and the mean so often that smoothing leaves the last point where it is.
+            for sign in (0, *(-1, 1) * 6, *(0,) * 6):
+                value = error.mean + sign * (error.std or 0)
+                events.scalar(f"{BY_GROUP}/{heading}", value, number, mean.mean.end)
 
 
 def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path, number: int) -> None:
@@ -247,7 +279,7 @@ def _write_run(
     name = f"seed{run.seed}/{_file_name(group.label)}"
     own_events = sorted(run.folder.glob("events.out.tfevents.*"))
     with EventFile(folder / name, number) as events:
-        events.hparams(hparam_values(group, str(run.seed)), name)
+        events.hparams(hparam_values(comparison, group, str(run.seed), ""), name)
         _write_curves(events, curves, curves.by_size(), run.tags if own_events else ())
         _write_final(events, curves, final_figures(run, comparison))
     for path in own_events:

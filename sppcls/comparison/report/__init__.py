@@ -7,9 +7,4 @@ from sppcls._util.lazy import public
 if TYPE_CHECKING:
     from sppcls.comparison.report.write import write_report as write_report
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.comparison.report.write": ["write_report"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

@@ -13,6 +13,7 @@ from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, p_text, signed, span
 from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.labels import listed
 from sppcls.comparison.report.class_mean import class_mean_table, figure_cells, figures_of
 from sppcls.comparison.report.tables import Cell, Spread, Table
 from sppcls.comparison.runs import Run
@@ -35,29 +36,6 @@ _SHORT_FIGURES = ("/top1_error", "/top5_error", "/map_error")
 def for_a_screen(groups: Table) -> Table:
     """The table of groups without the columns that only some readers look for."""
     return groups.only([n.startswith(_SHORT) or n.endswith(_SHORT_FIGURES) for n in groups.header])
-
-
-def headline(comparison: Comparison) -> list[Finding]:
-    """What the pairs show under the main measure, top-1 and, with more than five classes, top-5."""
-    return [f for top in comparison.tops for f in findings(comparison, comparison.main, top)]
-
-
-def on_test(comparison: Comparison) -> list[Finding]:
-    """What the pairs show on the test images after the last epoch, top-1 and, with more than five classes, top-5."""
-    measures = comparison.test[:1]
-    return [f for top in comparison.tops for m in measures for f in findings(comparison, m, top)]
-
-
-def elsewhere(comparison: Comparison) -> list[Finding]:
-    """What the pairs show under every other measure, corrected for all of them: who looks at thirty test sizes finds
-    one that looks good."""
-    others = [measure for measure in comparison.measures[1:] if measure not in comparison.test[:1]]
-    found = [
-        finding
-        for top in comparison.tops
-        for finding in correct([f for measure in others for f in findings(comparison, measure, top)])
-    ]
-    return sorted(found, key=lambda finding: others.index(finding.measure))
 
 
 def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
@@ -153,16 +131,23 @@ def differences_table(title: str, found: list[Finding]) -> Table:
 
 
 def equal_cost_table(comparison: Comparison) -> Table | None:
-    """A row for each group: its error when it had cost as much as the cheapest run; None if all cost the same."""
-    spent = {cost: cost.common(comparison) for cost in COSTS if cost_differs(comparison, cost)}
+    """A row for each group: its error when it had cost as much as the cheapest run; None where that is not known."""
+    costs = [cost for cost in COSTS if cost_differs(comparison, cost)]
+    spent = [(cost, at) for cost in costs if (at := cost.common(comparison)) is not None]
     measure = comparison.main
-    header = ["group", *(f"after {at:.3g} {cost.unit}" for cost, at in spent.items()), "at its end"]
+    header = ["group", *(f"after {at:.3g} {cost.unit}" for cost, at in spent), "at its end"]
     rows: list[list[Cell]] = []
     for group in comparison.groups:
-        errors = [errors_at(group, measure, cost, at) for cost, at in spent.items() if at is not None]
+        errors = [errors_at(group, measure, cost, at) for cost, at in spent]
         rows.append([group.label, *map(Spread.of, errors), errors_cell(group, measure)])
-    title = f"Errors at equal cost, {comparison.name_of(measure, 1)}, %"
-    return Table(title, header, rows) if spent else None
+    table = Table(f"Errors at equal cost, {comparison.name_of(measure, 1)}, %", header, rows).used()
+    return table if any(name.startswith("after ") for name in table.header) else None
+
+
+def legend_table(comparison: Comparison) -> Table | None:
+    """What the numbers of groups stand for; None where their names say it."""
+    rows: list[list[Cell]] = [[group.label, group.spelled] for group in comparison.groups if group.spelled]
+    return Table("What the groups are", ["group", "what it is"], rows) if rows else None
 
 
 def conclusion_table(conclusion: Conclusion) -> Table:
@@ -243,12 +228,22 @@ def introduction(comparison: Comparison) -> str:
     """What was found and measured, in a few sentences."""
     runs, groups = comparison.runs, len(comparison.groups)
     text = f"{len(runs)} finished run{'s' * (len(runs) != 1)} in {groups} group{'s' * (groups != 1)}"
-    varied = ", ".join(k for keys in comparison.factors.values() for k in keys) or "nothing but the seed"
+    varied = listed(comparison.factors) or "nothing but the seed"
+    if varied.endswith(" keys"):
+        varied += f" of {', '.join(comparison.factors)}"
     counts = {len(run.answers[run.main]) for run in runs if run.main in run.answers}
     images = f", {counts.pop():,} validation images" if len(counts) == 1 else ""
     when = "" if comparison.main.protocol == DETECTION else ", last epoch"
     main = f"{comparison.main.in_words()} ({comparison.name_of(comparison.main, 1)})"
     return f"{text}; varied: {varied}. Main figure: {main}{images}{when}."
+
+
+def cells_rule(comparison: Comparison) -> str:
+    """What the cells of the tables are."""
+    errors = "Errors are in per cent, of the last epoch, "
+    if comparison.main.protocol == DETECTION:
+        errors = f"{comparison.main.error()}: lower is better; "
+    return f"{errors}mean ± std (seeds)."
 
 
 class Content:
@@ -257,20 +252,36 @@ class Content:
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
 
+    @classmethod
+    def of(cls, comparison: Comparison) -> Content:
+        """That of a comparison: the same one for whoever asks."""
+        if comparison.content is None:
+            comparison.content = cls(comparison)
+        assert isinstance(comparison.content, cls)
+        return comparison.content
+
     @cached_property
     def headline(self) -> list[Finding]:
-        """See :func:`headline`."""
-        return headline(self.comparison)
+        """What the pairs show under the main measure, top-1 and, with more than five classes, top-5."""
+        return self._under(self.comparison.main)
 
     @cached_property
     def on_test(self) -> list[Finding]:
-        """See :func:`on_test`."""
-        return on_test(self.comparison)
+        """The same on the test images after the last epoch."""
+        return [f for measure in self.comparison.test[:1] for f in self._under(measure)]
 
     @cached_property
     def elsewhere(self) -> list[Finding]:
-        """See :func:`elsewhere`."""
-        return elsewhere(self.comparison)
+        """What the pairs show under every other measure, corrected for all of them: who looks at thirty test sizes finds
+        one that looks good."""
+        comparison = self.comparison
+        others = [m for m in comparison.measures[1:] if m not in comparison.test[:1]]
+        by_top = ([f for m in others for f in findings(comparison, m, top)] for top in comparison.tops)
+        found = [finding for family in by_top for finding in correct(family)]
+        return sorted(found, key=lambda finding: others.index(finding.measure))
+
+    def _under(self, measure: Measure) -> list[Finding]:
+        return [f for top in self.comparison.tops for f in findings(self.comparison, measure, top)]
 
     @cached_property
     def conclusions(self) -> list[Conclusion]:
@@ -288,6 +299,7 @@ class Content:
         comparison, name_of = self.comparison, self.comparison.name_of
         on_test = f"Differences on the test images, {', '.join(map(name_of, comparison.test[:1]))}"
         found = {
+            "legend": legend_table(comparison),
             "groups": groups_table(comparison),
             "equal_cost": equal_cost_table(comparison),
             "differences": _differences(f"Differences in {name_of(comparison.main)}", self.headline),

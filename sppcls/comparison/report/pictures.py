@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from sppcls.comparison.answers import TEST_BEST, Measure
 from sppcls.comparison.equal_cost import COSTS
 from sppcls.comparison.findings import Finding, Verdict
-from sppcls.comparison.groups import Comparison, Group, bins
+from sppcls.comparison.groups import Comparison, Group
+from sppcls.comparison.labels import LONGEST
 from sppcls.comparison.statistics import mean_and_std
 from sppcls.comparison.style import style_of
 
@@ -26,19 +27,14 @@ def png(figure: Figure) -> bytes:
     """A picture as a PNG file."""
     out = io.BytesIO()
     with warnings.catch_warnings():
-        # A label that is as long as a path leaves no room, or has characters that the font has not.
-        warnings.filterwarnings("ignore", message="constrained_layout not applied|Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of names in other scripts
         figure.savefig(out, format="png", dpi=DPI)
     return out.getvalue()
 
 
 def pictures(comparison: Comparison, found: Sequence[Finding]) -> dict[str, tuple[str, Figure]]:
-    """Every picture that the runs give enough for: file name without ending, to caption and figure.
-
-    Args:
-        comparison: from :func:`sppcls.compare`.
-        found: what the pairs show under the main measure, top-1.
-    """
+    """Every picture that the runs give enough for: file name without ending, to caption and figure; ``found`` is what the
+    pairs show under the main measure, top-1."""
     drawn = {
         "differences": (
             "Each difference with its 95 % interval over the seeds; small dots: seeds. Black: shown. Grey: not shown.",
@@ -84,7 +80,9 @@ def differences(found: Sequence[Finding]) -> Figure | None:
         axes.plot(values, [place] * len(values), "o", ms=3.5, color="white", markeredgecolor=colour)
         axes.plot([seeds.mean], [place], "D" if pooled else "o", ms=9 if pooled else 7, color=colour)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(found)), [f.label.replace(", ", "\n", 1) for f in found], parse_math=False)
+    names = [f.label.replace(", ", "\n", 1) for f in found]
+    names = [n.replace(" - ", "\n- ", 1) if len(n.partition("\n")[0]) > LONGEST else n for n in names]
+    axes.set_yticks(range(len(found)), names, parse_math=False)
     axes.set_ylim(len(found) - 0.4, -0.6)
     figure.suptitle(f"Differences in {found[0].measure.in_words(found[0].top)}", fontsize="large")
     # Of the whole figure: the axes may be narrow beside long names.
@@ -115,7 +113,9 @@ def by_group(comparison: Comparison) -> Figure:
         text = f"{mean:.2f}" + ("" if std is None else f" ± {std:.2f}")
         right = max(*values, mean + (std or 0))
         axes.annotate(text, (right, place), (9, 0), textcoords="offset points", va="center")
-    axes.set_yticks(range(len(groups)), [_group_label(group) for group in groups], parse_math=False)
+    pyramids = "pyramid" in comparison.factors
+    names = [_with_bins(group) if pyramids else group.label for group in groups]
+    axes.set_yticks(range(len(groups)), names, parse_math=False)
     axes.invert_yaxis()
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.25 * (high - low))
@@ -127,11 +127,8 @@ def by_group(comparison: Comparison) -> Figure:
     return figure
 
 
-def _group_label(group: Group) -> str:
-    """With the number of bins, where pyramids were varied."""
-    if "pyramid.levels" not in group.values:
-        return group.label
-    count = bins(group.values["pyramid.levels"])
+def _with_bins(group: Group) -> str:
+    count = group.runs[0].bins
     return f"{group.label}\n{'no pyramid' if count is None else f'{count} bin' + 's' * (count != 1)}"
 
 
@@ -165,12 +162,12 @@ def error_by_size(comparison: Comparison) -> Figure | None:
         _guessing_line(axes, comparison)
         _clean(axes, "both")
     panels[0].set_ylabel(f"{comparison.main.error()}, %")
-    _legend(figure, panels[0], comparison)
+    _legend(figure, comparison)
     return figure
 
 
 def _trained_sizes(comparison: Comparison) -> list[int]:
-    sizes = (size for group in comparison.groups for size in group.runs[0].config["sizes"]["sizes"])
+    sizes = (size for group in comparison.groups for size in group.runs[0].sizes)
     return sorted({size if isinstance(size, int) else min(size) for size in sizes})
 
 
@@ -203,7 +200,7 @@ def error_by_cost(comparison: Comparison) -> Figure | None:
         _clean(axes, "both")
     panels[0].set_ylabel(f"{comparison.main.error()}, %")
     figure.suptitle(comparison.main.in_words().capitalize(), fontsize="medium")
-    _legend(figure, panels[0], comparison)
+    _legend(figure, comparison)
     return figure
 
 
@@ -272,7 +269,7 @@ def _line(
     axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
 
 
-def _legend(figure: Figure, axes: Axes, comparison: Comparison) -> None:
+def _legend(figure: Figure, comparison: Comparison) -> None:
     """Below the panels, where no line can pass behind it."""
     handles = {}
     for panel in figure.axes:
@@ -280,11 +277,13 @@ def _legend(figure: Figure, axes: Axes, comparison: Comparison) -> None:
         handles.update(dict(zip(names, lines, strict=True)))
     seeds = {group.label: len(group.runs) for group in comparison.groups}
     shown = [group.label for group in comparison.groups if group.label in handles]
+    names = [f"{name} ({seeds[name]} seed{'s' * (seeds[name] != 1)})" for name in shown]
+    across = int(12 * figure.get_size_inches()[0] / (6 + max(map(len, names), default=0)))
     figure.legend(
         [handles[name] for name in shown],
-        [f"{name} ({seeds[name]} seed{'s' * (seeds[name] != 1)})" for name in shown],
+        names,
         loc="outside lower center",
-        ncols=min(3, len(shown)),
+        ncols=max(1, min(3, len(shown), across)),
         frameon=False,
         title=_BAND,
         title_fontsize="small",

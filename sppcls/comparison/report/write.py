@@ -68,7 +68,7 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be made ({error.strerror})") from None
-    found = Content(comparison)
+    found = Content.of(comparison)
     drawn = pictures(comparison, [f for conclusion in found.conclusions for f in conclusion.findings])
     images = {name: (caption, png(figure)) for name, (caption, figure) in drawn.items()}
     files: dict[str, bytes] = {f"{name}.png": image for name, (_, image) in images.items()}
@@ -94,7 +94,7 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
 def _markdown(comparison: Comparison, found: Content, images: dict[str, tuple[str, bytes]]) -> str:
     parts = ["# Comparison"]
     for c in found.conclusions:
-        parts.append(f"**{c.question}** {c.answer.upper()}: {c.sentence} {c.detail} {c.outlook}")
+        parts.append(f"**{c.question}** {c.answer.upper()}: {' '.join(c.lines)}")
     parts.append(content.introduction(comparison))
     parts.append("\n".join(f"- {sentence}" for sentence in found.sentences))
     for table in found.tables.values():
@@ -149,7 +149,10 @@ def _html(comparison: Comparison, found: Content, images: dict[str, tuple[str, b
     body.append(
         f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
     )
-    groups, equal_cost = found.tables["groups"], found.tables.get("equal_cost")
+    groups, equal_cost, legend = (found.tables.get(name) for name in ("groups", "equal_cost", "legend"))
+    assert groups is not None
+    if legend is not None:
+        body.append(f"<h2>{html.escape(legend.title)}</h2>{_html_table(legend, 'words')}")
     body.append(f"<h2>{html.escape(groups.title)}</h2>{_html_table(content.for_a_screen(groups))}")
     if figures:
         body.append(f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>')
@@ -163,7 +166,7 @@ def _html(comparison: Comparison, found: Content, images: dict[str, tuple[str, b
         body.append(_folded("Each pair in words", _list([str(f) for f in found.headline if f.top == 1])))
     kinds = {"not_compared": "words", "runs": "words"}
     for name, table in found.tables.items():
-        if table is not equal_cost:
+        if table not in (equal_cost, legend):
             title = "Groups, every figure" if table is groups else table.title
             kind = "wide" if name.startswith("differences") else kinds.get(name, "")
             body.append(_folded(title, _html_table(table, kind)))

@@ -61,7 +61,8 @@ def imagenet_tars(folder: Path, *, say: Callable[[str], None] = print) -> dict[s
         count = len(rows)
         shard = Shard(file, (folder / file).stat().st_size, count, "")
         records = Records.from_rows(
-            [(0, offset, size, 0, number[name.partition("/")[0]], name) for name, offset, size in rows]
+            [(0, offset, size, 0, name) for name, offset, size in rows],
+            [number[name.partition("/")[0]] for name, _, _ in rows],
         )
         sources[role] = ShardSource(Storage(folder), [shard], records, classes, checked=False)
         if count != IMAGES[role]:

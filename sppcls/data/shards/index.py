@@ -1,7 +1,8 @@
 """The index of a folder of shards: its classes, its tar files, and where in them each image lies.
 
 One JSON file, ``index.json``. Classes, files, counts and checksums can be read in it; what there is of every image is
-packed: little-endian numbers, compressed by zlib, in base64. A million images take about 25 MB and half a second.
+packed: little-endian numbers, compressed by zlib, in base64. A million images take about 25 MB and half a second. Where
+images have several labels, ``label`` has those of all, one image after the other, and ``labels`` how many each has.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from sppcls._util.files import write_json
 from sppcls.data.files import PackedStrings
+from sppcls.data.label_sets import LabelSets, some_targets
 from sppcls.data.names import ROLES
 from sppcls.errors import DataError
 
@@ -27,9 +29,11 @@ MAX_IMAGE = 1 << 30
 """Most bytes of one image file; a header that says more would have this process run out of memory."""
 
 _FORMAT = "sppcls shards"
-_VERSION = 1
+_VERSION, _SEVERAL = 1, 2  # of an index of images with one label, and with several
 _NAME = 4096  # most bytes of a name
 _FEW = 10_000  # images that an index of any size may speak of
+_LENGTHS = "labels"  # column of how many labels each image has
+_LABELS = 10  # for each byte of an index at most: over fifty an image, whose checksum takes over five
 _COLUMNS = {"shard": "<i4", "offset": "<i8", "size": "<i4", "crc32": "<u4", "label": "<i4"}
 
 
@@ -59,7 +63,7 @@ class Records:
         offset: int64, its first byte in the tar file.
         size: int32, its bytes.
         crc32: uint32, checksum of its bytes.
-        label: int32, number of its class.
+        label: int32, number of its class; or those of all its labels.
         names: its name.
     """
 
@@ -67,7 +71,7 @@ class Records:
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int32]
     crc32: npt.NDArray[np.uint32]
-    label: npt.NDArray[np.int32]
+    label: npt.NDArray[np.int32] | LabelSets
     names: PackedStrings
 
     def __len__(self) -> int:
@@ -75,15 +79,23 @@ class Records:
 
     @classmethod
     def of(cls, columns: Mapping[str, Any], names: Sequence[str]) -> Records:
-        """From lists or arrays by column."""
-        arrays = {name: np.asarray(columns[name], np.dtype(kind)) for name, kind in _COLUMNS.items()}
+        """From lists or arrays by column; ``label`` may be :class:`~sppcls.data.label_sets.LabelSets`."""
+        arrays: dict[str, Any] = {
+            name: column if isinstance(column := columns[name], LabelSets) else np.asarray(column, kind)
+            for name, kind in _COLUMNS.items()
+        }
         return cls(**arrays, names=PackedStrings(names))
 
     @classmethod
-    def from_rows(cls, rows: Sequence[tuple[int, int, int, int, int, str]]) -> Records:
-        """From (shard, offset, size, crc32, label, name) of each image; there is one at least."""
+    def from_rows(cls, rows: Sequence[tuple[int, int, int, int, str]], targets: Any) -> Records:
+        """From (shard, offset, size, crc32, name) of each image, and their targets; there is one at least."""
         *columns, names = zip(*rows, strict=True)
-        return cls.of(dict(zip(_COLUMNS, columns, strict=True)), names)
+        return cls.of({**dict(zip(_COLUMNS, columns, strict=False)), "label": targets}, names)
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> Records:
+        """Some of the images."""
+        columns = {name: getattr(self, name)[mask] for name in _COLUMNS if name != "label"}
+        return Records(**columns, label=some_targets(self.label, mask), names=self.names.part(mask))
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ class Index:
         """Write ``index.json``, at once; returns its path."""
         content = {
             "format": _FORMAT,
-            "version": _VERSION,
+            "version": _SEVERAL if isinstance(self.splits["train"].label, LabelSets) else _VERSION,
             "made_of": self.made_of,
             "held_out": self.held_out,
             "classes": self.classes,
@@ -137,8 +149,10 @@ def read_index(data: bytes, place: str) -> Index:
         ) from None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise DataError(f"{place}: no index of shards; `sppcls shards --index FOLDER` writes one")
-    if found.get("version") != _VERSION:
-        raise DataError(f"{place}: version {found.get('version')!r}; this sppcls reads {_VERSION}")
+    if found.get("version") not in (_VERSION, _SEVERAL):
+        raise DataError(
+            f"{place}: version {found.get('version')!r}; this sppcls reads {_VERSION} and {_SEVERAL}"
+        )
     try:
         index = Index(
             [str(name) for name in found["classes"]],
@@ -166,12 +180,15 @@ def _check(index: Index) -> None:
             raise ValueError(f"shard {shard.file!r} is not below its folder")
     if "train" not in index.splits:
         raise ValueError("no training images")
+    if len({isinstance(rows.label, LabelSets) for rows in index.splits.values()}) > 1:
+        raise ValueError("images of one split have several labels, of another one")
     sizes = np.array([shard.bytes for shard in index.shards], np.int64)
     for role, rows in index.splits.items():
         if not len(rows):
             raise ValueError(f"no image in {role}")
-        if rows.label.min() < 0 or rows.label.max() >= len(index.classes):
-            raise ValueError(f"{role} has label {rows.label.max()}, for {len(index.classes)} classes")
+        labels = rows.label.numbers if isinstance(rows.label, LabelSets) else rows.label
+        if ((labels < 0) | (labels >= len(index.classes))).any():
+            raise ValueError(f"{role} has label {labels.max()}, for {len(index.classes)} classes")
         if rows.shard.min() < 0 or rows.shard.max() >= len(sizes):
             raise ValueError(f"{role} has images in shard {rows.shard.max()} of {len(sizes)}")
         if rows.size.min() <= 0 or rows.size.max() > MAX_IMAGE or rows.offset.min() < 0:
@@ -181,7 +198,12 @@ def _check(index: Index) -> None:
 
 
 def _packed(records: Records) -> dict[str, Any]:
-    columns = {name: _text(getattr(records, name).astype(kind).tobytes()) for name, kind in _COLUMNS.items()}
+    arrays = {name: getattr(records, name) for name in _COLUMNS}
+    if isinstance(records.label, LabelSets):
+        arrays |= {"label": records.label.numbers, _LENGTHS: records.label.lengths}
+    columns = {
+        name: _text(array.astype(_COLUMNS.get(name, "<i4")).tobytes()) for name, array in arrays.items()
+    }
     names = "".join(f"{records.names[index]}\0" for index in range(len(records)))
     return {"images": len(records), **columns, "name": _text(names.encode("utf-8", "surrogateescape"))}
 
@@ -192,14 +214,27 @@ def _unpacked(split: Mapping[str, Any], file_bytes: int) -> Records:
     # A checksum cannot be packed: each takes over five characters.
     if not isinstance(count, int) or not 0 <= count <= max(_FEW, file_bytes):
         raise ValueError(f"images: {count!r}")
-    arrays: dict[str, Any] = {}
-    for name, kind in _COLUMNS.items():
-        data = _bytes(split[name], count * np.dtype(kind).itemsize)
-        if len(data) != count * np.dtype(kind).itemsize:
-            raise ValueError(f"column {name} is not that of {count} images")
-        arrays[name] = np.frombuffer(data, kind).astype(np.dtype(kind).newbyteorder("="), copy=False)
+    lengths = _column(split, _LENGTHS, count, "<i4") if _LENGTHS in split else None
+    counts = dict.fromkeys(_COLUMNS, count)
+    if lengths is not None:
+        counts["label"] = int(lengths.sum(dtype=np.int64))
+        if (lengths < 0).any() or counts["label"] > _LABELS * max(_FEW, file_bytes):
+            raise ValueError(f"{_LENGTHS}: {counts['label']:,} labels")
+    arrays: dict[str, Any] = {
+        name: _column(split, name, counts[name], kind) for name, kind in _COLUMNS.items()
+    }
+    if lengths is not None:
+        arrays["label"] = LabelSets.packed(arrays["label"], lengths)
     names = _bytes(split["name"], min(count * _NAME, _NAME * max(_FEW, file_bytes // 40)))
     return Records(**arrays, names=PackedStrings.split(names, b"\0", count))
+
+
+def _column(split: Mapping[str, Any], name: str, count: int, kind: str) -> npt.NDArray[Any]:
+    """A packed column of so many numbers."""
+    data = _bytes(split[name], count * np.dtype(kind).itemsize)
+    if len(data) != count * np.dtype(kind).itemsize:
+        raise ValueError(f"column {name} is not that of {count} images")
+    return np.frombuffer(data, kind).astype(np.dtype(kind).newbyteorder("="), copy=False)
 
 
 def _text(data: bytes) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, NamedTuple
 from sppcls._util.reason import reason_of
 from sppcls.data.hold_out import held_out
 from sppcls.data.kinds import image_kinds
+from sppcls.data.label_sets import targets_of
 from sppcls.data.names import in_order, roles_among, some
 from sppcls.data.shards.index import MAX_IMAGE, Index, Records, Shard
 from sppcls.errors import DataError
@@ -23,6 +25,7 @@ from sppcls.errors import DataError
 # webdataset's readers unpickle them.
 _PICKLES = ("pyd", "pkl", "pickle", "pth")
 _LABEL = 4096  # most bytes of a label
+_LISTED = 1 << 20  # and of a list of them, with whatever else a file of JSON says
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
@@ -71,7 +74,7 @@ def members(path: Path, file: IO[bytes], end: int) -> Iterator[Member]:
 
 class _Sample(NamedTuple):
     name: str
-    label: str
+    labels: tuple[str, ...]
     shard: int
     image: Member
     crc32: int
@@ -84,7 +87,8 @@ def index_folder(
     val_fraction: float = 0.2,
     say: Callable[[str], None] = print,
 ) -> Index:
-    """The index of WebDataset tar files: ``KEY.jpg`` (or another kind of image) and ``KEY.cls`` for each image.
+    """The index of WebDataset tar files: ``KEY.jpg`` (or another kind of image) and ``KEY.cls`` for each image, or
+    ``KEY.json`` with a list of ``labels``. Images have several labels if a list is read.
 
     Splits are told by the names of files or their folders (``train-000000.tar``, ``val/0001.tar``). Without validation
     files, ``val_fraction`` of each class is held out by the hash of the keys.
@@ -108,15 +112,18 @@ def index_folder(
         raise DataError(f"{folder}: there is no .tar file in it")
     shards: list[Shard] = []
     samples: list[list[_Sample]] = []
+    several = False
     for number, path in enumerate(paths):
-        rows, digest = _samples(path, number)
+        rows, lists, digest = _samples(path, number)
+        several = several or lists
         name = path.relative_to(folder).as_posix()
         if ":" in name or "\\" in name:
             raise DataError(f"{path}: rename it: a shard's name has no colon and no backslash")
         shards.append(Shard(name, path.stat().st_size, len(rows), digest))
         samples.append(rows)
         say(f"{name}: {len(rows):,} images")
-    names, number_of = _classes([row.label for rows in samples for row in rows], classes, folder)
+    labels = {label for rows in samples for row in rows for label in row.labels}
+    names, number_of = _classes(labels, classes, folder)
     roles = _roles([shard.file for shard in shards])
     by_role: dict[str, list[_Sample]] = {}
     for role, rows in zip(roles, samples, strict=True):
@@ -126,25 +133,28 @@ def index_folder(
     without_val = "val" not in by_role
     if without_val:  # in each class, the images whose keys hash lowest are held out
         rows = by_role["train"]
-        keys, setting = [row.name for row in rows], f"--val-fraction {val_fraction}"
-        is_val = held_out([row.label for row in rows], keys, val_fraction, setting)
-        for role, mask in (("train", [not held for held in is_val]), ("val", is_val)):
+        targets = targets_of([row.labels for row in rows], number_of, several)
+        setting = f"--val-fraction {val_fraction}"
+        is_val = held_out(targets, names, lambda index: rows[index].name, val_fraction, setting)
+        for role, mask in (("train", ~is_val), ("val", is_val)):
             by_role[role] = list(compress(rows, mask))
     splits = {}
     for role, rows in by_role.items():
         if not rows:
             raise DataError(f"{folder}: no image in {role}")
         splits[role] = Records.from_rows(
-            [(r.shard, r.image.offset, r.image.size, r.crc32, number_of[r.label], r.name) for r in rows]
+            [(r.shard, r.image.offset, r.image.size, r.crc32, r.name) for r in rows],
+            targets_of([row.labels for row in rows], number_of, several),
         )
     return Index(names, shards, splits, held_out=without_val)
 
 
-def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
-    """The images of one tar file, and its SHA-256."""
+def _samples(path: Path, number: int) -> tuple[list[_Sample], bool, str]:
+    """The images of one tar file, whether lists say their labels, and its SHA-256."""
     kinds = image_kinds()
     images: dict[str, tuple[Member, int]] = {}
-    labels: dict[str, str] = {}
+    labels: dict[str, tuple[str, ...]] = {}
+    lists: dict[str, tuple[str, ...]] = {}
     others: dict[str, str] = {}
     size = path.stat().st_size
     with reading_tar(path), open(path, "rb") as headers, open(path, "rb") as file:
@@ -160,6 +170,12 @@ def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
                 raise DataError(f"{path}: {member.name!r} is a pickle, which can run code: leave it out")
             # KEY.seg.png beside KEY.jpg is something else of the same sample, such as a mask.
             is_image = f".{extension}" in kinds and kinds[f".{extension}"].readable
+            if extension == "json":
+                file.seek(member.offset)
+                found = _listed(file.read(member.size)) if member.size <= _LISTED else None
+                if found is not None:
+                    lists[key] = found
+                continue
             if not is_image and extension != "cls":
                 if f".{last}" in kinds:
                     others[key] = member.name
@@ -174,26 +190,42 @@ def _samples(path: Path, number: int) -> tuple[list[_Sample], str]:
                 if not data:
                     raise DataError(f"{path}: {member.name!r} is empty")
                 images[key] = member, zlib.crc32(data)
-            else:
-                labels[key] = data.decode("utf-8", "replace").strip()
+            elif text := data.decode("utf-8", "replace").strip():
+                labels[key] = (text,)
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if lacking := [key for key in images if not labels.get(key)]:
-        raise DataError(f"{path}: {len(lacking)} images have no label, KEY.cls: {some(lacking)}")
+    lists = {key: found for key, found in lists.items() if key in images and key not in labels}
+    labels |= lists
+    if lacking := [key for key in images if key not in labels]:
+        raise DataError(
+            f"{path}: {len(lacking)} images have no label, KEY.cls: {some(lacking)}; several are a list of labels in KEY.json"
+        )
     if odd := [key for key in others if key in labels and key not in images]:
         raise DataError(
             f"{path}: {len(odd)} labels have no image: one is KEY.jpg or of another kind, with no other dot, and "
             f"{others[odd[0]]!r} is not: rename it"
         )
     rows = [_Sample(key, labels[key], number, member, crc32) for key, (member, crc32) in images.items()]
-    return rows, digest
+    return rows, bool(lists), digest
+
+
+def _listed(data: bytes) -> tuple[str, ...] | None:
+    """The labels that a member KEY.json lists; None if it does not."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    labels = found.get("labels") if isinstance(found, dict) else None
+    if not isinstance(labels, list) or not all(type(label) in (int, str) for label in labels):
+        return None
+    return tuple(dict.fromkeys(str(label).strip() for label in labels))
 
 
 def _classes(
-    labels: Sequence[str], classes: Sequence[str] | None, folder: Path
+    labels: Collection[str], classes: Sequence[str] | None, folder: Path
 ) -> tuple[list[str], dict[str, int]]:
     """Names of the classes, and the number of each label."""
-    there = in_order(set(labels))
+    there = in_order(labels)
     numbers = all(label.isascii() and label.isdigit() for label in there)
     if classes is None:
         if not numbers:
@@ -204,9 +236,10 @@ def _classes(
         if unknown := [label for label in there if int(label) >= len(classes)]:
             raise DataError(f"{folder}: label {some(unknown)}, for {len(classes)} classes")
         return list(classes), {label: int(label) for label in there}
-    if unknown := [label for label in there if label not in classes]:
+    number = {name: index for index, name in enumerate(classes)}
+    if unknown := [label for label in there if label not in number]:
         raise DataError(f"{folder}: label {some(unknown)} is not in the list of classes")
-    return list(classes), {label: list(classes).index(label) for label in there}
+    return list(classes), number
 
 
 def _roles(files: Sequence[str]) -> list[str]:

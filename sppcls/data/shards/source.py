@@ -7,18 +7,22 @@ from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from sppcls.data.decode import MAX_PIXELS, decode
 from sppcls.data.files import Splits
+from sppcls.data.hold_out import hold_out
+from sppcls.data.label_sets import LabelSets, is_multi_label
+from sppcls.data.names import ROLES
 from sppcls.data.pixel_range import PixelRange, as_pixel_range
 from sppcls.data.shards.index import INDEX, Index, Records, Shard, read_index
 from sppcls.data.shards.storage import Missing, Storage
 from sppcls.errors import ConfigError, DataError, ImageError
-from sppcls.registry import register
+from sppcls.registry import instead, register
 
 
 class ShardSource:
@@ -52,9 +56,11 @@ class ShardSource:
     ) -> None:
         self.storage, self.shards = storage, list(shards)
         self.classes, self.max_pixels, self.checked = list(classes), max_pixels, checked
-        # Python's numbers when it is asked, and four bytes each until then; the records share them.
-        self.targets = array("i", np.asarray(records.label, np.intc).tobytes())
-        self.records = replace(records, label=np.frombuffer(self.targets, np.intc))
+        self.records, self.targets = records, cast(Any, records.label)
+        if not isinstance(records.label, LabelSets):
+            # Python's numbers when it is asked, and four bytes each until then; the records share them.
+            self.targets = array("i", np.asarray(records.label, np.intc).tobytes())
+            self.records = replace(records, label=np.frombuffer(self.targets, np.intc))
         self._fetched: dict[int, bytes | Missing] = {}
 
     def __len__(self) -> int:
@@ -62,6 +68,13 @@ class ShardSource:
 
     def name(self, index: int) -> str:
         return self.records.names[index]
+
+    def part(self, mask: npt.NDArray[np.bool_]) -> ShardSource:
+        """Some of the images."""
+        part = self.records.part(mask)
+        made = ShardSource(self.storage, self.shards, part, self.classes, self.max_pixels, self.checked)
+        made.pixel_range = self.pixel_range
+        return made
 
     def fetch(self, indices: Sequence[int]) -> None:
         """Read the bytes of images that will be asked for next, together if they are far away.
@@ -117,9 +130,23 @@ class ShardSource:
         return {**self.__dict__, "_fetched": {}}
 
 
+_WRITTEN = "`sppcls shards FOLDER OUT {}` reads it when shards are written: leave it out"
+_REDUCED = "shards are read as they are; `sppcls shards FOLDER OUT --resize-shorter-side 256` writes smaller images: leave it out"
+
+
 @register("data", "shards")
+@instead(
+    {
+        **dict.fromkeys(("cache", "cache_dir", "cache_shorter_side"), _REDUCED),
+        "labels": _WRITTEN.format("--labels FILE"),
+        "multi_label": _WRITTEN.format("--multi-label true"),
+        **dict.fromkeys(("train_dir", "val_dir", "test_dir"), "their index says the splits: leave it out"),
+        "download": "data.root may be an address, which is read from: leave it out",
+    }
+)
 def shards(
     root: str | None = None,
+    val_fraction: float | None = None,
     max_pixels: int = MAX_PIXELS,
     pixel_range: Any = "full",
     check: bool = True,
@@ -128,12 +155,13 @@ def shards(
 
     Args:
         root: folder of the shards, or its address: s3://..., https://...
+        val_fraction: share of each class held out where there is no validation split; null: as `sppcls shards` held it out.
         max_pixels: largest image accepted, in pixels.
         pixel_range: grey of more than 8 bits: full (white is the depth's largest value), image (each its own), [black,white].
         check: look at the size of every shard before training.
 
     Raises:
-        ConfigError: no folder is named.
+        ConfigError: no folder is named, or ``val_fraction`` with a validation split.
         DataError: there is no index, or it is damaged; the address cannot be reached; with ``check``, a shard is missing
             or has another size.
     """
@@ -149,14 +177,42 @@ def shards(
         sources[role].pixel_range = as_pixel_range(pixel_range)
     if storage.remote:
         _try_one(sources["train"])
-    if "val" not in sources:
+    if "val" not in sources and val_fraction is None:
         raise DataError(
-            f"data.root={root}: no validation images in its index; `sppcls shards --index` holds some out"
+            f"data.root={root}: no validation images in its index; `sppcls shards --index` holds some out, or type "
+            "data.val_fraction=0.2"
         )
-    parts = [f"{role} {len(source):,}" for role, source in sources.items()]
-    held = ["val is held out of the training images"] if index.held_out else []
+    held_out = index.held_out or "val" not in sources
+    if val_fraction is not None:
+        setting = f"data.val_fraction={val_fraction:g}"
+        if not held_out:
+            raise ConfigError(f"{setting}: these shards have a validation split of their own; leave it out")
+        whole = _together([sources[role] for role in ("train", "val") if role in sources])
+        sources["train"], sources["val"] = hold_out(whole, val_fraction, setting)
+    roles = [role for role in ROLES if role in sources]
+    parts = [f"{role} {len(sources[role]):,}" for role in roles]
+    held = ["val is held out of the training images"] if held_out else []
     found = "; ".join([f"{len(index.shards):,} shards, {', '.join(parts)}", *held])
-    return Splits(sources["train"], sources["val"], sources.get("test"), found, held_out=index.held_out)
+    return Splits(sources["train"], sources["val"], sources.get("test"), found, held_out=held_out)
+
+
+def _together(parts: Sequence[ShardSource]) -> ShardSource:
+    """The images of several sources, in the order of a folder: class by class, by their names; of several labels by names."""
+    first = parts[0]
+    names = [part.name(index) for part in parts for index in range(len(part))]
+    targets = [target for part in parts for target in part.targets]
+    several = is_multi_label(first)
+    order = sorted(range(len(names)), key=lambda i: (0 if several else targets[i], names[i]))
+    columns: dict[str, Any] = {
+        column: np.concatenate([getattr(part.records, column) for part in parts])[order]
+        for column in ("shard", "offset", "size", "crc32")
+    }
+    labels = [targets[index] for index in order]
+    columns["label"] = LabelSets(labels) if several else labels
+    records = Records.of(columns, [names[index] for index in order])
+    made = ShardSource(first.storage, first.shards, records, first.classes, first.max_pixels, first.checked)
+    made.pixel_range = first.pixel_range
+    return made
 
 
 def load_index(storage: Storage) -> Index:

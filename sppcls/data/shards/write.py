@@ -21,6 +21,7 @@ from PIL import Image
 from sppcls._util.files import one_at_a_time, read_json, replacing, write_json, writing
 from sppcls.data.decode import check_header_of, decode, odd_file
 from sppcls.data.files import FileSource
+from sppcls.data.label_sets import LabelSets, is_multi_label
 from sppcls.data.sampler import permutation
 from sppcls.data.shards.index import INDEX, MAX_IMAGE, Index, Records, Shard, read_index
 from sppcls.data.shards.source import ShardSource
@@ -67,8 +68,8 @@ def write_shards(
 ) -> Written:
     """Write the images of splits into tar files, and an index of them.
 
-    A shard holds images of all classes, in an order that depends on their number alone. It takes its name when it is
-    whole. Called again after it was stopped, this resumes behind the last whole shard, and ends with the same bytes.
+    A shard holds images of all classes, in an order that depends on their number alone. The label beside an image is the
+    number of its class, or JSON of several. A shard takes its name when it is whole. Called again after it was stopped, this resumes behind the last whole shard, and ends with the same bytes.
 
     Args:
         splits: images by ``train``, ``val``, ``test``.
@@ -189,15 +190,15 @@ class _Tar:
         self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
         self.rows: list[tuple[int, int, int, int]] = []
 
-    def add(self, index: int, label: int, extension: str, data: bytes) -> None:
+    def add(self, index: int, target: Any, extension: str, data: bytes) -> None:
         key = f"{index:09d}"
         # Read as they are by tarfile, too: a header of one block, then the data.
         self._member(f"{key}.{extension}", data)
         self.rows.append((index, self._tar.offset - _padded(len(data)), len(data), zlib.crc32(data)))
-        self._member(f"{key}.cls", str(label).encode())
+        self._member(f"{key}.{'json' if isinstance(target, tuple) else 'cls'}", _label(target))
 
-    def has_room(self, data: bytes, most: int) -> bool:
-        end = self._tar.offset + 2 * _BLOCK + _padded(len(data)) + _BLOCK
+    def has_room(self, data: bytes, target: Any, most: int) -> bool:
+        end = self._tar.offset + 2 * _BLOCK + _padded(len(data)) + _padded(len(_label(target)))
         return not self.rows or end + tarfile.RECORDSIZE <= most
 
     def close(self) -> None:
@@ -208,6 +209,11 @@ class _Tar:
         info.size, info.mode = len(data), 0o644
         self._tar.addfile(info, io.BytesIO(data))
         self._tar.members = []  # type: ignore[attr-defined]  # a list of all is not needed
+
+
+def _label(target: Any) -> bytes:
+    """A class number, or those of several labels."""
+    return (json.dumps({"labels": target}) if isinstance(target, tuple) else str(target)).encode()
 
 
 def _padded(size: int) -> int:
@@ -278,9 +284,10 @@ def _add(
         left_out.append(item.error)
         return True
     extension, data = item.value
-    if not tar.has_room(data, most):
+    target = source.targets[item.index]
+    if not tar.has_room(data, target, most):
         return False
-    tar.add(item.index, source.targets[item.index], extension, data)
+    tar.add(item.index, target, extension, data)
     return True
 
 
@@ -293,4 +300,8 @@ def _records(source: FileSource | ShardSource, parts: list[dict[str, Any]], firs
     )
     if not rows:
         raise DataError(f"{role}: none of its {len(source):,} images can be read")
-    return Records.from_rows([(*row, source.targets[index], source.name(index)) for index, *row in rows])
+    targets = [source.targets[index] for index, *_ in rows]
+    return Records.from_rows(
+        [(*row, source.name(index)) for index, *row in rows],
+        LabelSets(targets) if is_multi_label(source) else targets,
+    )

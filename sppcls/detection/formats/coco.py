@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,48 +30,55 @@ class COCOFormat:
             raise DataError(f"{path}: no COCO file; it has no lists images, annotations and categories")
         try:
             return self._read(path, split, data)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except KeyError as error:
+            raise DataError(f"{path}: broken annotation (an entry lacks {error})") from None
+        except (TypeError, AttributeError, ValueError) as error:
             raise DataError(f"{path}: broken annotation ({type(error).__name__}: {error})") from None
 
     def _read(self, path: Path, split: str, data: dict[str, Any]) -> tuple[list[str], list[Annotated]]:
-        names = {int(one["id"]): str(one["name"]) for one in data["categories"]}
-        used = {int(one["category_id"]) for one in data["annotations"]}
-        if used - names.keys():
-            raise DataError(f"{path}: category_id {min(used - names.keys())} is not among its categories")
+        for part in ("images", "categories"):
+            if twice := [
+                number for number, n in Counter(_id(one["id"]) for one in data[part]).items() if n > 1
+            ]:
+                raise DataError(f"{path}: id {twice[0]} is that of two {part}")
+        names = {_id(one["id"]): str(one["name"]) for one in data["categories"]}
+        used = {_id(one["category_id"]) for one in data["annotations"]}
+        if unknown := used - names.keys():
+            raise DataError(f"{path}: category_id {min(unknown)} is not among its categories")
         # Exports of some programs begin with a category above the others, which no object has.
         above = {str(one.get("supercategory")) for one in data["categories"]}
         kept = [number for number in sorted(names) if number in used or names[number] not in above]
         number = {category: index for index, category in enumerate(kept)}
-        by_image: dict[int, list[dict[str, Any]]] = {int(one["id"]): [] for one in data["images"]}
+        by_image: dict[int | str, list[dict[str, Any]]] = {_id(one["id"]): [] for one in data["images"]}
         for one in data["annotations"]:
-            if int(one["image_id"]) not in by_image:
+            if _id(one["image_id"]) not in by_image:
                 raise DataError(f"{path}: image_id {one['image_id']} is not among its images")
-            if len(one["bbox"]) != 4:
-                raise DataError(
-                    f"{path}: bbox {one['bbox']} of image {one['image_id']}: 4 numbers are needed"
-                )
-            by_image[int(one["image_id"])].append(one)
+            box = one["bbox"]
+            if not isinstance(box, list) or [type(value) in (int, float) for value in box] != [True] * 4:
+                raise DataError(f"{path}: bbox {box} of image {one['image_id']}: 4 numbers are needed")
+            by_image[_id(one["image_id"])].append(one)
         images = []
         for image in data["images"]:
-            objects = by_image[int(image["id"])]
+            objects = by_image[_id(image["id"])]
             boxes = as_boxes([one["bbox"] for one in objects])
             boxes[:, 2:] += boxes[:, :2]
-            images.append(
-                Annotated(
-                    str(image["file_name"]),
-                    self._photo(path, split, str(image["file_name"])),
-                    f"{path}: image {image['file_name']}",
-                    boxes,
-                    [number[int(one["category_id"])] for one in objects],
-                    [bool(one.get("iscrowd", 0)) for one in objects],
-                )
-            )
+            name = str(image["file_name"]).replace("\\", "/")  # as programs on Windows write it
+            labels = [number[_id(one["category_id"])] for one in objects]
+            crowds = [bool(one.get("iscrowd", 0)) for one in objects]
+            photo = self._photo(path, split, name)
+            images.append(Annotated(name, photo, f"{path}: image {name}", boxes, labels, crowds))
         return [names[category] for category in kept], images
 
     def _photo(self, path: Path, split: str, name: str) -> Path:
-        base = self.root if self.root.is_dir() else path.parent
-        folders = [path.parent, base / "images", base / split, base / "images" / split, base]
-        return next((f / name for f in folders if (f / name).is_file()), path.parent / name)
+        bases = [self.root] if self.root.is_dir() else [path.parent, path.parent.parent]  # of annotations/
+        below = ("images", split, f"images/{split}", ".")
+        places = [path.parent / name, *(base / folder / name for base in bases for folder in below)]
+        return next((place for place in places if place.is_file()), places[0])
+
+
+def _id(value: Any) -> int | str:
+    """An id, which some programs write as text."""
+    return int(value) if str(value).isdecimal() else str(value)
 
 
 def _coco_json(path: Path) -> dict[str, Any] | None:
@@ -88,7 +96,7 @@ def _coco_json(path: Path) -> dict[str, Any] | None:
 def find_coco(root: Path) -> COCOFormat | None:
     """The layout of a file or folder; None if it is another one."""
     if root.is_file():
-        if root.suffix != ".json":
+        if root.suffix.lower() != ".json":
             return None
         split = root.stem.rpartition("instances_")[2]
         return COCOFormat(root, {root.parent.name if root.stem.startswith("_") else split: root})
@@ -96,5 +104,7 @@ def find_coco(root: Path) -> COCOFormat | None:
     if nested:
         return COCOFormat(root, nested)
     files = [*sorted(root.glob("annotations/*.json")), *sorted(root.glob("*.json"))]
+    # COCO's captions and keypoints of the same images lie beside these, and take as long to read.
+    files = [path for path in files if path.stem.startswith("instances_")] or files
     found = {path.stem.removeprefix("instances_"): path for path in files if _coco_json(path) is not None}
     return COCOFormat(root, found) if found else None

@@ -5,18 +5,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from sppcls.data.voc_xml import voc_objects
 from sppcls.detection.boxes import as_boxes, from_voc
 from sppcls.detection.formats.annotated import Annotated, photo_of, text_of
 from sppcls.errors import DataError
-
-_MOST_BYTES = 1 << 24  # of one annotation; VOC's have some kilobytes
-
-
-class _NoDoctype(ET.TreeBuilder):
-    """A document type is where entities are defined, which may be of any size or read any file."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("it has a document type, and with it perhaps entities, which are not read")
 
 
 class VOCFormat:
@@ -46,45 +38,24 @@ class VOCFormat:
                 key,
                 photo_of(self.root / "JPEGImages", key),
                 str(path),
-                from_voc(as_boxes([box for _, box, _ in found])),
+                from_voc(as_boxes([_box(path, name, element) for name, _, element in found])),
                 [number[name] for name, _, _ in found],
-                [difficult for _, _, difficult in found],
+                [difficult for _, difficult, _ in found],
             )
             for (key, path), found in zip(read, objects, strict=True)
         ]
 
 
-def voc_objects(path: Path) -> list[tuple[str, list[float], bool]]:
-    """(class, [xmin, ymin, xmax, ymax] as written, difficult) of each object of an annotation."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size:,} bytes are too many for an annotation")
-        tree = ET.fromstring(path.read_bytes(), ET.XMLParser(target=_NoDoctype()))
-    except OSError as error:
-        raise DataError(f"{path}: annotation cannot be read ({error.strerror})") from None
-    except (ET.ParseError, ValueError, LookupError) as error:  # the latter two: encodings, a document type
-        raise DataError(f"{path}: broken annotation ({error})") from None
-    found = []
-    for one in tree.findall("object"):
-        name = (one.findtext("name") or "").strip()
-        if not name:
-            raise DataError(f"{path}: broken annotation (an object without a name)")
-        texts = {key: one.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")}
+def _box(path: Path, name: str, element: ET.Element) -> list[float]:
+    """[xmin, ymin, xmax, ymax] of an object, as written."""
+    box = []
+    for key in ("xmin", "ymin", "xmax", "ymax"):
+        text = element.findtext(f"bndbox/{key}")
         try:
-            box = [float(text or "") for text in texts.values()]
+            box.append(float(text or ""))
         except ValueError:
-            wrong = next(key for key, text in texts.items() if not _is_number(text))
-            raise DataError(f"{path}: {name}: {wrong} is {texts[wrong]!r}, a number is needed") from None
-        found.append((name, box, (one.findtext("difficult") or "0").strip() not in ("", "0")))
-    return found
-
-
-def _is_number(text: str | None) -> bool:
-    try:
-        float(text or "")
-    except ValueError:
-        return False
-    return True
+            raise DataError(f"{path}: {name}: {key} is {text!r}, a number is needed") from None
+    return box
 
 
 def find_voc(root: Path) -> VOCFormat | None:

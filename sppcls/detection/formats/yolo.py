@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -26,22 +27,27 @@ class YOLOFormat:
 
     def read(self, split: str) -> tuple[list[str], list[Annotated]]:
         photos, labels = self._folders[split]
-        images = []
-        most = -1
+        images, used = [], set()
         for path in image_files([photos]):
             name = path.relative_to(photos).as_posix()
             where = (labels / name).with_suffix(".txt")
             # A photo without a file is one without objects.
             rows = _yolo_rows(where) if where.is_file() else []
             numbers = [int(row[0]) for row in rows]
-            most = max([most, *numbers])
-            if self._classes is not None and most >= len(self._classes):
-                raise DataError(f"{where}: class number {most}, but {len(self._classes)} classes are named")
+            used.update(numbers)
+            if self._classes is not None and max(used, default=0) >= len(self._classes):
+                raise DataError(
+                    f"{where}: class number {max(used)}, but {len(self._classes)} classes are named"
+                )
             boxes = as_boxes([row[1:] for row in rows])
             images.append(
                 Annotated(name, path, str(where), boxes, numbers, [False] * len(rows), relative=True)
             )
-        return self._classes or [f"class {number}" for number in range(most + 1)], images
+        if self._classes is not None:
+            return self._classes, images
+        place = {number: index for index, number in enumerate(sorted(used))}
+        images = [replace(one, labels=[place[number] for number in one.labels]) for one in images]
+        return [f"class {number}" for number in place], images
 
 
 def _yolo_rows(path: Path) -> list[list[float]]:
@@ -53,8 +59,10 @@ def _yolo_rows(path: Path) -> list[list[float]]:
         try:
             values = [float(word) for word in line.split()]
         except ValueError:
-            raise DataError(f"{path}, line {number}: {line.strip()[:60]!r} is not all numbers") from None
-        if not all(map(math.isfinite, values)) or values[0] < 0 or values[0] != int(values[0]):
+            values = [math.nan]
+        if not all(map(math.isfinite, values)):
+            raise DataError(f"{path}, line {number}: {line.strip()[:60]!r} is not all numbers")
+        if values[0] < 0 or values[0] != int(values[0]):
             raise DataError(f"{path}, line {number}: {values[0]:g} is no class number")
         if len(values) == 5:
             x, y, w, h = values[1:]
@@ -96,8 +104,14 @@ def _yolo_classes(root: Path) -> list[str] | None:
         except yaml.YAMLError as error:
             raise DataError(f"{path}: broken YAML ({' '.join(str(error).split())})") from None
         names = data.get("names") if isinstance(data, dict) else None
-        if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-            names = [names[number] for number in range(len(names))]
+        if isinstance(names, dict):
+            by_number = {str(number): name for number, name in names.items()}
+            missing = [number for number in range(len(names)) if str(number) not in by_number]
+            if missing:
+                raise DataError(
+                    f"{path}: names: has no class number {missing[0]}; they count from 0 without a gap"
+                )
+            names = [by_number[str(number)] for number in range(len(names))]
         if isinstance(names, list):
             return [str(name) for name in names]
     for name in ("classes.txt", "labels/classes.txt", "obj.names"):

@@ -65,7 +65,7 @@ def make_callbacks(
         callbacks.insert(0, WeightAveraging(avg_fn=ema_with_warmup(config.ema.decay)))
     if config.swa.enabled:
         first = first_averaged(config.swa.start, config.trainer.max_epochs)
-        callbacks.insert(0, StochasticWeightAveraging(first))
+        callbacks.insert(0, StochasticWeightAveraging(first, config.swa.batch_norm_images))
     if protocols:
         errors = ProtocolErrors(protocols, config.evaluation.every)
         callbacks = [errors, *callbacks, ProtocolErrorsAtEnd(folder, errors)]

@@ -24,7 +24,7 @@ from sppcls.evaluation.predictions import KEPT, Predictions, gather
 from sppcls.nn.model_info import probabilities
 from sppcls.runs.names import PREDICTIONS
 
-# Of a batch: index, target, the best classes with their scores, and of several labels the scores of all.
+# Of a batch: index, target, the best classes with their scores, and of several labels the logits of all.
 Part = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -90,10 +90,12 @@ def keep(predictions: Predictions, path: Path) -> None:
 
 def kept_part(batch: Batch, logits: Tensor, multi_label: bool) -> Part:
     """What is kept of a batch and of its logits, (N, classes)."""
-    scores = probabilities(logits.float(), multi_label)
-    best = scores.topk(min(KEPT, logits.shape[1]), dim=1)
-    every = scores if multi_label else scores[:, :0]
-    return batch.index.cpu(), batch.target.cpu(), best.indices.cpu(), best.values.cpu(), every.cpu()
+    logits = logits.float()
+    # Not of the probabilities, which next to 0 and 1 may be equal.
+    best = logits.topk(min(KEPT, logits.shape[1]), dim=1).indices
+    scores = probabilities(logits, multi_label).gather(1, best)
+    every = logits if multi_label else logits[:, :0]
+    return batch.index.cpu(), batch.target.cpu(), best.cpu(), scores.cpu(), every.cpu()
 
 
 def center_predictions(

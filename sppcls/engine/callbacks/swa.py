@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
+
+from sppcls.data import prepare_batch
+from sppcls.data.datamodule import ImageDataModule
+from sppcls.engine.module import ClassificationModule
+from sppcls.errors import DataError
+from sppcls.evaluation.recalibration import has_statistics, new_statistics
 
 
 def first_averaged(start: float, epochs: int) -> int:
@@ -20,17 +27,21 @@ class StochasticWeightAveraging(WeightAveraging):
     What is averaged is validated and saved. The average is taken before the validation of an epoch. How many epochs are in it
     is kept in the checkpoint, so a run that is resumed with another length or start weighs them as they are.
 
-    The statistics of batch normalisation are averaged, too, where Izmailov et al. compute them anew in one more pass over the
-    training images: so every epoch is validated with what it saves, at the cost of no pass.
+    The statistics of batch normalisation are then computed anew for the averaged weights, as by Izmailov et al. at the end of
+    training: here before every validation, so that each epoch is validated with what it saves, and training may stop after
+    any. They come from training images as training sees them, at each of its sizes in turn. All processes take the same
+    images, which the seed and the epoch decide. Statistics that are frozen stay.
 
     Args:
         first: number of the first epoch that is averaged, from 0.
+        images: how many training images, at least; 0: the statistics are averaged, too.
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, images: int) -> None:
         super().__init__(avg_fn=self._average)
-        self.first = first
-        self._before = 0
+        self.first, self.images = first, images
+        self._before = 0  # epochs in the average before this one
+        self._updated = -1  # the last epoch after which it was taken
         self._averaged: int | None = 0
 
     def _average(self, averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
@@ -52,7 +63,30 @@ class StochasticWeightAveraging(WeightAveraging):
             self._before = self._averaged if after > 0 else 0
             assert self._average_model is not None
             self._average_model.update_parameters(pl_module)
-            self._averaged = self._before + 1 if after >= 0 else 0
+            self._averaged, self._updated = self._before + 1 if after >= 0 else 0, trainer.current_epoch
+            if after >= 0 and self.images:
+                self._compute_statistics(trainer, cast(ClassificationModule, pl_module))
+
+    def _compute_statistics(self, trainer: pl.Trainer, trained: ClassificationModule) -> None:
+        assert self._average_model is not None
+        net = cast(ClassificationModule, self._average_model.module).net
+        learning = {name for name, layer in trained.net.named_modules() if layer.training}
+        norms = [layer for name, layer in net.named_modules() if name in learning and has_statistics(layer)]
+        if not norms:
+            return
+        data = cast(ImageDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        sizes, used = trained.schedule.training_sizes, 0
+        net.eval()  # dropout, too
+        with new_statistics(norms), trainer.precision_plugin.forward_context(), torch.no_grad():
+            for batch in data.statistics_dataloader(trainer.current_epoch, self.images):
+                batch = data.on_before_batch_transfer(batch, 0)
+                if len(batch.target):
+                    image, lighting = batch.image.to(trained.device), batch.lighting.to(trained.device)
+                    size = sizes[used % len(sizes)]
+                    net(prepare_batch(image, size, trained.mean, trained.std, lighting=lighting))
+                    used += 1
+        if not used:
+            raise DataError("swa.batch_norm_images: no training image could be read")
 
     def state_dict(self) -> dict[str, Any]:
         """With the number of epochs in the average."""
@@ -66,7 +100,7 @@ class StochasticWeightAveraging(WeightAveraging):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        begun = trainer.current_epoch > self.first and self._averaged != 0
+        begun = max(trainer.current_epoch, self._updated + 1) > self.first and self._averaged != 0
         if not begun and self._average_model is not None:
             # Nothing is averaged yet; within an epoch the weights here are those of its beginning.
             self._average_model.module.load_state_dict(pl_module.state_dict())

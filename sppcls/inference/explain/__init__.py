@@ -14,11 +14,4 @@ if TYPE_CHECKING:
     from sppcls.inference.explain.levels import level_errors as level_errors
     from sppcls.inference.explain.levels import weight_norms as weight_norms
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.inference.explain.attribution": ["Attribution", "LevelSeen"],
-        "sppcls.inference.explain.explanation": ["Explanation", "explain_input"],
-        "sppcls.inference.explain.levels": ["LevelErrors", "WeightNorm", "level_errors", "weight_norms"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from sppcls._util.console import table
 from sppcls.data import labelled_images, set_pixel_range, trained_pixel_range
 from sppcls.data.files import Source
 from sppcls.data.sizes import Size, area
-from sppcls.data.stream import Loaded, load_each
+from sppcls.data.stream import load_each, readable
 from sppcls.data.transforms import EvalTransform, prepare_batch
 from sppcls.errors import ConfigError, DataError
 from sppcls.nn import Pyramid, SpatialPyramidPooling2d, SPPClassifier
@@ -188,8 +188,8 @@ def count_errors(
     count = len(source) if indices is None else len(indices)
     loaded = load_each(partial(_region, source, view), len(source), workers, indices)
     shown = tqdm(loaded, total=count, disable=None, leave=False, unit="image", desc="without a level")
-    readable = _readable(shown, bad)
-    while batch := list(islice(readable, batch_size)):
+    regions_read = readable(shown, bad)
+    while batch := list(islice(regions_read, batch_size)):
         target = torch.tensor([source.targets[index] for index, _ in batch], device=device)
         with torch.inference_mode():
             regions = torch.stack([region for _, region in batch]).to(device)
@@ -206,12 +206,3 @@ def count_errors(
 
 def _region(source: Source, view: Callable[[Tensor], Tensor], index: int) -> Tensor:
     return view(source.image(index))
-
-
-def _readable(loaded: Iterable[Loaded[Tensor]], bad: list[str]) -> Iterator[tuple[int, Tensor]]:
-    """Number and region of each image; what could not be read is noted in ``bad``."""
-    for one in loaded:
-        if one.value is None:
-            bad.append(one.error)
-        else:
-            yield one.index, one.value

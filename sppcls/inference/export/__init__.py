@@ -7,9 +7,4 @@ from sppcls._util.lazy import public
 if TYPE_CHECKING:
     from sppcls.inference.export.graph import ExportedClassifier as ExportedClassifier
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.inference.export.graph": ["ExportedClassifier"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

@@ -40,6 +40,7 @@ import torch
 from torch import Tensor
 
 from sppcls._util.files import check_new_file
+from sppcls._util.near import choose_from
 from sppcls._version import __version__
 from sppcls.data.geometry import default_shorter_side
 from sppcls.data.pixel_range import trained_pixel_range
@@ -172,7 +173,7 @@ def check_request(
         ConfigError: an unknown format or opset, packages that are missing, or files that may not be written.
     """
     if format not in SUFFIXES:
-        raise ConfigError(f"--format {format}: choose from {', '.join(SUFFIXES)}")
+        raise ConfigError(f"--format {format}: {choose_from(format, SUFFIXES)}")
     missing = [name for name in _PACKAGES[format] if not _imports(name)]
     if missing:
         raise ConfigError(f'--format {format} needs {", ".join(missing)}: pip install "sppcls[onnx]"')

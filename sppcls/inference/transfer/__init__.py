@@ -9,10 +9,4 @@ if TYPE_CHECKING:
     from sppcls.inference.transfer.transfer import LayerScore as LayerScore
     from sppcls.inference.transfer.transfer import TransferTable as TransferTable
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.inference.transfer.tasks": ["Task"],
-        "sppcls.inference.transfer.transfer": ["LayerScore", "TransferTable"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

@@ -6,17 +6,17 @@ import os
 import random
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from sppcls.data.files import FileSource
 from sppcls.data.folder import given_splits
 from sppcls.data.seeding import derive
-from sppcls.data.voc import VOCImages, average_precision, check_voc, read_voc
+from sppcls.data.voc import VOCImages, average_precision, check_voc
 from sppcls.errors import ConfigError, DataError
 from sppcls.inference.features import list_images
 
@@ -44,22 +44,6 @@ class Measured:
         classes = self.by_class.setdefault(measure, {})
         for name, share in by_class.items():
             classes.setdefault(name, []).append(100 * share)
-
-
-class Task(Protocol):
-    """Images, and what is to be learned about them."""
-
-    root: Path
-    names: list[str]
-
-    def check(self, kept: np.ndarray) -> None:
-        """Raise DataError if the images numbered ``kept`` are too few."""
-
-    def measure(self, rows: np.ndarray, kept: np.ndarray, c: float) -> Measured:
-        """Train and test on the features ``rows`` (N, D) of the images ``kept`` (N,); ``c``: of the SVM."""
-
-    def __str__(self) -> str:
-        """The protocol in words."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +89,7 @@ class ClassTask:
         )
 
     def check(self, kept: np.ndarray) -> None:
+        """Raise DataError if the images numbered ``kept`` are too few."""
         labels = self.labels[kept]
         if not isinstance(self.split, Draw):
             is_test = self.split[kept]
@@ -142,6 +127,7 @@ class ClassTask:
             yield np.array(train), np.array(test)
 
     def measure(self, rows: np.ndarray, kept: np.ndarray, c: float) -> Measured:
+        """Train and test on the features ``rows`` (N, D) of the images ``kept`` (N,); ``c``: of the SVM."""
         measured = Measured()
         for train, test in self.splits(kept):
             svm, converged = fit_svm(rows[train], self.labels[kept][train], c)
@@ -194,8 +180,12 @@ class VOCTask:
         return measured
 
 
+Task = ClassTask | VOCTask
+"""Images, and what is to be learned about them; ``str()`` of it is the protocol in words."""
+
+
 def fit_svm(
-    rows: Any,
+    rows: np.ndarray,
     targets: np.ndarray,
     c: float,
     *,
@@ -206,10 +196,11 @@ def fit_svm(
     """A linear SVM on float rows (N, D), and whether it converged. More than two classes: one against the rest.
 
     With the hinge loss and the tolerance of LIBSVM, which the paper used. (Other than there, the bias is regularised
-    with the weights: it is the weight of one more feature, of the value ``bias``.)
+    with the weights: it is the weight of one more feature, of the value ``bias``.) LIBLINEAR itself takes 16 bytes for each
+    number that is not 0.
 
     Args:
-        rows, targets: what is learned; rows may be a sparse matrix of SciPy's.
+        rows, targets: what is learned.
         c: the SVM's C.
         positive_weight: of errors on the class 1, of two classes.
         bias: as LIBLINEAR's ``-B``.
@@ -224,9 +215,29 @@ def fit_svm(
         intercept_scaling=bias,
         class_weight=None if positive_weight == 1 else {1: positive_weight},
     )
+    # LinearSVC.fit() copies float32 rows to float64. What it calls then takes them as they are, with the same result.
+    fit = getattr(import_module("sklearn.svm._base"), "_fit_liblinear", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of not converging, which is reported once
-        svm.fit(rows, targets)
+        if fit is None or rows.dtype != np.float32:
+            svm.fit(rows, targets)
+        else:
+            svm.classes_ = np.unique(targets)
+            svm.coef_, svm.intercept_, svm.n_iter_ = fit(
+                np.ascontiguousarray(rows),
+                targets,
+                C=c,
+                fit_intercept=True,
+                intercept_scaling=bias,
+                class_weight=svm.class_weight,
+                penalty="l2",
+                dual=True,
+                verbose=0,
+                max_iter=_MAX_ITER,
+                tol=tolerance,
+                random_state=0,
+                loss="hinge",
+            )
     return svm, int(np.max(svm.n_iter_)) < _MAX_ITER
 
 
@@ -242,36 +253,28 @@ def _blocks(places: np.ndarray) -> list[np.ndarray]:
     return [places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK)]
 
 
-def folder_task(
-    folder: str | os.PathLike[str],
-    per_class: int | None = None,
-    test_per_class: int | None = None,
-    splits: int | None = None,
-    seed: int = 0,
-) -> ClassTask:
+def folder_task(folder: str | os.PathLike[str], seed: int = 0, **given: int) -> ClassTask:
     """A folder's own splits, unless ``per_class`` is given, or ``<class>/``.
 
     Of its own splits ``val``, or else ``test``, is tested on. Drawn splits have 30 training and at most 50 test images
-    per class and are 10, as the paper's of Caltech101.
+    per class and are 10, as the paper's of Caltech101; ``given`` are other numbers, by the names that :class:`Draw` has.
 
     Raises:
         ConfigError: ``splits`` or ``test_per_class`` of a given split.
         DataError: the folder does not hold classes with images, or too few of one.
     """
     root = Path(folder)
-    given = {"per_class": per_class, "test_per_class": test_per_class, "splits": splits}
-    draw = replace(Draw(seed=seed), **{name: value for name, value in given.items() if value is not None})
+    draw = Draw(seed=seed, **given)
     if found := given_splits(root):
         train, judged = found
         names, labels = _joined(root, [train, *([judged] if judged else [])])
-        if per_class is not None or judged is None:
+        if "per_class" in given or judged is None:
             return _checked(ClassTask(root, names, labels, train.classes, draw))
-        for option, value in (("--splits", splits), ("--test-per-class", test_per_class)):
-            if value is not None:
-                raise ConfigError(
-                    f"{option} {value}: {root} has its own split, {_below(root, train)}/ and {_below(root, judged)}/; "
-                    "add --per-class to draw others"
-                )
+        for name, value in given.items():
+            raise ConfigError(
+                f"--{name.replace('_', '-')} {value}: {root} has its own split, {_below(root, train)}/ and "
+                f"{_below(root, judged)}/; add --per-class to draw others"
+            )
         return ClassTask(root, names, labels, train.classes, np.arange(len(names)) >= len(train))
     images = list_images(root)
     folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -302,13 +305,7 @@ def _checked(task: ClassTask) -> ClassTask:
     return task
 
 
-def caltech_task(
-    folder: str | os.PathLike[str],
-    per_class: int | None = None,
-    test_per_class: int | None = None,
-    splits: int | None = None,
-    seed: int = 0,
-) -> ClassTask:
+def caltech_task(folder: str | os.PathLike[str], seed: int = 0, **given: int) -> ClassTask:
     """The paper's protocol of Caltech101 (sec. 4.4): all 102 folders, the background's among them; 10 random splits,
     30 images per class for training and at most 50 for testing.
 
@@ -319,9 +316,4 @@ def caltech_task(
         if (Path(folder) / below).is_dir():
             folder = Path(folder) / below
             break
-    return folder_task(folder, 30 if per_class is None else per_class, test_per_class, splits, seed)
-
-
-def voc_task(folder: str | os.PathLike[str]) -> VOCTask:
-    """VOC2007's protocol; raises DataError as :func:`~sppcls.data.voc.read_voc`."""
-    return VOCTask(read_voc(folder))
+    return folder_task(folder, seed, **{"per_class": Draw.per_class, **given})

@@ -19,18 +19,19 @@ from tqdm import tqdm
 
 from sppcls._util.console import table
 from sppcls._util.files import check_new_file, write_csv
-from sppcls.data.voc import find_voc
+from sppcls._util.near import choose_from
+from sppcls.data.voc import find_voc, read_voc
 from sppcls.errors import ConfigError
 from sppcls.inference.feature_stream import RowFile, stream_features
 from sppcls.inference.features import check_any
 from sppcls.inference.layers import check_layers, last_map, layer_names, map_layers
-from sppcls.inference.transfer.tasks import Measured, Task, caltech_task, folder_task, svm_module, voc_task
+from sppcls.inference.transfer.tasks import Measured, Task, VOCTask, caltech_task, folder_task, svm_module
 from sppcls.inference.views import View, choose_view
 from sppcls.nn import SPPClassifier
 from sppcls.nn.model_info import model_info_of
 
 PROTOCOLS = ("folder", "caltech101", "voc07")
-_COLUMNS = (
+_COLUMNS = [
     "layer",
     "view",
     "shorter_side",
@@ -41,7 +42,7 @@ _COLUMNS = (
     "std",
     "splits",
     "protocol",
-)
+]
 
 
 @dataclass(frozen=True)
@@ -217,21 +218,22 @@ def make_task(
     seed: int = 0,
 ) -> Task:
     """Images and protocol; arguments and errors as of :func:`transfer`."""
-    options = {"--per-class": per_class, "--test-per-class": test_per_class, "--splits": splits}
-    for option, value in options.items():
-        if value is not None and value < 1:
-            raise ConfigError(f"{option} {value}: must be at least 1")
+    options = {"per_class": per_class, "test_per_class": test_per_class, "splits": splits}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 1")
     if protocol is None:
         protocol = "folder" if find_voc(folder) is None else "voc07"
     if protocol not in PROTOCOLS:
-        raise ConfigError(f"protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
+        raise ConfigError(f"protocol {protocol!r}: {choose_from(protocol, PROTOCOLS)}")
     if protocol == "voc07":
-        for option, value in options.items():
-            if value is not None:
-                raise ConfigError(f"{option} {value}: a VOC folder has its own split, trainval and test")
-        return voc_task(folder)
-    build = folder_task if protocol == "folder" else caltech_task
-    return build(folder, per_class, test_per_class, splits, seed)
+        for name, value in given.items():
+            raise ConfigError(
+                f"--{name.replace('_', '-')} {value}: a VOC folder has its own split, trainval and test"
+            )
+        return VOCTask(read_voc(folder))
+    return (folder_task if protocol == "folder" else caltech_task)(folder, seed, **given)
 
 
 def _layers_of(net: SPPClassifier, layers: Sequence[str], view: View, views: Sequence[View]) -> list[str]:

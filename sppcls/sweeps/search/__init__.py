@@ -9,10 +9,4 @@ if TYPE_CHECKING:
     from sppcls.sweeps.search.space import plan_search as plan_search
     from sppcls.sweeps.search.study import run_search as run_search
 
-__all__, __getattr__, __dir__ = public(
-    __name__,
-    {
-        "sppcls.sweeps.search.space": ["SearchPlan", "plan_search"],
-        "sppcls.sweeps.search.study": ["run_search"],
-    },
-)
+__getattr__, __dir__ = public(__name__)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from sppcls._util.figures import FIGURES
+from sppcls._util.figures import FIGURES, ONE_LABEL
 from sppcls.config.build import val_sizes
 from sppcls.config.compose import compose
 from sppcls.config.schedule import size_schedule
@@ -20,16 +20,18 @@ from sppcls.sweeps.search.space import SearchPlan
 # How many draws of the other values a value is tried with before it is called impossible.
 _TRIES = 20
 
-# Figures that are to be small.
-_OBJECTIVES = [name for name, figure in FIGURES.items() if not figure.more_is_better]
-
 
 class SpaceCheck:
-    """Checks values of one search; networks and images are looked at once."""
+    """Checks values of one search; networks and images are looked at once.
+
+    Attributes:
+        plan: of the search; its objective is known once a config was checked.
+    """
 
     def __init__(self, plan: SearchPlan) -> None:
         self.plan = plan
         self._checks = RunChecks()
+        self._kind = ONE_LABEL
         self._measured_at: str | None = None
 
     def config(self, values: Mapping[str, Any]) -> Config:
@@ -41,8 +43,9 @@ class SpaceCheck:
         config = self._trainable(self.plan.trial_words(values))
         labels = [size_label(size) for size in val_sizes(config, size_schedule(config))]
         names = ["val", *(f"val_{label}" for label in labels)]  # the first, too, is the main size
-        columns = [f"{name}/{figure}" for name in names for figure in _OBJECTIVES]
-        objective = self.plan.settings.objective
+        small = [figure for figure in self._kind.validation if not FIGURES[figure].more_is_better]
+        columns = [f"{name}/{figure}" for name in names for figure in small]
+        objective = self.plan.objective
         if objective not in columns:
             raise ConfigError(f"objective={objective}: choose from {', '.join(columns)}")
         size = [labels[0], *labels][names.index(objective.partition("/")[0])]
@@ -86,7 +89,8 @@ class SpaceCheck:
 
     def _trainable(self, words: list[str]) -> Config:
         config = compose(words, self.plan.config_dir)
-        self._checks.check(config)
+        self._kind = self._checks.check(config)
+        self.plan = self.plan.of_kind(self._kind)
         return config
 
     def _fault_of_constant(self) -> SppclsError | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override
 
-from sppcls.config.checks import suggest
+from sppcls._util.near import suggest
 from sppcls.config.compose import compose_unchecked, group_choices
 from sppcls.config.grammar import hydra_word
 from sppcls.config.key import all_keys

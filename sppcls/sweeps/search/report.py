@@ -42,14 +42,14 @@ class SearchReport:
         """The values of a trial, before it is trained."""
         self.say(f"\n{trial_name(trial.number)}: {_values_line(trial.params)}")
 
-    def ended(self, number: int, outcome: TrialOutcome) -> None:
+    def ended(self, outcome: TrialOutcome) -> None:
         """What came of a trial, and which is the best so far."""
         if outcome.state != "repeated":
             text = outcome.state
             if outcome.state == "pruned":
                 text = f"pruned at epoch {outcome.epochs}"
             elif outcome.value is not None:
-                text = f"finished, {self.plan.settings.objective} {self._figure(outcome.value)}"
+                text = f"finished, {self.plan.objective} {self._figure(outcome.value)}"
             if outcome.seconds:
                 text += f", {outcome.seconds / 60:.1f} min"
             text += f": {outcome.reason}" if outcome.reason else ""
@@ -63,7 +63,7 @@ class SearchReport:
     def closing(self, done: int) -> None:
         """The best trials, how to train the best again, what to think of it, and where to look."""
         self._write_csv()
-        objective, asked = self.plan.settings.objective, self.plan.settings.n_trials
+        objective, asked = self.plan.objective, self.plan.settings.n_trials
         finished = self._finished()
         counts = [trial.user_attrs.get("outcome", "begun") for trial in self._trials() if _shown(trial)]
         states = [f"{counts.count(state)} {state}" for state in dict.fromkeys(sorted(counts))]
@@ -92,13 +92,13 @@ class SearchReport:
             program += f" --config-dir {shlex.quote(self.plan.config_dir)}"
         self.say(f"The best, {trial_name(best.number)}, again:\n  {program} {shlex.join(words)}")
         self.say(
-            f"Its {self.plan.settings.objective} of {self._figure(best.value)} is the best of {finished} finished trials, chosen on the validation images with one seed: "
+            f"Its {self.plan.objective} of {self._figure(best.value)} is the best of {finished} finished trials, chosen on the validation images with one seed: "
             f"it flatters.\nTrain it with other seeds before you believe it:\n  {program} -m {shlex.join(sweep)}"
         )
 
     def _figure(self, value: float | None) -> str:
         """A value of the objective: per cent, or a loss."""
-        return f"{value:.{4 if self.plan.settings.objective.endswith('loss') else 2}f}"
+        return f"{value:.{4 if self.plan.objective.endswith('loss') else 2}f}"
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -109,7 +109,7 @@ class SearchReport:
 
     def _write_csv(self) -> None:
         """A row per trial, for other programs."""
-        objective, names = self.plan.settings.objective, list(self.plan.params)
+        objective, names = self.plan.objective, list(self.plan.params)
         columns = ["trial", "state", objective, "epochs", "seconds", "reason", *names]
         rows = [
             {

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sppcls._util.figures import ONE_LABEL, Kind
 from sppcls.config.checks import check_values
-from sppcls.config.compose import key_of, name_plugins
 from sppcls.config.grammar import hydra_word
 from sppcls.config.key import documented, key
 from sppcls.config.same_run import is_factor
 from sppcls.config.schema import default_values
 from sppcls.errors import ConfigError
-from sppcls.sweeps.overrides import (
-    Plan,
-    composed,
-    folder_name,
-    identity,
-    read_named,
-    refuse_cell_keys,
-    refuse_reserved,
-    split_words,
-)
+from sppcls.sweeps.overrides import Plan, composed, folder_name, identity, read_command
 from sppcls.sweeps.plan import CELL
 from sppcls.sweeps.search.parameters import Choices, Range, check_parameter, draws, read_parameter
 
-_KEYS = ("fixed", "cells", "params", "n_trials", "objective", "pruner", "sampler")
+_SETTINGS = ("n_trials", "objective", "pruner", "sampler")
 _SHAPE = "must hold params: {key: [choices] or {low: , high: , log: , step: }}; it may hold fixed: [words], " \
     "cells: {name: [words]}, n_trials, objective, pruner and sampler"  # fmt: skip
 
@@ -85,11 +77,11 @@ class Settings:
 
     Args:
         n_trials: trials to be done in total, such as n_trials=40
-        objective: validation column of metrics.csv that is to be small after the last epoch
+        objective: validation column of metrics.csv that is to be small after the last epoch; null: the main error
     """
 
     n_trials: int = key(low=1)
-    objective: str = key("val/top1_error")
+    objective: str | None = key(None)
     pruner: PrunerSettings = field(default_factory=PrunerSettings)
     sampler: SamplerSettings = field(default_factory=SamplerSettings)
 
@@ -103,12 +95,25 @@ class SearchPlan(Plan):
         cells: words by the values of the parameter ``cell``.
         params: what is drawn, by key.
         settings: how.
+        identity_by: the identity with an objective.
     """
 
     constant: list[str]
     cells: dict[str, list[str]]
     params: dict[str, Choices | Range]
     settings: Settings
+    identity_by: Callable[[str], str]
+
+    @property
+    def objective(self) -> str:
+        """That of the settings; until the images are known, the main error of those with one label each."""
+        return self.settings.objective or f"val/{ONE_LABEL.main}"
+
+    def of_kind(self, kind: Kind) -> SearchPlan:
+        """The plan once the images are known: with their main error as the objective, where none was given."""
+        objective = self.settings.objective or f"val/{kind.main}"
+        settings = replace(self.settings, objective=objective)
+        return replace(self, settings=settings, identity=self.identity_by(objective))
 
     def trial_words(self, values: Mapping[str, Any]) -> list[str]:
         """The words of ``python train.py`` that make the run of some drawn values."""
@@ -134,31 +139,19 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
     Raises:
         ConfigError: one line that names the word or key.
     """
-    name, own, hydra_words = split_words(words, "search")
-    name_plugins(own)
-    if hydra_words:
-        raise ConfigError(f"{hydra_words[0]}: a search runs its trials itself, one after the other")
-    file = read_named("search", name, config_dir, _KEYS, _SHAPE) if name is not None else {}
-    fixed, cells, params = file.get("fixed", []), file.get("cells", {}), file.get("params", {})
-    of_settings = [
-        w for w in own if key_of(w).partition(".")[0] in ("n_trials", "objective", "pruner", "sampler")
-    ]
-    own = [w for w in own if w not in of_settings]
-    refuse_reserved([*fixed, *own, *(f"{drawn}=" for drawn in params)], _RESERVED)
-    refuse_cell_keys(own, cells, f"search={name}")
-    given = {key_of(word) for word in own}
-    constant, space = draws([*(w for w in fixed if key_of(w) not in given), *own])
-    if cells:
-        space[CELL] = Choices(tuple(cells))
-    for key_name, values in params.items():
-        if key_name not in given:
-            space[key_name] = read_parameter(str(key_name), values)
+    command = read_command(words, "search", config_dir, _SHAPE, _RESERVED, _SETTINGS)
+    if command.hydra:
+        raise ConfigError(f"{command.hydra[0]}: a search runs its trials itself, one after the other")
+    constant, space = draws(command.constant)
+    if command.cells:
+        space[CELL] = Choices(tuple(command.cells))
+    space |= {name: read_parameter(name, values) for name, values in command.varied.items()}
     if not space:
         raise ConfigError(
             "nothing to search: add +search=small, or give a key several values or a range, "
             "such as 'optimizer.lr=tag(log,interval(0.001,0.1))'; see sppcls search --help"
         )
-    settings = _settings(file, of_settings)
+    settings = _settings(command.more, command.apart)
     base = composed(constant, config_dir)
     for key_name, what in space.items():
         if key_name in _NOT_DRAWN or not is_factor(key_name):
@@ -166,32 +159,30 @@ def plan_search(words: Sequence[str], config_dir: str | None = None) -> SearchPl
             raise ConfigError(f"{key_name}: cannot be searched: {reason}")
         if key_name != CELL:
             space[key_name] = check_parameter(key_name, what, constant, config_dir)
-    plain = {key: [type(what).__name__, asdict(what)] for key, what in space.items()}
+    drawn = {key: [type(what).__name__, asdict(what)] for key, what in space.items()}
+    plain = yaml.safe_dump(json.loads(json.dumps(drawn)))  # tuples as lists, which YAML writes plainly
+
+    def identity_by(objective: str) -> str:
+        return identity(base, list(space), [command.cells, plain, objective])
+
     return SearchPlan(
-        name=folder_name(base, own, name, space),
+        name=folder_name(base, command, space),
         runs_dir=Path(str(base["runs_dir"])),
-        identity=identity(base, list(space), [cells, yaml.safe_dump(_lists(plain)), settings.objective]),
+        identity=identity_by(settings.objective or f"val/{ONE_LABEL.main}"),
+        identity_by=identity_by,
         words=list(words),
         constant=constant,
-        cells=cells,
+        cells=command.cells,
         params=space,
         settings=settings,
         config_dir=config_dir,
     )
 
 
-def _lists(value: Any) -> Any:
-    """Tuples as lists, which YAML writes plainly."""
-    if isinstance(value, dict):
-        return {k: _lists(v) for k, v in value.items()}
-    return [_lists(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
 def _settings(file: Mapping[str, Any], words: Sequence[str]) -> Settings:
     """The settings of the file, changed by words such as ``n_trials=40`` and ``pruner=none``."""
     plain = default_values(Settings)
-    for name in ("n_trials", "objective", "pruner", "sampler"):
-        value = file.get(name)
+    for name, value in file.items():
         if isinstance(value, dict) and isinstance(plain.get(name), dict):
             plain[name] |= value
         elif value is not None:

@@ -55,9 +55,9 @@ def run_search(words: Sequence[str], config_dir: str | None = None) -> Path:
         SppclsError: trials fail one after the other, or the search's folder cannot be used any longer.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    plan = plan_search(words, config_dir)
-    check = SpaceCheck(plan)
+    check = SpaceCheck(plan_search(words, config_dir))
     check.space()
+    plan = check.plan
     with claim_folder(plan.runs_dir, plan.name, SEARCH, plan.identity) as (folder, known):
         write_json(folder / SEARCH, {"name": folder.name, "identity": plan.identity, "words": plan.words})
         with _storage(folder / STUDY) as storage:
@@ -68,14 +68,7 @@ def run_search(words: Sequence[str], config_dir: str | None = None) -> Path:
 
 
 class Search:
-    """One search in its folder: draws, trains, writes down.
-
-    Args:
-        plan: what is searched.
-        folder: of the search, locked by the caller.
-        check: knows which values can be trained.
-        study: Optuna's record.
-    """
+    """One search in its folder, which the caller has locked: draws, trains, writes down."""
 
     def __init__(self, plan: SearchPlan, folder: Path, check: SpaceCheck, study: optuna.Study) -> None:
         self.plan, self.folder, self.check, self.study = plan, folder, check, study
@@ -183,7 +176,7 @@ class Search:
         ):
             trial.set_user_attr(name, value)
         self.study.tell(trial.number, outcome.value, state=_STATES[outcome.state])
-        self.report.ended(trial.number, outcome)
+        self.report.ended(outcome)
 
 
 # --- Optuna

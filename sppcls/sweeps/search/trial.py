@@ -53,15 +53,7 @@ def trial_name(number: int) -> str:
 
 
 class TrialRun:
-    """The run of one trial.
-
-    Args:
-        plan: the search.
-        folder: of the search.
-        trial: Optuna's; it may have been begun by a process that is gone.
-        config: of its values.
-        say: prints a line.
-    """
+    """The run of one trial in the search's ``folder``; a process that is gone may have begun it."""
 
     def __init__(
         self, plan: SearchPlan, folder: Path, trial: optuna.Trial, config: Config, say: Callable[[str], None]
@@ -135,7 +127,7 @@ class TrialRun:
     def _report(self) -> bool:
         """Hand new rows of metrics.csv to Optuna; whether the trial should be pruned."""
         for row in read_metrics(self.folder).rows:
-            epoch, value = int(row["epoch"]), figure_in(row, self.plan.settings.objective)
+            epoch, value = int(row["epoch"]), figure_in(row, self.plan.objective)
             if epoch in self._reported or not value:
                 continue
             self.trial.report(float(value), epoch)
@@ -146,11 +138,9 @@ class TrialRun:
 
     def _finished(self) -> TrialOutcome:
         last = self._last_row()
-        value = figure_in(last, self.plan.settings.objective)
+        value = figure_in(last, self.plan.objective)
         if int(last.get("epoch", -1)) + 1 < self.epochs or not value:
-            return self._outcome(
-                "failed", f"{METRICS} has no {self.plan.settings.objective} of epoch {self.epochs}"
-            )
+            return self._outcome("failed", f"{METRICS} has no {self.plan.objective} of epoch {self.epochs}")
         return self._outcome("finished", value=float(value))
 
     def _outcome(self, state: str, reason: str = "", value: float | None = None) -> TrialOutcome:

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("optuna")
 import optuna
+from PIL import Image
 
 from sppcls.cli.main import main
 from sppcls.errors import SppclsError
@@ -185,6 +186,31 @@ def test_values_that_cannot_be_trained_are_told_before_the_first_trial(
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def tagged(tmp_path: Path) -> list[str]:
+    """Words for forty photos, most of them with several labels."""
+    lines = ["path,tags"]
+    for number in range(40):
+        Image.new("RGB", (40, 30), (6 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'|'.join(name for i, name in enumerate('abc') if (number + i) % 3)}")
+    (tmp_path / "tags.csv").write_text("\n".join(lines) + "\n")
+    return ["data=folder", f"data.root={tmp_path}", "n_trials=1", LR]
+
+
+def test_the_objective_is_the_main_error_of_the_images(tiny, tagged: list[str]) -> None:
+    words = [word for word in tiny() if not word.startswith("data.num")]
+    check = SpaceCheck(plan_search([*words, *tagged]))
+    check.space()
+    assert check.plan.objective == check.plan.settings.objective == "val/map_error"
+    typed = plan_search([*words, *tagged, "objective=val/map_error"])
+    assert check.plan.identity == typed.identity != plan_search([*words, *tagged]).identity
+    one_label = SpaceCheck(plan_search([*tiny(), "n_trials=1", LR]))
+    one_label.space()
+    assert one_label.plan.objective == "val/top1_error"
+    with pytest.raises(SppclsError, match=r"objective=val/top1_error: choose from val/loss, val/map_error, "):
+        SpaceCheck(plan_search([*words, *tagged, "objective=val/top1_error"])).space()
+
+
 def test_values_that_are_impossible_only_together_are_no_fault_of_the_space(tiny) -> None:
     words = [w for w in tiny("n_trials=1") if not w.startswith(("pyramid=", "sizes."))]
     words += ["pyramid=none,l321", "sizes.kind=alternate,single", "sizes.sizes=[96,72],[96]"]
@@ -232,7 +258,7 @@ def test_the_command_line_helps_and_complains_in_one_line(
     assert main(["search", "--help"]) == 0
     assert "searches: small\n" in capsys.readouterr().out
     for words, message in (
-        (["+search=small", "--trials", "3"], "--trials: sppcls search has key=value words"),
+        (["+search=small", "--trials", "3"], "sppcls search: --trials: unknown option"),
         (["small"], "small: give key=value words"),
     ):
         assert main(["search", *words]) == 1

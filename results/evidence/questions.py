@@ -1,0 +1,133 @@
+"""The families of the three plans: what is compared with what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from arms import MAIN
+from judging import Comparison, Figure, average, difference, pair
+from rows import Side, crop, over_range
+
+Families = dict[str, list[Comparison]]
+ENDS = (56, 224)
+PYRAMIDS = {"bins5": 5, "bins14": 14, "bins21": 21, "bins30": 30, "one": 50}
+
+
+def at_ends(arm: str) -> dict[int, Side]:
+    """What a user of a network of one size can do at both ends: resize to that size."""
+    return {56: Side(arm, "enlarged", 56), 224: crop(arm)}
+
+
+def first() -> Families:
+    several = ("pair", "wide", "random")
+    views = []
+    for arm in ("single", "random"):
+        full = Side(arm, "full", 128)
+        views += [
+            (crop(arm), full),
+            (Side(arm, "warp", 128), full),
+            (Side(arm, "warp", MAIN), crop(arm)),
+        ]
+    return {
+        "1a": [pair(crop("single", size), crop(arm, size)) for arm in several for size in (56, MAIN, 224)],
+        "1b": [pair(best, crop(arm, size)) for arm in several for size, best in at_ends("single").items()],
+        "1c": [pair(crop("single", size), crop("wide_long", size)) for size in (56, MAIN, 224)],
+        "2": [pair(*sides) for sides in views],
+        "3": [
+            *(pair(crop("bins1"), crop(arm)) for arm in ("own", "bins21", "single")),
+            *(pair(crop("own"), crop(arm)) for arm in ("bins21", "single")),
+        ],
+        "3b": [pair(crop("bins1"), crop(arm)) for arm in ("bins5", "bins14", "bins30")],
+        "4": [
+            *(
+                pair(Side("single", f"{layer} full", 0), Side("random", f"{layer} full", 0))
+                for layer in ("fc6", "spp")
+            ),
+            *(pair(Side(arm, "spp crop", 0), Side(arm, "spp full", 0)) for arm in ("single", "random")),
+        ],
+    }
+
+
+def halved(designs: tuple[Sequence[Side], Sequence[Side]] = ((), ())) -> list[Comparison]:
+    """Half the photos: pyramid or own pooling at 112, several sizes or one over all sizes."""
+    found = []
+    pools = (crop("own"), crop("one"), crop("half_own"), crop("half_one"))
+    sizes = (over_range("one"), over_range("random"), over_range("half_one"), over_range("half_random"))
+    for (a, b, half_a, half_b), design in zip((pools, sizes), designs, strict=True):
+        found.append(pair(half_a, half_b, design))
+        found.append(Comparison(difference(a, b), difference(half_a, half_b), tuple(design)))
+    return found
+
+
+def second() -> Families:
+    several = ("random", "wide", "growing")
+    anew = {arm: [Side(arm, "recalibrated", size) for size in ENDS] for arm in ("one", "random")}
+    return {
+        "6a": [pair(over_range("one"), over_range(arm)) for arm in several],
+        "6b": [pair(crop("one", size), crop(arm, size)) for arm in several for size in (56, MAIN, 224)],
+        "6c": [pair(best, crop(arm, size)) for arm in several for size, best in at_ends("one").items()],
+        "6d": [
+            *(pair(crop("one", size), side) for size, side in zip(ENDS, anew["one"], strict=True)),
+            *(pair(*sides) for sides in zip(anew["one"], anew["random"], strict=True)),
+        ],
+        "7": [*(pair(crop("mean1"), crop(arm)) for arm in ("own", "one")), pair(crop("own"), crop("one"))],
+        "7b": [pair(crop("mean1"), crop(a)) for a in ("bins5", "bins14", "bins21", "bins30", "max1")],
+        "8": [pair(crop("resnet_own"), crop("resnet_bins21"))],
+        "9": halved(),
+    }
+
+
+def slope(design: Sequence[Side]) -> Comparison:
+    """Points of error for twice the bins: least squares over the pyramids, in log2 of their bins."""
+    x = {arm: math.log2(bins) for arm, bins in PYRAMIDS.items()}
+    middle = sum(x.values()) / len(x)
+    squares = sum((value - middle) ** 2 for value in x.values())
+    fewer, more = (
+        tuple((crop(arm), abs(x[arm] - middle) / squares) for arm in x if (x[arm] - middle) * sign > 0)
+        for sign in (-1, 1)
+    )
+    return Comparison(Figure("pyramids", fewer), Figure("pyramids of twice the bins", more), tuple(design))
+
+
+def third() -> Families:
+    pyramids = average("the five pyramids, crop 112", [crop(arm) for arm in PYRAMIDS])
+    pools = tuple(crop(arm) for arm in (*PYRAMIDS, "own", "mean1"))
+    any_size = [over_range(arm) for arm in ("one", "bins21", "mean1")]
+    sizes = ("one", "random", "wide", "growing")
+    by_size = {size: [crop(arm, size) for arm in sizes] for size in (56, MAIN, 224)}
+    against = {arm: Figure(str(crop(arm)), ((crop(arm), 1.0),)) for arm in ("mean1", "own", "max1")}
+    return {
+        "10": [
+            Comparison(against["mean1"], pyramids, pools),
+            Comparison(against["own"], pyramids, pools),
+            pair(crop("mean1"), crop("own"), pools),
+            Comparison(against["max1"], pyramids),
+        ],
+        "10b": [
+            pair(crop("own"), crop("one"), pools),
+            pair(crop("mean1"), crop("one"), pools),
+            slope(pools),
+        ],
+        "10c": [pair(over_range("mean1"), over_range(arm), any_size) for arm in ("one", "bins21")],
+        "11": [pair(crop("resnet_own"), crop("resnet_bins21"))],
+        "12": halved(
+            (
+                [crop(arm) for arm in ("own", "one", "half_own", "half_one")],
+                [over_range(arm) for arm in ("one", "random", "half_one", "half_random")],
+            )
+        ),
+        "13": [
+            pair(over_range("one"), over_range(arm), [over_range(each) for each in sizes])
+            for arm in sizes[1:]
+        ],
+        "13b": [
+            pair(crop("one", size), crop(arm, size), design)
+            for arm in sizes[2:]
+            for size, design in by_size.items()
+        ],
+        "14": [pair(crop("one", size), crop("random", 448)) for size in (448, MAIN)],
+    }
+
+
+PLANS = {1: first, 2: second, 3: third}

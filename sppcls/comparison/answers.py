@@ -134,7 +134,7 @@ class LabelAnswers(_Kept):
     """What a network answered about images that may have several labels: ``labels`` is bool (N, classes).
 
     Attributes:
-        scores: (N, classes), their log-odds, or what else ranks the images.
+        scores: (N, classes), their log-odds.
     """
 
     scores: np.ndarray
@@ -188,7 +188,7 @@ def read_answers(path: Path) -> Answers | LabelAnswers:
             known = ("protocol", "size", "window_rule", "split", "weights")
             texts = {key: str(file[key]) for key in known if key in file}
             if getattr(found["label"], "ndim", None) == 2:  # a member that is no array comes as bytes
-                found["score"] = file["log_odds" if "log_odds" in file else "score"]  # before version 0.2
+                found["score"] = file["log_odds"]
     except DataError:
         raise
     except Exception as error:  # numpy raises nearly any type on damaged files

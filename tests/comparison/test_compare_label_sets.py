@@ -26,7 +26,7 @@ def write_scores(path: Path, noise: float, labels: np.ndarray, seed: int = 3) ->
         path,
         path=names[order],
         label=labels[order],
-        score=scores[order],
+        log_odds=scores[order],
         top_class=np.argsort(-scores[order]),
     )
     return scores
@@ -99,7 +99,7 @@ def test_two_runs_of_one_seed_are_judged_by_their_images(
     for name, noise, lr in (("good", 0.4, 0.01), ("poor", 0.6, 0.02)):
         folder = tmp_path / "runs" / name
         scores = np.load(_scored(tmp_path / f"{name}.npz", noise, labels))
-        error = lacks(scores["score"], scores["label"])
+        error = lacks(scores["log_odds"], scores["label"])
         write_run(folder, error=error, optimizer__lr=lr)
         for file in ("metrics.csv", "result.json"):
             (folder / file).write_text((folder / file).read_text().replace("top1_error", "map_error"))

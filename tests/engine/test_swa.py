@@ -104,13 +104,16 @@ def test_frozen_statistics_stay(tiny) -> None:
     assert all(torch.equal(before[name], after[name]) for name in names)
 
 
-def test_before_it_begins_the_weights_of_training_are_saved(tiny) -> None:
+def test_the_mean_of_one_epoch_is_its_weights(tiny) -> None:
     watch = AfterEachEpoch()
     folder = Path(
         train(compose(tiny("swa.enabled=true", "trainer.max_epochs=1")), callbacks=[watch])["folder"]
     )
     saved = load_classifier(folder / "last.ckpt").state_dict()
-    assert all(torch.equal(value, watch.states[0][name]) for name, value in saved.items())
+    learnt = {
+        name: value for name, value in saved.items() if "running_" not in name and "num_batches" not in name
+    }
+    assert all(torch.equal(value, watch.states[0][name]) for name, value in learnt.items())
 
 
 @pytest.mark.parametrize("stop_at", [2, 7, 10], ids=["before", "in the first epoch", "in the second epoch"])

@@ -57,16 +57,16 @@ def test_the_file_holds_the_numbers_of_many_classes(tmp_path: Path) -> None:
         assert kept["label"].tolist() == labels.tolist()
         assert kept["top_class"].tolist() == found.top_class.tolist()
         assert kept["label"].dtype == kept["top_class"].dtype == np.int32
-        assert "score" not in kept
+        assert "log_odds" not in kept
 
 
-def test_the_file_of_several_labels_holds_all_probabilities(tmp_path: Path) -> None:
+def test_the_file_of_several_labels_holds_all_log_odds(tmp_path: Path) -> None:
     scores, truth = several_labels(30)
     predictions(scores, truth).save(tmp_path / "several.npz")
     with np.load(tmp_path / "several.npz") as kept:
         assert kept["label"].dtype == np.uint8
         np.testing.assert_array_equal(kept["label"], truth)
-        np.testing.assert_array_equal(kept["score"], scores)
+        np.testing.assert_array_equal(kept["log_odds"], scores)
 
 
 def test_the_interval_of_several_labels_is_that_of_images_drawn_anew() -> None:

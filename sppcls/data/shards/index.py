@@ -33,7 +33,7 @@ _VERSION, _SEVERAL = 1, 2  # of an index of images with one label, and with seve
 _NAME = 4096  # most bytes of a name
 _FEW = 10_000  # images that an index of any size may speak of
 _LENGTHS = "labels"  # column of how many labels each image has
-_LABELS = 100  # of each byte, an index cannot hold more
+_LABELS = 10  # for each byte of an index at most: over fifty an image, whose checksum takes over five
 _COLUMNS = {"shard": "<i4", "offset": "<i8", "size": "<i4", "crc32": "<u4", "label": "<i4"}
 
 

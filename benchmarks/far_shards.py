@@ -51,6 +51,7 @@ def main() -> None:
     args = parser.parse_args()
     from sppcls.data.sampler import permutation
     from sppcls.data.shards import shards
+    from sppcls.data.shards.source import ShardSource
 
     print(
         "| pause of the server, ms | one by one, images/s | a batch of 64 together, images/s | ratio |\n|---|---|---|---|"
@@ -61,6 +62,7 @@ def main() -> None:
         for pause in args.pauses:
             with serving(folder, pause=pause) as (address, _):
                 source = shards(address).train
+                assert isinstance(source, ShardSource)
                 source.data(order[-1])  # the connection
                 rates = {}
                 for together in (False, True):

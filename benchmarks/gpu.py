@@ -23,6 +23,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ SIDES = {
 
 def rates(norm: str, dry: bool) -> dict[str, list[float]]:
     """Images per second of every side, in two turns."""
-    widths = {"width": 0.0625, "hidden": 16} if dry else {}
+    widths: dict[str, Any] = {"width": 0.0625, "hidden": 16} if dry else {}
 
     def of_side(side: str) -> float:
         """Training steps of ZF-5 with SPP on images that are there already; the median of some tens."""
@@ -52,12 +53,9 @@ def rates(norm: str, dry: bool) -> dict[str, list[float]]:
         device = torch.device("cpu" if dry else "cuda")
         batch, size, steps = (2, 96, 1) if dry else (128, 224, 30)
         layout = torch.contiguous_format if which == "obvious" else torch.channels_last
-        net = (
-            (obvious if which == "obvious" else network)(norm, **widths)
-            .to(device, memory_format=layout)
-            .train()
-        )
-        forward: nn.Module = torch.compile(net, backend="eager" if dry else "inductor") if compiled else net
+        made: nn.Module = (obvious if which == "obvious" else network)(norm, **widths)
+        net = made.to(device).to(memory_format=layout).train()
+        forward: Any = torch.compile(net, backend="eager" if dry else "inductor") if compiled else net
         mixed = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
         optimizer = torch.optim.SGD(
             net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=which == "ours"

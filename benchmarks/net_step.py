@@ -68,7 +68,7 @@ def obvious(norm: str, width: float = 1.0, hidden: int = 4096) -> nn.Module:
     """The same layers and weights with nothing of ours in them."""
     net = network(norm, width, hidden)
     layers: list[nn.Module] = []
-    for layer in net.backbone.layers:
+    for layer in net.backbone.layers.children():
         if isinstance(layer, LRNAcrossChannels):
             layers.append(nn.LocalResponseNorm(layer.size, layer.alpha, 0.75, layer.k))
         elif isinstance(layer, LRNWithinChannel):

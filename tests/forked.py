@@ -200,7 +200,7 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
     """Fork for every request; returns it in the fork, and None in the end."""
     for name in _LOADED:
         import_module(name)
-    import_module("sppcls").compose([])
+    _prepare()
     # A fork that looks for garbage among all that was loaded, as it does at its end, copies it: a second of CPU time.
     if not _counts_leaks():
         gc.collect()
@@ -241,6 +241,16 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
                     os.write(ended, f"{process:8d}".encode())
                 for file in standard:
                     os.close(file)
+
+
+def _prepare() -> None:
+    """Compose and draw what most programs of the tests do."""
+    for words in ([], ["pyramid=l321"]):
+        import_module("sppcls").compose(words)
+    for split, count in (("train", 48), ("val", 40)):
+        source = import_module("sppcls.data.shapes").ShapesSource(split, count)
+        for index in range(count):
+            source.image(index)
 
 
 def _counts_leaks() -> bool:

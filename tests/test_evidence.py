@@ -23,7 +23,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch):
     return load
 
 
-@pytest.mark.parametrize("plan", [1, 2])
+@pytest.mark.parametrize("plan", [1, 2, 3])
 def test_every_table_of_the_page_follows_from_the_rows(scripts, plan: int) -> None:
     analyse, rows = scripts("analyse"), scripts("rows")
     page = (HERE / "README.md").read_text()

@@ -135,7 +135,7 @@ def draw_halved(found: Measured, name: str) -> None:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     halves = (
         ("error at 112", crop, {"own": ("own, 9", LIGHT), "one": ("6-3-2-1", BLUE)}),
-        ("mean error of five sizes", over_range, {"one": ("one size", BLUE), "random": ("many sizes", RED)}),
+        ("mean error of five sizes", over_range, {"one": ("one size", BLUE), "random": ("many", RED)}),
     )
     for axes, (title, figure_of, arms) in zip(figure.subplots(1, 2), halves, strict=True):
         style(axes)

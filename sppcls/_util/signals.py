@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +20,13 @@ def warnings() -> list[int]:
 
 
 def keep(signals: Iterable[int]) -> None:
-    """From now on keep these signals for whoever answers them, outside of whose block they would end the program."""
+    """From now on keep these signals for whoever answers them, outside of whose block they would end the program.
+
+    The interpreter takes its own handlers away as it ends, which may take a while: they are ignored then.
+    """
     for number in signals:
         signal.signal(number, lambda number, _: _kept.append(number))
+        atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 def kept(signals: Iterable[int]) -> list[int]:

@@ -19,7 +19,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 Stamp = tuple[int, int]  # of a file: when it was written, and its bytes
-_KEPT = 64
+_KEPT = 256  # 4 MB
 _kept: OrderedDict[tuple[str, ...], tuple[bytes, dict[str, Stamp]]] = OrderedDict()
 _noting: list[dict[str, Stamp]] = []
 

@@ -58,9 +58,15 @@ class ShapesSource:
 
     def image(self, index: int) -> torch.Tensor:
         """uint8 (3, H, W), shorter side 200 to 300, aspect (W/H) 0.6 to 1.7."""
-        rng = random.Random(derive("shapes", self.seed, self.split, index))
-        shape, texture = divmod(self.targets[index], len(TEXTURES))
-        return torch.from_numpy(_draw(SHAPES[shape], TEXTURES[texture], rng)).permute(2, 0, 1)
+        drawn = _drawn(self.seed, self.split, index, self.targets[index])
+        return torch.tensor(drawn).permute(2, 0, 1)
+
+
+# 25 MB: a small set is drawn once for all epochs, sizes and runs of a process.
+@functools.lru_cache(128, typed=True)
+def _drawn(seed: int, split: str, index: int, target: int) -> np.ndarray:
+    shape, texture = divmod(target, len(TEXTURES))
+    return _draw(SHAPES[shape], TEXTURES[texture], random.Random(derive("shapes", seed, split, index)))
 
 
 def _draw(shape: str, texture: str, rng: random.Random) -> np.ndarray:

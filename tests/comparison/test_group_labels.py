@@ -74,10 +74,10 @@ STOPPING = {"early_stopping": {"_target_": "pytorch_lightning.callbacks.EarlySto
             "scheduler",
         ),
         (
-            {"data": {"batch_size": 8, "val_fraction": 0.1}},
-            {"data": {"batch_size": 9, "val_fraction": 0.2}},
-            ["data.val_fraction=0.1,data.batch_size=8", "data.val_fraction=0.2,data.batch_size=9"],
-            "data.val_fraction, data.batch_size",
+            {"data": {"batch_size": 8, "balance": 0.5}},
+            {"data": {"batch_size": 9, "balance": 1.0}},
+            ["data.batch_size=8,data.balance=0.5", "data.batch_size=9,data.balance=1.0"],
+            "data.batch_size, data.balance",
         ),
         ({}, {"callbacks": STOPPING}, ["callbacks=[]", "callbacks=early_stopping"], "callbacks"),
         (

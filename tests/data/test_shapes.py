@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from sppcls.data.shapes import CLASSES, ShapesSource
+from sppcls.data.shapes import CLASSES, ShapesSource, _drawn
 from sppcls.data.sources import build_sources
 from sppcls.errors import ConfigError
 
@@ -31,11 +31,22 @@ def test_an_image_is_a_function_of_seed_split_and_index():
     torch.manual_seed(5)
     order = [7, 3, 39, 0]
     images = {index: first.image(index) for index in order}
+    _drawn.cache_clear()
     for index in sorted(order):
         assert torch.equal(images[index], again.image(index))
     assert torch.equal(pickle.loads(pickle.dumps(first)).image(7), images[7])
     for other in (ShapesSource("val", 40), ShapesSource("train", 40, seed=1)):
         assert not any(torch.equal(images[index], other.image(index)) for index in order)
+
+
+def test_an_image_is_the_callers_own():
+    source = ShapesSource("val", 40)
+    kept = source.image(3).clone()
+    source.image(3).zero_()
+    assert torch.equal(source.image(3), kept)
+    _drawn.cache_clear()
+    assert torch.equal(source.image(3), kept)
+    assert source.image(3).stride() == (1, 3 * kept.shape[2], 3)  # as decoded images are laid out
 
 
 def test_sizes_and_aspects_vary():

@@ -102,17 +102,16 @@ def test_regression_learns_from_windows_over_a_half_and_from_so_many_of_a_class(
     windows = [[0, 0, 100, 50], [0, 0, 100, 51], *([0, 0, 100, n] for n in range(60, 70)), HARD]
     images = (([OBJECT], [1], [False], windows), ([HARD], [0], [False], [OBJECT]))
     learned = windows_of(tmp_path, *images)
-    first, second = regression._choose(learned, 2)
-    assert first.tolist() == [0, *range(2, 13)]  # the object itself, and not the window of just a half
-    assert second.tolist() == [0]
+    rows = regression._choose(learned, 2).tolist()  # of (image, window, class)
+    # The object itself, and not the window of just a half.
+    assert rows == [[0, 0, 1], *([0, place, 1] for place in range(2, 13)), [1, 0, 0]]
     monkeypatch.setattr(regression, "_MOST_WINDOWS", 5)
-    drawn = regression._choose(learned, 2)
-    assert len(drawn[0]) == 5
-    assert set(drawn[0].tolist()) < set(first.tolist())
-    assert drawn[0].tolist() == sorted(drawn[0].tolist())
-    assert drawn[1].tolist() == [0]
+    drawn = regression._choose(learned, 2).tolist()
+    assert [row[2] for row in drawn] == [1] * 5 + [0]
+    assert all(row in rows for row in drawn)
+    assert drawn == sorted(drawn)
     monkeypatch.setattr(regression, "_MOST_WINDOWS", 12)
-    assert regression._choose(learned, 2)[0].tolist() == first.tolist()
+    assert regression._choose(learned, 2).tolist() == rows
 
 
 def test_no_side_becomes_more_than_55_times_as_long_and_no_box_leaves_the_image() -> None:

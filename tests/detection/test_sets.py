@@ -134,7 +134,7 @@ def test_a_pixel_of_overshoot_is_cut(tmp_path: Path) -> None:
     assert read_set(str(root)).truths[0].boxes.tolist() == [[0, 0, 60, 40]]
 
 
-def test_missing_and_turned_photos(tmp_path: Path) -> None:
+def test_missing_turned_and_undecodable_photos(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"train": IMAGES})
     photo = root / "JPEGImages/b.jpg"
     exif = Image.Exif()
@@ -144,6 +144,9 @@ def test_missing_and_turned_photos(tmp_path: Path) -> None:
         read_set(str(root))
     photo.unlink()
     with pytest.raises(DataError, match=r"b\.jpg: no such photo; .*b\.xml names it"):
+        read_set(str(root))
+    photo.write_text("no image")
+    with pytest.raises(DataError, match=r"b\.jpg: text, not an image"):
         read_set(str(root))
 
 

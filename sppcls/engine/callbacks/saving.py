@@ -53,7 +53,7 @@ class Saving(Checkpoint):
         self.folder, self.every_minutes = folder, every_minutes
         self.repeatable, self.best_by = repeatable, best_by
         self._signum = 0
-        self._begun = self._stopping = self._trained = False
+        self._begun = self._stopping = self._trained = self._queued = False
         self._saved_at = time.monotonic()
         self._watched = (signal.SIGINT, signal.SIGTERM, *warnings())
 
@@ -70,8 +70,9 @@ class Saving(Checkpoint):
             yield
         finally:
             for signum, handler in before.items() if _in_main_thread() else ():
-                if signal.getsignal(signum) != signal.SIG_IGN:  # which Slurm's is from queue_again() on
-                    signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+                if self._queued and signum == signal.SIGTERM:  # Slurm's, see queue_again()
+                    handler = signal.SIG_IGN
+                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
 
     def _watch(self) -> None:
         for signum in self._watched if _in_main_thread() else ():
@@ -171,6 +172,7 @@ class Saving(Checkpoint):
         if signum == WARNING:
             reason = queue_again() if self.repeatable else _NOT_REPEATABLE
             if not reason:
+                self._queued = True
                 raise Interrupted(f"{stopped} Slurm job {slurm_job()} is queued again", signum)
             stopped += f" Slurm job {slurm_job()} is not queued again: {reason}."
         raise Interrupted(f"{stopped} Resume with: {self._how_to_resume()}", signum)

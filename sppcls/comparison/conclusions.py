@@ -11,7 +11,7 @@ from sppcls.comparison.statistics import LEVEL, images_needed, seeds_needed, sma
 
 _POINTS = 1.0  # the difference that the outlook asks about
 _MOST = 8  # findings about one config group that are all shown
-_NOT_SHOWN = "Not shown"
+_NOT_SHOWN = "No difference shown"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Conclusion:
 
     Attributes:
         question: in words.
-        answer: a few words: "Yes", "Not shown", ...
+        answer: a few words: "Yes", "No difference shown", ...
         sentence: what was found, in plain words.
         detail: the answer's grounds, in a sentence.
         outlook: what these runs could have shown, and what it would take to show a point; may be empty.

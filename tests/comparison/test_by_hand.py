@@ -134,12 +134,12 @@ def test_a_conclusion_names_the_error_that_was_measured(comparison: Comparison) 
 
 def test_the_question_of_the_sizes_comes_first_with_its_answer(comparison: Comparison) -> None:
     sizes, pyramid = conclusions(findings(comparison))
-    assert (sizes.question, sizes.answer) == ("Are several training sizes better than one?", "Not shown")
+    assert (sizes.question, sizes.answer) == ("Are several training sizes better than one?", "No difference shown")
     assert sizes.sentence == (
         "Top-1 error: multi_96_72 is 1.67 percentage points lower than single_96 (pooled over l1, l321), "
         "95 % interval -8.13 to +4.80."
     )  # -1.67 plus and minus 4.303 x 2.602 / sqrt(3)
-    assert (pyramid.question, pyramid.answer) == ("Is l321 better than l1?", "Not shown")
+    assert (pyramid.question, pyramid.answer) == ("Is l321 better than l1?", "No difference shown")
     table = conclusion_table(sizes)
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     assert [row["A - B, points"] for row in rows] == ["-0.83", "-2.50", "-1.67"]
@@ -184,13 +184,13 @@ def test_terminal_and_page_begin_with_the_answer(
     capsys.readouterr()
     assert main(["compare", str(folder), "--out", str(tmp_path / "out")]) == 0
     first, second, third, *_ = capsys.readouterr().out.splitlines()
-    assert first == "Are several training sizes better than one? NOT SHOWN"
+    assert first == "Are several training sizes better than one? NO DIFFERENCE SHOWN"
     assert "multi_96_72 is 1.67 percentage points lower than single_96" in second
     assert "l1: -0.83 [" in third
     assert "(multi_96_72 minus single_96, 95 % interval), 3 seeds each" in third
     text = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert text.startswith(
-        "# Comparison\n\n**Are several training sizes better than one?** NOT SHOWN: Top-1 error: multi_96_72 is 1.67"
+        "# Comparison\n\n**Are several training sizes better than one?** NO DIFFERENCE SHOWN: Top-1 error: multi_96_72 is 1.67"
     )
 
 

@@ -22,7 +22,7 @@ api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 
 WIDTH = 1440
-QUESTION, ANSWER = "Are several training sizes better than one?", "Not shown"
+QUESTION, ANSWER = "Are several training sizes better than one?", "No difference shown"
 PYRAMIDS = ([1], [2, 1], [3, 2, 1], [4, 3, 2, 1], [6, 3, 2, 1])
 SIZES = ([224], [224, 180], [224, 160], [224, 128])
 

@@ -41,7 +41,7 @@ def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]
             bands.append(_band(title, f"seeds_{tag}", guessing))
             lines.append(_lines(title, tag, guessing))
         subject = words[0].upper() + words[1:]
-        heading = f"{subject}:" if number else f"{answer}: {words}:"
+        heading = f"{subject}:" if number else f"{answer} ({words}):"
         # TensorBoard 2.21 shows charts with bands, and only these, in the reverse of their order.
         for title, charts in (
             (f"{heading} means, bands of ± std over the seeds", bands[::-1]),
@@ -133,7 +133,7 @@ def columns(comparison: Comparison, heading: str) -> list[api_pb2.HParamInfo]:
 
 def heading_of(comparison: Comparison, answer: str) -> str:
     """What heads the errors of the groups: the answer, and what the numbers are; empty without an answer."""
-    return f"{answer}: {comparison.main.error()}, %" if answer else ""
+    return f"{answer} ({comparison.main.error()}, %)" if answer else ""
 
 
 def hparam_values(comparison: Comparison, group: Group, seed: str, heading: str) -> dict[str, str]:

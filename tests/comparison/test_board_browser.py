@@ -26,7 +26,7 @@ RUNS = [
 ]  # fmt: skip
 MEANS = RUNS[:2]
 ANSWER = "Are several training sizes better than one? NO DIFFERENCE SHOWN"
-HEADING = f"{ANSWER}: top-1 error, %"  # of the errors behind it
+HEADING = f"{ANSWER} (top-1 error, %)"  # of the errors behind it
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_custom_scalars(
     page: api.Page, addresses: dict[str, str], final: dict[str, dict[str, float]]
 ) -> None:
     page.goto(addresses["Custom Scalars"].partition("&regexInput")[0])
-    page.get_by_text(f"{ANSWER}: top-1 error, %: means, bands of ± std over the seeds").wait_for()
+    page.get_by_text(f"{HEADING}: means, bands of ± std over the seeds").wait_for()
     page.get_by_text("Top-1 error, %: every run, and the means").wait_for()
     on_first_screen(page, ANSWER)
     on_first_screen(page, "top-1 error, % at 96, centre view, by epoch")

@@ -134,7 +134,10 @@ def test_a_conclusion_names_the_error_that_was_measured(comparison: Comparison) 
 
 def test_the_question_of_the_sizes_comes_first_with_its_answer(comparison: Comparison) -> None:
     sizes, pyramid = conclusions(findings(comparison))
-    assert (sizes.question, sizes.answer) == ("Are several training sizes better than one?", "No difference shown")
+    assert (sizes.question, sizes.answer) == (
+        "Are several training sizes better than one?",
+        "No difference shown",
+    )
     assert sizes.sentence == (
         "Top-1 error: multi_96_72 is 1.67 percentage points lower than single_96 (pooled over l1, l321), "
         "95 % interval -8.13 to +4.80."

@@ -160,10 +160,10 @@ def model_info_problem(checkpoint: dict[str, Any]) -> str | None:
     missing = _MODEL_INFO.keys() - model_info.keys()
     if missing:
         return f"incomplete; it lacks {', '.join(sorted(missing))}"
-    wrong = [name for name, shape in _MODEL_INFO.items() if not _fits(model_info[name], shape)]
     architecture = model_info["architecture"]
-    if not wrong and not _is_plain(architecture):
-        wrong.append("architecture")
+    wrong = [name for name, shape in _MODEL_INFO.items() if not _fits(model_info[name], shape)]
+    if not _is_plain(architecture):
+        wrong.insert(0, "architecture")
     if not wrong and len(model_info["classes"]) != architecture["num_classes"]:
         wrong.append("classes")
     if not isinstance(model_info.get("multi_label", False), bool):

@@ -20,7 +20,7 @@ WORDS = [*TINY, *STATEFUL, "log.save_every_minutes=0.0001", "ckpt_path=auto"]
         ([("validation_step", 5)], 0),
         ([("training_step", 8), ("training_step", 6)], 2),
         ([("write_record", 400), ("fsync", 2)], 0),
-        ([("link_or_copy", 6), ("closing_lines", 1)], 0),
+        ([("link_or_copy", 6), ("_closing_lines", 1)], 0),
     ],
     ids=["validating", "training, twice", "in a checkpoint, twice", "between last and best, and at the end"],
 )

@@ -15,7 +15,7 @@ from sppcls.detection.maps import KeptMaps
 from sppcls.detection.pooled import RegionRules, Regions
 from sppcls.detection.regression import BoxRegression, apply_offsets
 from sppcls.detection.truth import DetectionSet, Truth
-from sppcls.detection.tuning import _block, candidates
+from sppcls.detection.tuning import _block, candidates, with_background
 from sppcls.detection.window_set import WindowSet
 from sppcls.errors import DataError
 
@@ -123,3 +123,14 @@ def test_no_side_becomes_more_than_55_times_as_long_and_no_box_leaves_the_image(
     moved = BoxRegression(weight, bias)(1, np.array([[0.0, 1, 0]]), box, (90, 45))
     assert moved.tolist() == [[30, 60, 45, 90]]  # of an image of 90 x 45
     assert BoxRegression(weight, bias)(0, np.array([[0.0, 1, 0]]), box, (90, 45)).tolist() == box.tolist()
+
+
+def test_the_new_last_layer_is_small_and_follows_the_seed(tmp_path: Path) -> None:
+    net = make_net(tmp_path)
+    first, again, other = (with_background(net, ("x", "y"), seed).head.last for seed in (0, 0, 1))
+    assert first.weight.shape == (3, 12)
+    assert first.weight.std().item() == pytest.approx(0.01, rel=0.4)
+    assert not first.bias.any()
+    assert torch.equal(first.weight, again.weight)
+    assert not torch.equal(first.weight, other.weight)
+    assert net.head.last.weight.shape == (4, 12)

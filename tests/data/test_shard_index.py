@@ -15,15 +15,19 @@ FIRST, LAST = (0, 0, 1, 0, 0, "a.jpg"), (1, 70, 30, 2**32 - 1, 1, "b/\udce4.jpg"
 NONE = Records.of(dict.fromkeys(("shard", "offset", "size", "crc32", "label"), ()), [])
 
 
+def records(*rows: tuple[int, int, int, int, int, str]) -> Records:
+    return Records.from_rows([(*row[:4], row[5]) for row in rows], [row[4] for row in rows])
+
+
 def written(folder: Path, *rows: tuple[int, int, int, int, int, str], **more: Any) -> bytes:
     given = {"classes": ["a", "b"], "shards": [Shard("0.tar", 50, 1, "x"), Shard("d/1.tar", 100, 1, "y")]}
-    splits = {"train": Records.from_rows([FIRST, LAST, *rows])}
+    splits = {"train": records(FIRST, LAST, *rows)}
     return Index(**{**given, "splits": splits, **more}).write(folder).read_bytes()  # type: ignore[arg-type]
 
 
 def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
-    val = Records.from_rows([FIRST])
-    data = written(tmp_path, splits={"train": Records.from_rows([FIRST, LAST]), "val": val}, held_out=True,
+    val = records(FIRST)
+    data = written(tmp_path, splits={"train": records(FIRST, LAST), "val": val}, held_out=True,
                    made_of={"shorter_side": 256})  # fmt: skip
     found = read_index(data, "place")
     assert (found.classes, found.held_out, found.made_of) == (["a", "b"], True, {"shorter_side": 256})
@@ -70,8 +74,8 @@ def test_a_shard_elsewhere_is_refused(file: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        ({"splits": {"val": Records.from_rows([FIRST])}}, "no training images"),
-        ({"splits": {"train": Records.from_rows([FIRST]), "test": NONE}}, "no image in test"),
+        ({"splits": {"val": records(FIRST)}}, "no training images"),
+        ({"splits": {"train": records(FIRST), "test": NONE}}, "no image in test"),
         ({"shards": [Shard("0.tar", -1, 1, "")]}, "shard '0.tar'"),
         ({"shards": [Shard(5, 1, 1, "")]}, "shard 5"),  # type: ignore[arg-type]
         ({"shards": [Shard("0.tar", "9", 1, "")]}, "shard '0.tar'"),  # type: ignore[arg-type]

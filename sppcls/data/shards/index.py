@@ -120,7 +120,9 @@ class Index:
         """Write ``index.json``, at once; returns its path."""
         content = {
             "format": _FORMAT,
-            "version": _SEVERAL if isinstance(next(iter(self.splits.values())).label, LabelSets) else _VERSION,
+            "version": _SEVERAL
+            if isinstance(next(iter(self.splits.values())).label, LabelSets)
+            else _VERSION,
             "made_of": self.made_of,
             "held_out": self.held_out,
             "classes": self.classes,

@@ -51,7 +51,7 @@ def run(
     beside = [tables[n] for n in ("class_mean", "every_size_and_protocol", "equal_cost") if n in tables]
     if format_ == "text":
         for one in found.conclusions:
-            print(visible("\n  ".join([f"{one.question} {one.answer.upper()}", *one.lines]) + "\n"))
+            print(visible("\n  ".join([f"{one.question} {one.answer}", *one.lines]) + "\n"))
         print(visible(content.introduction(comparison)))
         if "legend" in tables:
             print(visible("\n".join(["", *(f"{name}: {words}" for name, words in tables["legend"].rows)])))

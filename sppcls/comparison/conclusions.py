@@ -57,7 +57,7 @@ def conclusions(found: list[Finding]) -> list[Conclusion]:
             for pairs in changes
         ]
         if more := [f for f in deciding if _one_to_several(f)]:
-            question = "Are several training sizes better than one?"
+            question = "Are several sizes better than one?"
             result.append(_changes(question, "they are", more, of_factor))
         elif len(deciding) == 1:
             first, second = deciding[0].names

@@ -73,7 +73,7 @@ def test_behind_the_answer_is_a_bar_of_one_standard_deviation_for_each_group(
     mean, std = statistics.fmean(pair), statistics.stdev(pair)
     events = EventAccumulator(str(board / "mean" / group), {TENSORS: 0})
     events.Reload()
-    tag = "final_by_group/Are several training sizes better than one? NO DIFFERENCE SHOWN (top-1 error, %)"
+    tag = "final_by_group/Are several sizes better than one? No difference shown (top-1 error, %)"
     points = events.Scalars(tag)
     assert {point.step for point in points} == {["multi_96_72", "single_96"].index(group) + 1}
     assert {round(point.value, 3) for point in points} == {round(mean + i * std, 3) for i in (-1, 0, 1)}

@@ -25,7 +25,7 @@ RUNS = [
     "seed0/multi_96_72", "seed0/single_96", "seed1/multi_96_72", "seed1/single_96",
 ]  # fmt: skip
 MEANS = RUNS[:2]
-ANSWER = "Are several training sizes better than one? NO DIFFERENCE SHOWN"
+ANSWER = "Are several sizes better than one? No difference shown"
 HEADING = f"{ANSWER} (top-1 error, %)"  # of the errors behind it
 
 

@@ -135,7 +135,7 @@ def test_a_conclusion_names_the_error_that_was_measured(comparison: Comparison) 
 def test_the_question_of_the_sizes_comes_first_with_its_answer(comparison: Comparison) -> None:
     sizes, pyramid = conclusions(findings(comparison))
     assert (sizes.question, sizes.answer) == (
-        "Are several training sizes better than one?",
+        "Are several sizes better than one?",
         "No difference shown",
     )
     assert sizes.sentence == (
@@ -162,7 +162,7 @@ def test_what_is_shown_is_a_yes_or_a_no(tmp_path: Path, change: int, answer: str
         write_run(tmp_path / f"two{seed}", seed=seed, error=error + change + 0.1 * seed, **several)
     comparison = compare([tmp_path])
     (found,) = conclusions(findings(comparison))
-    assert (found.question, found.answer) == ("Are several training sizes better than one?", answer)
+    assert (found.question, found.answer) == ("Are several sizes better than one?", answer)
 
 
 def test_many_levels_name_the_best_and_what_it_is_shown_to_beat(tmp_path: Path) -> None:
@@ -187,13 +187,13 @@ def test_terminal_and_page_begin_with_the_answer(
     capsys.readouterr()
     assert main(["compare", str(folder), "--out", str(tmp_path / "out")]) == 0
     first, second, third, *_ = capsys.readouterr().out.splitlines()
-    assert first == "Are several training sizes better than one? NO DIFFERENCE SHOWN"
+    assert first == "Are several sizes better than one? No difference shown"
     assert "multi_96_72 is 1.67 percentage points lower than single_96" in second
     assert "l1: -0.83 [" in third
     assert "(multi_96_72 minus single_96, 95 % interval), 3 seeds each" in third
     text = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert text.startswith(
-        "# Comparison\n\n**Are several training sizes better than one?** NO DIFFERENCE SHOWN: Top-1 error: multi_96_72 is 1.67"
+        "# Comparison\n\n**Are several sizes better than one? No difference shown.** Top-1 error: multi_96_72 is 1.67"
     )
 
 

@@ -157,7 +157,7 @@ def test_several_schedules_are_pooled_each_by_itself(tmp_path: Path) -> None:
                 )  # fmt: skip
     found = findings(compare([tmp_path]))
     (sizes_answer, _) = conclusions(found)
-    assert sizes_answer.question == "Are several training sizes better than one?"
+    assert sizes_answer.question == "Are several sizes better than one?"
     pooled = {f.names: f.seeds.mean for f in found if len(f.pairs) > 1 and f.factor == "sizes"}
     assert pooled == {
         ("single_96", "multi_96_72"): pytest.approx(-3.0),

@@ -158,7 +158,7 @@ def _answer(content: Content) -> str:
 
 
 def _words(found: Conclusion) -> str:
-    return f"{found.question.replace('/', ' ')} {found.answer.upper()}"
+    return f"{found.question.replace('/', ' ')} {found.answer}"
 
 
 def _heading(content: Content) -> str:
@@ -170,7 +170,7 @@ def _texts(content: Content) -> dict[str, str]:
     comparison, groups = content.comparison, content.tables["groups"]
     summary = []
     for found in content.conclusions:
-        title, table = f"### {found.question} {found.answer.upper()}", conclusion_table(found)
+        title, table = f"### {found.question} {found.answer}", conclusion_table(found)
         summary += [title, found.sentence, table.markdown(), found.outlook]
     summary.append(introduction(comparison))
     # In one table of many columns TensorBoard would break the words.

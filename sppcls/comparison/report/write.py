@@ -94,7 +94,7 @@ def write_report(comparison: Comparison, out: str | os.PathLike[str]) -> Path:
 def _markdown(comparison: Comparison, found: Content, images: dict[str, tuple[str, bytes]]) -> str:
     parts = ["# Comparison"]
     for c in found.conclusions:
-        parts.append(f"**{c.question}** {c.answer.upper()}: {' '.join(c.lines)}")
+        parts.append(f"**{c.question} {c.answer}.** {' '.join(c.lines)}")
     parts.append(content.introduction(comparison))
     parts.append("\n".join(f"- {sentence}" for sentence in found.sentences))
     for table in found.tables.values():

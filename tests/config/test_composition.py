@@ -141,12 +141,16 @@ def test_threads_compose_one_after_the_other() -> None:
     sys.setswitchinterval(1e-5)
     try:
         with ThreadPoolExecutor(4) as pool:
-            words = [["pyramid=" + name, f"seed={seed}"] for seed in (1, 2) for name in ("l1", "l421", "l6321")]
+            words = [
+                ["pyramid=" + name, f"seed={seed}"] for seed in (1, 2) for name in ("l1", "l421", "l6321")
+            ]
             found = list(pool.map(compose_unchecked, words))
     finally:
         sys.setswitchinterval(interval)
     levels = [[1], [4, 2, 1], [6, 3, 2, 1]]
-    assert [(one.pyramid.levels, one.seed) for one in found] == [(level, s) for s in (1, 2) for level in levels]
+    assert [(one.pyramid.levels, one.seed) for one in found] == [
+        (level, s) for s in (1, 2) for level in levels
+    ]
 
 
 def test_the_same_choices_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sppcls.config.checks import check_config
-from sppcls.config.composition import compose_once
+from sppcls.config.composition import COMPOSING, compose_once
 from sppcls.config.defaults import offer_defaults
 from sppcls.config.grammar import in_grammar, in_quotes, literal
 from sppcls.config.hydra_words import check_hydra_words
@@ -85,9 +85,10 @@ def compose_unchecked(overrides: Sequence[str], config_dir: str | Path | None = 
         return found
 
     try:
-        composed = compose_once(in_grammar(overrides), roots, compose_all)
-        check_plugins(composed.get("plugins"), typed)
-        return without_foreign_defaults(composed, overrides, config_dir)
+        with COMPOSING:
+            composed = compose_once(in_grammar(overrides), roots, compose_all)
+            check_plugins(composed.get("plugins"), typed)
+            return without_foreign_defaults(composed, overrides, config_dir)
     except ConfigError:
         raise
     except Exception as error:  # Hydra raises nearly any type on odd words, and nothing but Hydra runs here

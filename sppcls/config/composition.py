@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,19 +19,22 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-Stamp = tuple[int, int]  # of a file: when it was written, and its bytes
+Stamp = tuple[int, ...]  # of a file: which it is, when it was written or changed, and its bytes
 _KEPT = 256  # 4 MB
+COMPOSING = threading.RLock()
+"""Held while anything is composed: Hydra has one state in a process."""
+
 _kept: OrderedDict[tuple[str, ...], tuple[bytes, dict[str, Stamp]]] = OrderedDict()
 _noting: list[dict[str, Stamp]] = []
 
 
 def stamp(path: str) -> Stamp:
-    """What a file has as long as nobody writes it; zeros for none."""
+    """What a file has as long as nobody writes or replaces it; nothing for none."""
     try:
         found = os.stat(path)
     except OSError:
-        return (0, 0)
-    return found.st_mtime_ns, found.st_size
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def note(path: str) -> None:
@@ -46,7 +50,7 @@ def _noted() -> Iterator[dict[str, Stamp]]:
     try:
         yield files
     finally:
-        _noting.remove(files)
+        _noting.pop()
 
 
 def compose_once(
@@ -68,7 +72,8 @@ def compose_once(
         group = override.key_or_group
         if group.startswith("hydra") or override.is_sweep_override():
             return compose(words)
-        if any(os.path.isdir(f"{root}/{group}") for root in roots):
+        is_group = any(os.path.isdir(f"{root}/{group}") for root in roots)
+        if is_group and not isinstance(override.value(), dict):  # of a group a dict sets values
             chosen.append(word)
         else:
             values.append(override)
@@ -80,7 +85,7 @@ def compose_once(
 def _of_choices(
     words: Sequence[str], roots: Sequence[Path], compose: Callable[[Sequence[str]], DictConfig]
 ) -> DictConfig:
-    key = (*map(str, roots), "", *words)
+    key = (*map(os.path.realpath, roots), "", *words)  # another folder may come to have the name
     if key in _kept:
         pickled, files = _kept[key]
         if all(stamp(path) == then for path, then in files.items()):

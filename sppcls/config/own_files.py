@@ -109,10 +109,11 @@ class FileConfigSource(HydrasReader):
             ConfigError: the file cannot be used.
         """
         name = self._normalize_file_name(config_path)
-        path = os.path.realpath(os.path.join(self.path, name))
+        named = os.path.join(self.path, name)
+        path = os.path.realpath(named)
         if not os.path.exists(path):
             raise ConfigLoadError(f"Config not found : {path}")
-        note(path)
+        note(named)  # which may become a link to another file
         text = read_text(path)
         try:
             header = self._get_header_dict(text[:512])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ def _nothing_kept() -> None:
         ["evaluation.protocols=[full,{name: center, top: 3}]"],
         ["data@backbone=folder"],
         ["backbone={width: 1}"],
+        ["optimizer.lr=1", "optimizer={lr: 2}"],  # and so does a group's dict of values, in their order
     ],
 )
 def test_it_is_what_hydra_composes(words: list[str]) -> None:
@@ -115,6 +118,39 @@ def test_another_folder_of_configs_is_another_choice(tmp_path: Path) -> None:
         (folder / "mine.yaml").write_text(f"levels: [{level}]\n")
     for level in (5, 7, 5):
         assert compose_unchecked(["pyramid=mine"], tmp_path / str(level)).pyramid.levels == [level]
+
+
+def test_a_name_may_come_to_mean_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for level in (5, 7):
+        folder = tmp_path / str(level) / "conf" / "pyramid"
+        folder.mkdir(parents=True)
+        (folder / "mine.yaml").write_text(f"levels: [{level}]\n")
+        os.utime(folder / "mine.yaml", ns=(1, 1))
+    (tmp_path / "linked" / "pyramid").mkdir(parents=True)
+    for level in (5, 7, 5):
+        monkeypatch.chdir(tmp_path / str(level))
+        for link, target in (("conf", "conf"), ("linked/pyramid/mine.yaml", "conf/pyramid/mine.yaml")):
+            (tmp_path / link).unlink(missing_ok=True)
+            (tmp_path / link).symlink_to(tmp_path / str(level) / target)
+        for folder in (Path("conf"), tmp_path / "conf", tmp_path / "linked"):
+            assert compose_unchecked(["pyramid=mine"], folder).pyramid.levels == [level]
+
+
+def test_threads_compose_one_after_the_other() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            words = [
+                ["pyramid=" + name, f"seed={seed}"] for seed in (1, 2) for name in ("l1", "l421", "l6321")
+            ]
+            found = list(pool.map(compose_unchecked, words))
+    finally:
+        sys.setswitchinterval(interval)
+    levels = [[1], [4, 2, 1], [6, 3, 2, 1]]
+    assert [(one.pyramid.levels, one.seed) for one in found] == [
+        (level, s) for s in (1, 2) for level in levels
+    ]
 
 
 def test_the_same_choices_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:

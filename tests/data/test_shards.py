@@ -20,6 +20,7 @@ from shard_photos import serving, write_photos
 from sppcls.cli.main import main
 from sppcls.data.folder import folder_sources
 from sppcls.data.shards import INDEX, shards, write_shards
+from sppcls.data.shards.scan import index_folder
 from sppcls.data.shards.write import Preparation
 from sppcls.errors import ConfigError, DataError, ImageError
 
@@ -314,6 +315,22 @@ def foreign(folder: Path, name: str, labels: list[str], first: int = 0) -> None:
             add(tar, f"./long/{'x' * 150}/ü{i}.cls", label.encode())
             add(tar, f"./long/{'x' * 150}/ü{i}.jpg", jpeg(i))
             add(tar, f"./long/{'x' * 150}/ü{i}.json", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        ([[], [], []], "no image has a label"),
+        ([["a"], ["b", " "], ["a"]], "1 images have no label, KEY.cls: '?1"),
+    ],
+)
+def test_a_list_without_a_label_is_no_class(tmp_path: Path, labels: list[list[str]], line: str) -> None:
+    with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
+        for i, found in enumerate(labels):
+            add(tar, f"{i}.jpg", jpeg(i))
+            add(tar, f"{i}.json", json.dumps({"labels": found}).encode())
+    with pytest.raises(DataError, match=line):
+        index_folder(tmp_path, say=lambda line: None)
 
 
 def test_tar_files_of_others_get_an_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

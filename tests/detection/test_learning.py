@@ -134,6 +134,14 @@ def test_float32_rows_are_not_copied_and_give_the_svm_of_scikit_learn() -> None:
     ).all()
 
 
+def test_a_scikit_learn_that_has_changed_within_trains_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    targets = np.where(rows[:, 0] > 0, 1, -1)
+    expected = fit_svm(rows, targets, 1.0)[0].coef_
+    monkeypatch.setattr("sklearn.svm._base._fit_liblinear", lambda X, y, *, alpha: None)
+    np.testing.assert_array_equal(fit_svm(rows, targets, 1.0)[0].coef_, expected)
+
+
 def test_the_mean_norm_becomes_twenty(learning: WindowSet) -> None:
     for layer in ("spp", "fc7"):
         rows = np.concatenate([learning.features(i, layer) for i in range(len(learning))])

@@ -224,6 +224,22 @@ def test_ids_of_coco_are_unique_and_may_be_text(tmp_path: Path) -> None:
     assert [truth.labels.tolist() for truth in found.truths] == list(LABELS.values())
 
 
+def test_ids_of_coco_may_be_written_as_numbers_with_a_point_or_a_sign(tmp_path: Path) -> None:
+    root = as_coco(tmp_path / "coco", write_voc(tmp_path / "voc", {"train": IMAGES}))
+    file = root / "instances_train.json"
+    data = json.loads(file.read_text())
+    plain = read_set(str(root))
+    images = [{**one, "id": float(one["id"])} for one in data["images"]]  # as a table with gaps writes them
+    first = min(one["id"] for one in data["categories"])  # and the first still
+    number = {one["id"]: -5 if one["id"] == first else one["id"] for one in data["categories"]}
+    categories = [{**one, "id": number[one["id"]]} for one in data["categories"]]
+    objects = [{**one, "category_id": number[one["category_id"]]} for one in data["annotations"]]
+    file.write_text(json.dumps({**data, "images": images, "categories": categories, "annotations": objects}))
+    found = read_set(str(root))
+    assert found.classes == plain.classes
+    assert [one.labels.tolist() for one in found.truths] == [one.labels.tolist() for one in plain.truths]
+
+
 def test_cocos_own_folders_by_the_file_and_by_the_folder(tmp_path: Path) -> None:
     root = as_coco(tmp_path / "coco", write_voc(tmp_path / "voc", {"train": IMAGES}))
     for folder in ("annotations", "train2017"):

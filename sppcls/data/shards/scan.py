@@ -123,6 +123,8 @@ def index_folder(
         samples.append(rows)
         say(f"{name}: {len(rows):,} images")
     labels = {label for rows in samples for row in rows for label in row.labels}
+    if any(samples) and not labels:
+        raise DataError(f"{folder}: no image has a label")
     names, number_of = _classes(labels, classes, folder)
     roles = _roles([shard.file for shard in shards])
     by_role: dict[str, list[_Sample]] = {}
@@ -218,7 +220,8 @@ def _listed(data: bytes) -> tuple[str, ...] | None:
     labels = found.get("labels") if isinstance(found, dict) else None
     if not isinstance(labels, list) or not all(type(label) in (int, str) for label in labels):
         return None
-    return tuple(dict.fromkeys(str(label).strip() for label in labels))
+    texts = tuple(dict.fromkeys(str(label).strip() for label in labels))
+    return texts if all(texts) else None
 
 
 def _classes(

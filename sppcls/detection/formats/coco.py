@@ -44,10 +44,11 @@ class COCOFormat:
         names = {_id(one["id"]): str(one["name"]) for one in data["categories"]}
         used = {_id(one["category_id"]) for one in data["annotations"]}
         if unknown := used - names.keys():
-            raise DataError(f"{path}: category_id {min(unknown)} is not among its categories")
+            raise DataError(f"{path}: category_id {min(unknown, key=str)} is not among its categories")
         # Exports of some programs begin with a category above the others, which no object has.
         above = {str(one.get("supercategory")) for one in data["categories"]}
-        kept = [number for number in sorted(names) if number in used or names[number] not in above]
+        in_order = sorted(names, key=lambda number: (isinstance(number, str), number))
+        kept = [number for number in in_order if number in used or names[number] not in above]
         number = {category: index for index, category in enumerate(kept)}
         by_image: dict[int | str, list[dict[str, Any]]] = {_id(one["id"]): [] for one in data["images"]}
         for one in data["annotations"]:
@@ -77,8 +78,11 @@ class COCOFormat:
 
 
 def _id(value: Any) -> int | str:
-    """An id, which some programs write as text."""
-    return int(value) if str(value).isdecimal() else str(value)
+    """An id, which some programs write as text, or as 7.0."""
+    try:
+        return int(value) if int(value) == float(value) else str(value)
+    except (TypeError, ValueError, OverflowError):
+        return str(value)
 
 
 def _coco_json(path: Path) -> dict[str, Any] | None:

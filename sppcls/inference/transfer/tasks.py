@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -184,6 +185,16 @@ Task = ClassTask | VOCTask
 """Images, and what is to be learned about them; ``str()`` of it is the protocol in words."""
 
 
+def _inner_fit(given: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """What ``LinearSVC.fit`` calls; None of a scikit-learn that has it no more, or not with these arguments."""
+    try:
+        fit: Callable[..., Any] = import_module("sklearn.svm._base")._fit_liblinear
+        inspect.signature(fit).bind(None, None, **given)
+    except (ImportError, AttributeError, TypeError):
+        return None
+    return fit
+
+
 def fit_svm(
     rows: np.ndarray,
     targets: np.ndarray,
@@ -216,28 +227,27 @@ def fit_svm(
         class_weight=None if positive_weight == 1 else {1: positive_weight},
     )
     # LinearSVC.fit() copies float32 rows to float64. What it calls then takes them as they are, with the same result.
-    fit = getattr(import_module("sklearn.svm._base"), "_fit_liblinear", None)
+    given = {
+        "C": c,
+        "fit_intercept": True,
+        "intercept_scaling": bias,
+        "class_weight": svm.class_weight,
+        "penalty": "l2",
+        "dual": True,
+        "verbose": 0,
+        "max_iter": _MAX_ITER,
+        "tol": tolerance,
+        "random_state": 0,
+        "loss": "hinge",
+    }
+    fit = _inner_fit(given) if rows.dtype == np.float32 else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of not converging, which is reported once
-        if fit is None or rows.dtype != np.float32:
+        if fit is None:
             svm.fit(rows, targets)
         else:
             svm.classes_ = np.unique(targets)
-            svm.coef_, svm.intercept_, svm.n_iter_ = fit(
-                np.ascontiguousarray(rows),
-                targets,
-                C=c,
-                fit_intercept=True,
-                intercept_scaling=bias,
-                class_weight=svm.class_weight,
-                penalty="l2",
-                dual=True,
-                verbose=0,
-                max_iter=_MAX_ITER,
-                tol=tolerance,
-                random_state=0,
-                loss="hinge",
-            )
+            svm.coef_, svm.intercept_, svm.n_iter_ = fit(np.ascontiguousarray(rows), targets, **given)
     return svm, int(np.max(svm.n_iter_)) < _MAX_ITER
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sppcls._util.figures import BINS, calibration_error, class_mean_error, macro_f1, of_label_sets
+from sppcls.nn.model_info import ranked
 
 # Confidences are summed as whole numbers of 2^-32, whose sum does not depend on the order of batches and processes.
 _UNIT = 2.0**32
@@ -18,7 +19,7 @@ class ErrorCounter(Metric):
     """Mean loss and top-1 / top-5 error, in per cent, over all samples (micro average) and all processes.
 
     Keeps sums, not means of batches, so batches of different sizes and an uneven share per process give the exact
-    figure. With at most five classes the top-5 error is 0 by definition. Ties count as ``torch.topk`` breaks them.
+    figure. With at most five classes the top-5 error is 0 by definition. Ties count as :func:`~sppcls.nn.model_info.ranked` breaks them.
     """
 
     full_state_update = False
@@ -44,8 +45,7 @@ class ErrorCounter(Metric):
         self.pixels += len(target) * pixels
 
     def _count(self, logits: Tensor, target: Tensor) -> None:
-        ranked = logits.float().topk(min(5, logits.shape[1]), dim=1).indices
-        hits = ranked == target[:, None]
+        hits = ranked(logits.float(), 5) == target[:, None]
         self.wrong1 += (~hits[:, 0]).sum()
         self.wrong5 += (~hits.any(dim=1)).sum()
 
@@ -94,8 +94,7 @@ class ValidationCounter(ErrorCounter):
     def update(self, logits: Tensor, target: Tensor, loss: Tensor, pixels: int = 0) -> None:
         super().update(logits, target, loss, pixels)
         logits = logits.float()
-        # Of equal logits, the one that the top-1 error counts.
-        answer = logits.topk(min(5, logits.shape[1]), dim=1).indices[:, 0]
+        answer = ranked(logits, 1)[:, 0]
         right = answer == target
         count = self.by_class.shape[1]
         of_class = [torch.bincount(labels, minlength=count) for labels in (target, answer, target[right])]

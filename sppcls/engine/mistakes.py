@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from sppcls.nn.model_info import ranked
+
 MAX_CLASSES = 2000  # a confusion matrix of more classes is neither readable nor small
 WORST = 16
 
@@ -42,7 +44,7 @@ class Mistakes(Metric):
 
     def update(self, logits: Tensor, target: Tensor, loss: Tensor, index: Tensor) -> None:
         """Take one batch: ``logits`` (N, classes) and, per sample, class, loss and position in the data set."""
-        predicted = logits.argmax(1)
+        predicted = ranked(logits, 1)[:, 0]
         if self.confusion.numel():
             cells = torch.bincount(target * self.num_classes + predicted, minlength=self.num_classes**2)
             self.confusion += cells.view_as(self.confusion)

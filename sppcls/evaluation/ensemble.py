@@ -17,7 +17,7 @@ from sppcls.evaluation.predictions import KEPT, Predictions
 from sppcls.evaluation.protocols import Protocol
 from sppcls.nn import Ensemble
 from sppcls.nn.ensemble import logit_mean_sigmoid
-from sppcls.nn.model_info import model_info_of
+from sppcls.nn.model_info import model_info_of, ranked
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,12 @@ def average(alone: Sequence[Predictions]) -> Predictions:
     scores = [torch.from_numpy(np.asarray(one.scores, np.float64)) for one in whole]
     several = whole[0].multi_label
     mean = (logit_mean_sigmoid(scores) if several else torch.stack(scores).mean(0)).float()
-    top = mean.topk(min(KEPT, mean.shape[1]), dim=1)
+    top = ranked(mean, KEPT)
+    values = mean.gather(1, top)
     return replace(
         whole[0],
-        top_class=top.indices.numpy(),
-        top_score=(top.values.sigmoid() if several else top.values).numpy(),
+        top_class=top.numpy(),
+        top_score=(values.sigmoid() if several else values).numpy(),
         scores=mean.numpy(),
         seconds=sum(one.seconds for one in alone),
         bad=bad,

@@ -27,7 +27,7 @@ from sppcls.evaluation.mapping import first_center, window_cells
 from sppcls.evaluation.predictions import KEPT, Predictions, gather
 from sppcls.evaluation.protocols import Protocol, Views, view_offsets
 from sppcls.nn import SPPClassifier
-from sppcls.nn.model_info import is_multi_label
+from sppcls.nn.model_info import is_multi_label, ranked
 
 
 def evaluate_protocol(
@@ -86,9 +86,10 @@ def evaluate_protocol(
                     raise DataError(
                         f"protocol {protocol.name}: the network's outputs are no finite numbers; it has diverged"
                     )
-                top = found.topk(best, dim=1)
-                tops[0].append(top.indices.numpy())
-                tops[1].append((top.values.sigmoid() if multi_label else top.values).numpy())
+                top = ranked(found, best)
+                values = found.gather(1, top)
+                tops[0].append(top.numpy())
+                tops[1].append((values.sigmoid() if multi_label else values).numpy())
                 if keep_scores:
                     scores.append(found.numpy())
     finally:

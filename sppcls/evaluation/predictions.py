@@ -35,8 +35,8 @@ class Predictions:
         indices: int64 (N,), positions of the images in their source, ascending.
         names: names of the images.
         labels: int64 (N,), true classes; of images with several labels bool (N, classes).
-        top_class: int64 (N, k), the k = 10 (or all) classes with the highest scores, best first; ties as
-            ``torch.topk`` breaks them.
+        top_class: int64 (N, k), the k = 10 (or all) classes with the highest scores, best first; of equal
+            scores the lower number.
         top_score: float32 (N, k), their scores, averaged over views: probabilities, or logits if the protocol says so.
         scores: float32 (N, classes), if they were asked for, or images have several labels: of these the log-odds, whose
             sigmoid is the probability.

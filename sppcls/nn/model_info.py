@@ -34,6 +34,19 @@ def is_multi_label(model_info: Mapping[str, Any]) -> bool:
     return bool(model_info.get("multi_label", False))
 
 
+def ranked(scores: Tensor, most: int) -> Tensor:
+    """Numbers of the classes with the highest scores, best first, (N, ``most``) or (N, classes) if there are fewer.
+
+    Of equal scores the class of the lower number is first, however many are asked for and on every device: logits in
+    bfloat16 are often equal, and ``torch.topk`` breaks ties in ways that depend on both.
+
+    Args:
+        scores: (N, classes).
+        most: how many.
+    """
+    return scores.sort(dim=1, descending=True, stable=True).indices[:, :most]
+
+
 def probabilities(logits: Tensor, multi_label: bool) -> Tensor:
     """Of each class, from logits (..., classes): softmax or, where an image may have several labels, the sigmoid of each."""
     return logits.sigmoid() if multi_label else logits.softmax(-1)

@@ -21,7 +21,7 @@ from sppcls.data.sizes import size_label
 from sppcls.engine.module import ClassificationModule
 from sppcls.errors import ConfigError
 from sppcls.evaluation.predictions import KEPT, Predictions, gather
-from sppcls.nn.model_info import probabilities
+from sppcls.nn.model_info import probabilities, ranked
 from sppcls.runs.names import PREDICTIONS
 
 # Of a batch: index, target, the best classes with their scores, and of several labels the logits of all.
@@ -92,7 +92,7 @@ def kept_part(batch: Batch, logits: Tensor, multi_label: bool) -> Part:
     """What is kept of a batch and of its logits, (N, classes)."""
     logits = logits.float()
     # Not of the probabilities, which next to 0 and 1 may be equal.
-    best = logits.topk(min(KEPT, logits.shape[1]), dim=1).indices
+    best = ranked(logits, KEPT)
     scores = probabilities(logits, multi_label).gather(1, best)
     every = logits if multi_label else logits[:, :0]
     return batch.index.cpu(), batch.target.cpu(), best.cpu(), scores.cpu(), every.cpu()

@@ -224,7 +224,7 @@ def _guessing_line(module: ClassificationModule) -> list[str]:
     last = module.state.val_results.get(size_label(module.val_sizes[0]))
     if not last or not last.get("images") or len(module.classes) < 2:
         return []
-    guessing = guessing_error(module)
+    guessing = guessing_error(module.trainer.datamodule.val)  # type: ignore[attr-defined]
     # The precision of a class is a share of the images, too; that of several classes is more certain.
     margin = 2 * math.sqrt(guessing * (100 - guessing) / last["images"])
     error = module.kind.main

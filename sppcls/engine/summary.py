@@ -18,7 +18,6 @@ from sppcls.data.balance import class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.data.label_sets import LabelSets
 from sppcls.data.names import few
-from sppcls.engine.module import ClassificationModule
 from sppcls.engine.uneven import uneven_line
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
@@ -140,18 +139,12 @@ def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
     return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
 
 
-def guessing_error(module: ClassificationModule) -> float:
+def guessing_error(val: Source) -> float:
     """Error in per cent of always saying the most frequent class of the validation images; of several labels of an image,
     of the same scores for every image."""
-    if module.multi_label:
-        val = module.trainer.datamodule.val  # type: ignore[attr-defined]
-        return guessing_map_error(val.targets.counts(len(module.classes)), len(val))
-    # Empty with many classes, and zero if nothing was validated this time.
-    confusion = module.mistakes.confusion
-    share = 1 / len(module.classes)
-    if confusion.numel() and (total := int(confusion.sum())):
-        share = max(share, float(confusion.sum(1).max()) / total)
-    return 100 * (1 - share)
+    if isinstance(val.targets, LabelSets):
+        return guessing_map_error(val.targets.counts(len(val.classes)), len(val))
+    return 100 * (1 - max(Counter(val.targets).values(), default=0) / max(1, len(val)))
 
 
 def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) -> list[str]:
@@ -223,12 +216,12 @@ def multi_label_rows(config: Config, splits: Splits) -> list[tuple[str, str]]:
 
 
 def _guessing(val: Source) -> str:
-    """The error of whoever always says the most frequent class."""
+    """The error of whoever does not look at the images."""
     if isinstance(val.targets, LabelSets):
-        error = guessing_map_error(val.targets.counts(len(val.classes)), len(val))
-        return f"{FIGURES[MULTI_LABEL.main].words} {error:.1f} %, the same scores for every image"
-    most = max(Counter(val.targets).values(), default=0)
-    return f"top-1 error {100 * (1 - most / max(1, len(val))):.1f} %, the most frequent validation class"
+        return (
+            f"{FIGURES[MULTI_LABEL.main].words} {guessing_error(val):.1f} %, the same scores for every image"
+        )
+    return f"top-1 error {guessing_error(val):.1f} %, the most frequent validation class"
 
 
 def _shorten(classes: list[str], most: int = 8) -> str:

@@ -28,6 +28,8 @@ def uneven_line(config: Config, train: Source) -> str | None:
         return None
     names = [one_line(train.classes[counts.index(count)]) for count in (most, fewest)]
     text = f"{most:,} training images of {names[0]}, {fewest:,} of {names[1]}"
+    if most == fewest:
+        text = f"no: {most:,} training images of each class"
     ways = f"data.sampler={BALANCED}, loss=logit_adjusted, best_by=class_mean_error"
     if is_multi_label(train):
         ways = f"loss.class_weights={BALANCED}, loss=asymmetric"

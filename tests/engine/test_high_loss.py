@@ -40,6 +40,15 @@ def test_a_loss_far_above_guessing_is_said_once(tiny, mix: str) -> None:
     )
 
 
+def test_guessing_is_the_same_when_nothing_is_left_to_train(tiny) -> None:
+    words = tiny(*HIGH, "data.num_val=40", "data.val_batch_size=3")
+    train(compose(words))
+    log = log_of([*words, "ckpt_path=auto"])
+    assert "Nothing left to train" in log
+    # Of 40 generated images, two of each of 20 classes.
+    assert re.findall(r"that of guessing, ([\d.]+) %", log) == ["95.00", "95.00"]
+
+
 def test_a_run_that_learns_is_not_warned(tiny) -> None:
     log = log_of(
         tiny("data.num_train=240", "data.num_val=100", "data.batch_size=8", "trainer.max_epochs=4", "head=linear",

@@ -132,7 +132,13 @@ def curves_figure(rows: list[dict[str, str]], module: ClassificationModule) -> F
         x, y = zip(*points, strict=True) if points else ((), ())
         colour = f"C{number - 1}" if number else "0.6"
         axes.plot(x, y, "o-", ms=3.5, linewidth=1.4, color=colour, label=label)
-    axes.axhline(guessing_error(module), color="0.5", linewidth=1, linestyle=":", label="guessing")
+    axes.axhline(
+        guessing_error(module.trainer.datamodule.val),  # type: ignore[attr-defined]
+        color="0.5",
+        linewidth=1,
+        linestyle=":",
+        label="guessing",
+    )
     words = FIGURES[module.kind.main].words
     axes.set(
         xlabel="epoch", ylabel=f"{words}, %", title=f"{words[0].upper()}{words[1:]} by epoch, centre view"

@@ -28,7 +28,7 @@ def run(
     allows, or the error against the size of the images.
 
     examples:
-      sppcls evaluate runs/shapes/*/best.ckpt
+      sppcls evaluate runs/shapes/NAME/best.ckpt
       sppcls evaluate CKPT --protocol center,ten_view    several protocols
       sppcls evaluate CKPT --sizes 96:320:32             the error against the size, with a curve
       sppcls evaluate CKPT --data PHOTOS --split all     other photos

@@ -32,7 +32,7 @@ def run(
     each cell, bin and level adds to the score of a class.
 
     examples:
-      sppcls explain runs/shapes/*/best.ckpt photo.jpg
+      sppcls explain runs/shapes/NAME/best.ckpt photo.jpg
       sppcls explain CKPT --set PHOTOS                    the error without each level
 
     Prints those figures and the weights that each level has in the head's first layer. With --set also the error over many

@@ -24,7 +24,7 @@ def run(
     """Write the outputs of one layer for every image of a folder.
 
     examples:
-      sppcls features runs/shapes/*/best.ckpt photos/ --out features.npz
+      sppcls features runs/shapes/NAME/best.ckpt photos/ --out features.npz
       sppcls features CKPT photos/ --layer fc7 --out fc7.npz
 
     numpy.load(FILE) has features (N, D), paths, labels and classes (of FOLDER/CLASS/*, alone or in train/ and val/; else

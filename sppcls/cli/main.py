@@ -44,7 +44,7 @@ def _usage() -> str:
         "examples:\n"
         "  sppcls train                 on generated images, in minutes\n"
         "  sppcls train --data PHOTOS   PHOTOS/train/CLASS/*.jpg, PHOTOS/val/CLASS/*.jpg\n"
-        "  sppcls predict runs/shapes/*/best.ckpt photo.jpg\n\n"
+        "  sppcls predict runs/shapes/NAME/best.ckpt photo.jpg\n\n"
         f"commands:\n{rows}\n"
         "options:\n  -h, --help   this text\n  --version    version\n\n"
         "`python train.py ...` in a checkout is `sppcls train ...`.\n"

@@ -46,7 +46,7 @@ def run(
     """Classify images of any size, whole and with their aspect kept: a line per image, in the order given.
 
     examples:
-      sppcls predict runs/shapes/*/best.ckpt photo.jpg
+      sppcls predict runs/shapes/NAME/best.ckpt photo.jpg
       sppcls predict CKPT photos/ --top 2 --format csv --out classes.csv
 
     Each image is resized to a shorter side of 256 pixels (for a network of 224; 8/7 of the network's size) and to 8.4 million

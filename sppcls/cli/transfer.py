@@ -39,7 +39,7 @@ def run(
     """Judge the features of a network's layers on other images: l2-normalised, a linear SVM on each layer.
 
     examples:
-      sppcls transfer runs/shapes/*/best.ckpt --data PHOTOS
+      sppcls transfer runs/shapes/NAME/best.ckpt --data PHOTOS
       sppcls transfer CKPT --data VOCdevkit --layers spp,fc7
 
     Prints the top-1 error in per cent, over all images and as the mean of the classes, or mean average precision;

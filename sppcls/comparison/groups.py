@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from sppcls.comparison.answers import TEST, TEST_BEST, Answers, LabelAnswers, Measure
+from sppcls.comparison.folds import Fold, unit
 from sppcls.comparison.labels import LONGEST
 from sppcls.comparison.runs import Run
 from sppcls.errors import ConfigError
@@ -109,6 +110,24 @@ class Comparison:
     def runs(self) -> list[Run]:
         """The runs of all groups, one group after the other."""
         return [run for group in self.groups for run in group.runs]
+
+    @cached_property
+    def unit(self) -> str:
+        """What the repetitions of a run are called: ``seed`` or ``fold``."""
+        return unit([run.seed for run in self.runs])
+
+    @cached_property
+    def image_count(self) -> int | None:
+        """Images behind each group's headline error, those of all folds together; None if groups differ or keep no answers."""
+        counts = set()
+        for group in self.groups:
+            images: dict[int, int] = {}
+            for run in group.runs:
+                if self.main in run.answers:
+                    seed = run.seed.seed if isinstance(run.seed, Fold) else run.seed
+                    images[seed] = images.get(seed, 0) + len(run.answers[self.main])
+            counts |= set(images.values())
+        return counts.pop() if len(counts) == 1 else None
 
     @cached_property
     def main(self) -> Measure:

@@ -15,6 +15,7 @@ from sppcls.comparison import compare
 from sppcls.comparison.findings import findings
 from sppcls.comparison.folds import Fold
 from sppcls.comparison.report.content import groups_table
+from sppcls.comparison.report.write import write_report
 from sppcls.comparison.statistics import bootstrap_over_images
 
 FOLDS = 4
@@ -97,3 +98,19 @@ def test_a_fold_sorts_by_seed_then_fold_and_is_no_seed() -> None:
     folds = [Fold(1, 0, 5), Fold(0, 4, 5), Fold(0, 2, 5)]
     assert [str(each) for each in sorted(folds)] == ["0_fold2", "0_fold4", "1_fold0"]
     assert Fold(0, 3, 5) == Fold(0, 3, 5) != 3
+
+
+def test_a_report_speaks_of_folds_and_of_all_their_images(folder: Path, tmp_path: Path) -> None:
+    comparison = compare([folder])
+    write_report(comparison, tmp_path / "out")
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "114 validation images" in text  # 30 + 29 + 28 + 27
+    assert "one image is 0.877 points" in text
+    assert "Nadeau and Bengio" in text
+    assert "fold numbers" in text
+    assert "95 % over folds" in text
+    assert "seeds" not in text
+    (alone,) = {run.folder.parent for run in comparison.runs}
+    one = compare(sorted(alone.glob("0.01-*")))
+    write_report(one, tmp_path / "one")
+    assert "varied: nothing but the fold." in (tmp_path / "one" / "comparison.md").read_text()

@@ -12,6 +12,7 @@ from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, p_text, signed, span
+from sppcls.comparison.folds import unit
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.labels import listed
 from sppcls.comparison.report.class_mean import class_mean_table, figure_cells, figures_of
@@ -29,7 +30,7 @@ _EACH = 6
 
 
 # Columns of the table of groups that a screen has room for.
-_SHORT = ("group", "seed numbers", "gigapixels", "training minutes", "million parameters")
+_SHORT = ("group", "seed numbers", "fold numbers", "gigapixels", "training minutes", "million parameters")
 _SHORT_FIGURES = ("/top1_error", "/top5_error", "/map_error")
 
 
@@ -47,7 +48,7 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
             test images.
     """
     measures, tops = comparison.measures if every_measure else _shown(comparison), comparison.tops
-    header = ["group", "seed numbers"]
+    header = ["group", f"{comparison.unit} numbers"]
     header += [comparison.name_of(measure, top) for measure in measures for top in tops]
     header += [f"{comparison.name_of(comparison.main)}/{figure} %" for figure in figures_of(comparison)]
     header += [name for name, _, _, _ in _COSTS]
@@ -56,8 +57,8 @@ def groups_table(comparison: Comparison, every_measure: bool = False) -> Table:
         row: list[Cell] = [group.label, ", ".join(map(str, group.seeds))]
         row += [errors_cell(group, measure, top) for measure in measures for top in tops]
         row += figure_cells(comparison, group)
-        for _, cost, unit, digits in _COSTS:
-            row.append(_cost_cell([cost(run) for run in group.runs], unit, digits))
+        for _, cost, per, digits in _COSTS:
+            row.append(_cost_cell([cost(run) for run in group.runs], per, digits))
         rows.append(row)
     return Table("Groups (errors in %)", header, rows).used()
 
@@ -104,9 +105,10 @@ def measures_table(comparison: Comparison) -> Table | None:
 
 def differences_table(title: str, found: list[Finding]) -> Table:
     """A row for each pair and measure."""
+    each = unit(found[0].seeds.by_seed) if found else "seed"
     header = [
-        "A - B", "varied", "error", "verdict", "A - B, points", "seeds", "95 % over seeds", "95 % over images",
-        "p", "p, corrected", "right only with A / only with B, by seed (McNemar)",
+        "A - B", "varied", "error", "verdict", "A - B, points", f"{each}s", f"95 % over {each}s", "95 % over images",
+        "p", "p, corrected", f"right only with A / only with B, by {each} (McNemar)",
     ]  # fmt: skip
     rows: list[list[Cell]] = []
     for f in found:
@@ -153,8 +155,8 @@ def legend_table(comparison: Comparison) -> Table | None:
 def conclusion_table(conclusion: Conclusion) -> Table:
     """A row for each finding behind a conclusion: the two errors, their difference, its interval and the verdict."""
     measure, top = conclusion.findings[0].measure, conclusion.findings[0].top
-    error = measure.error(top)
-    header = ["A - B", f"{error} of A, %", f"{error} of B, %", "A - B, points", "95 % interval", "seeds", "verdict",
+    error, each = measure.error(top), unit(conclusion.findings[0].seeds.by_seed)
+    header = ["A - B", f"{error} of A, %", f"{error} of B, %", "A - B, points", "95 % interval", f"{each}s", "verdict",
               "pixels, A to B", "time, A to B"]  # fmt: skip
     rows: list[list[Cell]] = []
     counts = {len(f.seeds.by_seed) for f in conclusion.findings}
@@ -164,7 +166,7 @@ def conclusion_table(conclusion: Conclusion) -> Table:
         for groups in (seconds, firsts):
             row.append(f"{fmean(e for g in groups for e in g.errors(measure, top).values()):.2f}")
         seeds, interval = len(f.seeds.by_seed), f.seeds.interval
-        unknown = "one seed" if seeds == 1 else "no spread"
+        unknown = f"one {each}" if seeds == 1 else "no spread"
         row += [signed(f.seeds.mean), unknown if interval is None else span(*interval)]
         row.append(str(seeds) if len(counts) > 1 else None)
         several = f.p is not None and f.p <= LEVEL < (f.corrected or 0)
@@ -221,18 +223,17 @@ def runs_table(comparison: Comparison) -> Table:
         for group in comparison.groups
         for run in group.runs
     ]
-    return Table("Runs", ["group", "seed", comparison.name_of(main, 1), "folder"], rows)
+    return Table("Runs", ["group", comparison.unit, comparison.name_of(main, 1), "folder"], rows)
 
 
 def introduction(comparison: Comparison) -> str:
     """What was found and measured, in a few sentences."""
     runs, groups = comparison.runs, len(comparison.groups)
     text = f"{len(runs)} finished run{'s' * (len(runs) != 1)} in {groups} group{'s' * (groups != 1)}"
-    varied = listed(comparison.factors) or "nothing but the seed"
+    varied = listed(comparison.factors) or f"nothing but the {comparison.unit}"
     if varied.endswith(" keys"):
         varied += f" of {', '.join(comparison.factors)}"
-    counts = {len(run.answers[run.main]) for run in runs if run.main in run.answers}
-    images = f", {counts.pop():,} validation images" if len(counts) == 1 else ""
+    images = f", {comparison.image_count:,} validation images" if comparison.image_count else ""
     when = "" if comparison.main.protocol == DETECTION else ", last epoch"
     main = f"{comparison.main.in_words()} ({comparison.name_of(comparison.main, 1)})"
     return f"{text}; varied: {varied}. Main figure: {main}{images}{when}."
@@ -243,7 +244,7 @@ def cells_rule(comparison: Comparison) -> str:
     errors = "Errors are in per cent, of the last epoch, "
     if comparison.main.protocol == DETECTION:
         errors = f"{comparison.main.error()}: lower is better; "
-    return f"{errors}mean ± std (seeds)."
+    return f"{errors}mean ± std ({comparison.unit}s)."
 
 
 class Content:

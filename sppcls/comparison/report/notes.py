@@ -29,9 +29,9 @@ def reading_notes(comparison: Comparison) -> list[str]:
             f"cent, so lower is better. Its intervals over images are of 1,000 resamples. {last}"
         )
     notes = [first, "Cells are mean ± sample standard deviation over the seeds (number of seeds)."]
-    counts = sorted({len(run.answers[run.main]) for run in runs if run.main in run.answers})
-    if len(counts) == 1 and not comparison.main.of_precision:
-        notes.append(f"Tested on {counts[0]:,} images: one image is {100 / counts[0]:.3g} points.")
+    if comparison.image_count and not comparison.main.of_precision:
+        count = comparison.image_count
+        notes.append(f"Tested on {count:,} images: one image is {100 / count:.3g} points.")
     limited = [run for run in runs if (run.config.get("trainer") or {}).get("limit_val_batches")]
     if limited:
         notes.append(
@@ -68,6 +68,11 @@ def reading_notes(comparison: Comparison) -> list[str]:
         notes.append(
             "An error at equal cost is that of a training under way, between two validations. One that was planned for this "
             "cost would have lowered its learning rate by then, and may have ended lower."
+        )
+    if comparison.unit == "fold":
+        notes = [note.replace("seed", "fold").replace("Seed", "Fold") for note in notes]
+        notes.append(
+            "Each fold trains on most of what the others train on. Intervals over folds are widened for it (Nadeau and Bengio 2003)."
         )
     return notes + _cost_notes(runs)
 

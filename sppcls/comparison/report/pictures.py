@@ -18,7 +18,7 @@ from sppcls.comparison.labels import LONGEST
 from sppcls.comparison.statistics import mean_and_std
 from sppcls.comparison.style import style_of
 
-_BAND = "line: mean, band: ± std over the seeds"
+_BAND = "line: mean, band: ± std over the {}s"
 _SHOWN, _NOT_SHOWN = "#111111", "#777777"
 DPI = 150
 
@@ -35,13 +35,14 @@ def png(figure: Figure) -> bytes:
 def pictures(comparison: Comparison, found: Sequence[Finding]) -> dict[str, tuple[str, Figure]]:
     """Every picture that the runs give enough for: file name without ending, to caption and figure; ``found`` is what the
     pairs show under the main measure, top-1."""
+    each = f"{comparison.unit}s"
     drawn = {
         "differences": (
-            "Each difference with its 95 % interval over the seeds; small dots: seeds. Black: shown. Grey: not shown.",
+            f"Each difference with its 95 % interval over the {each}; small dots: {each}. Black: shown. Grey: not shown.",
             differences(found),
         ),
         "error_by_group": (
-            f"Dots: seeds. Line: mean ± standard deviation over the seeds.{_guessing_words(comparison)}",
+            f"Dots: {each}. Line: mean ± standard deviation over the {each}.{_guessing_words(comparison)}",
             by_group(comparison),
         ),
         "error_by_size": (
@@ -277,7 +278,7 @@ def _legend(figure: Figure, comparison: Comparison) -> None:
         handles.update(dict(zip(names, lines, strict=True)))
     seeds = {group.label: len(group.runs) for group in comparison.groups}
     shown = [group.label for group in comparison.groups if group.label in handles]
-    names = [f"{name} ({seeds[name]} seed{'s' * (seeds[name] != 1)})" for name in shown]
+    names = [f"{name} ({seeds[name]} {comparison.unit}{'s' * (seeds[name] != 1)})" for name in shown]
     across = int(12 * figure.get_size_inches()[0] / (6 + max(map(len, names), default=0)))
     figure.legend(
         [handles[name] for name in shown],
@@ -285,7 +286,7 @@ def _legend(figure: Figure, comparison: Comparison) -> None:
         loc="outside lower center",
         ncols=max(1, min(3, len(shown), across)),
         frameon=False,
-        title=_BAND,
+        title=_BAND.format(comparison.unit),
         title_fontsize="small",
     )
 

@@ -18,6 +18,7 @@ from sppcls.data.balance import class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.data.label_sets import LabelSets
 from sppcls.data.names import few
+from sppcls.engine.callbacks.swa import first_averaged
 from sppcls.engine.uneven import uneven_line
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
@@ -68,7 +69,8 @@ def start_table(
         (
             "training",
             f"{_epochs(config.trainer.max_epochs)}, {config.optimizer.name} {config.optimizer.lr:g}, "
-            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}{_limits(config)}",
+            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}"
+            f"{_averaging(config)}{_limits(config)}",
         ),
         (
             "device",
@@ -222,6 +224,13 @@ def _guessing(val: Source) -> str:
             f"{FIGURES[MULTI_LABEL.main].words} {guessing_error(val):.1f} %, the same scores for every image"
         )
     return f"top-1 error {guessing_error(val):.1f} %, the most frequent validation class"
+
+
+def _averaging(config: Config) -> str:
+    if config.swa.enabled:
+        first = first_averaged(config.swa.start, config.trainer.max_epochs) + 1
+        return f", weights averaged over epochs {first} to {config.trainer.max_epochs}"
+    return ", moving average of the weights" if config.ema.enabled else ""
 
 
 def _shorten(classes: list[str], most: int = 8) -> str:

@@ -57,6 +57,7 @@ def test_what_is_saved_is_the_mean_over_the_last_epochs(tiny, images: int) -> No
             mean = torch.stack([state[name].double() for state in watch.states[2:]]).mean(0)
             torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-6)
     assert not torch.equal(saved["head.last.weight"], watch.states[3]["head.last.weight"])
+    assert "weights averaged over epochs 3 to 4" in (folder / "train.log").read_text()
 
 
 @pytest.mark.parametrize(("images", "start"), [(1024, 0.5), (20, 0.75)], ids=["two epochs", "the last epoch"])

@@ -69,7 +69,8 @@ def write_shards(
     """Write the images of splits into tar files, and an index of them.
 
     A shard holds images of all classes, in an order that depends on their number alone. The label beside an image is the
-    number of its class, or JSON of several. A shard takes its name when it is whole. Called again after it was stopped, this resumes behind the last whole shard, and ends with the same bytes.
+    number of its class, or JSON of several. A shard takes its name when it is whole. Called again after it was stopped,
+    this resumes behind the last whole shard, and ends with the same bytes.
 
     Args:
         splits: images by ``train``, ``val``, ``test``.

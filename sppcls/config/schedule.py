@@ -1,4 +1,4 @@
-"""The size schedule that a config asks for. Apart from the schema, which needs neither images nor torch."""
+"""The size schedule that a config asks for, and when averaging begins. Apart from the schema, which needs neither images nor torch."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def size_schedule(config: Config) -> SizeSchedule:
         period=config.sizes.period,
         step=config.sizes.step,
     )
+
+
+def first_averaged(start: float, epochs: int) -> int:
+    """Number of the first epoch after a share of all epochs, from 0."""
+    return int(start * epochs + 1e-9)  # 0.58 of 50 is a little less than 29

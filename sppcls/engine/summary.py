@@ -12,13 +12,13 @@ from sppcls._util.figures import FIGURES, MULTI_LABEL, guessing_map_error
 from sppcls._util.processor import has_bf16_arithmetic
 from sppcls.config.build import parameter_count
 from sppcls.config.parts import values_of
+from sppcls.config.schedule import first_averaged
 from sppcls.config.schema import Config
 from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
 from sppcls.data.balance import class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.data.label_sets import LabelSets
 from sppcls.data.names import few
-from sppcls.engine.callbacks.swa import first_averaged
 from sppcls.engine.uneven import uneven_line
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label

@@ -15,9 +15,8 @@ from test_resume import assert_same_run
 
 from sppcls import compose, evaluate, load_classifier, train
 from sppcls.config.build import load_sources, make_datamodule
-from sppcls.config.schedule import size_schedule
+from sppcls.config.schedule import first_averaged, size_schedule
 from sppcls.data import prepare_batch
-from sppcls.engine.callbacks.swa import first_averaged
 from sppcls.errors import ConfigError, Interrupted
 
 WORDS = [

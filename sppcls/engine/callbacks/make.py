@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 
+from sppcls.config.schedule import first_averaged
 from sppcls.config.schema import Config
 from sppcls.engine.callbacks.ema import ema_with_warmup
 from sppcls.engine.callbacks.explain_pyramid import ExplainPyramid
@@ -18,7 +19,7 @@ from sppcls.engine.callbacks.predictions import SavePredictions
 from sppcls.engine.callbacks.protocols import ProtocolErrors, ProtocolErrorsAtEnd
 from sppcls.engine.callbacks.report import EpochReport
 from sppcls.engine.callbacks.saving import Saving
-from sppcls.engine.callbacks.swa import StochasticWeightAveraging, first_averaged
+from sppcls.engine.callbacks.swa import StochasticWeightAveraging
 from sppcls.engine.fine_tuning import Freezing
 from sppcls.engine.resume import ConfirmResume
 from sppcls.errors import ConfigError

@@ -16,11 +16,6 @@ from sppcls.errors import DataError
 from sppcls.evaluation.recalibration import has_statistics, new_statistics
 
 
-def first_averaged(start: float, epochs: int) -> int:
-    """Number of the first epoch after a share of all epochs, from 0."""
-    return int(start * epochs + 1e-9)  # 0.58 of 50 is a little less than 29
-
-
 class StochasticWeightAveraging(WeightAveraging):
     """Averages the weights after every epoch from one on (Izmailov et al. 2018); until then they are those of training.
 

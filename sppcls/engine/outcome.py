@@ -182,13 +182,12 @@ def _class_lines(classes: list[ClassError], size: str, kind: Kind) -> list[str]:
     """The mean error of the classes, those with the highest, and a warning for those never predicted."""
     if not classes:
         return []
+    worst = sorted(classes, key=lambda found: -found.error)[:3]
     if kind is MULTI_LABEL:
-        worst = sorted(classes, key=lambda found: -found.error)[:3]
         shown = ", ".join(
             f"{one_line(e.name)} {100 - e.error:.1f} % ({e.images:,} images)" for e in worst if e.error
         )
         return [f"Lowest average precision of a class at {size}: {shown or 'all 100 %'}"]
-    worst = sorted(classes, key=lambda found: -found.error)[:3]
     shown = ", ".join(f"{one_line(e.name)} {e.error:.1f} % of {e.images:,} images" for e in worst if e.error)
     lines = [
         f"Class-mean top-1 error of the last epoch at {size}: {class_mean(classes):.2f} %; highest: {shown or 'none'}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import torch
@@ -146,7 +145,7 @@ def guessing_error(val: Source) -> float:
     of the same scores for every image."""
     if isinstance(val.targets, LabelSets):
         return guessing_map_error(val.targets.counts(len(val.classes)), len(val))
-    return 100 * (1 - max(Counter(val.targets).values(), default=0) / max(1, len(val)))
+    return 100 * (1 - max(class_counts(val.targets, len(val.classes)), default=0) / max(1, len(val)))
 
 
 def pooling_lines(config: Config, net: SPPClassifier, schedule: SizeSchedule) -> list[str]:

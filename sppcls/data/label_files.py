@@ -94,11 +94,6 @@ def check_columns(path: Path) -> None:
         raise DataError(f"{path}: no line of labels in it")
 
 
-def labels_in(files: Iterable[LabelFile]) -> set[str]:
-    """The labels in some files."""
-    return {row.label for file in files for row in rows(file)}
-
-
 def rows(file: LabelFile, separators: str | None = None) -> Iterator[Row]:
     """The rows of a file, one by one.
 
@@ -228,8 +223,8 @@ def _columns(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for what, usual in _COLUMNS.items():
         free = (plain[word] for word in usual if word in plain and plain[word] not in found.values())
-        if (name := next(free, None)) is not None:
-            found[what] = name
+        if (column := next(free, None)) is not None:
+            found[what] = column
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,7 +14,7 @@ from sppcls.config.build import parameter_count
 from sppcls.config.parts import values_of
 from sppcls.config.schedule import first_averaged
 from sppcls.config.schema import Config
-from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
+from sppcls.data import SizeSchedule, Source, Splits, size_label
 from sppcls.data.balance import class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.data.label_sets import LabelSets
@@ -22,27 +23,15 @@ from sppcls.engine.uneven import uneven_line
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
 
+if TYPE_CHECKING:
+    from sppcls.engine.parts import Parts
 
-def start_table(
-    config: Config,
-    net: SPPClassifier,
-    schedule: SizeSchedule,
-    val_sizes: list[Size],
-    splits: Splits,
-    caches: tuple[ImageCache, ImageCache] | None,
-    device: tuple[str, int],
-    folder: Path,
-    resumed: str | None,
-    tuning: list[tuple[str, str]],
-) -> str:
-    """The table a run begins with.
 
-    ``device`` is (accelerator, number of devices), ``resumed`` the checkpoint that it resumes from, ``tuning`` the rows on
-    where its weights come from and which are trained.
-    """
-    accelerator, devices = device
+def start_table(parts: Parts, folder: Path, resumed: str | None) -> str:
+    """The table a run begins with; ``resumed`` is the checkpoint that it resumes from, in words."""
+    config, net, schedule, splits = parts.config, parts.net, parts.schedule, parts.splits
     sizes = ", ".join(map(size_label, schedule.training_sizes))
-    validated = ", ".join(map(size_label, val_sizes))
+    validated = ", ".join(map(size_label, parts.val_sizes))
     trunk = f"{net.backbone.out_channels} channels, stride {net.backbone.stride}"
     rows = [
         ("data", f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}"),
@@ -58,22 +47,22 @@ def start_table(
     if splits.found:
         warnings = [("warning", one_line(warning)) for warning in splits.warnings]
         rows[1:1] = [("found", one_line(splits.found)), *warnings]
-    if caches is not None:
-        rows.insert(1, ("cache", _cache_label(caches)))
+    if parts.caches is not None:
+        rows.insert(1, ("cache", _cache_label(parts.caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
     rows += [
         ("head", head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
-        *tuning,
+        *parts.tuning,
         (
             "training",
             f"{_epochs(config.trainer.max_epochs)}, {config.optimizer.name} {config.optimizer.lr:g}, "
-            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}"
+            f"{config.scheduler.name}, batch {config.data.batch_size} x {parts.devices}"
             f"{_averaging(config)}{_limits(config)}",
         ),
         (
             "device",
-            f"{device_label(accelerator)}, {_precision_label(config, accelerator)}, {config.data.workers} loader processes",
+            f"{device_label(parts.accelerator)}, {_precision_label(config, parts.accelerator)}, {config.data.workers} loader processes",
         ),
         ("folder", str(folder)),
     ]

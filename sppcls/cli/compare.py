@@ -25,6 +25,11 @@ def run(
     differences with 95 % intervals over seeds and over images, and in plain words whether a difference is shown. Runs that
     differ in more than one thing are not compared.
 
+    examples:
+      sppcls compare runs/single_vs_multi                   a sweep's folder
+      sppcls compare RUN RUN --out report --baseline GROUP
+      sppcls compare a.npz b.npz --format markdown          answers of two networks
+
     Writes a report: comparison.html (one file, with pictures), .md, .csv, .tex and the pictures. The exit status is 0 also
     where nothing is shown to differ.
 

@@ -208,8 +208,12 @@ def _test_lines(test: dict[str, dict[str, Any]], kind: Kind) -> list[str]:
         for name, found in figures.items():
             low, high = found[f"{kind.main.removesuffix('_error')}_interval"]
             lines.append(
-                f"  test_{name}: {FIGURES[kind.main].words} {found[kind.main]:.2f} % (95 %: {low:.1f} to {high:.1f}), "
-                f"{FIGURES[kind.beside].words} {found[kind.beside]:.2f} %"
+                f"  test_{name}: {FIGURES[kind.main].words} {found[kind.main]:.2f} % (95 %: {low:.1f} to {high:.1f})"
+                + (
+                    f", {FIGURES[kind.beside].words} {found[kind.beside]:.2f} %"
+                    if kind.beside != kind.main
+                    else ""
+                )
             )
     return lines
 

@@ -27,7 +27,7 @@ from sppcls.engine.outcome import outcome_of, report
 from sppcls.engine.parts import Parts
 from sppcls.engine.preflight import device_count
 from sppcls.engine.resume import Resume, check_processes, check_resume, restoring_problem, write_config
-from sppcls.engine.summary import start_table, untested_classes_line, unused_sizes_line
+from sppcls.engine.summary import start_table, swa_rate_line, untested_classes_line, unused_sizes_line
 from sppcls.engine.together import Together, broken_connection
 from sppcls.engine.user_errors import hidden_error, part_error
 from sppcls.errors import CheckpointError, ConfigError, PartError, SppclsError
@@ -137,7 +137,11 @@ class Run(Parts):
         config = self.config
         if not (folder / CONFIG).exists():
             write_config(folder, config)  # of a resumed run: once that is certain, see ConfirmResume
-        warnings = (unused_sizes_line(config, self.schedule), untested_classes_line(self.splits))
+        warnings = (
+            unused_sizes_line(config, self.schedule),
+            swa_rate_line(config),
+            untested_classes_line(self.splits),
+        )
         for line in [*lines_on_own_parts(config), *filter(None, warnings)]:
             say(line)
         say(start_table(self, folder, resumed))

@@ -117,10 +117,8 @@ def _read_rows(folder: Path, config: dict[str, Any]) -> tuple[list[dict[str, flo
             notes.append(f"the last line of {METRICS} is half-written and left out")
     if not rows:
         raise DataError("no metrics yet")
-    sizes = [str(texts["size"]) for texts in found]
-    _fill_in(rows, sizes)
     if "sizes" not in config["sizes"]:
-        config["sizes"]["sizes"] = _sizes_seen(sizes)
+        config["sizes"]["sizes"] = _sizes_seen([str(texts["size"]) for texts in found])
     return rows, notes
 
 
@@ -134,23 +132,6 @@ def _sizes_seen(labels: list[str]) -> list[Any]:
 def _number(text: str | None) -> float | None:
     value = math.nan if text == "" else float(text)  # type: ignore[arg-type]  # raises TypeError of None
     return value if math.isfinite(value) else None
-
-
-def _fill_in(rows: list[dict[str, float | None]], sizes: list[str]) -> None:
-    """Pixels and seconds of runs that did not count them: from the size of every epoch, and its step times."""
-    pixels: float | None = 0.0
-    seconds: float | None = 0.0
-    before = 0.0
-    for row, size in zip(rows, sizes, strict=False):
-        images = row["images_seen"] or before
-        sides = [int(side) for side in size.split("x") if side.isdecimal()]
-        area = sides[0] * sides[-1] if sides else None  # None: the size varied within the epoch
-        pixels = None if pixels is None or area is None else pixels + (images - before) * area
-        took = row.get("epoch_seconds")
-        seconds = None if seconds is None or took is None else seconds + took
-        before = images
-        row.setdefault("pixels_seen", pixels)
-        row.setdefault("train_seconds", seconds)
 
 
 def _main_size(config: dict[str, Any]) -> str:

@@ -19,9 +19,8 @@ class Run:
         folder: where it is.
         config: nested, as in ``config.yaml``.
         seed: its seed; of a cross-validation a :class:`~sppcls.comparison.folds.Fold`.
-        rows: a dict for every epoch with the numbers of ``metrics.csv`` (None: blank). ``pixels_seen`` and
-            ``train_seconds`` are filled in for older runs, as far as the sizes and step times tell.
-        result: ``result.json`` of a finished run; empty for older runs.
+        rows: a dict for every epoch with the numbers of ``metrics.csv`` (None: blank).
+        result: ``result.json`` of a finished run, else empty.
         finished: whether the last epoch that was asked for is there.
         main: where the headline error is measured.
         errors: top-1 and top-5 error in per cent of the weights after the last epoch; under measures of ``TEST_BEST``
@@ -112,7 +111,7 @@ class Run:
 
     @property
     def parameters(self) -> float | None:
-        """Number of parameters of the network; None of older runs, which did not say it."""
+        """Number of parameters of the network; None where the run has no ``result.json``."""
         count = self.result.get("parameters")
         return count if isinstance(count, int | float) else None
 

@@ -176,12 +176,11 @@ def test_an_older_report_is_replaced_and_nothing_else(page: Path, tmp_path: Path
 def test_notes_say_what_is_not_comparable(tmp_path: Path) -> None:
     write_run(tmp_path / "a", error=20, device="CPU, 1 thread")
     write_run(tmp_path / "b", error=21, device="one GPU", pyramid__levels=None, trainer__threads=2)
-    write_run(tmp_path / "c", error=21, old=True, pyramid__levels=[7])
+    write_run(tmp_path / "c", error=21, pyramid__levels=[7])
     text = "\n".join(reading_notes(compare([tmp_path])))
     assert "different devices (CPU, 1 thread; one GPU): times do not compare" in text
     assert "different trainer.threads or data.workers" in text
     assert "One seed only, so no spread and no interval over seeds: l321, none, l7." in text
-    assert "1 of 3 runs are of a version without result.json" in text
 
 
 def test_top5_errors_that_are_0_by_definition_are_left_out(tmp_path: Path) -> None:

@@ -28,21 +28,13 @@ def test_a_run_is_read_with_its_answers(tmp_path: Path) -> None:
     assert run.images_per_s == 20
 
 
-def test_pixels_and_seconds_of_an_older_run_are_counted_from_its_sizes(tmp_path: Path) -> None:
+def test_a_run_of_version_0_1_has_its_main_size_by_name(tmp_path: Path) -> None:
     changes = {"sizes__kind": "alternate", "sizes__sizes": [96, 72], "trainer__max_epochs": 3}
     run = read_run(write_run(tmp_path / "a", error=20, old=True, **changes))
     assert run.finished
     assert run.last("pixels_seen") == 100 * (96 * 96 + 72 * 72 + 96 * 96)
-    assert run.last("train_seconds") == 15
     assert run.result == {}
     assert set(run.errors) == {CENTER, Measure("center", "72")}
-
-
-def test_pixels_are_unknown_where_the_size_varied_within_an_epoch(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "a", error=20, old=True)
-    table = (folder / "metrics.csv").read_text().replace("200,96", "200,varies")
-    (folder / "metrics.csv").write_text(table)
-    assert read_run(folder).last("pixels_seen") is None
 
 
 def replace(path: Path, old: str, new: str) -> None:

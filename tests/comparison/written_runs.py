@@ -96,7 +96,7 @@ def write_run(
         error: top-1 error in per cent after the last epoch, or
         right: what it got right, which is kept in ``predictions/`` then.
         epochs: epochs done; all by default.
-        old: leave out what older versions did not write.
+        old: name the main size as version 0.1 did, and leave out ``result.json``, as a run that was killed before it.
         device: of ``result.json``.
         changes: config keys, with ``__`` for the dot: ``pyramid__levels=None``.
     """
@@ -135,8 +135,6 @@ def write_run(
         }  # fmt: skip
         row.update({f"val_{other}/top1_error": value + 1 for other in sizes if other != main})
         rows.append(row)
-    if old:
-        columns = [column for column in columns if column not in ("pixels_seen", "train_seconds")]
     lines = [",".join(columns), *(",".join(str(row[column]) for column in columns) for row in rows)]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
     if done == config["trainer"]["max_epochs"] and not old:

@@ -10,10 +10,11 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2
 
 from sppcls._util.tensorboard import time_series
-from sppcls.comparison.board.curves import curve_names, shown_figures
+from sppcls.comparison.board.curves import shown_figures
+from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report.class_mean import figures_of
-from sppcls.comparison.report.content import errors_cell
+from sppcls.comparison.report.content import Content, errors_cell
 from sppcls.comparison.runs import Run
 from sppcls.runs.names import MEAN
 
@@ -21,27 +22,34 @@ from sppcls.runs.names import MEAN
 BY_GROUP = "final_by_group"
 
 
-def categories(comparison: Comparison, answer: str) -> list[layout_pb2.Category]:
-    """Charts that overlay all groups: first the error at the main size, then each figure at each size.
+def in_tag(found: Conclusion) -> str:
+    """A question and its answer, as a part of a tag."""
+    return f"{found.question.replace('/', ' ')} {found.answer}"
+
+
+def first_answer(comparison: Comparison) -> str:
+    """The first question and its answer; empty if there is none."""
+    return next(map(in_tag, Content.of(comparison).conclusions), "")
+
+
+def categories(comparison: Comparison) -> list[layout_pb2.Category]:
+    """Charts that overlay all groups: first the error at the main size, headed by the answer, then each figure at each
+    size.
 
     Those of the top-1 error are open at first; all at once would take a browser long to draw.
-
-    Args:
-        comparison: what is drawn.
-        answer: heads the first charts.
     """
-    names = curve_names(comparison).items()
     found = []
     for number, (figure, words) in enumerate(shown_figures(comparison).items()):
         level = figure == comparison.main.figure() and comparison.guessing is not None
         bands, lines = [], []
-        for (measure, name), (ending, axis) in product(names, AXES.items()):
+        for measure, (ending, axis) in product(comparison.validated, AXES.items()):
             title = f"{measure.in_words().replace(measure.error(), words)}, by {axis}"
-            tag, guessing = f"{name}{ending}/{figure}", guessing_tag(comparison, ending) if level else None
+            tag = f"{comparison.name_of(measure)}{ending}/{figure}"
+            guessing = guessing_tag(comparison, ending) if level else None
             bands.append(_band(title, f"seeds_{tag}", guessing))
             lines.append(_lines(title, tag, guessing))
         subject = words[0].upper() + words[1:]
-        heading = f"{subject}:" if number else f"{answer} ({words}):"
+        heading = f"{subject}:" if number else f"{first_answer(comparison) or 'Every group'} ({words}):"
         # TensorBoard 2.21 shows charts with bands, and only these, in the reverse of their order.
         for title, charts in (
             (f"{heading} means, bands of ± std over the seeds", bands[::-1]),
@@ -73,8 +81,7 @@ def _lines(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
 
 
 def _time_series(comparison: Comparison, answer: str | None, **more: str) -> str:
-    main = next(iter(curve_names(comparison).values()))
-    figure = comparison.main.figure()
+    main, figure = comparison.name_of(comparison.main), comparison.main.figure()
     curves = [f"{main}/{figure}", f"{main}_by_pixels/{figure}"]
     return time_series(curves, ("comparison", answer) if answer else None, **more)
 
@@ -90,8 +97,7 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
         comparison: what is shown.
         answer: tag of the picture of the answer, if there is one.
     """
-    main = next(iter(curve_names(comparison).values()))
-    curves = f"{re.escape(main)}(_by_pixels)?/{comparison.main.figure()}$"
+    curves = f"{re.escape(comparison.name_of(comparison.main))}(_by_pixels)?/{comparison.main.figure()}$"
     scalars = quote(f"^({BY_GROUP}/|{curves})")
     return {
         "Time Series": _time_series(
@@ -108,13 +114,13 @@ def links(comparison: Comparison, answer: str | None) -> dict[str, str]:
 # --- HParams
 
 
-def columns(comparison: Comparison, heading: str) -> list[api_pb2.HParamInfo]:
+def columns(comparison: Comparison) -> list[api_pb2.HParamInfo]:
     """The answer, the config groups that were varied, in the words that were typed, and the seed.
 
     TensorBoard sorts them by name: the answer, with its capital letter, comes first.
     """
     rows = [
-        hparam_values(comparison, group, seed, heading)
+        hparam_values(comparison, group, seed)
         for group in comparison.groups
         for seed in (*map(str, group.seeds), MEAN)
     ]
@@ -126,13 +132,15 @@ def columns(comparison: Comparison, heading: str) -> list[api_pb2.HParamInfo]:
     return found
 
 
-def heading_of(comparison: Comparison, answer: str) -> str:
+def heading_of(comparison: Comparison) -> str:
     """What heads the errors of the groups: the answer, and what the numbers are; empty without an answer."""
+    answer = first_answer(comparison)
     return f"{answer} ({comparison.main.error()}, %)" if answer else ""
 
 
-def hparam_values(comparison: Comparison, group: Group, seed: str, heading: str) -> dict[str, str]:
-    """The row of a run of ``group``, or of its mean, which has the error of the group under ``heading``."""
+def hparam_values(comparison: Comparison, group: Group, seed: str) -> dict[str, str]:
+    """The row of a run of ``group``, or of its mean, which has the error of the group under :func:`heading_of`."""
+    heading = heading_of(comparison)
     error = errors_cell(group, comparison.main) if heading and seed == MEAN else None
     # TensorBoard shows what is not ASCII as a code.
     answer = {} if error is None else {heading: str(error).replace("±", "+/-")}

@@ -10,8 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
 from sppcls._util.console import printable
-from sppcls.comparison.board.curves import Curves, Mean, curves_of, mean_of
+from sppcls.comparison.board.curves import Curves, curves_of, mean_of
 from sppcls.comparison.board.events import EventFile
 from sppcls.comparison.board.layout import (
     AXES,
@@ -23,8 +25,8 @@ from sppcls.comparison.board.layout import (
     guessing_tag,
     heading_of,
     hparam_values,
+    in_tag,
 )
-from sppcls.comparison.conclusions import Conclusion
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report.content import Content, conclusion_table, errors_cell, introduction
 from sppcls.comparison.report.notes import reading_notes
@@ -58,9 +60,8 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     try:
         _clear(folder)
-        content = Content.of(comparison)
-        _write_comparison(content, folder / COMPARISON)
-        curves = _write_means(content, folder)
+        _write_comparison(comparison, folder / COMPARISON)
+        curves = _write_means(comparison, folder)
         number = len(curves) + 1
         for group, found in zip(comparison.groups, curves, strict=True):
             for run, own in zip(group.runs, found, strict=True):
@@ -84,26 +85,24 @@ def write_beside_runs(comparison: Comparison, folder: Path) -> None:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    content = Content.of(comparison)
     try:
         shutil.rmtree(folder / MEAN, ignore_errors=True)  # of an earlier report
-        _write_comparison(content, folder, experiment=False)
-        _write_means(content, folder, of=folder.resolve().parent.name)
+        _write_comparison(comparison, folder, experiment=False)
+        _write_means(comparison, folder, of=folder.resolve().parent.name)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
-def _write_means(content: Content, folder: Path, of: str | None = None) -> list[list[Curves]]:
+def _write_means(comparison: Comparison, folder: Path, of: str | None = None) -> list[list[Curves]]:
     """The means and the level of guessing; the curves of each group's runs, which they were made of.
 
     Args:
         of: a sweep, where its means are rows among other runs' on the HParams page: they are called after it there, and
             have no columns but those of the runs.
     """
-    comparison, heading = content.comparison, _heading(content)
     curves = [[curves_of(run, comparison) for run in group.runs] for group in comparison.groups]
     for number, (group, found) in enumerate(zip(comparison.groups, curves, strict=True), start=1):
-        _write_mean(comparison, group, mean_of(found), folder, number, of, heading)
+        _write_mean(comparison, group, mean_of(found), folder, number, of)
     _write_guessing(comparison, [run for found in curves for run in found], folder, len(curves) + 1)
     return curves
 
@@ -121,13 +120,13 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)  # links are removed, not what they lead to
 
 
-def _write_comparison(content: Content, folder: Path, experiment: bool = True) -> None:
+def _write_comparison(comparison: Comparison, folder: Path, experiment: bool = True) -> None:
     """Layout, tables and pictures; with ``experiment`` also the columns of HParams, which then are those of all runs."""
-    comparison = content.comparison
+    content = Content.of(comparison)
     with EventFile(folder, 0) as events:
-        events.layout(categories(comparison, _answer(content) or "Every group"))
+        events.layout(categories(comparison))
         if experiment:
-            events.experiment(columns(comparison, _heading(content)), final_names(comparison))
+            events.experiment(columns(comparison), final_names(comparison))
         for tag, markdown in _texts(content).items():
             events.text(tag, markdown)
         for tag, png in {**_pictures(content), **_inputs(comparison)}.items():
@@ -136,28 +135,7 @@ def _write_comparison(content: Content, folder: Path, experiment: bool = True) -
 
 def answer_tag(comparison: Comparison) -> str:
     """Tag of the picture of the first question and its answer; empty if there is none."""
-    return _answer_tag(Content.of(comparison))
-
-
-def _answer_tag(content: Content) -> str:
-    return next(map(_tag, content.conclusions), "")
-
-
-def _tag(found: Conclusion) -> str:
-    return f"answer/{_words(found)}"
-
-
-def _answer(content: Content) -> str:
-    """The first question and its answer; empty if there is none."""
-    return next(map(_words, content.conclusions), "")
-
-
-def _words(found: Conclusion) -> str:
-    return f"{found.question.replace('/', ' ')} {found.answer}"
-
-
-def _heading(content: Content) -> str:
-    return heading_of(content.comparison, _answer(content))
+    return next((f"answer/{in_tag(found)}" for found in Content.of(comparison).conclusions), "")
 
 
 def _texts(content: Content) -> dict[str, str]:
@@ -192,7 +170,7 @@ def _texts(content: Content) -> dict[str, str]:
 def _pictures(content: Content) -> dict[str, bytes]:
     from sppcls.comparison.report.pictures import differences, pictures, png
 
-    figures = {_tag(found): differences(found.findings) for found in content.conclusions}
+    figures = {f"answer/{in_tag(found)}": differences(found.findings) for found in content.conclusions}
     drawn = pictures(content.comparison, [])
     figures |= {f"{COMPARISON}/{name}": figure for name, (_, figure) in drawn.items()}
     images = {}
@@ -219,13 +197,7 @@ def _inputs(comparison: Comparison) -> dict[str, bytes]:
 
 
 def _write_mean(
-    comparison: Comparison,
-    group: Group,
-    mean: Mean,
-    folder: Path,
-    number: int,
-    of: str | None,
-    heading: str,
+    comparison: Comparison, group: Group, mean: Curves, folder: Path, number: int, of: str | None
 ) -> None:
     name = f"{MEAN}/{_file_name(group.label)}"
     finals = [final_figures(run, comparison) for run in group.runs]
@@ -240,18 +212,15 @@ def _write_mean(
         means |= {"final/seeds": float(len(group.runs)), **({} if std is None else {"final/std": std})}
     with EventFile(folder / name, number) as events:
         row = name if of is None else f"{group.label}, mean of {of}"
-        events.hparams(hparam_values(comparison, group, MEAN, heading), row)
-        _write_curves(events, mean.mean, mean.mean.values)
-        for part, curves in (("mean", mean.mean), ("lower", mean.lower), ("upper", mean.upper)):
-            band = {f"seeds_{tag}_{part}": values for tag, values in curves.by_size().items()}
-            _write_curves(events, curves, band)
-        _write_final(events, mean.mean, means)
-        if heading and error is not None:
+        events.hparams(hparam_values(comparison, group, MEAN), row)
+        _write_curves(events, mean, mean.values)
+        _write_final(events, mean, means)
+        if (heading := heading_of(comparison)) and error is not None:
             # A bar of ± one standard deviation at the place of the group. Its ends are there so often that the axis has room
             # for them, and the mean so often that smoothing leaves the last point where it is.
             for sign in (0, *(-1, 1) * 6, *(0,) * 6):
                 value = error.mean + sign * (error.std or 0)
-                events.scalar(f"{BY_GROUP}/{heading}", value, number, mean.mean.end)
+                events.scalar(f"{BY_GROUP}/{heading}", value, number, mean.end)
 
 
 def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path, number: int) -> None:
@@ -263,7 +232,7 @@ def _write_guessing(comparison: Comparison, runs: Sequence[Curves], folder: Path
     with EventFile(folder / MEAN / GUESSING, number) as events:
         for ending in AXES:
             series = ending.removeprefix("_by_") or "epochs"
-            end = max(round(getattr(curves, series)[-1] or 0) for curves in runs)
+            end = round(max(np.nan_to_num(getattr(curves, series)[-1]) for curves in runs))
             for step in sorted({round(end * i / points) for i in range(points + 1)}):
                 events.scalar(guessing_tag(comparison, ending), comparison.guessing, step, runs[0].end)
 
@@ -274,7 +243,7 @@ def _write_run(
     name = f"seed{run.seed}/{_file_name(group.label)}"
     own_events = sorted(run.folder.glob("events.out.tfevents.*"))
     with EventFile(folder / name, number) as events:
-        events.hparams(hparam_values(comparison, group, str(run.seed), ""), name)
+        events.hparams(hparam_values(comparison, group, str(run.seed)), name)
         _write_curves(events, curves, curves.by_size(), run.tags if own_events else ())
         _write_final(events, curves, final_figures(run, comparison))
     for path in own_events:
@@ -282,21 +251,18 @@ def _write_run(
 
 
 def _write_curves(
-    events: EventFile,
-    curves: Curves,
-    values: Mapping[str, Sequence[float | None]],
-    known: Collection[str] = (),
+    events: EventFile, curves: Curves, values: Mapping[str, np.ndarray], known: Collection[str] = ()
 ) -> None:
     """By epoch, unless the run's own events have the tag (``known``); errors by size also by the pixels and seconds."""
+    times = curves.times()
     for tag, series in values.items():
         prefix, _, figure = tag.partition("/")
-        for i, (value, time) in enumerate(zip(series, curves.times(), strict=True)):
-            if value is None:
-                continue
+        for i in np.flatnonzero(~np.isnan(series)):
+            value, time = series[i], times[i]
             if tag not in known:
                 events.scalar(tag, value, curves.epochs[i], time)
             for axis, along in (("pixels", curves.pixels[i]), ("seconds", curves.seconds[i])):
-                if prefix.startswith(("val_", "seeds_val_")) and along is not None:
+                if prefix.startswith(("val_", "seeds_val_")) and not np.isnan(along):
                     events.scalar(f"{prefix}_by_{axis}/{figure}", value, round(along), time)
 
 

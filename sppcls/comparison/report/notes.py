@@ -101,12 +101,6 @@ def _cost_notes(runs: list[Run]) -> list[str]:
     if len(setups) > 1:
         notes.append("Trained with different trainer.threads or data.workers: times do not compare.")
     versions = {str(run.result["sppcls"]) for run in runs if "sppcls" in run.result}
-    old = sum(not run.result for run in runs)
     if len(versions) > 1:
         notes.append(f"Trained by different versions of sppcls: {', '.join(sorted(versions))}.")
-    if old:
-        notes.append(
-            f"{old} of {len(runs)} runs are of a version without result.json: their number of parameters is not known, "
-            "and their times leave out the first step."
-        )
     return notes

@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torchvision
-from torch import nn
 from common import Row, finish, parser, ratio_row, take_turns
+from torch import nn
 
 from sppcls._util.allocator import keep_freed_memory
 from sppcls.data.geometry import resize
@@ -148,7 +148,9 @@ def thin_layers(args: argparse.Namespace) -> Row:
     whole, thin = zf5(args.width), zf5(args.width)
     rank = round(args.rank * args.width)
     compress_fc(thin, rank)
-    x = torch.rand(args.windows, next(m for m in whole.head.modules() if isinstance(m, nn.Linear)).in_features)
+    x = torch.rand(
+        args.windows, next(m for m in whole.head.modules() if isinstance(m, nn.Linear)).in_features
+    )
 
     def side(net: SPPClassifier) -> Callable[[], float]:
         @torch.inference_mode()

@@ -45,7 +45,9 @@ def write_photos(folder: Path, count: int) -> None:
     for split, number in (("train", count), ("val", 20)):
         for index in range(number):
             coarse = draw.integers(0, 255, (24, 32, 3), np.uint8)
-            pixels = np.asarray(Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC), np.float32)
+            pixels = np.asarray(
+                Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC), np.float32
+            )
             pixels = pixels + draw.normal(0, 5, (375, 500, 1)).astype(np.float32)
             place = folder / split / f"class{index % 2}"
             place.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def test_every_table_of_the_page_follows_from_the_rows(scripts, plan: int) -> No
     analyse, rows = scripts("analyse"), scripts("rows")
     page = (HERE / "README.md").read_text()
     headings = []
-    for heading, table in analyse.report(plan, rows.load(plan), rows.load_transfer(), None):
+    for heading, table in analyse.report(plan, rows.load(plan), rows.load_transfer(plan), None):
         headings.append(heading)
         assert stands_in(analyse.markdown(table), page), heading
     assert any(heading.startswith("Family") for heading in headings)

@@ -212,7 +212,8 @@ def commands_page() -> str:
         "# Commands",
         "",
         "Made from the argument parsers. Every command checks its arguments before it works; an error is one line "
-        "on stderr and exit status 1. `sppcls COMMAND --help` prints the same.",
+        "on stderr and exit status 1, whatever is wrong; a run stopped by a signal ends with 128 + its number. "
+        "`sppcls COMMAND --help` prints the same.",
         "",
         "| command | |",
         "|---|---|",

@@ -1,8 +1,7 @@
 """The tables and pictures of a plan's questions, from the rows that run.py and combine.py have written.
 
     python results/evidence/analyse.py --plan 1 --caltech79 PHOTOS
-    python results/evidence/analyse.py --plan 2
-    python results/evidence/analyse.py --plan 3
+    python results/evidence/analyse.py --plan 2                             # 3 and 4 likewise
 
 Writes the tables into README.md, between the marks of the plan, and the pictures beside it. What is compared with what
 stands in the plans and, for the computer, in questions.py.
@@ -100,17 +99,18 @@ def report(
     within = [["arm", "within 3 points of its best at"]]
     within += [[f"`{arm}`", ", ".join(map(str, flat(found, arm)))] for arm in any_size]
     yield "Flat", within
-    if plan == 1:
-        if caltech79:
-            yield "Views", views(found, elongated(caltech79))
+    if plan == 1 and caltech79:
+        yield "Views", views(found, elongated(caltech79))
+    if transfer.errors:
         rows: list[list[object]] = [["arm", "layer and view", "seeds", "top-1 error, %"]]
         for side, errors in transfer.errors.items():
             rows.append([f"`{side.arm}`", side.test, len(errors), spread(list(errors.values()))])
         yield "Transfer", rows
+    if plan == 1:
         together = read("ensembles.csv")
         yield "Ensembles", [list(together[0]), *(list(row.values()) for row in together)]
     for name, family in questions.PLANS[plan]().items():
-        judged = judge(family, transfer if name == "4" else found)
+        judged = judge(family, transfer if name in questions.TRANSFER else found)
         if judged:
             yield f"Family {name}", table(judged)
 
@@ -134,7 +134,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.plan == 1 and not args.caltech79:
         parser.error("--plan 1 needs --caltech79")
-    found, transfer = load(args.plan), load_transfer()
+    found, transfer = load(args.plan), load_transfer(args.plan)
     tables = report(args.plan, found, transfer, args.caltech79)
     text = "\n".join(f"### {heading}\n\n{markdown(rows)}" for heading, rows in tables)
     runs = read(f"runs{ENDINGS[args.plan]}.csv")

@@ -1,10 +1,11 @@
-"""What is trained and tested: the arms of plan.md, and what both plans share."""
+"""What is trained and tested: the arms of plan.md, and what all plans share."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sppcls.data.geometry import default_shorter_side, resize
@@ -33,12 +34,13 @@ class Arm:
     epochs: int = EPOCHS
     any_size: bool = False
     """Whether it is tested at every size, and with enlarged and whole photos."""
-    half: bool = False
-    """Whether it is trained on every second photo alone."""
+    trained_on: str = "caltech79"
+    """The photos: caltech79, flowers5, both, or half, which is every second training photo of caltech79."""
 
-    def photos(self, args: argparse.Namespace) -> str:
+    def photos(self, args: argparse.Namespace) -> Path:
         """Folder of what it is trained on."""
-        return str(args.work / "half") if self.half else args.caltech79
+        given = {"caltech79": args.caltech79, "flowers5": args.flowers5}
+        return Path(given.get(self.trained_on) or args.work / self.trained_on)
 
     def overrides(self, seed: int, args: argparse.Namespace) -> list[str]:
         place = [
@@ -81,6 +83,8 @@ class Plan(NamedTuple):
     tests: Callable[[Arm], Iterator[Test]]
     files: str
     """Ending of the names of its files."""
+    transferred: tuple[str, ...] = ()
+    """Arms whose networks give features of photos of the other set."""
 
 
 def equal_head(bins: int, channels: int = CHANNELS) -> tuple[str, ...]:
@@ -145,4 +149,4 @@ BLOCKS: tuple[tuple[Arm, ...], ...] = (
     ),
 )
 TRANSFERRED = ("single", "random")
-FIRST = Plan(tuple((SEEDS, block) for block in BLOCKS), first_tests, "")
+FIRST = Plan(tuple((SEEDS, block) for block in BLOCKS), first_tests, "", TRANSFERRED)

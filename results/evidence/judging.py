@@ -1,4 +1,4 @@
-"""What counts as shown: the tests of the three plans, over the seeds and over the photos."""
+"""What counts as shown: the tests of the plans, over the seeds and over the photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of the three plans."""
+"""The pictures of the plans."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from arms import MAIN
 from matplotlib.figure import Figure
-from rows import HERE, Measured, Side, crop, mean, over_range
+from rows import ENDINGS, HERE, Measured, Side, crop, mean, over_range
 
 from sppcls.comparison.statistics import mean_and_std
 
@@ -45,7 +45,10 @@ POOLINGS = {
     "max1": "max\n1", "mean1": "mean\n1", "bins5": "2-1\n5", "own": "own\n9", "bins14": "3-2-1\n14", "bins21": "4-2-1\n21",
     "bins30": "4-3-2-1\n30", "one": "6-3-2-1\n50", "resnet_own": "ResNet\nmean, 1", "resnet_bins21": "ResNet\n4-2-1, 21",
 }  # fmt: skip
-NO_PYRAMID = ("own", "max1", "mean1", "resnet_own")
+RESNETS = {
+    "resnet_own": "global mean\n1", "resnet_means21": "4-2-1 of means\n21", "resnet_bins21": "4-2-1 of maxima\n21",
+}  # fmt: skip
+NO_PYRAMID = ("own", "max1", "mean1", "resnet_own", "both_own", "both_mean1")
 
 
 def panel(height: float = 3.6) -> tuple[Figure, Any]:
@@ -130,42 +133,70 @@ def draw_poolings(found: Measured, labels: dict[str, str], name: str, xlabel: st
     save(figure, name)
 
 
-def draw_halved(found: Measured, name: str) -> None:
-    """All photos beside half of them: two poolings at one size, and two ways to train over all sizes."""
+Dots = Sequence[tuple[str, Side, str]]
+"""(label, whose errors, colour)."""
+
+
+def draw_panels(found: Measured, panels: dict[str, Dots], name: str) -> None:
+    """Two panels side by side, by title."""
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    halves = (
-        ("error at 112", crop, {"own": ("own, 9", LIGHT), "one": ("6-3-2-1", BLUE)}),
-        ("mean error of five sizes", over_range, {"one": ("one size", BLUE), "random": ("many", RED)}),
-    )
-    for axes, (title, figure_of, arms) in zip(figure.subplots(1, 2), halves, strict=True):
+    for axes, (title, dots) in zip(figure.subplots(1, 2), panels.items(), strict=True):
         style(axes)
-        groups = [
-            (f"{label}\n{share}", found.errors[figure_of(prefix + arm)], colour)
-            for arm, (label, colour) in arms.items()
-            for prefix, share in (("", "all"), ("half_", "half"))
-            if found.enough(figure_of(prefix + arm))
-        ]
-        bars(axes, groups)
+        bars(
+            axes, [(label, found.errors[side], colour) for label, side, colour in dots if found.enough(side)]
+        )
         axes.set_title(title, fontsize="medium")
         axes.tick_params(axis="x", labelsize="small")
     save(figure, name)
 
 
+def halved() -> dict[str, Dots]:
+    """All photos beside half of them: two poolings at one size, and two ways to train over all sizes."""
+    shares = (("", "all"), ("half_", "half"))
+    pools = {"own": ("own, 9", LIGHT), "one": ("6-3-2-1", BLUE)}
+    sizes = {"one": ("one size", BLUE), "random": ("many", RED)}
+    return {
+        title: [
+            (f"{label}\n{share}", figure_of(prefix + arm), colour)
+            for arm, (label, colour) in arms.items()
+            for prefix, share in shares
+        ]
+        for title, figure_of, arms in (
+            ("error at 112", crop, pools),
+            ("mean error of five sizes", over_range, sizes),
+        )
+    }
+
+
+BOTH: dict[str, Dots] = {
+    "error at 112": [("own, 9", crop("both_own"), LIGHT), ("6-3-2-1", crop("both_one"), BLUE)],
+    "mean error of five sizes": [
+        ("global mean", over_range("both_mean1"), LIGHT),
+        ("6-3-2-1", over_range("both_one"), BLUE),
+        ("6-3-2-1,\n56, 80, 112", over_range("both_wide"), ORANGE),
+    ],
+}
+
+
 def draw_two_arms(
-    found: Measured, tests: dict[str, tuple[str, int]], name: str, *, above: float = 0.0
+    found: Measured,
+    arms: dict[str, Line],
+    tests: dict[str, tuple[str, int]],
+    name: str,
+    *,
+    above: float = 0.0,
 ) -> None:
-    """``single`` beside ``random`` in several tests, by label."""
-    arms = ("single", "random")
+    """One arm beside another in several tests, by label."""
     groups = [
-        (label, found.errors[Side(arm, *test)], FIRST[arm].colour)
-        for arm in arms
+        (label, found.errors[Side(arm, *test)], line.colour)
+        for arm, line in arms.items()
         for label, test in tests.items()
         if found.enough(Side(arm, *test))
     ]
     figure, axes = panel()
     bars(axes, groups)
-    for arm in arms:
-        axes.plot([], [], color=FIRST[arm].colour, lw=3, label=f"trained at {FIRST[arm].label}")
+    for line in arms.values():
+        axes.plot([], [], color=line.colour, lw=3, label=f"trained at {line.label}")
     axes.tick_params(axis="x", labelsize="small")
     if above:
         axes.set_ylim(top=axes.get_ylim()[1] + above)
@@ -192,23 +223,26 @@ def draw_ensembles(rows: Sequence[dict[str, str]]) -> None:
     save(figure, "ensembles")
 
 
+def layers(*names: str) -> dict[str, tuple[str, int]]:
+    return {f"{layer}\n{view}": (f"{layer} {view}", 0) for layer in names for view in ("crop", "full")}
+
+
 def draw(plan: int, found: Measured, transfer: Measured, ensembles: Sequence[dict[str, str]]) -> None:
-    """The pictures of a plan; the last two are of the first plan."""
+    """The pictures of a plan; ``ensembles`` are of the first."""
     heads = "all heads have 0.9 million parameters"
+    draw_sizes(found, FIRST if plan == 1 else LATER, f"sizes{ENDINGS[plan]}")
+    labels = {1: FIRST_POOLINGS, 4: RESNETS}.get(plan, POOLINGS)
+    bins = "pooling of a narrow ResNet-18" if plan == 4 else "last pooling"
+    draw_poolings(found, labels, f"pyramids{ENDINGS[plan]}", f"{bins} and its bins; {heads}")
     if plan == 1:
-        draw_sizes(found, FIRST, "sizes")
+        two = {arm: FIRST[arm] for arm in ("single", "random")}
         views = {"crop\n112": ("crop", 112), "whole\n128": ("full", 128), "warped\n128": ("warp", 128), "warped\n112": ("warp", 112)}  # fmt: skip
-        draw_two_arms(found, views, "views")
-        draw_poolings(found, FIRST_POOLINGS, "pyramids", f"last pooling (bins); {heads}")
-        layers = {
-            f"{layer}\n{view}": (f"{layer} {view}", 0)
-            for layer in ("spp", "fc6", "fc7")
-            for view in ("crop", "full")
-        }
-        draw_two_arms(transfer, layers, "transfer", above=1.0)
+        draw_two_arms(found, two, views, "views")
+        draw_two_arms(transfer, two, layers("spp", "fc6", "fc7"), "transfer", above=1.0)
         draw_ensembles(ensembles)
-    else:
-        draw_sizes(found, LATER, f"sizes{plan}")
-        draw_poolings(found, POOLINGS, f"pyramids{plan}", f"last pooling and its bins; {heads}")
-    if plan == 3:
-        draw_halved(found, "halves3")
+    elif plan == 3:
+        draw_panels(found, halved(), "halves3")
+    elif plan == 4:
+        draw_panels(found, BOTH, "both4")
+        two = {f"flowers_{arm}": LATER[arm] for arm in ("one", "wide")}
+        draw_two_arms(transfer, two, layers("spp", "fc6"), "transfer4", above=1.0)

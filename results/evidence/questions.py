@@ -1,4 +1,4 @@
-"""The families of the three plans: what is compared with what."""
+"""The families of the plans: what is compared with what."""
 
 from __future__ import annotations
 
@@ -130,4 +130,35 @@ def third() -> Families:
     }
 
 
-PLANS = {1: first, 2: second, 3: third}
+def fourth() -> Families:
+    sizes = ("one", "wide", "growing")
+    by_size = {size: [crop(arm, size) for arm in sizes] for size in (56, MAIN, 224)}
+    resnets = [crop(arm) for arm in ("resnet_own", "resnet_bins21", "resnet_means21")]
+    flowers = ("flowers_one", "flowers_wide")
+    return {
+        "15": [
+            pair(over_range("one"), over_range(arm), [over_range(each) for each in sizes])
+            for arm in sizes[1:]
+        ],
+        "15b": [
+            pair(crop("one", size), crop(arm, size), design)
+            for arm in sizes[1:]
+            for size, design in by_size.items()
+        ],
+        "15c": [pair(best, crop("wide", size)) for size, best in at_ends("one").items()],
+        "16": [
+            pair(crop("both_own"), crop("both_one")),
+            pair(over_range("both_mean1"), over_range("both_one")),
+            pair(over_range("both_one"), over_range("both_wide")),
+        ],
+        "17": [
+            *(pair(*(Side(arm, f"{layer} full", 0) for arm in flowers)) for layer in ("fc6", "spp")),
+            *(pair(Side(arm, "spp crop", 0), Side(arm, "spp full", 0)) for arm in flowers),
+        ],
+        "18": [pair(other, crop("resnet_means21"), resnets) for other in resnets[:2]],
+    }
+
+
+TRANSFER = ("4", "17")
+"""Families of errors of features."""
+PLANS = {1: first, 2: second, 3: third, 4: fourth}

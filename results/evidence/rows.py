@@ -15,7 +15,7 @@ from sppcls.comparison.statistics import mean_and_std
 
 HERE = Path(__file__).resolve().parent
 FEWEST = 3  # seeds
-ENDINGS = {1: "", 2: "2", 3: "3"}
+ENDINGS = {1: "", 2: "2", 3: "3", 4: "4"}
 """Of the names of a plan's files."""
 
 
@@ -86,10 +86,10 @@ def load(plan: int) -> Measured:
     return found
 
 
-def load_transfer() -> Measured:
+def load_transfer(plan: int) -> Measured:
     """Mean error of the ten splits, which share their photos; the layer stands where the test does."""
     found = Measured({}, {})
-    for row in read("transfer.csv"):
+    for row in read(f"transfer{ENDINGS[plan]}.csv"):
         side = Side(row["arm"], f"{row['layer']} {row['view']}", 0)
         found.errors.setdefault(side, {})[int(row["seed"])] = float(row["top1_error"])
     return found

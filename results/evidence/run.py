@@ -1,8 +1,8 @@
-"""The runs of plan.md, plan2.md and plan3.md, one after the other: train, test, and write a row for each.
+"""The runs of plan.md and of the later plans, one after the other: train, test, and write a row for each.
 
     python results/evidence/run.py --caltech79 PHOTOS --flowers5 PHOTOS --work FOLDER
-    python results/evidence/run.py --plan 2 --caltech79 PHOTOS --work FOLDER
-    python results/evidence/run.py --plan 3 --caltech79 PHOTOS --work FOLDER
+    python results/evidence/run.py --plan 2 --caltech79 PHOTOS --work FOLDER            # 3 likewise
+    python results/evidence/run.py --plan 4 --caltech79 PHOTOS --flowers5 PHOTOS --work FOLDER
 
 Rows go to runs.csv (one for each run), errors.csv (one for each test of it) and transfer.csv beside this file, those of
 the other plans to runs2.csv and errors2.csv, and so on. A run that stands there is not repeated, and one that was stopped goes on,
@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from arms import CLASSES, FIRST, MAIN, TRANSFERRED, Arm, Plan
+from arms import CLASSES, FIRST, MAIN, Arm, Plan
+from fourth import FOURTH
 from second import SECOND
 from third import THIRD
 from torch import Tensor
@@ -36,7 +37,7 @@ from sppcls.data.files import Source
 from sppcls.data.folder import labelled_images
 
 HERE = Path(__file__).resolve().parent
-PLANS = {1: FIRST, 2: SECOND, 3: THIRD}
+PLANS = {1: FIRST, 2: SECOND, 3: THIRD, 4: FOURTH}
 
 
 class Photos:
@@ -122,8 +123,28 @@ def halve(whole: Path, half: Path) -> None:
     temporary.rename(half)
 
 
-def one_run(arm: Arm, seed: int, plan: Plan, args: argparse.Namespace, photos: Photos) -> None:
-    """Train and test, unless that is done or another process is at it."""
+def join(first: Path, second: Path, both: Path) -> None:
+    """A copy of the photos of two sets of different classes."""
+    if both.exists():
+        return
+    temporary = both.with_suffix(".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for split in ("train", "val"):
+        for folder in (*(first / split).iterdir(), *(second / split).iterdir()):
+            shutil.copytree(folder, temporary / split / folder.name)
+    temporary.rename(both)
+
+
+def tested(folder: Path) -> Photos:
+    """The validation photos of a set, decoded once."""
+    source = labelled_images(folder, sorted(path.name for path in Path(folder, "val").iterdir()))
+    return Photos([source.image(i) for i in range(len(source))], source)
+
+
+def one_run(
+    arm: Arm, seed: int, plan: Plan, args: argparse.Namespace, known_photos: dict[Path, Photos]
+) -> None:
+    """Train, test and take features, unless that is done or another process is at it."""
     runs, errors = args.out / f"runs{plan.files}.csv", args.out / f"errors{plan.files}.csv"
 
     def known() -> set[tuple[str, str]]:
@@ -132,15 +153,21 @@ def one_run(arm: Arm, seed: int, plan: Plan, args: argparse.Namespace, photos: P
     with claimed(args.work / "claims" / f"{arm.name}-seed{seed}", wait=False) as mine:
         if not mine or (arm.name, str(seed)) in known():
             return
-        if arm.half:
-            with claimed(args.work / "claims" / "half", wait=True):
-                halve(Path(args.caltech79), args.work / "half")
+        folder = arm.photos(args)
+        with claimed(args.work / "claims" / "photos", wait=True):
+            if arm.trained_on == "half":
+                halve(args.caltech79, folder)
+            elif arm.trained_on == "both":
+                join(args.caltech79, args.flowers5, folder)
+        if folder not in known_photos:
+            known_photos[folder] = tested(folder)
+        photos = known_photos[folder]
         started = time.process_time()
         outcome = sppcls.train(sppcls.compose(arm.overrides(seed, args)))
         trained = time.process_time()
         net = sppcls.load_classifier(outcome["last_checkpoint"])
         net = net.to(memory_format=torch.channels_last)
-        training = labelled_images(Path(arm.photos(args), "train"), photos.classes)
+        training = labelled_images(folder / "train", photos.classes)
         rows = test(net, arm, seed, plan, photos, training)
         result = json.loads(Path(outcome["folder"], "result.json").read_text())
         run = {
@@ -157,6 +184,8 @@ def one_run(arm: Arm, seed: int, plan: Plan, args: argparse.Namespace, photos: P
             "train_cpu_s": f"{trained - started:.1f}",
             "test_cpu_s": f"{time.process_time() - trained:.1f}",
         }
+        if plan is FOURTH and arm.name in plan.transferred:
+            transferred(arm.name, seed, plan, args)
         with claimed(args.work / "claims" / "rows", wait=True):
             done = known()
             kept = [row for row in read(errors) if (row["arm"], row["seed"]) in done]
@@ -164,15 +193,18 @@ def one_run(arm: Arm, seed: int, plan: Plan, args: argparse.Namespace, photos: P
             write(runs, [*read(runs), run])
 
 
-def transferred(arm: str, seed: int, args: argparse.Namespace) -> None:
-    """Question 4: rows for the network of an arm."""
-    path = args.out / "transfer.csv"
-    done = read(path)
-    if (arm, str(seed)) in {(row["arm"], row["seed"]) for row in done}:
+def transferred(arm: str, seed: int, plan: Plan, args: argparse.Namespace) -> None:
+    """Rows for the features that the network of an arm gives of the other set's photos."""
+    path = args.out / f"transfer{plan.files}.csv"
+    if (arm, str(seed)) in {(row["arm"], row["seed"]) for row in read(path)}:
         return
+    # Some classes of Caltech have 30 photos, and one at least is to test on; fc7 would take half as long again.
+    other, layers, per_class = (
+        (args.caltech79, ["spp", "fc6"], 25) if plan is FOURTH else (args.flowers5, ["spp", "fc6", "fc7"], 30)
+    )
     started = time.process_time()
     net = sppcls.load_classifier(args.work / "runs/evidence" / f"{arm}-seed{seed}" / "last.ckpt")
-    table = sppcls.transfer(net, args.flowers5, ["spp", "fc6", "fc7"], view=["full", "crop"], per_class=30)
+    table = sppcls.transfer(net, other, layers, view=["full", "crop"], per_class=per_class)
     seconds = f"{time.process_time() - started:.1f}"
     rows = []
     for score in table.scores:
@@ -183,7 +215,8 @@ def transferred(arm: str, seed: int, args: argparse.Namespace) -> None:
                 "top1_error": f"{np.mean(errors):.4f}", "std_of_splits": f"{np.std(errors, ddof=1):.4f}", "cpu_s": seconds,
             }
         )  # fmt: skip
-    write(path, [*done, *rows])
+    with claimed(args.work / "claims" / "rows", wait=True):
+        write(path, [*read(path), *rows])
 
 
 def main() -> None:
@@ -191,10 +224,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--plan", type=int, choices=PLANS, default=1)
-    parser.add_argument("--caltech79", required=True, help="folder with train/ and val/ of the 79 classes")
     parser.add_argument(
-        "--flowers5", help="folder with train/ and val/ of the five flowers, for the first plan"
+        "--caltech79", type=Path, required=True, help="folder with train/ and val/ of the 79 classes"
     )
+    parser.add_argument("--flowers5", type=Path, help="the same of the five flowers, for plans 1 and 4")
     parser.add_argument("--work", type=Path, required=True, help="folder of runs and caches")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the rows (that of this file)")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these")
@@ -202,14 +235,13 @@ def main() -> None:
     args = parser.parse_args()
     plan = PLANS[args.plan]
     torch.set_num_threads(1)
-    source = labelled_images(args.caltech79, sorted(p.name for p in Path(args.caltech79, "val").iterdir()))
-    photos = Photos([source.image(i) for i in range(len(source))], source)
-    assert len(source.classes) == CLASSES
+    photos = {args.caltech79: tested(args.caltech79)}
+    assert len(photos[args.caltech79].classes) == CLASSES
     for number, (planned, block) in enumerate(plan.blocks):
         seeds = args.seeds or planned
         if (args.plan, number) == (1, 3) and args.arms is None:
-            for seed, arm in product(seeds, TRANSFERRED):
-                transferred(arm, seed, args)
+            for seed, arm in product(seeds, plan.transferred):
+                transferred(arm, seed, plan, args)
         for seed, arm in product(seeds, block):
             if arm.name in (args.arms or [arm.name]):
                 one_run(arm, seed, plan, args, photos)

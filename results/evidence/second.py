@@ -14,15 +14,19 @@ EPOCHS, LONG = 24, 42
 BF16 = ("trainer.precision=bf16-mixed",)
 
 
-def arm(name: str, *words: str, epochs: int = EPOCHS, any_size: bool = False, half: bool = False) -> Arm:
-    return Arm(name, (*BF16, *words), epochs, any_size, half)
+def arm(
+    name: str, *words: str, epochs: int = EPOCHS, any_size: bool = False, trained_on: str = "caltech79"
+) -> Arm:
+    return Arm(name, (*BF16, *words), epochs, any_size, trained_on)
 
 
-def pooled(name: str, levels: str, bins: int, *words: str, epochs: int = EPOCHS, half: bool = False) -> Arm:
-    return arm(name, *one_pooling(levels, bins), *words, epochs=epochs, half=half)
+def pooled(
+    name: str, levels: str, bins: int, *words: str, epochs: int = EPOCHS, trained_on: str = "caltech79"
+) -> Arm:
+    return arm(name, *one_pooling(levels, bins), *words, epochs=epochs, trained_on=trained_on)
 
 
-def resnet(name: str, levels: str, bins: int) -> Arm:
+def resnet(name: str, levels: str, bins: int, *words: str) -> Arm:
     return arm(
         name,
         "plugins=[narrow]",
@@ -31,6 +35,7 @@ def resnet(name: str, levels: str, bins: int) -> Arm:
         *ONE_SIZE,
         levels,
         *equal_head(bins, 128),
+        *words,
     )
 
 
@@ -46,9 +51,9 @@ POOLINGS = (
 OTHER_SIZES = (arm("wide", *WIDE, epochs=LONG, any_size=True), arm("growing", *GROWING, any_size=True))
 RESNETS = (resnet("resnet_own", "pyramid=none", 1), resnet("resnet_bins21", "pyramid=l421", 21))
 HALF = (
-    arm("half_one", *ONE, epochs=2 * EPOCHS, any_size=True, half=True),
-    pooled("half_own", "pyramid=none", 9, epochs=2 * EPOCHS, half=True),
-    arm("half_random", *RANDOM, epochs=2 * EPOCHS, any_size=True, half=True),
+    arm("half_one", *ONE, epochs=2 * EPOCHS, any_size=True, trained_on="half"),
+    pooled("half_own", "pyramid=none", 9, epochs=2 * EPOCHS, trained_on="half"),
+    arm("half_random", *RANDOM, epochs=2 * EPOCHS, any_size=True, trained_on="half"),
 )
 OTHER_BINS = (
     pooled("bins21", "pyramid=l421", 21),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -104,8 +105,17 @@ def _escaped(text: str, kept: str) -> str:
     )
 
 
-def table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None) -> str:
-    """Rows as aligned text columns, each row a line; columns of numbers to the right."""
+def table(
+    rows: Sequence[Sequence[object]], header: Sequence[str] | None = None, columns: int | None = None
+) -> str:
+    """Rows as aligned text columns, each row a line; columns of numbers to the right.
+
+    Args:
+        rows: cells.
+        header: a title for each column.
+        columns: of the terminal: what does not fit beside the first column follows in further tables, each of which
+            begins with that column again; None: any width.
+    """
     cells = [[one_line(str(cell)) for cell in row] for row in rows]
     numeric = [
         all(row[i].replace(".", "", 1).replace("-", "", 1).isdigit() for row in cells)
@@ -113,12 +123,29 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] | None = None)
     ]
     shown = ([list(header)] if header else []) + cells
     widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
-    lines = []
-    for row in shown:
-        padded = (
-            c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True)
-        )
-        lines.append("  ".join(padded).rstrip())
-    if header:
-        lines.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(lines)
+    blocks = []
+    for kept in _side_by_side(widths, columns):
+        lines = []
+        for row in shown:
+            padded = (row[i].rjust(widths[i]) if numeric[i] else row[i].ljust(widths[i]) for i in kept)
+            lines.append("  ".join(padded).rstrip())
+        if header:
+            lines.insert(1, "  ".join("-" * widths[i] for i in kept))
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _side_by_side(widths: Sequence[int], columns: int | None) -> list[list[int]]:
+    """Numbers of the columns of each table, the first in each; at least one more, however wide it is."""
+    found = [[0]]
+    for i, width in enumerate(widths[1:], 1):
+        used = sum(widths[j] + 2 for j in found[-1])
+        if columns is not None and len(found[-1]) > 1 and used + width > columns:
+            found.append([0])
+        found[-1].append(i)
+    return found
+
+
+def terminal_columns() -> int | None:
+    """Columns of the terminal that standard output goes to; None where it goes elsewhere, as into a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -70,6 +70,14 @@ MULTI_LABEL = Kind(
 
 KINDS = (ONE_LABEL, MULTI_LABEL)
 
+
+def kind_of(multi_label: bool, classes: int) -> Kind:
+    """What is counted; with at most five classes no top-5 error is shown, as it is 0 by definition."""
+    if multi_label:
+        return MULTI_LABEL
+    return ONE_LABEL if classes > 5 else ONE_LABEL._replace(beside=ONE_LABEL.main)
+
+
 THRESHOLD = 0.5
 """Probability from which on a class is an answer, where a photo may have several: from log-odds of 0 on."""
 

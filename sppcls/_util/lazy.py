@@ -25,6 +25,8 @@ def public(package: str, *there: str) -> tuple[Callable[[str], Any], Callable[[]
     @cache
     def modules() -> dict[str, str]:
         source = sys.modules[package].__spec__.loader.get_source(package)  # type: ignore[union-attr]
+        if source is None:
+            raise ImportError(f"{package}: installed without its .py files, which its names are read from")
         return {name: module for module, name in _IMPORT.findall(source)}
 
     def names() -> list[str]:

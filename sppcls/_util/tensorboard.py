@@ -6,6 +6,9 @@ import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
+TIME_SERIES = "http://localhost:6006/?smoothing=0#timeseries"
+"""Time Series of a TensorBoard that was started by hand, nothing smoothed: short enough for a line of a terminal."""
+
 
 def time_series(pinned: Sequence[str], image: tuple[str, str] | None = None, **more: str) -> str:
     """What to add to TensorBoard's address for its Time Series, nothing smoothed.

@@ -40,6 +40,10 @@ def run(
     seeds as a run of its own, HParams with what was varied and the final errors, the tables of `sppcls compare` as text and
     its pictures as images. The runs' own curves and images are there, too. Prints the address of each page; Ctrl-C ends it.
 
+    examples:
+      sppcls board runs/single_vs_multi
+      sppcls board RUN RUN --host 0.0.0.0 --port 6007     from other machines, too
+
     Args:
         paths (PATH): run folders, a sweep's folder, or any folder above them
         port: port (6006, or the next free one)

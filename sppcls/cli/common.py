@@ -31,7 +31,7 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
     allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
 
     def read(text: str) -> int:
-        value = int(text) if text.lstrip("+").isdecimal() else low - 1
+        value = int(text) if text.removeprefix("+").isdecimal() else low - 1
         if value < low or (high is not None and value > high):
             raise argparse.ArgumentTypeError(f"{text}: must be a whole number {allowed}")
         return value

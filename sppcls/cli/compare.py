@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from sppcls._util.console import one_line, visible
+from sppcls._util.console import one_line, terminal_columns, visible
 from sppcls.cli.command import command
 from sppcls.errors import ConfigError
 
@@ -25,6 +24,11 @@ def run(
     """Group runs by what was varied, with seeds as replicates, and say what they show: mean and standard deviation, paired
     differences with 95 % intervals over seeds and over images, and in plain words whether a difference is shown. Runs that
     differ in more than one thing are not compared.
+
+    examples:
+      sppcls compare runs/single_vs_multi                   a sweep's folder
+      sppcls compare RUN RUN --out report --baseline GROUP
+      sppcls compare a.npz b.npz --format markdown          answers of two networks
 
     Writes a report: comparison.html (one file, with pictures), .md, .csv, .tex and the pictures. The exit status is 0 also
     where nothing is shown to differ.
@@ -55,9 +59,10 @@ def run(
         print(visible(content.introduction(comparison)))
         if "legend" in tables:
             print(visible("\n".join(["", *(f"{name}: {words}" for name, words in tables["legend"].rows)])))
-        print(visible("\n" + _fitting(tables["groups"], content.for_a_screen(tables["groups"]))))
+        width = terminal_columns()
+        print(visible("\n" + _fitting(tables["groups"], content.for_a_screen(tables["groups"]), width)))
         for table in beside:
-            print(visible(f"\n{table.title}\n{table.text()}"))
+            print(visible(f"\n{table.title}\n{table.text(width)}"))
         refused = [f"{who}: not compared: they {reason}" for who, reason in content.refusals(comparison)]
         lines = _shortened([*found.sentences, *refused])
         print(visible("\n".join(["", *lines, "", content.VERDICT_RULE, content.cells_rule(comparison)])))
@@ -88,7 +93,7 @@ def _compare_files(paths: tuple[Path, ...], form: str, options: dict[str, Any]) 
     if form != "text":
         _print_tables([errors, differences], form)
     else:
-        print(visible("\n".join([errors.text(), "", *sentences])))
+        print(visible("\n".join([errors.text(terminal_columns()), "", *sentences])))
     return 0
 
 
@@ -96,11 +101,13 @@ def _print_tables(tables: list[Any], form: str) -> None:
     print(visible("\n\n".join(getattr(table, form)().rstrip("\n") for table in tables)))
 
 
-def _fitting(whole: Any, short: Any) -> str:
-    """A table as text, in fewer columns where the terminal is too narrow for all: the report has every one."""
+def _fitting(whole: Any, short: Any, columns: int | None) -> str:
+    """A table as text. Where the terminal is too narrow for it: fewer columns, folded, and which others the report has."""
     text: str = whole.text()
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    return text if max(map(len, text.splitlines())) <= width else str(short.text())
+    if columns is None or max(map(len, text.splitlines())) <= columns:
+        return text
+    others = ", ".join(name for name in whole.header if name not in short.header)
+    return f"{short.text(columns)}" + (f"\n\nIn the report, too: {others}." if others else "")
 
 
 def _shortened(lines: list[str]) -> list[str]:

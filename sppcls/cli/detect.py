@@ -23,7 +23,12 @@ def run(words: list[str]) -> int:
     """Hand the words to the verb's module."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage(), end="")
-        return 0 if words else 2
+        return 0 if words else 1
+    if words[0].startswith("-"):
+        option = one_line(words[0].partition("=")[0])
+        raise ConfigError(
+            f"sppcls detect: {option}: unknown option; those of a verb stand after it: sppcls detect VERB {option}"
+        )
     if words[0] not in VERBS:
         raise ConfigError(
             f"sppcls detect: {one_line(words[0])}: unknown verb; {choose_from(words[0], VERBS)}; see sppcls detect --help"

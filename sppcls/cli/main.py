@@ -11,7 +11,7 @@ from sppcls._util.console import one_line
 from sppcls._util.near import suggest
 from sppcls._util.processes import let_the_first_speak
 from sppcls._version import __version__
-from sppcls.errors import SppclsError
+from sppcls.errors import ConfigError, SppclsError
 
 # Each is a module of sppcls.cli with a function ``run``.
 COMMANDS = {
@@ -58,15 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage(), end="")
-        return 0 if words else 2
+        return 0 if words else 1
     if words[0] == "--version":
         return _print_version()
+    if words[0].startswith("-"):
+        option = words[0].partition("=")[0]
+        near = suggest(option, ["--help", "--version"])
+        hint = f"unknown option{near}; those of a command stand after it: sppcls COMMAND {option}"
+        return report_error(ConfigError(f"{option}: {hint}; see sppcls --help"))
     if words[0] not in COMMANDS:
-        what = "option" if words[0].startswith("-") else "command"
-        near = suggest(words[0], [*COMMANDS, "--help", "--version"])
-        line = f"{one_line(words[0])}: unknown {what}{near}; choose from {', '.join(COMMANDS)}"
-        print(f"sppcls: error: {line}", file=sys.stderr)
-        return 2
+        near = suggest(words[0], COMMANDS)
+        return report_error(
+            ConfigError(f"{words[0]}: unknown command{near}; choose from {', '.join(COMMANDS)}")
+        )
     return _run_command(words[0], words[1:])
 
 

@@ -83,8 +83,9 @@ def run(
     from sppcls.data.folder import folder_sources
     from sppcls.data.shards import write_shards
     from sppcls.data.shards.imagenet import imagenet_tars, is_imagenet
-    from sppcls.data.shards.write import Preparation
+    from sppcls.data.shards.write import Preparation, check_out
 
+    check_out(folder, out)
     held_out = False
     sources: Mapping[str, FileSource | ShardSource | None]
     if is_imagenet(folder):

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 Stamp = tuple[int, ...]  # of a file: which it is, when it was written or changed, and its bytes
 _KEPT = 256  # 4 MB
@@ -75,10 +75,18 @@ def compose_once(
         is_group = any(os.path.isdir(f"{root}/{group}") for root in roots)
         if is_group and not isinstance(override.value(), dict):  # of a group a dict sets values
             chosen.append(word)
+        elif override.package is not None or override.is_add() or override.is_delete():
+            return compose(words)  # what is there decides what they mean
         else:
             values.append(override)
     config = _of_choices(chosen, roots, compose)
-    ConfigLoaderImpl._apply_overrides_to_config(values, config)  # as Hydra does then
+    try:
+        for override in values:
+            OmegaConf.update(
+                config, override.key_or_group, override.value(), force_add=override.is_force_add()
+            )
+    except OmegaConfBaseException:
+        return compose(words)  # says what is wrong
     return config
 
 

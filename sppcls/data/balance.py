@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import torch
 
+from sppcls._util.near import suggest
 from sppcls.data.label_sets import LabelSets
 from sppcls.data.names import some
 from sppcls.data.sampler import permutation
@@ -27,6 +27,12 @@ def class_counts(targets: Sequence[Any], num_classes: int) -> list[int]:
         return [int(count) for count in targets.counts(num_classes)]
     counts: list[int] = np.bincount(np.asarray(targets, dtype=np.int64), minlength=num_classes).tolist()
     return counts
+
+
+def without_image(classes: Sequence[str], targets: Sequence[Any]) -> list[str]:
+    """The classes that have no image."""
+    counts = class_counts(targets, len(classes))
+    return [name for name, count in zip(classes, counts, strict=True) if not count]
 
 
 def class_weights(
@@ -64,10 +70,8 @@ def class_weights(
         given = dict(zip(classes, value, strict=True))
     for name, weight in given.items():
         if name not in classes:
-            near = get_close_matches(name, classes, 1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
             raise ConfigError(
-                f"{key}: there is no class {name!r}{meant}; the classes: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"
+                f"{key}: there is no class {name!r}{suggest(name, classes)}; the classes: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"
             )
         check_weight(key, name, weight)
     return [float(given.get(name, 1.0)) for name in classes]

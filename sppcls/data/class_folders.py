@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+from sppcls._util.near import closest
 from sppcls.data.files import FileSource, PackedStrings
 from sppcls.data.hold_out import hold_out as divide
 from sppcls.data.kinds import image_kinds
@@ -163,10 +163,8 @@ def alike_lines(classes: Iterable[str]) -> list[str]:
 def _closest(name: str, classes: Sequence[str]) -> str:
     """A hint at the class that a name was meant for."""
     groups = alike([name, *classes])
-    near = next((group[1:] for group in groups if group[0] == name), []) or get_close_matches(
-        name, classes, 1
-    )
-    return f" (is it {near[0]!r}?)" if near else ""
+    near = next((group[1] for group in groups if group[0] == name), None) or closest(name, classes)
+    return f" (is it {near!r}?)" if near else ""
 
 
 def unreadable_lines(paths: Sequence[str]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from unicodedata import is_normalized
 
-from sppcls.data.balance import class_counts
+from sppcls._util.near import closest
+from sppcls.data.balance import without_image
 from sppcls.data.names import class_name, few
 from sppcls.errors import CheckpointError
 
@@ -36,8 +36,8 @@ def check_known(known: Sequence[str], found: Sequence[str], path: str | Path) ->
     composed = {class_name(name) for name in known}
     unknown = sorted(name for name in set(found) if class_name(name) not in composed)
     if unknown:
-        near = get_close_matches(unknown[0], known, 1, cutoff=0.75)
-        meant = f" (closest to {unknown[0]}: {near[0]})" if near else ""
+        near = closest(unknown[0], known)
+        meant = f" (closest to {unknown[0]}: {near})" if near else ""
         raise CheckpointError(_other(path, set(known), set(found)) + meant)
 
 
@@ -61,9 +61,7 @@ def class_numbers(
 
 def missing_line(classes: Sequence[str], targets: Sequence[Any]) -> str:
     """A line that names the classes without an image; empty if there are none."""
-    absent = [
-        name for name, count in zip(classes, class_counts(targets, len(classes)), strict=True) if not count
-    ]
+    absent = without_image(classes, targets)
     return f"no image of {len(absent)} of the {len(classes)} classes: {_some(absent)}" if absent else ""
 
 

@@ -26,7 +26,7 @@ from sppcls.data.kinds import readable_formats
 from sppcls.data.not_images import what_it_is
 from sppcls.data.pixel_range import PixelRange, own_range, to_8_bits
 from sppcls.data.tiff import bit_depth, tiff_refusal, unsigned, values_in_words, white_is_zero
-from sppcls.errors import ImageError
+from sppcls.errors import ImageError, SppclsError
 
 MAX_PIXELS = 178_956_970
 """Largest image that is decoded unless the caller says otherwise: Pillow's own limit, 0.5 GB of RGB."""
@@ -64,7 +64,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, pixel_range: PixelRange = 
             if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
                 return _decode_jpeg(data)
             return _to_tensor(image, pixel_range)
-        except (ImageError, MemoryError):
+        except (SppclsError, MemoryError):  # a stop by a signal, too
             raise
         except Exception as error:  # Pillow raises nearly any type on damaged files
             raise ImageError(f"damaged image ({_reason(error)})") from error
@@ -83,7 +83,7 @@ def from_pillow(image: Image.Image, pixel_range: PixelRange = "full") -> torch.T
         # Which copy() leaves behind, and which says how the image is turned.
         copy.info = dict(image.info)
         return _to_tensor(copy, pixel_range)
-    except (ImageError, MemoryError):
+    except (SppclsError, MemoryError):  # a stop by a signal, too
         raise
     except Exception as error:  # Pillow raises nearly any type on damaged files
         raise ImageError(f"damaged image ({_reason(error)})") from error
@@ -176,7 +176,7 @@ def _open(file: IO[bytes], max_pixels: int, pixel_range: PixelRange) -> Image.Im
         most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageError(f"more than the {most:,} pixels allowed") from error
     except Exception as error:
-        if isinstance(error, OSError) and not isinstance(error, UnidentifiedImageError):
+        if isinstance(error, OSError | SppclsError) and not isinstance(error, UnidentifiedImageError):
             raise
         what = what_it_is(file)
         if not what and not isinstance(error, UnidentifiedImageError):

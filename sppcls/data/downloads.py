@@ -112,26 +112,27 @@ def _remove_leftovers(root: Path) -> None:
 
 def _fetch(name: str, root: Path) -> None:
     """Fetch and unpack what torchvision would, checked against its list of checksums."""
-    if name == "imagenette":
-        _fetch_archive(datasets.Imagenette._ARCHIVES["full"], root)
-    elif name == "flowers102":
-        folder = root / _FOLDERS[name]
+    folder = root / _FOLDERS[name]
+    if name == "flowers102":
         prefix, files = datasets.Flowers102._download_url_prefix, datasets.Flowers102._file_dict
         _fetch_archive((prefix + files["image"][0], files["image"][1]), folder)
         for part in ("label", "setid"):
             download_url(prefix + files[part][0], folder, md5=files[part][1])
     elif name == "caltech101":
-        folder = root / "caltech101"
+        folder = folder.parent
         with tempfile.TemporaryDirectory(prefix=UNPACKING, dir=_made(folder)) as outer:
             _fetch_archive(_CALTECH101, folder, Path(outer))
             unpack(Path(outer, "caltech-101", "101_ObjectCategories.tar.gz"), folder)
-    elif name == "food101":
-        _fetch_archive((datasets.Food101._URL, datasets.Food101._MD5), root)
-    elif name == "cifar10":
-        _fetch_archive((datasets.CIFAR10.url, datasets.CIFAR10.tgz_md5), root)
-    else:
+    elif name == "pets":
         for listed in datasets.OxfordIIITPet._RESOURCES:
-            _fetch_archive(listed, root / _FOLDERS[name])
+            _fetch_archive(listed, folder)
+    else:
+        archives = {
+            "imagenette": datasets.Imagenette._ARCHIVES["full"],
+            "food101": (datasets.Food101._URL, datasets.Food101._MD5),
+            "cifar10": (datasets.CIFAR10.url, datasets.CIFAR10.tgz_md5),
+        }
+        _fetch_archive(archives[name], root)
 
 
 def _fetch_archive(listed: tuple[str, str], folder: Path, target: Path | None = None) -> None:
@@ -204,7 +205,6 @@ def _pets(root: Path, _: float, max_pixels: int) -> tuple[Source, Source]:
 
     def files(data: datasets.OxfordIIITPet) -> FileSource:
         # The one file-based set here without a ``loader`` argument.
-        names = [Path(path).relative_to(root).as_posix() for path in data._images]
-        return FileSource(root, names, data._labels, train.classes, max_pixels)
+        return _files(list(zip(data._images, data._labels, strict=True)), root, train.classes, max_pixels)
 
     return files(train), files(val)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
-from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 
 from sppcls.data.decode import MAX_PIXELS, check_header, odd_file, read_image
 from sppcls.data.label_sets import LabelSets, as_label_sets, is_multi_label, kept_targets, some_targets
+from sppcls.data.names import class_name
 from sppcls.data.pixel_range import PixelRange
 from sppcls.errors import ImageError
 
@@ -69,12 +70,8 @@ class FileSource:
         classes: names of the classes.
         max_pixels: refuse larger images.
         ignored: number of files that were passed over because they are not images.
-
-    Attributes:
         pixel_range: how grey of more than 8 bits becomes 8 bits; see :func:`set_pixel_range`.
     """
-
-    pixel_range: PixelRange = "full"
 
     def __init__(
         self,
@@ -84,9 +81,10 @@ class FileSource:
         classes: Sequence[str],
         max_pixels: int = MAX_PIXELS,
         ignored: int = 0,
+        pixel_range: PixelRange = "full",
     ) -> None:
         self.root, self.classes, self.targets = Path(root), list(classes), kept_targets(targets)
-        self.max_pixels, self.ignored = max_pixels, ignored
+        self.max_pixels, self.ignored, self.pixel_range = max_pixels, ignored, pixel_range
         self._names = names if isinstance(names, PackedStrings) else PackedStrings(names)
 
     def __len__(self) -> int:
@@ -107,9 +105,17 @@ class FileSource:
     def part(self, mask: npt.NDArray[np.bool_]) -> FileSource:
         """Some of the images; other files beside them are not counted."""
         names, targets = self._names.part(mask), some_targets(self.targets, mask)
-        made = FileSource(self.root, names, targets, self.classes, self.max_pixels)
-        made.pixel_range = self.pixel_range
-        return made
+        return FileSource(
+            self.root, names, targets, self.classes, self.max_pixels, pixel_range=self.pixel_range
+        )
+
+    def digest(self, name: str) -> str:
+        """A hash of the bytes of an image; its name, which is like no hash, if the file cannot be read."""
+        try:
+            with open(self.root / name, "rb") as file:
+                return hashlib.file_digest(file, "blake2b").hexdigest()
+        except OSError:
+            return name  # the look at its header names it
 
     def image(self, index: int) -> torch.Tensor:
         path = self.root / self._names[index]
@@ -195,10 +201,8 @@ def with_classes(source: Source, classes: Sequence[str]) -> Source:
     """The same images, their class numbers those of ``classes``, which has all of the source's by name."""
     if source.classes == list(classes):
         return source
-    number = {normalize("NFC", name): index for index, name in enumerate(classes)}
-    numbers = [number[normalize("NFC", name)] for name in source.classes]
     renumbered: Any = copy.copy(source)
-    renumbered.targets = _renumbered(source.targets, numbers)
+    renumbered.targets = _renumbered(source, classes)
     renumbered.classes = list(classes)
     return cast(Source, renumbered)
 
@@ -210,10 +214,13 @@ def with_label_sets(source: Source) -> Source:
     return cast(Source, changed)
 
 
-def _renumbered(targets: Sequence[Any], numbers: Sequence[int]) -> Any:
-    if isinstance(targets, LabelSets):
-        return targets.renumbered(numbers)
-    return [numbers[target] for target in targets]
+def _renumbered(source: Source, classes: Sequence[str]) -> Any:
+    """The targets of a source by the numbers that its classes have in ``classes``."""
+    number = {class_name(name): index for index, name in enumerate(classes)}
+    numbers = [number[class_name(name)] for name in source.classes]
+    if isinstance(source.targets, LabelSets):
+        return source.targets.renumbered(numbers)
+    return [numbers[target] for target in source.targets]
 
 
 class PackedStrings:
@@ -237,27 +244,28 @@ class PackedStrings:
         stops = np.flatnonzero(np.frombuffer(joined, np.uint8) == separator[0])
         if len(stops) != count or (count and stops[-1] != len(joined) - 1):
             raise ValueError(f"{len(stops)} names for {count} images")
-        packed = cls.__new__(cls)
-        packed._set(joined.replace(separator, b""), np.diff(stops, prepend=-1) - 1)
-        return packed
+        return cls._of(joined.replace(separator, b""), np.diff(stops, prepend=-1) - 1)
 
     @classmethod
     def joined(cls, several: Sequence[PackedStrings]) -> PackedStrings:
         """The strings of several, one after the other."""
-        packed = cls.__new__(cls)
-        lengths = [np.diff(one._ends).astype(np.int64) for one in several]
-        packed._set(
-            b"".join(one._buffer for one in several), np.concatenate([np.zeros(0, np.int64), *lengths])
-        )
-        return packed
+        lengths = [one._lengths() for one in several]
+        return cls._of(b"".join(one._buffer for one in several), np.concatenate(lengths))
 
     def part(self, mask: npt.NDArray[np.bool_]) -> PackedStrings:
         """Some of the strings."""
-        lengths = np.diff(self._ends).astype(np.int64)
+        lengths = self._lengths()
         letters = np.frombuffer(self._buffer, np.uint8)[np.repeat(mask, lengths)]
-        packed = PackedStrings.__new__(PackedStrings)
-        packed._set(letters.tobytes(), lengths[mask])
+        return self._of(letters.tobytes(), lengths[mask])
+
+    @classmethod
+    def _of(cls, buffer: bytes, lengths: npt.NDArray[np.int64]) -> PackedStrings:
+        packed = cls.__new__(cls)
+        packed._set(buffer, lengths)
         return packed
+
+    def _lengths(self) -> npt.NDArray[np.int64]:
+        return np.diff(self._ends).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -277,16 +285,11 @@ def keep_class_order(source: Source, classes: Sequence[str]) -> None:
     Nothing happens to other classes than ``classes``, in any order and in composed or decomposed letters. Images are
     listed class by class then, as they were when the checkpoint was written.
     """
-    composed = [normalize("NFC", name) for name in classes]
     if not isinstance(source, FileSource) or list(classes) == source.classes:
         return
-    if sorted(composed) != sorted(normalize("NFC", name) for name in source.classes):
-        return
-    number = {name: index for index, name in enumerate(composed)}
-    if len(number) < len(composed):
-        return
-    place = [number[normalize("NFC", name)] for name in source.classes]
-    source.renumber(classes, _renumbered(source.targets, place))
+    wanted, own = (sorted(map(class_name, names)) for names in (classes, source.classes))
+    if wanted == own and len(set(own)) == len(own):
+        source.renumber(classes, _renumbered(source, classes))
 
 
 def check_headers(source: Source, threads: int = 16) -> list[tuple[str, str]]:

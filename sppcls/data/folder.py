@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sppcls.data.balance import class_counts
+from sppcls.data.balance import without_image
 from sppcls.data.class_folders import (
     alike_lines,
     check_links,
@@ -306,9 +306,7 @@ def _labelled(
     if len(files) > 1:
         shown = {str(file.role): name for file, name in zip(files, names, strict=True)}
     notes = [*found.notes, *alike_lines(classes)]
-    validated = class_counts(sources["val"].targets, len(classes)) if "val" in sources else [1] * len(classes)
-    missing = [name for name, count in zip(classes, validated, strict=True) if not count]
-    if missing:
+    if "val" in sources and (missing := without_image(classes, sources["val"].targets)):
         notes.append(f"no validation image of class {some(missing)}")
     return _splits(sources, shown, val_fraction, unused, notes)
 

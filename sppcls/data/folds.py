@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -36,10 +35,11 @@ def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
     members = [(role, index) for role, source in sources.items() for index in range(len(source))]
     seen: Counter[str] = Counter()
     keys = [key for source in sources.values() for key in _content(source, seen)]
-    if is_multi_label(splits.train):
-        train, val = _by_label_sets(splits, sources, members, keys, folds, fold)
-    else:
-        train, val = _by_class(splits, sources, members, keys, folds, fold)
+    targets = [target for source in sources.values() for target in source.targets]
+    divide = _by_label_sets if is_multi_label(splits.train) else _by_class
+    fold_of = divide(targets, keys, splits.train.classes, folds)
+    val = [member for member, number in zip(members, fold_of, strict=True) if number == fold]
+    train = [member for member, number in zip(members, fold_of, strict=True) if number != fold]
     made = [_part(sources, sorted(part)) for part in (train, val)]
     notes = splits.found.partition("; ")[2]
     found = (
@@ -51,57 +51,40 @@ def into_folds(splits: Splits, folds: int, fold: int) -> Splits:
     )
 
 
-_Members = list[tuple[str, int]]
-
-
 def _by_label_sets(
-    splits: Splits, sources: dict[str, Source], members: _Members, keys: list[str], folds: int, fold: int
-) -> tuple[_Members, _Members]:
-    """Images to train and to validate on, each fold with its share of every label."""
-    images: dict[str, _Members] = defaultdict(list)
-    for member, key in zip(members, keys, strict=True):
-        images[key].append(member)
-    names = list(images)
-    sets = [
-        sorted({label for role, index in images[key] for label in sources[role].targets[index]})
-        for key in names
-    ]
-    there = LabelSets(sets).counts(len(splits.train.classes))
-    for label, name in enumerate(splits.train.classes):
-        if there[label] < folds:
-            raise _too_few(folds, name, int(there[label]))
-    part_of = spread_label_sets(sets, names, [1 / folds] * folds)
-    train: _Members = []
-    val: _Members = []
-    for key, part in zip(names, part_of, strict=True):
-        (val if part == fold else train).extend(images[key])
-    return train, val
+    targets: Sequence[Sequence[int]], keys: Sequence[str], classes: Sequence[str], folds: int
+) -> list[int]:
+    """The fold of each image; each fold has its share of every label."""
+    labels: dict[str, set[int]] = defaultdict(set)
+    for target, key in zip(targets, keys, strict=True):
+        labels[key].update(target)
+    sets = LabelSets(labels.values())
+    for name, count in zip(classes, sets.counts(len(classes)).tolist(), strict=True):
+        _check_enough(folds, name, count)
+    part_of = dict(zip(labels, spread_label_sets(sets, list(labels), [1 / folds] * folds), strict=True))
+    return [part_of[key] for key in keys]
 
 
-def _too_few(folds: int, name: str, count: int) -> DataError:
-    return DataError(
-        f"data.folds={folds}: class {name!r} has {count} different image(s), so a fold would be without it; "
-        + (f"choose at most {count}" if count > 1 else "add images, or take the class out")
-    )
-
-
-def _by_class(
-    splits: Splits, sources: dict[str, Source], members: _Members, keys: list[str], folds: int, fold: int
-) -> tuple[_Members, _Members]:
-    """Images to train and to validate on, each class dealt out to the folds in turn."""
-    by_class: dict[int, dict[str, _Members]] = defaultdict(lambda: defaultdict(list))
-    for member, key in zip(members, keys, strict=True):
-        by_class[sources[member[0]].targets[member[1]]][key].append(member)
-    train: _Members = []
-    val: _Members = []
-    for label, name in enumerate(splits.train.classes):
-        images = by_class[label]
-        if len(images) < folds:
-            raise _too_few(folds, name, len(images))
+def _by_class(targets: Sequence[int], keys: Sequence[str], classes: Sequence[str], folds: int) -> list[int]:
+    """The fold of each image; each class is dealt out to the folds in turn."""
+    images: dict[int, set[str]] = defaultdict(set)
+    for target, key in zip(targets, keys, strict=True):
+        images[target].add(key)
+    fold_of = {}
+    for label, name in enumerate(classes):
+        _check_enough(folds, name, len(images[label]))
         first = derive("fold", name) % folds  # which classes have one more in the first fold
-        for place, key in enumerate(sorted(images, key=lambda key: derive("fold", key))):
-            (val if (first + place) % folds == fold else train).extend(images[key])
-    return train, val
+        for place, key in enumerate(sorted(images[label], key=lambda key: derive("fold", key))):
+            fold_of[label, key] = (first + place) % folds
+    return [fold_of[image] for image in zip(targets, keys, strict=True)]
+
+
+def _check_enough(folds: int, name: str, count: int) -> None:
+    if count < folds:
+        advice = f"choose at most {count}" if count > 1 else "add images, or take the class out"
+        raise DataError(
+            f"data.folds={folds}: class {name!r} has {count} different image(s), so a fold would be without it; {advice}"
+        )
 
 
 def _content(source: Source, seen: Counter[str]) -> list[str]:
@@ -116,16 +99,8 @@ def _content(source: Source, seen: Counter[str]) -> list[str]:
             keys.append(f"{name}\0{seen[name]}" if seen[name] else name)
             seen[name] += 1
         return keys
-
-    def digest(name: str) -> str:
-        try:
-            with open(source.root / name, "rb") as file:
-                return hashlib.file_digest(file, "blake2b").hexdigest()
-        except OSError:
-            return name  # the look at its header names it
-
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(digest, names))
+        return list(pool.map(source.digest, names))
 
 
 def _part(sources: dict[str, Source], members: Sequence[tuple[str, int]]) -> Source:
@@ -144,13 +119,12 @@ def _part(sources: dict[str, Source], members: Sequence[tuple[str, int]]) -> Sou
         for role, index in members
     )
     targets = [label for label, _ in rows]
-    made = FileSource(
+    return FileSource(
         root,
         [name for _, name in rows],
         LabelSets(targets) if any(map(is_multi_label, files)) else targets,
         files[0].classes,
         files[0].max_pixels,
         sum(source.ignored for source in files),
+        files[0].pixel_range,
     )
-    made.pixel_range = files[0].pixel_range
-    return made

@@ -21,7 +21,7 @@ from sppcls.data.label_columns import read_columns
 from sppcls.data.label_sets import LabelSets, some_targets, targets_of
 from sppcls.data.names import ROLES, roles_among, some
 from sppcls.data.pixel_range import PixelRange, as_pixel_range
-from sppcls.errors import ConfigError, DataError, ImageError
+from sppcls.errors import ConfigError, DataError, ImageError, Interrupted
 from sppcls.registry import instead, register
 
 
@@ -69,6 +69,8 @@ class HuggingFaceSource:
         """uint8 (3, H, W); raises ImageError, naming the row."""
         try:
             value = self._dataset[int(self._rows[index])][self._column]
+        except Interrupted:  # a signal that came within
+            raise
         except Exception as error:  # of Arrow, of many types
             raise ImageError(f"{self.name(index)}: {reason_of(error)}") from error
         data = value.get("bytes") if isinstance(value, dict) else value

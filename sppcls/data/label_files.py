@@ -90,15 +90,8 @@ def check_columns(path: Path) -> None:
     Raises:
         DataError: it cannot be read, has no such columns, or no line below their names.
     """
-    for line, record in _records(path):
-        _usable_columns(path, line, record)
-        return
-    raise DataError(f"{path}: no line of labels in it")
-
-
-def labels_in(files: Iterable[LabelFile]) -> set[str]:
-    """The labels in some files."""
-    return {row.label for file in files for row in rows(file)}
+    if next(_lines(path), None) is None:
+        raise DataError(f"{path}: no line of labels in it")
 
 
 def rows(file: LabelFile, separators: str | None = None) -> Iterator[Row]:
@@ -112,11 +105,7 @@ def rows(file: LabelFile, separators: str | None = None) -> Iterator[Row]:
         DataError: the file cannot be read, or naming the line: a value is missing or of another kind.
     """
     path = file.path
-    columns: dict[str, str] = {}
-    is_json = path.suffix.lower() in _JSON_LINES
-    for line, record in _records(path):
-        if not columns or is_json:
-            columns = _usable_columns(path, line, record)
+    for line, record, columns in _lines(path):
         place = f"{path}: line {line}"
         name = _text(place, "path", record[columns["path"]])
         labels = _labels(place, record, columns, separators)
@@ -142,10 +131,7 @@ def holds_label_sets(files: Iterable[LabelFile]) -> bool:
     """
     texts: set[str] = set()
     for file in files:
-        columns: dict[str, str] = {}
-        for line, record in _records(file.path):
-            if not columns or file.path.suffix.lower() in _JSON_LINES:
-                columns = _usable_columns(file.path, line, record)
+        for line, record, columns in _lines(file.path):
             value = record.get(columns["label"]) if "label" in columns else None
             if isinstance(value, str):
                 texts.add(value)
@@ -193,13 +179,20 @@ def _text(place: str, what: str, value: Any) -> str:
     return text
 
 
+def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any], dict[str, str]]]:
+    """(line number, values by column, what the columns are called) of each line; objects of JSON have their own each."""
+    columns: dict[str, str] = {}
+    for line, record in _records(path):
+        if not columns or path.suffix.lower() in _JSON_LINES:
+            columns = _usable_columns(path, line, record)
+        yield line, record, columns
+
+
 def _usable_columns(path: Path, line: int, record: Mapping[str, Any]) -> dict[str, str]:
     """What the columns of a record are called that hold path, label and perhaps split."""
     columns, names = _columns(record), list(record)
     for what in ("path", "label"):
-        if what in columns:
-            continue
-        if what == "label" and _has_flags(record, columns):
+        if what in columns or (what == "label" and _has_flags(record, columns)):
             continue
         advice = (
             f"there are {some(names)}, and one must be called {', '.join(_COLUMNS[what][:4])} or the like"
@@ -229,10 +222,9 @@ def _columns(names: Iterable[str]) -> dict[str, str]:
             plain.setdefault(word if word == "class" else word[:-1], name)
     found: dict[str, str] = {}
     for what, usual in _COLUMNS.items():
-        for word in usual:
-            if word in plain and plain[word] not in found.values():
-                found[what] = plain[word]
-                break
+        free = (plain[word] for word in usual if word in plain and plain[word] not in found.values())
+        if (column := next(free, None)) is not None:
+            found[what] = column
     return found
 
 

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from sppcls.data.label_files import KINDS, LabelFile, check_columns, labels_in
+from sppcls.data.label_files import KINDS, LabelFile, check_columns, rows
 from sppcls.data.layout import Layout, Part
 from sppcls.data.names import class_name, role_of, some
 from sppcls.data.tree import Folder
@@ -107,7 +107,7 @@ def labels_beside(root: Folder, layout: Layout) -> list[str]:
 
 def _check_labels_agree(name: str, file: LabelFile, part: Part) -> None:
     try:
-        labels = {label.casefold() for label in labels_in([file])}
+        labels = {row.label.casefold() for row in rows(file)}
     except DataError:
         return  # nobody has asked for it
     if labels and labels.isdisjoint(class_name(name).casefold() for name in part.folder.folders):

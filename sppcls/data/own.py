@@ -201,7 +201,7 @@ class DatasetSource:
     def image(self, index: int) -> torch.Tensor:
         try:
             image = self._item(index)[0]
-        except DataError:
+        except (DataError, Interrupted):
             raise
         except _MISTAKES as error:
             raise PartError(f"{self._role}: item {index} failed: {reason_with_line(error)}") from error

@@ -6,13 +6,11 @@ import os
 
 from sppcls.data.decode import MAX_PIXELS
 from sppcls.data.downloads import WITHOUT_VALIDATION, download_sources
-from sppcls.data.files import Source, Splits, check_headers
+from sppcls.data.files import Splits
 from sppcls.data.folder import folder_sources, imagenet_sources
 from sppcls.data.shapes import ShapesSource
 from sppcls.errors import ConfigError
 from sppcls.registry import SOURCES
-
-__all__ = ["SOURCES", "Source", "Splits", "build_sources", "check_headers"]
 
 
 def build_sources(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 
 from sppcls.data.files import FileSource
@@ -24,15 +23,13 @@ def one_photo_each(source: FileSource) -> FileSource:
     labels: dict[object, set[int]] = defaultdict(set)
     first: dict[object, str] = {}
     for name, length, target in zip(names, lengths, source.targets, strict=True):
-        photo = (length, _digest(source, name)) if several[length] > 1 else name
+        photo = (length, source.digest(name)) if several[length] > 1 else name
         first.setdefault(photo, name)
         labels[photo].add(target)
     sets = LabelSets(labels[photo] for photo in first)
-    tagged = FileSource(
-        source.root, list(first.values()), sets, source.classes, source.max_pixels, source.ignored
-    )
-    tagged.pixel_range = source.pixel_range
-    return tagged
+    names = list(first.values())
+    kept = source.max_pixels, source.ignored, source.pixel_range
+    return FileSource(source.root, names, sets, source.classes, *kept)
 
 
 def _length(source: FileSource, name: str) -> int:
@@ -40,11 +37,3 @@ def _length(source: FileSource, name: str) -> int:
         return (source.root / name).stat().st_size
     except OSError:
         return -1
-
-
-def _digest(source: FileSource, name: str) -> str:
-    try:
-        with open(source.root / name, "rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()
-    except OSError:
-        return name  # like no other; the look at its header names it

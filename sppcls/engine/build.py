@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,9 @@ from torch import nn
 from torchvision.transforms import v2
 
 from sppcls.config.schema import Config, MixConfig
+from sppcls.data import Source
+from sppcls.data.balance import class_counts
+from sppcls.data.label_sets import label_set_count
 from sppcls.data.sizes import Size, SizeSchedule
 from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.losses import make_loss
@@ -21,26 +23,26 @@ def make_module(
     config: Config,
     net: nn.Module,
     schedule: SizeSchedule,
+    train: Source,
     *,
     val_sizes: list[Size],
-    classes: list[str],
-    class_counts: Sequence[int],
-    images: int | None = None,
     model_info: dict[str, Any],
 ) -> ClassificationModule:
-    """A module with the loss, optimizer and learning rate that a config names, for ``class_counts`` training images of each
-    class, of ``images`` where these have several labels; for the others see :class:`~sppcls.engine.module.ClassificationModule`.
+    """A module with the loss, optimizer and learning rate that a config names, for the training images ``train``; for the
+    other arguments see :class:`~sppcls.engine.module.ClassificationModule`.
 
     Raises:
         ConfigError: a part cannot be made.
     """
+    classes, images = train.classes, label_set_count(train)
+    loss = partial(make_loss, config, classes, class_counts(train.targets, len(classes)), images=images)
     return ClassificationModule(
         net,
         schedule,
         val_sizes=val_sizes,
         classes=classes,
-        loss=make_loss(config, classes, class_counts, images=images),
-        val_loss=make_loss(config, classes, class_counts, training=False, images=images),
+        loss=loss(),
+        val_loss=loss(training=False),
         multi_label=images is not None,
         optimizer=partial(make_optimizer, config=config.optimizer),
         rate=LearningRate(config.optimizer.lr, config.scheduler),

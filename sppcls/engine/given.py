@@ -60,10 +60,10 @@ class Given:
 
     def __init__(
         self,
-        net: SPPClassifier | None,
-        sources: Any,
-        callbacks: Sequence[Callback],
-        logger: Logger | Sequence[Logger],
+        net: SPPClassifier | None = None,
+        sources: Any = None,
+        callbacks: Sequence[Callback] = (),
+        logger: Logger | Sequence[Logger] = (),
     ) -> None:
         if net is not None and not isinstance(net, SPPClassifier):
             raise ConfigError(

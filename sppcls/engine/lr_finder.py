@@ -12,25 +12,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from sppcls.config.build import (
-    build_network,
-    check_batch,
-    load_sources,
-    make_caches,
-    make_datamodule,
-    val_sizes,
-)
-from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config
 from sppcls.config.schema_training import SchedulerConfig
-from sppcls.data.balance import class_counts
-from sppcls.data.label_sets import label_set_count
-from sppcls.engine.build import make_module
-from sppcls.engine.fine_tuning import Freezing, prepare_network
+from sppcls.engine.fine_tuning import Freezing
 from sppcls.engine.learning_rate import LearningRate
 from sppcls.engine.losses import step_loss
 from sppcls.engine.module import DivergedError
-from sppcls.engine.preflight import accelerator_of, check_loaders
+from sppcls.engine.parts import Parts
 from sppcls.engine.quiet import quiet_lightning
 from sppcls.errors import ConfigError
 
@@ -140,50 +128,25 @@ def find_rate(config: Config, steps: int = 100, low: float = 1e-6, high: float =
     quiet_lightning()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    schedule = size_schedule(config)
-    accelerator = accelerator_of(config)
-    check_loaders(config, schedule)
-    splits = load_sources(config)
-    classes = splits.train.classes
-    check_batch(config, len(splits.train), devices=1)
-    pl.seed_everything(config.seed, verbose=False)
-    net = build_network(config, len(classes))
-    prepare_network(net, config, classes, resumed=False)
-    caches = make_caches(config, schedule, splits.train, splits.val)
-    datamodule = make_datamodule(config, schedule, splits.train, splits.val, caches)
-    accumulate = config.trainer.accumulate_grad_batches
-    updates = config.trainer.max_epochs * math.ceil(len(datamodule.batch_sampler()) / accumulate)
+    parts = Parts(config, devices=1)
+    datamodule = parts.datamodule()
+    batches = len(datamodule.batch_sampler())
+    updates = config.trainer.max_epochs * math.ceil(batches / config.trainer.accumulate_grad_batches)
     steps = min(steps, updates)
     if steps < 10:
         raise ConfigError(f"steps={steps}: at least 10 updates are needed; the whole training has {updates}")
-    module = make_module(
-        config,
-        net.to(memory_format=torch.channels_last),
-        schedule,
-        val_sizes=val_sizes(config, schedule),
-        classes=classes,
-        class_counts=class_counts(splits.train.targets, len(classes)),
-        images=label_set_count(splits.train),
-        model_info={},
-    )
+    module = parts.module(model_info={})
     module.rate = RisingRate(low, high, steps, config.scheduler)
     curve = _Curve()
     freezing = [Freezing(config.freeze, config.freeze_epochs)] if config.freeze else []
     trainer = pl.Trainer(
+        **parts.trainer_options(),
         max_steps=steps,
-        max_epochs=config.trainer.max_epochs,
-        accelerator=accelerator,
         devices=1,
-        precision=config.trainer.precision,  # type: ignore[arg-type]
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=config.trainer.gradient_clip_norm,
-        deterministic=config.trainer.deterministic,
         limit_val_batches=0,
         num_sanity_val_steps=0,
         logger=False,
         callbacks=[curve, *freezing],
-        use_distributed_sampler=False,
-        enable_model_summary=False,
         enable_progress_bar=False,
         enable_checkpointing=False,
     )

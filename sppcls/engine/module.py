@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from sppcls._util.figures import MULTI_LABEL, ONE_LABEL
+from sppcls._util.figures import kind_of
 from sppcls.data import Batch
 from sppcls.data.seeding import derive
 from sppcls.data.sizes import Size, SizeSchedule, size_label
@@ -92,7 +92,7 @@ class ClassificationModule(pl.LightningModule):
         self.step = 0
         self.lr = rate.base
         self.multi_label = multi_label
-        self.kind = MULTI_LABEL if multi_label else ONE_LABEL
+        self.kind = kind_of(multi_label, len(classes))
         self.train_errors = LabelCounter(len(classes)) if multi_label else ErrorCounter()
         counter = LabelValidationCounter if multi_label else ValidationCounter
         self.val_errors = nn.ModuleDict({size_label(size): counter(len(classes)) for size in val_sizes})

@@ -12,7 +12,7 @@ import torch
 
 from sppcls._util.console import one_line, say
 from sppcls._util.figures import FIGURES, MULTI_LABEL, Kind
-from sppcls._util.tensorboard import time_series
+from sppcls._util.tensorboard import TIME_SERIES
 from sppcls._version import __version__
 from sppcls.config.build import parameter_count
 from sppcls.config.schema import Config
@@ -160,11 +160,7 @@ def _closing_lines(
     alone = not any((folder.parent / file).exists() for file in (SWEEP, SEARCH))
     if "tensorboard" in config.logger and alone:
         lines.append(f"Look at it: tensorboard --logdir {shlex.quote(str(folder.parent.parent))}")
-        main = f"val_{size_label(module.val_sizes[0])}"
-        address = time_series(
-            [f"{main}/{kind.main}", f"train/{kind.training[1]}", f"{main}_by_images/{kind.main}"]
-        )
-        lines.append(f"and open    http://localhost:6006/{address}")
+        lines.append(f"and open    {TIME_SERIES}")
     return "\n".join(lines)
 
 
@@ -212,8 +208,12 @@ def _test_lines(test: dict[str, dict[str, Any]], kind: Kind) -> list[str]:
         for name, found in figures.items():
             low, high = found[f"{kind.main.removesuffix('_error')}_interval"]
             lines.append(
-                f"  test_{name}: {FIGURES[kind.main].words} {found[kind.main]:.2f} % (95 %: {low:.1f} to {high:.1f}), "
-                f"{FIGURES[kind.beside].words} {found[kind.beside]:.2f} %"
+                f"  test_{name}: {FIGURES[kind.main].words} {found[kind.main]:.2f} % (95 %: {low:.1f} to {high:.1f})"
+                + (
+                    f", {FIGURES[kind.beside].words} {found[kind.beside]:.2f} %"
+                    if kind.beside != kind.main
+                    else ""
+                )
             )
     return lines
 

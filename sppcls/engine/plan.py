@@ -12,7 +12,7 @@ from sppcls.config.schema import Config
 from sppcls.data.sizes import size_label
 from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.learning_rate import LearningRate
-from sppcls.engine.summary import untested_classes_line, unused_sizes_line
+from sppcls.engine.summary import swa_rate_line, untested_classes_line, unused_sizes_line
 from sppcls.nn import Pyramid
 from sppcls.runs.folder import pyramid_label
 
@@ -57,7 +57,7 @@ def plan(config: Config) -> str:
             f"\n\nThe rate is multiplied by {config.scheduler.factor:g} when val/top1_error has not fallen for more "
             f"than {config.scheduler.patience} epochs, {config.scheduler.max_drops} times."
         )
-    if warning := unused_sizes_line(config, schedule):
+    for warning in filter(None, (unused_sizes_line(config, schedule), swa_rate_line(config))):
         text += f"\n\n{warning}"
     return text + "\n\n" + _bins(config, train_source.classes)
 

@@ -14,38 +14,20 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from sppcls._util.console import say
 from sppcls._util.processes import rank
 from sppcls._util.reason import reason_of
-from sppcls.config.build import (
-    build_network,
-    check_batch,
-    load_sources,
-    make_caches,
-    make_datamodule,
-    val_sizes,
-)
-from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
-from sppcls.data.balance import class_counts
-from sppcls.data.label_sets import is_multi_label, label_set_count
-from sppcls.engine.build import make_module
+from sppcls.data.label_sets import is_multi_label
 from sppcls.engine.callbacks.make import make_callbacks, own_callbacks
 from sppcls.engine.callbacks.memory import MemoryCheck, OutOfMemoryError
 from sppcls.engine.callbacks.progress import make_progress
 from sppcls.engine.callbacks.saving import Saving, resume_word
-from sppcls.engine.fine_tuning import prepare_network
 from sppcls.engine.given import Given, lines_on_own_parts
 from sppcls.engine.hyperparameters import hyperparameters
 from sppcls.engine.logger import check_loggers, make_loggers
-from sppcls.engine.module import ClassificationModule
 from sppcls.engine.outcome import outcome_of, report
-from sppcls.engine.preflight import (
-    accelerator_of,
-    check_classes,
-    check_loaders,
-    device_count,
-    fitting_protocols,
-)
+from sppcls.engine.parts import Parts
+from sppcls.engine.preflight import device_count
 from sppcls.engine.resume import Resume, check_processes, check_resume, restoring_problem, write_config
-from sppcls.engine.summary import start_table, untested_classes_line, unused_sizes_line
+from sppcls.engine.summary import start_table, swa_rate_line, untested_classes_line, unused_sizes_line
 from sppcls.engine.together import Together, broken_connection
 from sppcls.engine.user_errors import hidden_error, part_error
 from sppcls.errors import CheckpointError, ConfigError, PartError, SppclsError
@@ -53,8 +35,8 @@ from sppcls.runs.checkpoint import AtomicCheckpointIO, make_model_info
 from sppcls.runs.names import CONFIG, LAST
 
 
-class Run:
-    """Everything a run is made of.
+class Run(Parts):
+    """A run: the parts of a training, and what writes and resumes it.
 
     Args:
         config: of the run.
@@ -75,25 +57,12 @@ class Run:
         slurm: SLURMEnvironment | None,
         together: Together | None,
     ) -> None:
-        self.config, self.slurm, self.together = config, slurm, together
         self.callbacks, self.loggers = [*own_callbacks(config), *given.callbacks], given.loggers
         check_loggers(config)
+        super().__init__(config, device_count(config), given, classes)
+        self.slurm, self.together = slurm, together
         self.memory = MemoryCheck()
-        self.schedule = size_schedule(config)
-        self.accelerator = accelerator_of(config)
-        check_loaders(config, self.schedule)
-        self.val_sizes = val_sizes(config, self.schedule)
-        self.splits = load_sources(config, classes, given.splits)
-        train, val = self.splits.train, self.splits.val
-        self.devices = device_count(config)
-        check_batch(config, len(train), self.devices)
-        check_classes(config, train)
-        pl.seed_everything(config.seed, verbose=False)
-        self.net = given.checked_net(len(train.classes), self.schedule.largest) or build_network(
-            config, len(train.classes), resumed=classes is not None
-        )
-        self.tuning = prepare_network(self.net, config, train.classes, resumed=classes is not None)
-        self.protocols = fitting_protocols(config, self.net, self.schedule, self.val_sizes)
+        train = self.splits.train
         words = as_dict(config)
         self.model_info = make_model_info(
             architecture={
@@ -110,15 +79,12 @@ class Run:
             config=words,
             multi_label=is_multi_label(train),
         )
-        self.caches = make_caches(config, self.schedule, train, val)
 
     def check(self, resume: Resume) -> None:
         """Refuse to resume from the checkpoint of another run, or with another number of processes."""
         check_resume(resume.checkpoint, self.model_info, self.net, resume.path)
-        sampler = make_datamodule(self.config, self.schedule, *self.splits[:2]).batch_sampler(
-            world=self.devices
-        )
-        steps, limit = len(sampler), self.config.trainer.limit_train_batches
+        steps = len(self.datamodule().batch_sampler(world=self.devices))
+        limit = self.config.trainer.limit_train_batches
         if limit is not None:
             steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
         try:
@@ -141,11 +107,12 @@ class Run:
         """
         if rank() == 0:
             self._announce(folder, resumed)
-        module = self._module()
-        datamodule = make_datamodule(
-            self.config, self.schedule, *self.splits[:2], self.caches, self.splits.test
-        )
-        trainer = self._trainer(folder)
+        module = self.module(self.model_info)
+        if self.config.trainer.compile:
+            # A graph for every size, batch size (the last two may differ by one image) and training or not.
+            torch._dynamo.config.recompile_limit = 256
+            self.net.compile(dynamic=False)
+        datamodule, trainer = self.datamodule(), self._trainer(folder)
         if self.together is not None:
             self.together.how_to_resume = lambda: self._how_to_resume(folder)
         started = time.perf_counter()
@@ -170,42 +137,14 @@ class Run:
         config = self.config
         if not (folder / CONFIG).exists():
             write_config(folder, config)  # of a resumed run: once that is certain, see ConfirmResume
-        warnings = (unused_sizes_line(config, self.schedule), untested_classes_line(self.splits))
+        warnings = (
+            unused_sizes_line(config, self.schedule),
+            swa_rate_line(config),
+            untested_classes_line(self.splits),
+        )
         for line in [*lines_on_own_parts(config), *filter(None, warnings)]:
             say(line)
-        say(
-            start_table(
-                config,
-                self.net,
-                self.schedule,
-                self.val_sizes,
-                self.splits,
-                self.caches,
-                (self.accelerator, self.devices),
-                folder,
-                resumed,
-                self.tuning,
-            )
-        )
-
-    def _module(self) -> ClassificationModule:
-        net = self.net.to(memory_format=torch.channels_last)
-        train = self.splits.train
-        module = make_module(
-            self.config,
-            net,
-            self.schedule,
-            val_sizes=self.val_sizes,
-            classes=train.classes,
-            class_counts=class_counts(train.targets, len(train.classes)),
-            images=label_set_count(train),
-            model_info=self.model_info,
-        )
-        if self.config.trainer.compile:
-            # A graph for every size, batch size (the last two may differ by one image) and training or not.
-            torch._dynamo.config.recompile_limit = 256
-            net.compile(dynamic=False)
-        return module
+        say(start_table(self, folder, resumed))
 
     def _trainer(self, folder: Path) -> pl.Trainer:
         options = self.config.trainer
@@ -223,16 +162,11 @@ class Run:
             own=self.callbacks,
         )
         return pl.Trainer(
+            **self.trainer_options(),
             default_root_dir=folder,
-            max_epochs=options.max_epochs,
-            accelerator=self.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
             strategy=options.strategy,
-            precision=options.precision,  # type: ignore[arg-type]
-            accumulate_grad_batches=options.accumulate_grad_batches,
-            gradient_clip_val=options.gradient_clip_norm,
-            deterministic=options.deterministic,
             sync_batchnorm=options.sync_batchnorm and self.accelerator == "gpu",  # torch has it on GPUs only
             limit_train_batches=options.limit_train_batches,
             check_val_every_n_epoch=options.val_every,
@@ -241,8 +175,6 @@ class Run:
             logger=[*make_loggers(self.config, folder), *self.loggers],
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO(), *([self.slurm] if self.slurm else [])],
-            use_distributed_sampler=False,
-            enable_model_summary=False,
             enable_progress_bar=isinstance(progress, TQDMProgressBar),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,36 +14,28 @@ from sppcls.config.build import parameter_count
 from sppcls.config.parts import values_of
 from sppcls.config.schedule import first_averaged
 from sppcls.config.schema import Config
-from sppcls.data import Size, SizeSchedule, Source, Splits, size_label
+from sppcls.data import SizeSchedule, Source, Splits, size_label
 from sppcls.data.balance import class_counts
 from sppcls.data.cache import ImageCache, amount
 from sppcls.data.label_sets import LabelSets
 from sppcls.data.names import few
+from sppcls.engine.learning_rate import lr_factor
 from sppcls.engine.uneven import uneven_line
 from sppcls.nn import Pyramid, SPPClassifier
 from sppcls.runs.folder import backbone_label, pyramid_label, sizes_label
 
+if TYPE_CHECKING:
+    from sppcls.engine.parts import Parts
 
-def start_table(
-    config: Config,
-    net: SPPClassifier,
-    schedule: SizeSchedule,
-    val_sizes: list[Size],
-    splits: Splits,
-    caches: tuple[ImageCache, ImageCache] | None,
-    device: tuple[str, int],
-    folder: Path,
-    resumed: str | None,
-    tuning: list[tuple[str, str]],
-) -> str:
-    """The table a run begins with.
+_LOW_RATE = 0.1  # mean share of the base rate below which averaged weights hardly differ
+_MANY = 100_000_000  # parameters; the paper's networks have fewer
 
-    ``device`` is (accelerator, number of devices), ``resumed`` the checkpoint that it resumes from, ``tuning`` the rows on
-    where its weights come from and which are trained.
-    """
-    accelerator, devices = device
+
+def start_table(parts: Parts, folder: Path, resumed: str | None) -> str:
+    """The table a run begins with; ``resumed`` is the checkpoint that it resumes from, in words."""
+    config, net, schedule, splits = parts.config, parts.net, parts.schedule, parts.splits
     sizes = ", ".join(map(size_label, schedule.training_sizes))
-    validated = ", ".join(map(size_label, val_sizes))
+    validated = ", ".join(map(size_label, parts.val_sizes))
     trunk = f"{net.backbone.out_channels} channels, stride {net.backbone.stride}"
     rows = [
         ("data", f"{config.data.name}: {_amounts(config, splits)}{_ignored(splits)}"),
@@ -58,22 +51,23 @@ def start_table(
     if splits.found:
         warnings = [("warning", one_line(warning)) for warning in splits.warnings]
         rows[1:1] = [("found", one_line(splits.found)), *warnings]
-    if caches is not None:
-        rows.insert(1, ("cache", _cache_label(caches)))
+    if parts.caches is not None:
+        rows.insert(1, ("cache", _cache_label(parts.caches)))
     rows += [("pooling", line) for line in pooling_lines(config, net, schedule)]
     rows += [
         ("head", head_label(config)),
         ("parameters", f"{parameter_count(net):,}"),
-        *tuning,
+        *([("", line)] if (line := large_head_line(config, net)) else []),
+        *parts.tuning,
         (
             "training",
             f"{_epochs(config.trainer.max_epochs)}, {config.optimizer.name} {config.optimizer.lr:g}, "
-            f"{config.scheduler.name}, batch {config.data.batch_size} x {devices}"
+            f"{config.scheduler.name}, batch {config.data.batch_size} x {parts.devices}"
             f"{_averaging(config)}{_limits(config)}",
         ),
         (
             "device",
-            f"{device_label(accelerator)}, {_precision_label(config, accelerator)}, {config.data.workers} loader processes",
+            f"{device_label(parts.accelerator)}, {_precision_label(config, parts.accelerator)}, {config.data.workers} loader processes",
         ),
         ("folder", str(folder)),
     ]
@@ -138,6 +132,44 @@ def unused_sizes_line(config: Config, schedule: SizeSchedule) -> str | None:
     words = f"trainer.max_epochs={config.trainer.max_epochs} sizes.kind={schedule.kind} sizes.sizes={sizes}"
     words += f" sizes.period={schedule.period}" if schedule.period > 1 else ""
     return f"warning: never trained at {', '.join(map(size_label, schedule.never_used))}, too few epochs: {words}"
+
+
+def swa_rate_line(config: Config) -> str | None:
+    """A warning if the learning rate is low while weights are averaged, which then are nearly equal; else None.
+
+    Izmailov et al. 2018 average at a constant or cyclical rate that is not low. The rate of ``scheduler=paper`` and of a
+    schedule of one's own is not known beforehand.
+    """
+    rule, epochs = config.scheduler.name, config.trainer.max_epochs
+    if not config.swa.enabled or rule not in ("cosine", "step"):
+        return None
+    steps = 100  # of an epoch; the shape of the rate does not depend on it
+    first = first_averaged(config.swa.start, epochs)
+    # The weights after the first averaged epoch are where the others start from.
+    later = range((first + 1) * steps, epochs * steps)
+    if not later:
+        return None
+    mean = sum(lr_factor(config.scheduler, step, steps, epochs) for step in later) / len(later)
+    if mean >= _LOW_RATE:
+        return None
+    cure = "scheduler.final_factor=0.5" if rule == "cosine" else "scheduler=constant"
+    return (
+        f"warning: swa averages epochs {first + 1} to {epochs} at {mean:.1%} of optimizer.lr in the mean, so nearly equal weights: "
+        f"{cure}"
+    )
+
+
+def large_head_line(config: Config, net: SPPClassifier) -> str | None:
+    """What to type where the head has nearly all of very many parameters; else None."""
+    total, head = parameter_count(net), sum(p.numel() for p in net.head.parameters())
+    if total < _MANY or head <= 0.9 * total:
+        return None
+    fewer = ["head.hidden=[512]"] if values_of(config.head) is None and config.head.hidden else []
+    fewer += ["pyramid=l321"] if values_of(config.pyramid) is None else []
+    return (
+        f"{head / total:.0%} of them in the head; weights, gradients and momentum need {amount(12 * total)}"
+        + f"; fewer: {' or '.join([*fewer, 'a smaller backbone.width'])}"
+    )
 
 
 def guessing_error(val: Source) -> float:
@@ -222,7 +254,8 @@ def _guessing(val: Source) -> str:
         return (
             f"{FIGURES[MULTI_LABEL.main].words} {guessing_error(val):.1f} %, the same scores for every image"
         )
-    return f"top-1 error {guessing_error(val):.1f} %, the most frequent validation class"
+    few = "" if len(val.classes) > 5 else f"; no top-5 error, which is 0 with {len(val.classes)} classes"
+    return f"top-1 error {guessing_error(val):.1f} %, the most frequent validation class{few}"
 
 
 def _averaging(config: Config) -> str:

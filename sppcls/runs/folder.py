@@ -23,7 +23,6 @@ from sppcls.config.same_run import run_identity
 from sppcls.config.schedule import size_schedule
 from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError
-from sppcls.nn import Pyramid
 from sppcls.runs.names import BEST, CONFIG, LAST, PREVIOUS, pyramid_word
 from sppcls.runs.result import read_result
 
@@ -64,6 +63,8 @@ def run_name(config: Config) -> str:
 
 def _name_before(config: Config) -> str:
     """The name that versions before 0.2 gave to the folder of such a run: ``multi_224_180-l6_3_2_1-zf5w0.25-seed0``."""
+    from sppcls.nn import Pyramid  # loads torch, which a process that only starts runs does without
+
     if config.run_name or values_of(config.backbone) is not None or values_of(config.pyramid) is not None:
         return run_name(config)
     backbone = config.backbone.model if config.backbone.name == "timm" else config.backbone.name

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sppcls._util.console import table
+from sppcls._util.console import table, terminal_columns
 from sppcls._util.figures import KINDS
 from sppcls._util.files import read_json, write_csv, write_json
 from sppcls.errors import ConfigError
@@ -195,4 +195,5 @@ def summary_table(rows: list[dict[str, str]]) -> str:
         minutes = f"{float(row['seconds']) / 60:.1f}" if row["seconds"] else ""
         cells = [row["job"], row["status"], row["epochs"], *figures, minutes, row["peak_memory_mib"]]
         shown.append([cell or "-" for cell in cells])
-    return table(shown, ["run", "state", "epochs", *(f"{key}, %" for key in errors), "minutes", "MiB"])
+    header = ["run", "state", "epochs", *(f"{key}, %" for key in errors), "minutes", "MiB"]
+    return table(shown, header, terminal_columns())

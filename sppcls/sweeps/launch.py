@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sppcls._util.console import visible
 from sppcls._util.reason import reason_of
 from sppcls._util.signals import WARNING
+from sppcls._util.tensorboard import TIME_SERIES
 from sppcls.config.compose import CONFIG_NAME, hydra_session, searchpath_words
 from sppcls.config.grammar import hydra_word
 from sppcls.config.schema import Config, as_dict
@@ -109,7 +110,7 @@ def _compare(folder: Path) -> None:
     try:
         comparison = compare([folder])
         page = write_report(comparison, check_out(folder / "comparison"))
-        address = write_beside_runs(comparison, page.parent)
+        write_beside_runs(comparison, page.parent)
     except SppclsError as error:
         _print(f"Not compared: {error}")
         return
@@ -119,7 +120,7 @@ def _compare(folder: Path) -> None:
     _print(f"Report: {page}")
     shown = shlex.quote(str(folder))
     _print(f"In TensorBoard: sppcls board {shown}")
-    _print(f"or tensorboard --logdir {shown}, and http://localhost:6006/{address}")
+    _print(f"or tensorboard --logdir {shown}, and {TIME_SERIES}")
 
 
 def _conclude(folder: Path, rows: list[dict[str, str]]) -> Path:

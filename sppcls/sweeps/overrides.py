@@ -120,10 +120,11 @@ def read_command(
     apart = [w for w in own if key_of(w).partition(".")[0] in more]
     own = [w for w in own if w not in apart]
     fixed, cells, params = (file.pop(key) for key in ("fixed", "cells", "params"))
-    for word in (*fixed, *own, *(f"{key}=" for key in params)):
+    of_cells = [word for listed in cells.values() for word in listed]
+    for word in (*fixed, *own, *of_cells, *(f"{key}=" for key in params)):
         if key_of(word) in reserved:
             raise ConfigError(f"{word}: {reserved[key_of(word)]}")
-    in_cells = {key_of(word) for listed in cells.values() for word in listed}
+    in_cells = set(map(key_of, of_cells))
     for word in own:
         if key_of(word) in in_cells:
             raise ConfigError(

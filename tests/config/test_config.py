@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from sppcls import compose
 from sppcls.config.build import build_network, parameter_count
@@ -11,8 +16,9 @@ from sppcls.config.checks import check_config
 from sppcls.config.command_line import read_command_line
 from sppcls.config.compose import compose_unchecked, group_choices
 from sppcls.config.restore import restore
-from sppcls.config.schema import as_dict
+from sppcls.config.schema import Config, as_dict
 from sppcls.errors import ConfigError
+from sppcls.registry import DOORS, is_own
 
 CHOICES = [(g, c) for g, choices in group_choices().items() for c in choices]
 
@@ -41,6 +47,28 @@ def test_every_shipped_choice_composes_and_builds(group: str, choice: str) -> No
     if group in ("backbone", "pyramid", "head", "experiment"):
         with torch.device("meta"):
             build_network(config, 1000)
+
+
+def test_what_is_composed_has_every_key(tmp_path: Path) -> None:
+    def keys(schema: Any) -> dict[str, Any]:
+        return {
+            spec.name: keys(spec.default_factory) if dataclasses.is_dataclass(spec.default_factory) else None
+            for spec in dataclasses.fields(schema)
+        }
+
+    def names(values: Any) -> Any:
+        return {name: names(v) if isinstance(v, dict) else None for name, v in values.items()}
+
+    for group, choices in group_choices().items():
+        for choice in choices:
+            composed = compose_unchecked([f"{group}={choice}", f"runs_dir={tmp_path}"])
+            if group in DOORS and is_own(group, OmegaConf.to_container(composed).get(group)):
+                continue  # its keys are those of its signature
+            plain = {name: composed[name] for name in composed}
+            assert set(plain) == set(keys(Config)), choice
+            for name, nested in keys(Config).items():
+                if nested is not None:
+                    assert set(plain[name]) == set(nested), f"{choice}: {name}"
 
 
 def test_every_cell_of_table_2_is_there_with_its_size() -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
 
 from sppcls import compose
-from sppcls.config.compose import compose_unchecked, conf_dir, group_choices
-from sppcls.config.schema import Config, as_dict, default_values
+from sppcls.config.compose import conf_dir
+from sppcls.config.schema import as_dict, default_values
 from sppcls.errors import ConfigError
-from sppcls.registry import DOORS, is_own
 from sppcls.sweeps.search.space import Settings
 
 SHIPPED = sorted(path for path in conf_dir().rglob("*.yaml") if "protocol" not in path.parts)
@@ -36,28 +33,6 @@ def test_no_shipped_file_repeats_a_default(path: Path) -> None:
     group = path.relative_to(conf_dir()).parts[0]
     defaults = default_values(Settings) if group == "search" else default_values()
     assert list(repeated(values, defaults.get(group, defaults))) == []
-
-
-def test_what_is_composed_has_every_key(tmp_path: Path) -> None:
-    def keys(schema: Any) -> dict[str, Any]:
-        return {
-            spec.name: keys(spec.default_factory) if dataclasses.is_dataclass(spec.default_factory) else None
-            for spec in dataclasses.fields(schema)
-        }
-
-    def names(values: Any) -> Any:
-        return {name: names(v) if isinstance(v, dict) else None for name, v in values.items()}
-
-    for group, choices in group_choices().items():
-        for choice in choices:
-            composed = compose_unchecked([f"{group}={choice}", f"runs_dir={tmp_path}"])
-            if group in DOORS and is_own(group, OmegaConf.to_container(composed).get(group)):
-                continue  # its keys are those of its signature
-            plain = {name: composed[name] for name in composed}
-            assert set(plain) == set(keys(Config)), choice
-            for name, nested in keys(Config).items():
-                if nested is not None:
-                    assert set(plain[name]) == set(nested), f"{choice}: {name}"
 
 
 def test_values_of_before(tmp_path: Path) -> None:

@@ -462,7 +462,9 @@ def test_what_is_odd_in_a_tar_file_is_one_line(
     ("words", "line"),
     [
         (["{photos}"], "FOLDER and OUT are needed"),
-        (["{photos}", "{photos}"], "is not empty"),
+        (["{photos}", "{photos}"], "whose images are to be read; name a new folder"),
+        (["{photos}", "{photos}/deep/er"], "whose images are to be read; name a new folder"),
+        (["{photos}", "{photos}/.."], "is not empty"),
         (["{photos}/none", "out"], "no such file or folder"),
         (["{photos}", "out", "--size", "3"], "must be a size of at least 10kB"),
         (["{photos}", "out", "--quality", "101"], "a whole number from 1 to 100"),

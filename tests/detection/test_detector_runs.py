@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from forked import Program
 from region_nets import save_net
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -123,7 +125,9 @@ def test_features_are_compared_with_intervals_over_the_images(
     assert not any("top1" in tag for tag in events.Tags()["scalars"])
 
 
-def test_a_sweep_makes_every_detector_once(runs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_makes_every_detector_once(
+    runs: Path, program: Callable[..., Program], capfd: pytest.CaptureFixture[str]
+) -> None:
     sweep = words(
         runs,
         "detection.features=pool5,ftfc6",
@@ -132,8 +136,9 @@ def test_a_sweep_makes_every_detector_once(runs: Path, capfd: pytest.CaptureFixt
         "detection.limit=200",
         "-m",
     )
-    assert main(["train", *sweep]) == 0
-    out = capfd.readouterr().out
+    process = program(sweep, children=2)
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
     assert "mAP 11-point" in out
     assert "val_11-point/map_error" in out
     assert main(["train", *sweep]) == 0

@@ -15,6 +15,7 @@ from sppcls.config.build import build_network, load_sources, make_datamodule
 from sppcls.config.schedule import size_schedule
 from sppcls.data import prepare_batch
 from sppcls.engine.lr_finder import RateTest, find_rate
+from sppcls.errors import ConfigError
 
 
 def test_rates_rise_exponentially_and_losses_are_those_of_plain_sgd(tiny) -> None:
@@ -90,3 +91,15 @@ def test_impossible_words_are_one_line(tiny, words: str, message: str, capsys) -
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pyramid=none", "sizes.val_sizes=[48,56]"], r"^sizes: .*; type sizes=single_224"),
+        (["best_by=map_error"], "^best_by=map_error: the images have one label each"),
+    ],
+)
+def test_it_refuses_what_training_refuses(tiny, words, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        find_rate(compose(tiny("trainer.max_epochs=20", *words)), steps=12)

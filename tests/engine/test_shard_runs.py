@@ -74,7 +74,10 @@ def test_a_broken_shard_is_skipped_or_stops_the_run_as_on_error_says(
     assert "train-000002.tar: class" in capsys.readouterr().err
 
 
-def test_impossible_data_is_one_line(tiny, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_data_is_one_line(
+    tiny, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sppcls.data.shards.storage._PAUSES", (0.01,))  # for one that comes back soon
     for root, line in (
         (photos, "there is no index.json there"),
         ("http://127.0.0.1:9", "cannot be reached"),

@@ -204,10 +204,10 @@ def test_a_run_that_is_finished_ends_well_whoever_is_lost_afterwards(
 # -- meetings, without runs --------------------------------------------------------------------------------------------
 
 
-def meeting(rank: int, port: int, facts: dict[str, str], world: int = 2) -> str:
+def meeting(rank: int, port: int, facts: dict[str, str], world: int = 2, arrival: float = 3) -> str:
     """What a process says of a meeting; one that goes well ends in "agreed"."""
     try:
-        with Together(rank, world, "127.0.0.1", port, timeout=60, arrival=3) as process:
+        with Together(rank, world, "127.0.0.1", port, timeout=60, arrival=arrival) as process:
             process.agree(facts)
             return "agreed"
     except SppclsError as error:
@@ -228,7 +228,7 @@ def test_packages_of_another_version(unused_port: int) -> None:
 
 
 def test_one_that_does_not_come(unused_port: int) -> None:
-    assert meeting(0, unused_port, {}).startswith("process 1 of 2 has not come within 3 s: ")
+    assert meeting(0, unused_port, {}, arrival=1).startswith("process 1 of 2 has not come within 1 s: ")
 
 
 @pytest.mark.parametrize(("host", "said"), [

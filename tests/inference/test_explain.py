@@ -306,9 +306,8 @@ def train_here(
         config,
         net,
         schedule,
+        train,
         val_sizes=sizes,
-        classes=train.classes,
-        class_counts=[1] * len(train.classes),
         model_info=model_info,
     )
     trainer = pl.Trainer(

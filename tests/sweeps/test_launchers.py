@@ -6,6 +6,8 @@ import csv
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +95,12 @@ def test_submitit_warns_a_run_of_two_processes_which_goes_on(
     assert said.count(f"{name}: [1/1] {name} resumed\n") == 1
     assert images_seen(run) == ["160", "320"]
     assert summary(sweep)[name]["status"] == "finished"
+
+
+def test_a_process_of_a_launcher_starts_without_torch() -> None:
+    # It only starts the run, which loads torch itself.
+    code = "import sys, sppcls.sweeps.launch; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_a_launcher_that_is_not_installed_is_one_line(tiny, tmp_path: Path) -> None:

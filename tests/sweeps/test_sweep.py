@@ -72,6 +72,7 @@ def test_a_failed_job_stops_no_other_and_is_tried_again(
     # Where to look is said once, at the end.
     assert said.count("http://localhost:6006/") == said.count("tensorboard --logdir") == 1
     assert said.index("Report: ") < said.index("tensorboard --logdir")
+    assert max(len(word) for word in said.split() if "localhost" in word) < 60
     assert "backbone  " in (sweep / "lr0.2" / "train.log").read_text()
     rows = summary(sweep)
     assert list(rows) == ["lr1e_30", "lr0.2"]

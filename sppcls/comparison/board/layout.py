@@ -80,11 +80,6 @@ def _lines(title: str, tag: str, level: str | None) -> layout_pb2.Chart:
     return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
 
 
-def beside_runs(comparison: Comparison, answer: str | None) -> str:
-    """As the Time Series of :func:`links`, where TensorBoard shows the runs' own folder and the report in it."""
-    return _time_series(comparison, answer, runFilter="^comparison")
-
-
 def _time_series(comparison: Comparison, answer: str | None, **more: str) -> str:
     main, figure = comparison.name_of(comparison.main), comparison.main.figure()
     curves = [f"{main}/{figure}", f"{main}_by_pixels/{figure}"]

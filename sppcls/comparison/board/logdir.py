@@ -18,7 +18,6 @@ from sppcls.comparison.board.events import EventFile
 from sppcls.comparison.board.layout import (
     AXES,
     BY_GROUP,
-    beside_runs,
     categories,
     columns,
     final_figures,
@@ -74,7 +73,7 @@ def write_board(comparison: Comparison, folder: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def write_beside_runs(comparison: Comparison, folder: Path) -> str:
+def write_beside_runs(comparison: Comparison, folder: Path) -> None:
     """Write a comparison for a TensorBoard that shows the runs by itself, as ``tensorboard --logdir`` does.
 
     The TensorBoard run ``comparison`` has the answers, tables and pictures, ``comparison/mean/<group>`` the means. Its
@@ -83,9 +82,6 @@ def write_beside_runs(comparison: Comparison, folder: Path) -> str:
     Args:
         comparison: from :func:`sppcls.compare`.
         folder: that its report was written to, below the folder that TensorBoard shows.
-
-    Returns:
-        What to add to TensorBoard's address.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -96,7 +92,6 @@ def write_beside_runs(comparison: Comparison, folder: Path) -> str:
         _write_means(comparison, folder, of=folder.resolve().parent.name)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror})") from None
-    return beside_runs(comparison, answer_tag(comparison))
 
 
 def _write_means(comparison: Comparison, folder: Path, of: str | None = None) -> list[list[Curves]]:

@@ -52,9 +52,9 @@ class Table:
         rows = [list(compress(row, kept)) for row in self.rows]
         return Table(self.title, list(compress(self.header, kept)), rows)
 
-    def text(self) -> str:
-        """Aligned columns."""
-        return aligned([[_plain(cell) for cell in row] for row in self.rows], self.header)
+    def text(self, columns: int | None = None) -> str:
+        """Aligned columns; of a terminal of ``columns`` those that do not fit follow below."""
+        return aligned([[_plain(cell) for cell in row] for row in self.rows], self.header, columns)
 
     def markdown(self) -> str:
         """A Markdown table."""

@@ -190,7 +190,8 @@ def _check(index: Index) -> None:
             raise ValueError(f"no image in {role}")
         labels = rows.label.numbers if isinstance(rows.label, LabelSets) else rows.label
         if ((labels < 0) | (labels >= len(index.classes))).any():
-            raise ValueError(f"{role} has label {labels.max()}, for {len(index.classes)} classes")
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(f"{role} has label {wrong}, for {len(index.classes)} classes")
         if rows.shard.min() < 0 or rows.shard.max() >= len(sizes):
             raise ValueError(f"{role} has images in shard {rows.shard.max()} of {len(sizes)}")
         if rows.size.min() <= 0 or rows.size.max() > MAX_IMAGE or rows.offset.min() < 0:

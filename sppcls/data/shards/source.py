@@ -38,12 +38,8 @@ class ShardSource:
         classes: names of the classes.
         max_pixels: refuse larger images.
         checked: whether the checksums of images are known, and looked at.
-
-    Attributes:
         pixel_range: how grey of more than 8 bits becomes 8 bits.
     """
-
-    pixel_range: PixelRange = "full"
 
     def __init__(
         self,
@@ -53,8 +49,9 @@ class ShardSource:
         classes: Sequence[str],
         max_pixels: int = MAX_PIXELS,
         checked: bool = True,
+        pixel_range: PixelRange = "full",
     ) -> None:
-        self.storage, self.shards = storage, list(shards)
+        self.storage, self.shards, self.pixel_range = storage, list(shards), pixel_range
         self.classes, self.max_pixels, self.checked = list(classes), max_pixels, checked
         self.records, self.targets = records, cast(Any, records.label)
         if not isinstance(records.label, LabelSets):
@@ -71,10 +68,12 @@ class ShardSource:
 
     def part(self, mask: npt.NDArray[np.bool_]) -> ShardSource:
         """Some of the images."""
-        part = self.records.part(mask)
-        made = ShardSource(self.storage, self.shards, part, self.classes, self.max_pixels, self.checked)
-        made.pixel_range = self.pixel_range
-        return made
+        return self.with_records(self.records.part(mask))
+
+    def with_records(self, records: Records) -> ShardSource:
+        """Other images in the same shards."""
+        kept = self.classes, self.max_pixels, self.checked, self.pixel_range
+        return ShardSource(self.storage, self.shards, records, *kept)
 
     def fetch(self, indices: Sequence[int]) -> None:
         """Read the bytes of images that will be asked for next, together if they are far away.
@@ -171,10 +170,10 @@ def shards(
     index = load_index(storage)
     if check:
         check_sizes(storage, index)
-    sources = {}
-    for role, records in index.splits.items():
-        sources[role] = ShardSource(storage, index.shards, records, index.classes, max_pixels)
-        sources[role].pixel_range = as_pixel_range(pixel_range)
+    read = index.classes, max_pixels, True, as_pixel_range(pixel_range)
+    sources = {
+        role: ShardSource(storage, index.shards, records, *read) for role, records in index.splits.items()
+    }
     if storage.remote:
         _try_one(sources["train"])
     if "val" not in sources and val_fraction is None:
@@ -209,10 +208,7 @@ def _together(parts: Sequence[ShardSource]) -> ShardSource:
     }
     labels = [targets[index] for index in order]
     columns["label"] = LabelSets(labels) if several else labels
-    records = Records.of(columns, [names[index] for index in order])
-    made = ShardSource(first.storage, first.shards, records, first.classes, first.max_pixels, first.checked)
-    made.pixel_range = first.pixel_range
-    return made
+    return first.with_records(Records.of(columns, [names[index] for index in order]))
 
 
 def load_index(storage: Storage) -> Index:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sppcls._util.reason import reason_of
-from sppcls.errors import DataError
+from sppcls.errors import DataError, Interrupted
 
 T = TypeVar("T")
 
@@ -142,6 +142,8 @@ class Storage:
                 raise Missing("no such file") from None
             except (ImportError, ValueError, PermissionError, NotImplementedError) as error:
                 raise DataError(f"{self.root}: cannot be read ({reason_of(error)})") from None
+            except Interrupted:  # a signal that came within
+                raise
             except Exception as error:  # each kind of address has errors of its own
                 if pause is None:
                     raise DataError(f"{self.root}: cannot be reached ({reason_of(error)})") from None

@@ -118,6 +118,29 @@ def write_shards(
     return Written(index, left_out)
 
 
+def check_out(folder: Path, out: Path) -> None:
+    """Refuse a place for shards that cannot be one, before the images are looked at.
+
+    Args:
+        folder: of the images.
+        out: where the shards are to lie.
+
+    Raises:
+        ConfigError: it is ``folder`` or lies in it, or holds something else than shards.
+    """
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{out}: is in {folder}, whose images are to be read; name a new folder beside it")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: is a file; name a new folder")
+    if out.is_dir() and not (out / INDEX).exists() and read_json(out / UNFINISHED / "made_of.json") is None:
+        _check_empty(out)
+
+
+def _check_empty(out: Path) -> None:
+    if any(name != UNFINISHED for name in os.listdir(out)):
+        raise ConfigError(f"{out}: is not empty; name a new folder")
+
+
 def _check_folder(out: Path, made_of: Mapping[str, Any]) -> None:
     """Refuse a folder with something else in it than what this writer makes."""
     out.mkdir(parents=True, exist_ok=True)
@@ -125,8 +148,8 @@ def _check_folder(out: Path, made_of: Mapping[str, Any]) -> None:
         before: Mapping[str, Any] | None = read_index((out / INDEX).read_bytes(), str(out / INDEX)).made_of
     else:
         before = read_json(out / UNFINISHED / "made_of.json")
-        if before is None and any(name != UNFINISHED for name in os.listdir(out)):
-            raise ConfigError(f"{out}: is not empty; name a new folder")
+        if before is None:
+            _check_empty(out)
     if before is not None and before != made_of:
         names = [name for name in made_of if before.get(name) != made_of[name]]
         raise ConfigError(

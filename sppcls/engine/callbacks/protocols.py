@@ -54,8 +54,10 @@ class ProtocolErrors(Callback):
             module.state.note_bad(predictions.bad)
         if trainer.is_global_zero:
             for predictions in found:
-                figures, kind = predictions.figures, predictions.kind
-                errors = ", ".join(f"{FIGURES[e].words} {figures[e]:.2f} %" for e in (kind.main, kind.beside))
+                figures, kind = predictions.figures, module.kind
+                errors = ", ".join(
+                    f"{FIGURES[e].words} {figures[e]:.2f} %" for e in dict.fromkeys((kind.main, kind.beside))
+                )
                 log_figures(trainer, protocol_figures([predictions]), epoch)
                 say(
                     f"epoch {epoch + 1}, protocol {predictions.protocol}: {errors} (views: {predictions.views}, "

@@ -168,8 +168,9 @@ def _line(
         f"train loss {row['train/loss']:.3f}, {FIGURES[trained].words} {row[f'train/{trained}']:5.1f} %"
     ]
     for name, figures in val.items():
-        beside = FIGURES[kind.beside].words.removesuffix(" error")
-        text = f"val_{name} {FIGURES[kind.main].words} {figures[kind.main]:5.1f} %, {beside} {figures[kind.beside]:4.1f} %"
+        text = f"val_{name} {FIGURES[kind.main].words} {figures[kind.main]:5.1f} %"
+        if kind.beside != kind.main:
+            text += f", {FIGURES[kind.beside].words.removesuffix(' error')} {figures[kind.beside]:4.1f} %"
         if best_by not in (kind.main, kind.beside):
             text += f", {FIGURES[best_by].words} {figures[best_by]:.1f}{FIGURES[best_by].unit}"
         parts.append(text)

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sppcls._util.console import table, train_command, visible
+from sppcls._util.console import table, terminal_columns, train_command, visible
 from sppcls._util.files import write_csv
 from sppcls.config.compose import key_of
 from sppcls.config.grammar import hydra_word
@@ -74,7 +74,7 @@ class SearchReport:
                 [trial_name(t.number), self._figure(t.value), *(_short(t.params[name]) for name in names)]
                 for t in finished[:_BEST]
             ]
-            self.say(f"\n{table(rows, ['trial', objective, *names])}\n")
+            self.say(f"\n{table(rows, ['trial', objective, *names], terminal_columns())}\n")
             self._best(finished[0], len(finished))
         self.say(f"All trials: {self.folder / 'trials.csv'}")
         self.say(f"Look at them: tensorboard --logdir {shlex.quote(str(self.folder))}")

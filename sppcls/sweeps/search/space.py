@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sppcls._util.figures import ONE_LABEL, Kind
+from sppcls._util.reason import reason_of
 from sppcls.config.checks import check_values
 from sppcls.config.grammar import hydra_word
 from sppcls.config.key import documented, key
@@ -189,7 +190,10 @@ def _settings(file: Mapping[str, Any], words: Sequence[str]) -> Settings:
             plain[name] = value
     for word in words:
         name, _, text = word.lstrip("+").partition("=")
-        value = yaml.safe_load(text) if text.strip() else text
+        try:
+            value = yaml.safe_load(text) if text.strip() else text
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{word}: cannot be read ({reason_of(error)})") from None
         group, _, last = name.partition(".")
         if last and isinstance(plain.get(group), dict):
             plain[group][last] = value

@@ -97,6 +97,7 @@ def test_another_space_is_another_search_and_more_trials_are_the_same_one() -> N
         (["+search=small", "n_trials=many"], "n_trials=many: must be a whole number"),
         (["+search=small", "n_trials=1", "pruner=medium"], "pruner.name=medium: choose from median, none"),
         (["+search=small", "n_trials=1", "sampler.sed=1"], "sampler.sed: unknown key (did you mean 'seed'?)"),
+        (["+search=small", "n_trials=[1"], "n_trials=[1: cannot be read"),
         (["+search=small", "n_trials=1", "run_name=x"], "run_name=x: a search names its runs itself"),
         (["+search=small", "n_trials=1", "hydra/launcher=joblib"], "a search runs its trials itself"),
         (["n_trials=1"], "nothing to search"),

@@ -17,9 +17,7 @@ from sppcls._util.figures import guessing_map_error, map_error_draws, mean_avera
 from sppcls.errors import DataError
 
 TEST, TEST_BEST = "test", "test_best"
-DETECTION = (
-    "detection"  # in place of a protocol: average precision of a detector, by the measure in place of a size
-)
+DETECTION = "detection"  # in place of a protocol: of a detector, with a measure in place of a size
 
 
 class Measure(NamedTuple):
@@ -187,34 +185,29 @@ def read_answers(path: Path) -> Answers | LabelAnswers:
             found = {key: file[key] for key in wanted}
             known = ("protocol", "size", "window_rule", "split", "weights")
             texts = {key: str(file[key]) for key in known if key in file}
-            if getattr(found["label"], "ndim", None) == 2:  # a member that is no array comes as bytes
-                found["score"] = file["log_odds"]
+            several = getattr(found["label"], "ndim", None) == 2  # a member that is no array comes as bytes
+            answer = "log_odds" if several else "top_class"
+            found[answer] = file[answer]
     except DataError:
         raise
     except Exception as error:  # numpy raises nearly any type on damaged files
         reason = getattr(error, "strerror", None) or "it is damaged or no npz file"
         raise DataError(f"{path}: cannot be read ({reason})") from None
-    measure = _measure(path, texts, "score" in found)
-    if measure.multi_label:
-        return _label_answers(path, measure, found)
-    names, labels, top = found["path"], found["label"], found["top_class"]
-    kinds = [getattr(values, "dtype", np.dtype(object)).kind for values in (names, labels, top)]
-    if kinds[0] not in "US" or {*kinds[1:]} - {"i", "u"}:
-        raise DataError(f"{path}: path, label and top_class are not arrays of names and of class numbers")
-    if top.ndim != 2 or names.ndim != 1 or labels.ndim != 1 or not 0 < len(labels) == len(names) == len(top):
-        raise DataError(f"{path}: path, label and top_class do not have one row for each image")
+    names, labels, said = found["path"], found["label"], found[answer]
+    kinds = [getattr(values, "dtype", np.dtype(object)).kind for values in (names, labels, said)]
+    allowed = ("US", "biu", "f") if several else ("US", "iu", "iu")
+    if any(kind not in known for kind, known in zip(kinds, allowed, strict=True)):
+        raise DataError(f"{path}: path, label and {answer} are not arrays of names and of numbers")
+    rows = labels.shape == said.shape if several else labels.ndim == 1 and said.ndim == 2
+    if names.ndim != 1 or not rows or not 0 < len(labels) == len(names) == len(said):
+        raise DataError(f"{path}: path, label and {answer} do not have one row for each image")
+    measure = _measure(path, texts, several)
     order = np.argsort(names, kind="stable")
-    names, labels, right = names[order], labels[order], (top == labels[:, None])[order]
+    names, labels, said = names[order], labels[order], said[order]
+    if several:
+        return LabelAnswers(path, measure, names, labels > 0, said)
+    right = said == labels[:, None]
     return Answers(path, measure, names, labels, right[:, :1].any(1), right[:, :5].any(1))
-
-
-def _label_answers(path: Path, measure: Measure, found: Mapping[str, np.ndarray]) -> LabelAnswers:
-    names, labels, scores = found["path"], found["label"], found["score"]
-    kinds = names.dtype.kind in "US" and labels.dtype.kind in "biu" and scores.dtype.kind == "f"
-    if not kinds or names.ndim != 1 or labels.shape != scores.shape or not 0 < len(names) == len(labels):
-        raise DataError(f"{path}: path, label and score do not have one row for each image")
-    order = np.argsort(names, kind="stable")
-    return LabelAnswers(path, measure, names[order], labels[order] > 0, scores[order])
 
 
 def _measure(path: Path, texts: Mapping[str, str], multi_label: bool) -> Measure:

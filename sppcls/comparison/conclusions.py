@@ -126,7 +126,12 @@ def _best(factor: str, deciding: list[Finding], found: list[Finding]) -> Conclus
             means[name] = fmean(e for group in groups for e in group.errors(measure, top).values())
     best = min(means, key=lambda name: means[name])
     shown = [f for f in deciding if f.verdict == Verdict.SHOWN]
-    of_best = {f.names[f.names[0] == best]: f in shown for f in deciding if best in f.names}
+    of_best: dict[str, bool] = {}
+    for f in deciding:
+        if best in f.names:
+            # Over the seeds that both have, the best over all of its own may have the higher error.
+            other_is_higher = (f.seeds.mean > 0) == (f.names[0] == best)
+            of_best[f.names[f.names[0] == best]] = f in shown and other_is_higher
     higher, open_ = ([name for name, known in of_best.items() if known is which] for which in (True, False))
     answer = f"{best}, better than {'some' if open_ else 'all'} others" if higher else _NOT_SHOWN
     sentence = f"{best} has the lowest mean error, {means[best]:.2f} %"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import numpy as np
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
@@ -18,10 +19,7 @@ POWER = 0.8  # how often a true difference is to be shown, where the size of an 
 
 def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (divided by n - 1); None for the second with one value."""
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, None
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return fmean(values), stdev(values) if len(values) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -177,10 +175,8 @@ def p_of_draws(first: np.ndarray, second: np.ndarray) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for being several (Holm 1979), in the order given."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        corrected[i] = largest
-    return corrected
+    p, count = np.array(p_values), len(p_values)
+    order = p.argsort(kind="stable")
+    corrected = np.empty(count)
+    corrected[order] = np.maximum.accumulate(np.minimum(1, np.arange(count, 0, -1) * p[order]))
+    return corrected.tolist()

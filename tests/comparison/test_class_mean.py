@@ -66,6 +66,16 @@ def test_differences_are_paired_by_seed(folder: Path) -> None:
     assert row[4] == row[5] == f"p = {test.pvalue:.3f}"
 
 
+def test_folds_are_called_folds(tmp_path: Path) -> None:
+    for fold in PLAIN:
+        folds = {"data__folds": 3, "data__fold": fold}
+        write(tmp_path / f"plain-{fold}", 0, PLAIN[fold], 50.0, **folds)
+        write(tmp_path / f"other-{fold}", 0, BALANCED[fold], 60.0, optimizer__lr=0.02, **folds)
+    table = class_mean_table(compare([tmp_path]))
+    assert table is not None
+    assert table.header[2:4] == ["folds", "95 % over folds"]
+
+
 def test_with_even_classes_the_class_mean_error_is_not_said_twice(tmp_path: Path) -> None:
     for seed in (0, 1):
         write(tmp_path / f"plain-{seed}", seed, 20.0 + seed, 50.0)

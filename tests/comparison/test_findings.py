@@ -10,7 +10,8 @@ from written_runs import write_run
 
 from sppcls.comparison import compare
 from sppcls.comparison.answers import Measure
-from sppcls.comparison.findings import Finding, Verdict, p_text
+from sppcls.comparison.conclusions import conclusions
+from sppcls.comparison.findings import Finding, Verdict, findings, p_text
 from sppcls.comparison.report.content import Content
 from sppcls.comparison.statistics import paired_over_seeds
 
@@ -88,3 +89,18 @@ def test_seeds_and_images_must_agree(
         pair, Measure("center", "96"), 1, "val_96/top1_error", seeds, interval=interval, corrected=corrected
     )
     assert finding.verdict == verdict
+
+
+def test_the_best_is_not_said_to_be_better_than_what_was_shown_to_be_better(tmp_path: Path) -> None:
+    # Rate 1 has the lowest mean over all of its seeds, and is shown to be worse than 2 over those that both have.
+    errors = {1.0: [30.0, 31.0, 2.0, 2.0, 2.0], 2.0: [20.0, 21.01], 3.0: [40.0, 41.02]}
+    for rate, found in errors.items():
+        for seed, error in enumerate(found):
+            write_run(tmp_path / f"{rate}-{seed}", seed=seed, error=error, optimizer__lr=rate)
+    found = findings(compare([tmp_path]))
+    assert {f.names: f.verdict for f in found}["lr=1.0", "lr=2.0"] == Verdict.SHOWN
+    (conclusion,) = conclusions(found)
+    assert conclusion.sentence == (
+        "lr=1.0 has the lowest mean error, 13.40 %; shown to be higher: lr=3.0; not shown: lr=2.0."
+    )
+    assert conclusion.answer == "lr=1.0, better than some others"

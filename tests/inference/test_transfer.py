@@ -190,6 +190,13 @@ def test_images_that_were_left_out_are_not_drawn() -> None:
         task.check(np.arange(3, 16))
 
 
+def test_a_class_folder_in_decomposed_letters_is_not_empty(photos: Path, tmp_path: Path) -> None:
+    for name, class_folder in {"grey": "cafe\u0301", "bluish": "the"}.items():  # as macOS writes it
+        shutil.copytree(photos / name, tmp_path / class_folder)
+    task = folder_task(tmp_path, per_class=3)
+    assert task.classes == ["caf\u00e9", "the"]
+
+
 def test_train_and_val_are_drawn_from_together_only_if_asked(split: Path, photos: Path) -> None:
     given = folder_task(split)
     ((train, test),) = given.splits(np.arange(33))

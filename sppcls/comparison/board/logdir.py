@@ -30,6 +30,7 @@ from sppcls.comparison.board.layout import (
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.report.content import Content, conclusion_table, errors_cell, introduction
 from sppcls.comparison.report.notes import reading_notes
+from sppcls.comparison.report.tables import bullets
 from sppcls.comparison.runs import Run
 from sppcls.errors import ConfigError
 from sppcls.runs.names import COMPARISON_EVENTS, INPUTS, MEAN, PICTURES
@@ -149,22 +150,19 @@ def _texts(content: Content) -> dict[str, str]:
     # In one table of many columns TensorBoard would break the words.
     errors = [i < 2 or name.endswith("_error") for i, name in enumerate(groups.header)]
     costs = [i == 0 or not error for i, error in enumerate(errors)]
-    texts = {"answer": "\n\n".join(summary)}
-    if "legend" in content.tables:
-        texts["legend"] = content.tables["legend"].markdown()
-    texts |= {
+    tables = {name: table.markdown() for name, table in content.tables.items()}
+    texts = {
+        "answer": "\n\n".join(summary),
+        "legend": tables.pop("legend", ""),
         "errors": groups.only(errors).markdown(),
         "costs": groups.only(costs).markdown(),
+        "each_pair": bullets(content.sentences),
+        **{name: text for name, text in tables.items() if name not in ("groups", "equal_cost", "class_mean")},
+        "how_to_read": bullets(reading_notes(comparison)),
+        "left_out": bullets(comparison.problems),
     }
-    if content.sentences:
-        texts["each_pair"] = "\n".join(f"- {sentence}" for sentence in content.sentences)
-    for name, table in content.tables.items():
-        if name not in ("legend", "groups", "equal_cost", "class_mean"):
-            texts[name] = table.markdown()
-    texts["how_to_read"] = "\n".join(f"- {note}" for note in reading_notes(comparison))
-    if comparison.problems:
-        texts["left_out"] = "\n".join(f"- {line}" for line in comparison.problems)
-    return {f"{COMPARISON}/{i}_{name}": printable(texts[name]) for i, name in enumerate(texts, start=1)}
+    said = [(name, printable(text)) for name, text in texts.items() if text]
+    return {f"{COMPARISON}/{i}_{name}": text for i, (name, text) in enumerate(said, start=1)}
 
 
 def _pictures(content: Content) -> dict[str, bytes]:

@@ -44,12 +44,9 @@ def class_mean_table(comparison: Comparison) -> Table | None:
     """A row for each pair: the difference in class-mean error, paired by seed; None where it is the top-1 error."""
     if CLASS_MEAN not in figures_of(comparison):
         return None
-    found = []
-    for pair in comparison.pairs:
-        errors = [by_seed(group, comparison.main, CLASS_MEAN) for group in (pair.first, pair.second)]
-        difference = paired_over_seeds(*errors)
-        if difference is not None:
-            found.append((pair, difference))
+    errors = {group.label: by_seed(group, comparison.main, CLASS_MEAN) for group in comparison.groups}
+    paired = [(p, paired_over_seeds(errors[p.first.label], errors[p.second.label])) for p in comparison.pairs]
+    found = [(pair, difference) for pair, difference in paired if difference is not None]
     corrected = iter(holm([d.p for _, d in found if d.p is not None]))
     rows: list[list[Cell]] = [
         [
@@ -62,6 +59,7 @@ def class_mean_table(comparison: Comparison) -> Table | None:
         ]
         for pair, d in found
     ]
-    header = ["A - B", "A - B, points", "seeds", "95 % over seeds", "p", "p, corrected"]
+    each = comparison.unit
+    header = ["A - B", "A - B, points", f"{each}s", f"95 % over {each}s", "p", "p, corrected"]
     title = f"Differences in {comparison.name_of(comparison.main)}/{CLASS_MEAN}"
     return Table(title, header, rows).used() if rows else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -68,19 +68,18 @@ class Table:
 
     def csv(self) -> str:
         """Comma-separated values; a column of spreads becomes three: mean, ``... std`` and ``... n``."""
-        spread = [any(isinstance(row[i], Spread) for row in self.rows) for i in range(len(self.header))]
+        columns: list[list[str]] = []
+        for i, name in enumerate(self.header):
+            cells = [row[i] for row in self.rows]
+            columns.append([name, *(f"{c.mean:.6g}" if isinstance(c, Spread) else c or "" for c in cells)])
+            if any(isinstance(cell, Spread) for cell in cells):
+                known = [cell if isinstance(cell, Spread) else None for cell in cells]
+                columns.append(
+                    [f"{name} std", *(f"{c.std:.6g}" if c and c.std is not None else "" for c in known)]
+                )
+                columns.append([f"{name} n", *(str(c.n) if c else "" for c in known)])
         out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        names = zip(self.header, spread, strict=True)
-        writer.writerow([part for name, wide in names for part in ([name, f"{name} std", f"{name} n"] if wide else [name])])  # fmt: skip
-        for row in self.rows:
-            cells: list[str] = []
-            for cell, wide in zip(row, spread, strict=True):
-                if isinstance(cell, Spread):
-                    cells += [f"{cell.mean:.6g}", "" if cell.std is None else f"{cell.std:.6g}", str(cell.n)]
-                else:
-                    cells += [cell or "", "", ""] if wide else [cell or ""]
-            writer.writerow(cells)
+        csv.writer(out, lineterminator="\n").writerows(zip(*columns, strict=True))
         return out.getvalue()
 
     def latex(self) -> str:
@@ -93,6 +92,11 @@ class Table:
         columns = "l" + "r" * (len(self.header) - 1)
         top = [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", line(self.header), r"  \midrule"]
         return "\n".join([f"% {self.title}", *top, *body, r"  \bottomrule", r"\end{tabular}"])
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _plain(cell: Cell) -> str:

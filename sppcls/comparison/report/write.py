@@ -15,7 +15,7 @@ from sppcls.comparison.report import content
 from sppcls.comparison.report.content import Content
 from sppcls.comparison.report.notes import reading_notes
 from sppcls.comparison.report.pictures import DPI, pictures, png
-from sppcls.comparison.report.tables import Table
+from sppcls.comparison.report.tables import Table, bullets
 from sppcls.errors import ConfigError
 from sppcls.runs.names import COMPARISON_EVENTS, MEAN
 
@@ -96,13 +96,13 @@ def _markdown(comparison: Comparison, found: Content, images: dict[str, tuple[st
     for c in found.conclusions:
         parts.append(f"**{c.question} {c.answer}.** {' '.join(c.lines)}")
     parts.append(content.introduction(comparison))
-    parts.append("\n".join(f"- {sentence}" for sentence in found.sentences))
+    parts.append(bullets(found.sentences))
     for table in found.tables.values():
         parts += [f"## {table.title}", table.markdown()]
     parts += [f"![{caption}]({name}.png)" for name, (caption, _) in images.items()]
-    parts += ["## How to read this", "\n".join(f"- {note}" for note in reading_notes(comparison))]
+    parts += ["## How to read this", bullets(reading_notes(comparison))]
     if comparison.problems:
-        parts += ["## Left out, or only in part", "\n".join(f"- {line}" for line in comparison.problems)]
+        parts += ["## Left out, or only in part", bullets(comparison.problems)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -149,30 +149,28 @@ def _html(comparison: Comparison, found: Content, images: dict[str, tuple[str, b
     body.append(
         f'<div class="pair">{"".join(figures.pop(n, "") for n in ("differences", "error_by_group"))}</div>'
     )
-    groups, equal_cost, legend = (found.tables.get(name) for name in ("groups", "equal_cost", "legend"))
-    assert groups is not None
-    if legend is not None:
-        body.append(f"<h2>{html.escape(legend.title)}</h2>{_html_table(legend, 'words')}")
-    body.append(f"<h2>{html.escape(groups.title)}</h2>{_html_table(content.for_a_screen(groups))}")
+    tables = dict(found.tables)
+    if legend := tables.pop("legend", None):
+        body += [_heading(legend.title), _html_table(legend, "words")]
+    groups = tables["groups"]
+    body += [_heading(groups.title), _html_table(content.for_a_screen(groups))]
     if figures:
-        body.append(f'<h2>Sizes and costs</h2><div class="pair">{"".join(figures.values())}</div>')
-    if equal_cost is not None:
-        body.append(f"<h2>{html.escape(equal_cost.title)}</h2>{_html_table(equal_cost)}")
-    tests = [finding for finding in found.on_test if finding.top == 1]
-    if tests:
-        body += ["<h2>On the test images</h2>", _list([str(finding) for finding in tests])]
-    body.append("<h2>More</h2>")
+        body += [_heading("Sizes and costs"), f'<div class="pair">{"".join(figures.values())}</div>']
+    if equal_cost := tables.pop("equal_cost", None):
+        body += [_heading(equal_cost.title), _html_table(equal_cost)]
+    if tests := [str(finding) for finding in found.on_test if finding.top == 1]:
+        body += [_heading("On the test images"), _list(tests)]
+    body.append(_heading("More"))
     if found.headline:
         body.append(_folded("Each pair in words", _list([str(f) for f in found.headline if f.top == 1])))
     kinds = {"not_compared": "words", "runs": "words"}
-    for name, table in found.tables.items():
-        if table not in (equal_cost, legend):
-            title = "Groups, every figure" if table is groups else table.title
-            kind = "wide" if name.startswith("differences") else kinds.get(name, "")
-            body.append(_folded(title, _html_table(table, kind)))
+    for name, table in tables.items():
+        title = "Groups, every figure" if table is groups else table.title
+        kind = "wide" if name.startswith("differences") else kinds.get(name, "")
+        body.append(_folded(title, _html_table(table, kind)))
     body.append(_folded("How to read this", _list(reading_notes(comparison))))
     if comparison.problems:
-        body += ["<h2>Left out, or only in part</h2>", _list(comparison.problems, "problems")]
+        body += [_heading("Left out, or only in part"), _list(comparison.problems, "problems")]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Comparison</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
@@ -196,6 +194,10 @@ def _figure(name: str, caption: str, image: bytes) -> str:
         f'<figure><img alt="{html.escape(name)}" width="{_width(image)}" src="data:image/png;base64,{source}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
+
+
+def _heading(text: str) -> str:
+    return f"<h2>{html.escape(text)}</h2>"
 
 
 def _folded(title: str, inner: str) -> str:

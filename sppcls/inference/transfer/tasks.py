@@ -16,6 +16,7 @@ import numpy as np
 
 from sppcls.data.files import FileSource
 from sppcls.data.folder import given_splits
+from sppcls.data.names import class_name
 from sppcls.data.seeding import derive
 from sppcls.data.voc import VOCImages, average_precision, check_voc
 from sppcls.errors import ConfigError, DataError
@@ -287,10 +288,10 @@ def folder_task(folder: str | os.PathLike[str], seed: int = 0, **given: int) -> 
             )
         return ClassTask(root, names, labels, train.classes, np.arange(len(names)) >= len(train))
     images = list_images(root)
-    folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = {class_name(p.name) for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")}
     if not images.classes:
         raise DataError(f"{root}: not every image is in the folder of a class; FOLDER/CLASS/* is needed")
-    empty = sorted(set(folders) - set(images.classes))
+    empty = sorted(folders - set(images.classes))
     if empty:
         raise DataError(f"{root}: no image in the folder of class {empty[0]!r}")
     if len(images.classes) < 2:

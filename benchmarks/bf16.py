@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from sppcls import compose, train
 from sppcls._util.allocator import keep_freed_memory
 from sppcls.nn import build_classifier
 
-HEADS = {
+HEADS: dict[str, dict[str, Any]] = {
     "zf5_small": {"name": "fc", "hidden": [256, 256], "dropout": 0.5},
     "zf5": {"name": "fc", "hidden": [4096, 4096], "dropout": 0.5},
     "resnet18": {"name": "linear"},

@@ -59,7 +59,8 @@ def write_shards_of(place: Path, count: int) -> Path:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
         length = tar.offset
-    shards, splits = [], {}
+    shards: list[Shard] = []
+    splits = {}
     for role, images in (("train", count), ("val", 1000)):
         label = np.sort(np.arange(images) % CLASSES)
         at = np.random.default_rng(0).permutation(images)

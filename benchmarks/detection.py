@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torchvision
 from common import Row, finish, parser, ratio_row, take_turns
+from torch import nn
 
 from sppcls._util.allocator import keep_freed_memory
 from sppcls.data.geometry import resize
@@ -62,7 +63,7 @@ def from_maps(
         regions.layer(pooled, "fc7")
         marks.append(time.perf_counter())
         for name, begin, end in zip(("conv", "pooling", "fc"), marks, marks[1:], strict=False):
-            stages[name] += end - begin
+            stages[name] += end - begin  # type: ignore[assignment]
         stages["runs"] += 1
         stages["cells"] += len(cells)
         return marks[-1] - marks[0]
@@ -147,7 +148,9 @@ def thin_layers(args: argparse.Namespace) -> Row:
     whole, thin = zf5(args.width), zf5(args.width)
     rank = round(args.rank * args.width)
     compress_fc(thin, rank)
-    x = torch.rand(args.windows, whole.head.hidden[0][0].in_features)
+    x = torch.rand(
+        args.windows, next(m for m in whole.head.modules() if isinstance(m, nn.Linear)).in_features
+    )
 
     def side(net: SPPClassifier) -> Callable[[], float]:
         @torch.inference_mode()

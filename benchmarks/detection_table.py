@@ -83,8 +83,7 @@ def main() -> None:
                 seed=seed,
             )
             out = args.out / f"{scales}-{row.replace(' ', '-')}-{seed}"
-            parts = ("tuning.pt",) if row == CONVOLUTIONS else ("tuning.pt", "regression.npz")
-            parts = parts if tuned else parts[1:]
+            parts = ["tuning.pt"] * tuned + ["regression.npz"] * (row != CONVOLUTIONS)
             _share(out, args.out / "shared" / f"{scales}-{seed}", parts)
             begin = time.monotonic()
             net = nets[seed if len(nets) > 1 else 0]

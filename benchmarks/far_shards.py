@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from shard_photos import serving
+from shard_photos import serving  # type: ignore[import-not-found]
 
 BATCH = 64
 

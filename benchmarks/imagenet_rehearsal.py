@@ -45,7 +45,7 @@ def photos() -> list[bytes]:
         width, height = sizes[i % len(sizes)]
         coarse = Image.fromarray(draw.integers(0, 255, (24, 32, 3), np.uint8))
         pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
-        pixels = pixels + draw.normal(0, 12, (height, width, 1))
+        pixels = pixels + draw.normal(0, 12, (height, width, 1)).astype(np.float32)
         file = io.BytesIO()
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=92)
         found.append(file.getvalue())

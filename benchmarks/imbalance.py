@@ -82,14 +82,14 @@ def main() -> None:
                 print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
             result = read_result(folder)
             assert result is not None
-            found = result["class_top1_error"]
-            usual = sum(found[label] * count for label, count in kept.items()) / sum(kept.values())
+            of_class = result["class_top1_error"]
+            usual = sum(of_class[label] * count for label, count in kept.items()) / sum(kept.values())
             errors["class-mean"].setdefault(way, {})[seed] = result["last"][
                 f"val_{args.size}/class_mean_error"
             ]
             errors["as in training"].setdefault(way, {})[seed] = usual
             for label in kept:
-                by_class.setdefault(way, {}).setdefault(label, []).append(found[label])
+                by_class.setdefault(way, {}).setdefault(label, []).append(of_class[label])
     print(f"\n{machine()}\n")
     rows = []
     for way in WAYS:
@@ -115,7 +115,7 @@ def main() -> None:
         *(f"error_{label}" for label in kept),
     ]
     write_csv(args.out / "imbalance.csv", columns, runs)
-    for figure, found in errors.items():
+    for shown, found in errors.items():
         others = [way for way in WAYS if way != "plain"]
         paired = [paired_over_seeds(found["plain"], found[way]) for way in others]
         corrected = holm([p.p if p is not None and p.p is not None else 1.0 for p in paired])
@@ -124,7 +124,7 @@ def main() -> None:
                 continue
             low, high = difference.interval
             print(
-                f"{figure}: {way} - plain: {difference.mean:+.1f} points "
+                f"{shown}: {way} - plain: {difference.mean:+.1f} points "
                 f"({low:+.1f} to {high:+.1f}), p = {p:.3f} corrected"
             )
 

@@ -45,8 +45,10 @@ def write_photos(folder: Path, count: int) -> None:
     for split, number in (("train", count), ("val", 20)):
         for index in range(number):
             coarse = draw.integers(0, 255, (24, 32, 3), np.uint8)
-            pixels = np.asarray(Image.fromarray(coarse).resize((500, 375), Image.BICUBIC), np.float32)
-            pixels = pixels + draw.normal(0, 5, (375, 500, 1))
+            pixels = np.asarray(
+                Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC), np.float32
+            )
+            pixels = pixels + draw.normal(0, 5, (375, 500, 1)).astype(np.float32)
             place = folder / split / f"class{index % 2}"
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{index}.jpg", quality=90)
@@ -96,7 +98,7 @@ def of_timm(root: Path, config: Config) -> Callable[[], Iterable]:
     loader = create_loader(
         ImageDataset(str(root / "train")), (3, SIZE, SIZE), BATCH, is_training=True, num_workers=0,
         mean=tuple(config.data.mean), std=tuple(config.data.std), device=torch.device("cpu"),
-        persistent_workers=False, pin_memory=False, auto_augment=None, color_jitter=None,
+        persistent_workers=False, pin_memory=False, auto_augment=None, color_jitter=0.0,
     )  # fmt: skip
     return lambda: (image for image, _ in loader)
 

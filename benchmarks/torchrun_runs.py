@@ -33,7 +33,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "train.py"
 sys.path.insert(0, str(ROOT / "tests"))
-from forked import Loaded  # noqa: E402
+from forked import Loaded  # type: ignore[import-not-found]  # noqa: E402
 
 WORDS = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.threads=1", "trainer.max_epochs=1",
          "data.num_train=24", "data.num_val=20", "data.batch_size=4", "data.workers=0", "sizes.sizes=[64,48]", "pyramid=l321",

@@ -127,7 +127,7 @@ def steps_alone(config: Config, source: Source) -> dict[str, float]:
     keep_freed_memory()
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    net = build_network(config, len(source.classes)).to(device, memory_format=torch.channels_last).train()
+    net = build_network(config, len(source.classes)).to(device).to(memory_format=torch.channels_last).train()
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
     batch = config.data.batch_size
@@ -153,7 +153,7 @@ def bare_loop(config: Config, source: Source) -> dict[str, float]:
     torch.manual_seed(0)
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    net = build_network(config, len(source.classes)).to(device, memory_format=torch.channels_last).train()
+    net = build_network(config, len(source.classes)).to(device).to(memory_format=torch.channels_last).train()
     compiled = torch.compile(net) if config.trainer.compile else net
     mixed = torch.autocast(device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)

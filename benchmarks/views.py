@@ -110,8 +110,10 @@ def main() -> None:
                 each.measure(net.backbone)
         first = sides[0]
         assert first.found is not None
+        assert first.found.scores is not None
         for each in sides:
             assert each.found is not None
+            assert each.found.scores is not None
             score = np.abs(each.found.scores - first.found.scores)
             other = each.found.scores.argmax(1) != first.found.scores.argmax(1)
             if each is not first:

@@ -118,10 +118,10 @@ def judge_one(asked: Comparison, measured: Measured) -> Found | None:
     photos = None
     if weights.keys() <= measured.right.keys():
         right = [
-            [sum(abs(w) * measured.right[side][seed] for side, w in weights.items() if w * sign > 0) for seed in seeds]
+            [np.sum([abs(w) * measured.right[side][seed] for side, w in weights.items() if w * sign > 0], axis=0) for seed in seeds]
             for sign in (-1, 1)
         ]  # fmt: skip
-        photos = bootstrap_over_images(*right)
+        photos = bootstrap_over_images(right[0], right[1])
     return Found(asked, len(seeds), value, interval, p, photos)
 
 

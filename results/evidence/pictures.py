@@ -125,6 +125,8 @@ def draw_poolings(found: Measured, labels: dict[str, str], name: str, xlabel: st
         for arm, label in labels.items()
         if found.enough(crop(arm))
     ]
+    if not groups:
+        return
     figure, axes = panel()
     bars(axes, groups)
     if labels is POOLINGS:
@@ -193,6 +195,8 @@ def draw_two_arms(
         for label, test in tests.items()
         if found.enough(Side(arm, *test))
     ]
+    if not groups:
+        return
     figure, axes = panel()
     bars(axes, groups)
     for line in arms.values():

@@ -99,7 +99,11 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     error = deciding[0].measure.error(deciding[0].top)
     known = [f.seeds.interval is not None for f in lines]
-    each = f"one {unit(lines[0].seeds.by_seed)}" if max(len(f.seeds.by_seed) for f in lines) == 1 else "no spread"
+    each = (
+        f"one {unit(lines[0].seeds.by_seed)}"
+        if max(len(f.seeds.by_seed) for f in lines) == 1
+        else "no spread"
+    )
     what = "95 % interval" if all(known) else f"no 95 % interval: {each}"
     what = "95 % interval where there is a spread" if any(known) and not all(known) else what
     detail = (

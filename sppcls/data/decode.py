@@ -137,6 +137,8 @@ def check_header_of(
         return str(error)
     except OSError as error:
         return f"cannot be read ({error.strerror or _reason(error)})"
+    except SppclsError:  # a stop by a signal
+        raise
     except Exception as error:
         return f"damaged image ({_reason(error)})"
     return None

@@ -169,9 +169,14 @@ def make_schedule(
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise ConfigError(f"{key}={number!r}: an integer of at least {least} is needed")
     if kind == "single" and len(checked) != 1:
-        raise ConfigError(f"sizes.sizes={sizes!r}: sizes.kind=single takes one size, not {len(checked)}")
+        raise ConfigError(
+            f"sizes.sizes={sizes!r}: sizes.kind=single takes one size, not {len(checked)}; "
+            "sizes.kind=alternate trains at several in turn"
+        )
     if kind == "alternate" and len(checked) < 2:
-        raise ConfigError(f"sizes.sizes={sizes!r}: sizes.kind=alternate takes two sizes or more")
+        raise ConfigError(
+            f"sizes.sizes={sizes!r}: sizes.kind=alternate takes two sizes or more; sizes.kind=single trains at one"
+        )
     if kind != "alternate" and period != 1:
         raise ConfigError(f"sizes.period={period}: only sizes.kind=alternate has a period, not {kind}")
     if kind in _RANGES:

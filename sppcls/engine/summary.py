@@ -154,7 +154,7 @@ def swa_rate_line(config: Config) -> str | None:
         return None
     cure = "scheduler.final_factor=0.5" if rule == "cosine" else "scheduler=constant"
     return (
-        f"warning: swa averages epochs {first + 1} to {epochs} at {mean:.1%} of optimizer.lr in the mean, so nearly equal weights: "
+        f"warning: swa averages epochs {first + 1} to {epochs} at {100 * mean:.1f} % of optimizer.lr in the mean, so nearly equal weights: "
         f"{cure}"
     )
 
@@ -164,11 +164,15 @@ def large_head_line(config: Config, net: SPPClassifier) -> str | None:
     total, head = parameter_count(net), sum(p.numel() for p in net.head.parameters())
     if total < _MANY or head <= 0.9 * total:
         return None
-    fewer = ["head.hidden=[512]"] if values_of(config.head) is None and config.head.hidden else []
-    fewer += ["pyramid=l321"] if values_of(config.pyramid) is None else []
+    fewer = []
+    if values_of(config.head) is None and max(config.head.hidden, default=0) > 512:
+        fewer.append("head.hidden=[512]")
+    if values_of(config.pyramid) is None and config.pyramid.levels not in ([], [3, 2, 1]):
+        fewer.append("pyramid=l321")
+    advice = f"; fewer: {' or '.join(fewer)}" if fewer else ""
     return (
-        f"{head / total:.0%} of them in the head; weights, gradients and momentum need {amount(12 * total)}"
-        + f"; fewer: {' or '.join([*fewer, 'a smaller backbone.width'])}"
+        f"{100 * head / total:.0f} % of them in the head; weights and gradients need {amount(8 * total)}, "
+        f"and the optimizer's state as much or half of it{advice}"
     )
 
 
@@ -254,8 +258,8 @@ def _guessing(val: Source) -> str:
         return (
             f"{FIGURES[MULTI_LABEL.main].words} {guessing_error(val):.1f} %, the same scores for every image"
         )
-    few = "" if len(val.classes) > 5 else f"; no top-5 error, which is 0 with {len(val.classes)} classes"
-    return f"top-1 error {guessing_error(val):.1f} %, the most frequent validation class{few}"
+    top5 = "" if len(val.classes) > 5 else f"; no top-5 error, which is 0 with {len(val.classes)} classes"
+    return f"top-1 error {guessing_error(val):.1f} %, the most frequent validation class{top5}"
 
 
 def _averaging(config: Config) -> str:

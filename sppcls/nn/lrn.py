@@ -56,9 +56,8 @@ class _LocalResponseNorm(nn.Module):
         if x.dim() != 4 or not x.is_floating_point():
             raise ValueError(f"expected floating-point maps (N, C, H, W), got {tuple(x.shape)} of {x.dtype}")
         if x.is_meta and not x.requires_grad:
-            return torch.empty_like(
-                x
-            )  # the shape alone is asked for, often: the formula would take a millisecond
+            # The shape alone is asked for, often: the formula would take a millisecond.
+            return torch.empty_like(x)
         radius, scale = self.size // 2, self.alpha / self.size ** len(self.dims)
         if torch.compiler.is_compiling():
             # The compiler fuses the plain formula by itself.

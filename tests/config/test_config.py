@@ -143,6 +143,8 @@ BAD = [
     ("data.on_error=ignore", "data.on_error=ignore: choose from skip, raise"),
     ("sizes.sizes=[]", "sizes.sizes"),
     ("sizes.sizes=[224,0]", "sizes.sizes"),
+    ("sizes.sizes=[64]", "takes two sizes or more; sizes.kind=single trains at one"),
+    ("sizes=single_224 sizes.sizes=[64,48]", "takes one size, not 2; sizes.kind=alternate trains at several in turn"),
     ("sizes.kind=triple", "sizes.kind=triple: choose from"),
     ("sizes=random_180_224 sizes.sizes=[224,180]", "sizes.sizes"),
     ("sizes.val_sizes=[]", "sizes.val_sizes"),

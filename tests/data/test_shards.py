@@ -462,7 +462,7 @@ def test_what_is_odd_in_a_tar_file_is_one_line(
     ("words", "line"),
     [
         (["{photos}"], "FOLDER and OUT are needed"),
-        (["{photos}", "{photos}"], "whose images are to be read; name a new folder"),
+        (["{photos}", "{photos}"], "is the folder whose images are to be read; name a new folder"),
         (["{photos}", "{photos}/deep/er"], "whose images are to be read; name a new folder"),
         (["{photos}", "{photos}/.."], "is not empty"),
         (["{photos}/none", "out"], "no such file or folder"),

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from sppcls.data import decode
+from sppcls.data.decode import check_header_of
 from sppcls.data.huggingface import HuggingFaceSource
 from sppcls.data.own import DatasetSource
 from sppcls.data.shards.storage import Storage
@@ -50,6 +51,9 @@ def test_within_the_decoder(kind, plug_in, method, monkeypatch):
     monkeypatch.setattr(plug_in, method, stop)
     with pytest.raises(Interrupted):
         decode(data)
+    if method == "_open":
+        with pytest.raises(Interrupted):
+            check_header_of(io.BytesIO(data))
 
 
 def test_within_a_dataset():

@@ -39,7 +39,11 @@ def test_a_head_of_nearly_all_parameters_is_named() -> None:
     assert sum(p.numel() for p in net.parameters()) > 100e6
     line = large_head_line(config, net)
     assert line is not None
-    assert "head.hidden=[512]" in line
+    assert "; fewer: head.hidden=[512] or pyramid=l321" in line
+    coarse = sppcls.compose(["backbone=zf5", "pyramid=l321", "head.hidden=[30000]"])
+    line = large_head_line(coarse, build_network(coarse, 10))
+    assert line is not None
+    assert line.endswith("; fewer: head.hidden=[512]")  # not what it has already
     smaller = sppcls.compose(["backbone=zf5", "pyramid=l6321", "head.hidden=[512]"])
     assert large_head_line(smaller, build_network(smaller, 10)) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from tiny_runs import wait_until
 
 from sppcls import compose, train
+from sppcls._util.signals import WARNING
 from sppcls.engine.slurm import queue_again, slurm_environment, slurm_job
 from sppcls.errors import ConfigError, Interrupted
 
@@ -194,3 +196,27 @@ def test_what_scontrol_says_when_it_refuses(cluster: Path, monkeypatch: pytest.M
     assert queue_again() == "scontrol requeue 40_3: Job is not requeueable"
     program.unlink()
     assert "No such file" in queue_again()
+
+
+def test_the_script_of_the_page_has_what_a_warned_job_needs_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (script,) = re.findall(
+        r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "docs/cluster.md").read_text(), re.DOTALL
+    )
+    asked = dict(re.findall(r"^#SBATCH --([a-z-]+)=?(\S*)", script, re.MULTILINE))
+    assert {"chdir", "partition", "mem", "time", "requeue"} < set(asked)
+    assert re.fullmatch(f"{WARNING.name.removeprefix('SIG')}@\\d+", asked["signal"])
+
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").write_text('PATH="$PWD/.venv/bin:$PATH"\n')
+    srun = tmp_path / ".venv" / "bin" / "srun"  # found only where the environment is active
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$SRUN_CPUS_PER_TASK" "$@"\n')
+    srun.chmod(0o755)
+    (tmp_path / "train.sbatch").write_text(script)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", asked["cpus-per-task"])
+    done = subprocess.run(
+        ["bash", "train.sbatch", "data.root=A B"], cwd=tmp_path, capture_output=True, text=True
+    )
+    words = ["python", "train.py", "trainer=slurm", "ckpt_path=auto", "data.root=A B"]
+    assert done.stdout.splitlines() == [asked["cpus-per-task"], "--kill-on-bad-exit=1", *words], done.stderr

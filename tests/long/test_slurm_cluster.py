@@ -97,9 +97,10 @@ class Slurm(Machines):
         (script,) = re.findall(
             r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "docs/cluster.md").read_text(), re.DOTALL
         )
+        # There are no GPUs, no partition of that name and no environment in the checkout; Slurm counts no memory here.
         (self.place / "train.sbatch").write_text(
-            re.sub(r"#SBATCH --gpus.*\n", "", script)
-        )  # there are no GPUs
+            re.sub(r"(#SBATCH --(gpus|partition|mem)|source ).*\n", "", script)
+        )
         self._daemon(FIRST, "slurmctld", "-D")
         for name in ADDRESSES:
             self._daemon(name, "slurmd", "-D", "-N", name, "-d", str(shutil.which("slurmstepd")))

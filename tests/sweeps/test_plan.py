@@ -157,6 +157,13 @@ def test_a_malformed_sweep_file_is_named(tmp_path: Path, content: str, message: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_cell_sets_nothing_that_the_sweep_sets(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.yaml").write_text("cells: {b: [pyramid=l421], a: [ckpt_path=x.ckpt]}")
+    with pytest.raises(ConfigError, match=r"^ckpt_path=x\.ckpt: the same command again resumes"):
+        plan_sweep(["+sweep=mine"], str(tmp_path))
+
+
 def test_the_same_sweep_finds_its_folder_and_another_one_gets_its_own(
     tiny: Callable[..., list[str]], tmp_path: Path
 ) -> None:

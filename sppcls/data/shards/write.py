@@ -129,7 +129,8 @@ def check_out(folder: Path, out: Path) -> None:
         ConfigError: it is ``folder`` or lies in it, or holds something else than shards.
     """
     if out.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"{out}: is in {folder}, whose images are to be read; name a new folder beside it")
+        where = "the folder" if out.resolve() == folder.resolve() else f"in {folder},"
+        raise ConfigError(f"{out}: is {where} whose images are to be read; name a new folder beside it")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is a file; name a new folder")
     if out.is_dir() and not (out / INDEX).exists() and read_json(out / UNFINISHED / "made_of.json") is None:

@@ -33,7 +33,13 @@ def _running(module: ClassificationModule) -> dict[str, str]:
 
 
 class SizeProgressBar(TQDMProgressBar):
-    """Lightning's bar with the mean loss and error of the epoch so far, and the input size."""
+    """Lightning's bar with the mean loss and error of the epoch so far, and the input size; epochs count from 1."""
+
+    BAR_FORMAT = "{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # whole on 80 columns
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *others: Any) -> None:
+        super().on_train_epoch_start(trainer, *others)
+        self.train_progress_bar.set_description_str(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         assert isinstance(pl_module, ClassificationModule)

@@ -20,3 +20,10 @@ def test_without_a_spread(seeds: int, said: str, tmp_path: Path, capsys: pytest.
     assert main(["compare", str(tmp_path)]) == 0
     answer = capsys.readouterr().out.partition("finished runs")[0]
     assert f"+0.00 percentage points of top-1 error (l21 minus l1, {said})" in answer
+
+
+def test_one_fold_is_not_called_a_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rate in (0.1, 0.2):
+        write_run(tmp_path / str(rate), error=20, optimizer__lr=rate, data__folds=3, data__fold=0)
+    assert main(["compare", str(tmp_path)]) == 0
+    assert "no 95 % interval: one fold" in capsys.readouterr().out.partition("finished runs")[0]

@@ -49,7 +49,7 @@ def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
         ((2, 0, MAX_IMAGE + 1, 0, 0, ""), "train has an image of impossible size"),
         ((-1, 0, 9, 0, 0, ""), "train has images in shard 1 of 3"),
         ((3, 0, 9, 0, 0, ""), "train has images in shard 3 of 3"),
-        ((0, 0, 9, 0, -1, ""), "train has label 1, for 2 classes"),
+        ((0, 0, 9, 0, -1, ""), "train has label -1, for 2 classes"),
         ((0, 0, 9, 0, 2, ""), "train has label 2, for 2 classes"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +76,17 @@ class Test(NamedTuple):
     """Whether there is a second row, with batch-norm statistics taken anew at the size."""
 
 
+class Transfer(NamedTuple):
+    """Features of other photos, judged by ten random splits."""
+
+    arms: tuple[str, ...]
+    """Whose networks give them."""
+    photos: str
+    layers: tuple[str, ...]
+    per_class: int
+    """Photos of a class to train on."""
+
+
 class Plan(NamedTuple):
     """The arms of a plan in their order, and where their rows go."""
 
@@ -83,8 +95,7 @@ class Plan(NamedTuple):
     tests: Callable[[Arm], Iterator[Test]]
     files: str
     """Ending of the names of its files."""
-    transferred: tuple[str, ...] = ()
-    """Arms whose networks give features of photos of the other set."""
+    transfer: Transfer | None = None
 
 
 def equal_head(bins: int, channels: int = CHANNELS) -> tuple[str, ...]:
@@ -118,7 +129,7 @@ def first_tests(arm: Arm) -> Iterator[Test]:
         yield Test("crop", "center", size, size)
     whole = default_shorter_side((MAIN, MAIN))
     for size in (MAIN, whole) if arm.any_size else (MAIN,):
-        yield Test("warp", warped(size), size, size, lambda image, size=size: resize(image, (size, size)))
+        yield Test("warp", warped(size), size, size, partial(resize, size=(size, size)))
     if arm.any_size:
         yield Test("full", "full", MAIN, whole)
         yield from map(enlarged, ENLARGED)
@@ -148,5 +159,5 @@ BLOCKS: tuple[tuple[Arm, ...], ...] = (
         Arm("bins30", one_pooling("pyramid=l4321", 30)),
     ),
 )
-TRANSFERRED = ("single", "random")
-FIRST = Plan(tuple((SEEDS, block) for block in BLOCKS), first_tests, "", TRANSFERRED)
+TRANSFER = Transfer(("single", "random"), "flowers5", ("spp", "fc6", "fc7"), 30)
+FIRST = Plan(tuple((SEEDS, block) for block in BLOCKS), first_tests, "", TRANSFER)

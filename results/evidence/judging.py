@@ -138,14 +138,15 @@ def between(interval: tuple[float, float] | None) -> str:
 
 def table(found: Sequence[Found]) -> list[list[object]]:
     """The rows of a family's table."""
-    return [
-        ["first", "second", "seeds", "second - first, points", "95 % over seeds", "95 % over photos", "p", f"p, as one of {len(found)}", "shown"],
-        *(
+    rows: list[list[object]] = [
+        ["first", "second", "seeds", "second - first, points", "95 % over seeds", "95 % over photos", "p", f"p, as one of {len(found)}", "shown"]
+    ]  # fmt: skip
+    for one in found:
+        rows.append(
             [
                 one.asked.first.name, one.asked.second.name, one.seeds, f"{one.mean:+.1f}", between(one.over_seeds),
                 between(one.over_photos), "" if one.p is None else f"{one.p:.2g}", f"{one.corrected:.2g}",
                 "yes" if one.shown else "no",
             ]
-            for one in found
-        ),
-    ]  # fmt: skip
+        )  # fmt: skip
+    return rows

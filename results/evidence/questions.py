@@ -78,6 +78,21 @@ def second() -> Families:
     }
 
 
+def in_the_mean(arms: Sequence[str]) -> list[Comparison]:
+    """Each against the first, over the five sizes."""
+    design = [over_range(arm) for arm in arms]
+    return [pair(design[0], other, design) for other in design[1:]]
+
+
+def at_each_size(arms: Sequence[str], asked: Sequence[str]) -> list[Comparison]:
+    """Some of the arms against the first, at three sizes; the design is all of them at that size."""
+    return [
+        pair(crop(arms[0], size), crop(arm, size), [crop(each, size) for each in arms])
+        for arm in asked
+        for size in (56, MAIN, 224)
+    ]
+
+
 def slope(design: Sequence[Side]) -> Comparison:
     """Points of error for twice the bins: least squares over the pyramids, in log2 of their bins."""
     x = {arm: math.log2(bins) for arm, bins in PYRAMIDS.items()}
@@ -95,7 +110,6 @@ def third() -> Families:
     pools = tuple(crop(arm) for arm in (*PYRAMIDS, "own", "mean1"))
     any_size = [over_range(arm) for arm in ("one", "bins21", "mean1")]
     sizes = ("one", "random", "wide", "growing")
-    by_size = {size: [crop(arm, size) for arm in sizes] for size in (56, MAIN, 224)}
     against = {arm: Figure(str(crop(arm)), ((crop(arm), 1.0),)) for arm in ("mean1", "own", "max1")}
     return {
         "10": [
@@ -117,34 +131,19 @@ def third() -> Families:
                 [over_range(arm) for arm in ("one", "random", "half_one", "half_random")],
             )
         ),
-        "13": [
-            pair(over_range("one"), over_range(arm), [over_range(each) for each in sizes])
-            for arm in sizes[1:]
-        ],
-        "13b": [
-            pair(crop("one", size), crop(arm, size), design)
-            for arm in sizes[2:]
-            for size, design in by_size.items()
-        ],
+        "13": in_the_mean(sizes),
+        "13b": at_each_size(sizes, sizes[2:]),
         "14": [pair(crop("one", size), crop("random", 448)) for size in (448, MAIN)],
     }
 
 
 def fourth() -> Families:
     sizes = ("one", "wide", "growing")
-    by_size = {size: [crop(arm, size) for arm in sizes] for size in (56, MAIN, 224)}
     resnets = [crop(arm) for arm in ("resnet_own", "resnet_bins21", "resnet_means21")]
     flowers = ("flowers_one", "flowers_wide")
     return {
-        "15": [
-            pair(over_range("one"), over_range(arm), [over_range(each) for each in sizes])
-            for arm in sizes[1:]
-        ],
-        "15b": [
-            pair(crop("one", size), crop(arm, size), design)
-            for arm in sizes[1:]
-            for size, design in by_size.items()
-        ],
+        "15": in_the_mean(sizes),
+        "15b": at_each_size(sizes, sizes[1:]),
         "15c": [pair(best, crop("wide", size)) for size, best in at_ends("one").items()],
         "16": [
             pair(crop("both_own"), crop("both_one")),
@@ -152,7 +151,10 @@ def fourth() -> Families:
             pair(over_range("both_one"), over_range("both_wide")),
         ],
         "17": [
-            *(pair(*(Side(arm, f"{layer} full", 0) for arm in flowers)) for layer in ("fc6", "spp")),
+            *(
+                pair(Side(flowers[0], f"{layer} full", 0), Side(flowers[1], f"{layer} full", 0))
+                for layer in ("fc6", "spp")
+            ),
             *(pair(Side(arm, "spp crop", 0), Side(arm, "spp full", 0)) for arm in flowers),
         ],
         "18": [pair(other, crop("resnet_means21"), resnets) for other in resnets[:2]],

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from arms import CLASSES, FIRST, MAIN, Arm, Plan
+from arms import CLASSES, FIRST, MAIN, Arm, Plan, Transfer
 from fourth import FOURTH
 from second import SECOND
 from third import THIRD
@@ -184,8 +184,8 @@ def one_run(
             "train_cpu_s": f"{trained - started:.1f}",
             "test_cpu_s": f"{time.process_time() - trained:.1f}",
         }
-        if plan is FOURTH and arm.name in plan.transferred:
-            transferred(arm.name, seed, plan, args)
+        if plan.transfer and arm.name in plan.transfer.arms:
+            transferred(arm.name, seed, plan.transfer, args.out / f"transfer{plan.files}.csv", args)
         with claimed(args.work / "claims" / "rows", wait=True):
             done = known()
             kept = [row for row in read(errors) if (row["arm"], row["seed"]) in done]
@@ -193,18 +193,14 @@ def one_run(
             write(runs, [*read(runs), run])
 
 
-def transferred(arm: str, seed: int, plan: Plan, args: argparse.Namespace) -> None:
+def transferred(arm: str, seed: int, asked: Transfer, path: Path, args: argparse.Namespace) -> None:
     """Rows for the features that the network of an arm gives of the other set's photos."""
-    path = args.out / f"transfer{plan.files}.csv"
     if (arm, str(seed)) in {(row["arm"], row["seed"]) for row in read(path)}:
         return
-    # Some classes of Caltech have 30 photos, and one at least is to test on; fc7 would take half as long again.
-    other, layers, per_class = (
-        (args.caltech79, ["spp", "fc6"], 25) if plan is FOURTH else (args.flowers5, ["spp", "fc6", "fc7"], 30)
-    )
     started = time.process_time()
     net = sppcls.load_classifier(args.work / "runs/evidence" / f"{arm}-seed{seed}" / "last.ckpt")
-    table = sppcls.transfer(net, other, layers, view=["full", "crop"], per_class=per_class)
+    photos = getattr(args, asked.photos)
+    table = sppcls.transfer(net, photos, asked.layers, view=["full", "crop"], per_class=asked.per_class)
     seconds = f"{time.process_time() - started:.1f}"
     rows = []
     for score in table.scores:
@@ -234,15 +230,13 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", help="only these")
     args = parser.parse_args()
     plan = PLANS[args.plan]
+    if plan.transfer and args.flowers5 is None:
+        parser.error(f"--plan {args.plan} needs --flowers5")
     torch.set_num_threads(1)
     photos = {args.caltech79: tested(args.caltech79)}
     assert len(photos[args.caltech79].classes) == CLASSES
-    for number, (planned, block) in enumerate(plan.blocks):
-        seeds = args.seeds or planned
-        if (args.plan, number) == (1, 3) and args.arms is None:
-            for seed, arm in product(seeds, plan.transferred):
-                transferred(arm, seed, plan, args)
-        for seed, arm in product(seeds, block):
+    for planned, block in plan.blocks:
+        for seed, arm in product(args.seeds or planned, block):
             if arm.name in (args.arms or [arm.name]):
                 one_run(arm, seed, plan, args, photos)
 

@@ -26,7 +26,7 @@ from sppcls.data.kinds import readable_formats
 from sppcls.data.not_images import what_it_is
 from sppcls.data.pixel_range import PixelRange, own_range, to_8_bits
 from sppcls.data.tiff import bit_depth, tiff_refusal, unsigned, values_in_words, white_is_zero
-from sppcls.errors import ImageError, SppclsError
+from sppcls.errors import ImageError, Interrupted, SppclsError
 
 MAX_PIXELS = 178_956_970
 """Largest image that is decoded unless the caller says otherwise: Pillow's own limit, 0.5 GB of RGB."""
@@ -153,6 +153,8 @@ def grey_values(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> t
             warnings.simplefilter("ignore")
             image = _open(file, max_pixels, "image")
             return own_range(unsigned(np.asarray(image), image)) if _is_deep(image) else None
+    except Interrupted:  # a signal that came within
+        raise
     except Exception:  # Pillow raises nearly any type on damaged files
         return None
 
@@ -163,6 +165,8 @@ def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
             return image.height, image.width
+    except Interrupted:  # a signal that came within
+        raise
     except Exception:  # Pillow raises nearly any type on damaged files
         return None
 

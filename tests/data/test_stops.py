@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from sppcls.data import decode
-from sppcls.data.decode import check_header_of
+from sppcls.data.decode import check_header, grey_values, header_size
 from sppcls.data.huggingface import HuggingFaceSource
 from sppcls.data.own import DatasetSource
 from sppcls.data.shards.storage import Storage
@@ -46,14 +46,17 @@ def encoded(kind: str) -> bytes:
         ("TIFF", TiffImagePlugin.TiffImageFile, "_open"),
     ],
 )
-def test_within_the_decoder(kind, plug_in, method, monkeypatch):
+def test_within_the_decoder(kind, plug_in, method, monkeypatch, tmp_path):
     data = encoded(kind)
     monkeypatch.setattr(plug_in, method, stop)
     with pytest.raises(Interrupted):
         decode(data)
     if method == "_open":
-        with pytest.raises(Interrupted):
-            check_header_of(io.BytesIO(data))
+        path = tmp_path / "image"
+        path.write_bytes(data)
+        for look in (check_header, grey_values, header_size):
+            with pytest.raises(Interrupted):
+                look(path)
 
 
 def test_within_a_dataset():

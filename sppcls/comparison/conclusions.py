@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from sppcls.comparison.findings import Finding, Verdict, contrasts, signed
-from sppcls.comparison.folds import overlap, unit
+from sppcls.comparison.folds import no_interval, overlap, unit
 from sppcls.comparison.statistics import LEVEL, images_needed, seeds_needed, smallest_shown
 
 _POINTS = 1.0  # the difference that the outlook asks about
@@ -99,13 +99,11 @@ def _changes(question: str, they_are: str, deciding: list[Finding], found: list[
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     error = deciding[0].measure.error(deciding[0].top)
     known = [f.seeds.interval is not None for f in lines]
-    each = (
-        f"one {unit(lines[0].seeds.by_seed)}"
-        if max(len(f.seeds.by_seed) for f in lines) == 1
-        else "no spread"
-    )
-    what = "95 % interval" if all(known) else f"no 95 % interval: {each}"
-    what = "95 % interval where there is a spread" if any(known) and not all(known) else what
+    what = "95 % interval"
+    if not any(known):
+        what = f"no 95 % interval: {no_interval(max((f.seeds.by_seed for f in lines), key=len))}"
+    elif not all(known):
+        what += " where there is a spread"
     detail = (
         f"{parts} percentage points of {error} ({minus}{what}), "
         f"{seeds} {unit(lines[0].seeds.by_seed)}{'s' * (counts[-1] > 1)} each."

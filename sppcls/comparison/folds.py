@@ -52,3 +52,8 @@ def overlap(repetitions: Collection[int]) -> float:
 def unit(repetitions: Collection[int]) -> str:
     """What the repetitions are called: ``seed`` or ``fold``."""
     return "fold" if any(isinstance(each, Fold) for each in repetitions) else "seed"
+
+
+def no_interval(repetitions: Collection[int]) -> str:
+    """Why there is no interval over repetitions of which there is none: ``one seed``, ``one fold`` or ``no spread``."""
+    return f"one {unit(repetitions)}" if len(repetitions) == 1 else "no spread"

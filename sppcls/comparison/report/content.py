@@ -12,7 +12,7 @@ from sppcls.comparison.conclusions import Conclusion, conclusions
 from sppcls.comparison.equal_cost import COSTS, cost_differs, errors_at
 from sppcls.comparison.find import TRIAL
 from sppcls.comparison.findings import Finding, correct, findings, p_text, signed, span
-from sppcls.comparison.folds import unit
+from sppcls.comparison.folds import no_interval, unit
 from sppcls.comparison.groups import Comparison, Group
 from sppcls.comparison.labels import listed
 from sppcls.comparison.report.class_mean import class_mean_table, figure_cells, figures_of
@@ -166,7 +166,7 @@ def conclusion_table(conclusion: Conclusion) -> Table:
         for groups in (seconds, firsts):
             row.append(f"{fmean(e for g in groups for e in g.errors(measure, top).values()):.2f}")
         seeds, interval = len(f.seeds.by_seed), f.seeds.interval
-        unknown = f"one {each}" if seeds == 1 else "no spread"
+        unknown = no_interval(f.seeds.by_seed)
         row += [signed(f.seeds.mean), unknown if interval is None else span(*interval)]
         row.append(str(seeds) if len(counts) > 1 else None)
         several = f.p is not None and f.p <= LEVEL < (f.corrected or 0)

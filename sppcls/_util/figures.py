@@ -50,6 +50,11 @@ class Kind(NamedTuple):
     training: tuple[str, ...]
     validation: tuple[str, ...]
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The errors of a line: the headline error, and the one beside it if that is another."""
+        return tuple(dict.fromkeys((self.main, self.beside)))
+
     def best_by(self, asked: str) -> str:
         """The figure that the best epoch is chosen by: ``best_by`` of a config, whose default stands for :attr:`main`."""
         return self.main if asked == ONE_LABEL.main else asked

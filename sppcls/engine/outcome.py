@@ -166,7 +166,7 @@ def _closing_lines(
 
 def _error_lines(results: dict[str, dict[str, float]], kind: Kind, by: str) -> list[str]:
     """The errors at every size, and the figure that the best epoch is chosen by."""
-    shown = dict.fromkeys([kind.main, kind.beside, by])
+    shown = dict.fromkeys([*kind.shown, by])
     return [
         f"  val_{name}: "
         + ", ".join(f"{FIGURES[f].words} {figures[f]:.2f}{FIGURES[f].unit}" for f in shown if f in figures)
@@ -207,14 +207,9 @@ def _test_lines(test: dict[str, dict[str, Any]], kind: Kind) -> list[str]:
         lines.append(f"Test error ({count:,} images) of epoch {epoch + 1}, {' and '.join(which)}:")
         for name, found in figures.items():
             low, high = found[f"{kind.main.removesuffix('_error')}_interval"]
-            lines.append(
-                f"  test_{name}: {FIGURES[kind.main].words} {found[kind.main]:.2f} % (95 %: {low:.1f} to {high:.1f})"
-                + (
-                    f", {FIGURES[kind.beside].words} {found[kind.beside]:.2f} %"
-                    if kind.beside != kind.main
-                    else ""
-                )
-            )
+            errors = [f"{FIGURES[e].words} {found[e]:.2f} %" for e in kind.shown]
+            errors[0] += f" (95 %: {low:.1f} to {high:.1f})"
+            lines.append(f"  test_{name}: {', '.join(errors)}")
     return lines
 
 

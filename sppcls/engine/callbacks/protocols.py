@@ -54,10 +54,8 @@ class ProtocolErrors(Callback):
             module.state.note_bad(predictions.bad)
         if trainer.is_global_zero:
             for predictions in found:
-                figures, kind = predictions.figures, module.kind
-                errors = ", ".join(
-                    f"{FIGURES[e].words} {figures[e]:.2f} %" for e in dict.fromkeys((kind.main, kind.beside))
-                )
+                figures = predictions.figures
+                errors = ", ".join(f"{FIGURES[e].words} {figures[e]:.2f} %" for e in module.kind.shown)
                 log_figures(trainer, protocol_figures([predictions]), epoch)
                 say(
                     f"epoch {epoch + 1}, protocol {predictions.protocol}: {errors} (views: {predictions.views}, "

@@ -169,9 +169,9 @@ def _line(
     ]
     for name, figures in val.items():
         text = f"val_{name} {FIGURES[kind.main].words} {figures[kind.main]:5.1f} %"
-        if kind.beside != kind.main:
-            text += f", {FIGURES[kind.beside].words.removesuffix(' error')} {figures[kind.beside]:4.1f} %"
-        if best_by not in (kind.main, kind.beside):
+        for beside in kind.shown[1:]:
+            text += f", {FIGURES[beside].words.removesuffix(' error')} {figures[beside]:4.1f} %"
+        if best_by not in kind.shown:
             text += f", {FIGURES[best_by].words} {figures[best_by]:.1f}{FIGURES[best_by].unit}"
         parts.append(text)
     if row["images_per_s"] != "":

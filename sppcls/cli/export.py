@@ -36,7 +36,7 @@ def run(
     at sizes that it has not been trained at.
 
     examples:
-      sppcls export runs/shapes/NAME/best.ckpt               best.onnx beside it
+      sppcls export runs/shapes/NAME/best.ckpt            best.onnx beside it
       sppcls export CKPT --format torch --out net.pt2
 
     The file takes uint8 RGB images (N, 3, H, W), not normalised, of any height, width and number, and gives logits and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -13,12 +14,15 @@ from typing import Any
 # One thread for each of the two processes of tests, and for the programs that they start. Read when torch is loaded.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import numpy as np
 import pytest
+import torch
 from forked import Loaded, Program
 from tiers import TIERS, give_tier, tier_of
 from tiny_runs import TINY
 
 from sppcls import registry
+from sppcls.nn.spp import _warn_larger
 
 TESTS = Path(__file__).resolve().parent
 
@@ -52,6 +56,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_alone_and_after_others() -> None:
+    """Random numbers are the same in every run, and what warns once in a process has not warned yet."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    _warn_larger.cache_clear()
 
 
 @pytest.fixture(autouse=True)

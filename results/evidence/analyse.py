@@ -1,7 +1,7 @@
 """The tables and pictures of a plan's questions, from the rows that run.py and combine.py have written.
 
     python results/evidence/analyse.py --plan 1 --caltech79 PHOTOS
-    python results/evidence/analyse.py --plan 2                             # 3 and 4 likewise
+    python results/evidence/analyse.py --plan 2                             # 3 to 5 likewise
 
 Writes the tables into README.md, between the marks of the plan, and the pictures beside it. What is compared with what
 stands in the plans and, for the computer, in questions.py.
@@ -94,11 +94,11 @@ def report(
     yield "Arms", by_arm(found, read(f"runs{ENDINGS[plan]}.csv"))
     any_size = [arm for arm in found.arms() if crop(arm, 56) in found.errors]
     for test, words in WORDS.items():
-        if found.sizes(test):
+        if any_size and found.sizes(test):
             yield f"Error against the size of the photo, {words}", curves(found, test, any_size)
-    within = [["arm", "within 3 points of its best at"]]
-    within += [[f"`{arm}`", ", ".join(map(str, flat(found, arm)))] for arm in any_size]
-    yield "Flat", within
+    if any_size:
+        within = [[f"`{arm}`", ", ".join(map(str, flat(found, arm)))] for arm in any_size]
+        yield "Flat", [["arm", "within 3 points of its best at"], *within]
     if plan == 1 and caltech79:
         yield "Views", views(found, elongated(caltech79))
     if transfer.errors:

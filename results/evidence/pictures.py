@@ -234,9 +234,10 @@ def layers(*names: str) -> dict[str, tuple[str, int]]:
 def draw(plan: int, found: Measured, transfer: Measured, ensembles: Sequence[dict[str, str]]) -> None:
     """The pictures of a plan; ``ensembles`` are of the first."""
     heads = "all heads have 0.9 million parameters"
-    draw_sizes(found, FIRST if plan == 1 else LATER, f"sizes{ENDINGS[plan]}")
-    labels = {1: FIRST_POOLINGS, 4: RESNETS}.get(plan, POOLINGS)
-    bins = "pooling of a narrow ResNet-18" if plan == 4 else "last pooling"
+    if plan < 5:
+        draw_sizes(found, FIRST if plan == 1 else LATER, f"sizes{ENDINGS[plan]}")
+    labels = {1: FIRST_POOLINGS, 4: RESNETS, 5: RESNETS}.get(plan, POOLINGS)
+    bins = "pooling of a narrow ResNet-18" if plan >= 4 else "last pooling"
     draw_poolings(found, labels, f"pyramids{ENDINGS[plan]}", f"{bins} and its bins; {heads}")
     if plan == 1:
         two = {arm: FIRST[arm] for arm in ("single", "random")}
@@ -248,5 +249,6 @@ def draw(plan: int, found: Measured, transfer: Measured, ensembles: Sequence[dic
         draw_panels(found, halved(), "halves3")
     elif plan == 4:
         draw_panels(found, BOTH, "both4")
+    if plan >= 4:
         two = {f"flowers_{arm}": LATER[arm] for arm in ("one", "wide")}
-        draw_two_arms(transfer, two, layers("spp", "fc6"), "transfer4", above=1.0)
+        draw_two_arms(transfer, two, layers("spp", "fc6"), f"transfer{ENDINGS[plan]}", above=1.0)

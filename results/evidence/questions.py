@@ -19,6 +19,21 @@ def at_ends(arm: str) -> dict[int, Side]:
     return {56: Side(arm, "enlarged", 56), 224: crop(arm)}
 
 
+def features(one: str, several: str) -> list[Comparison]:
+    """Two arms with two layers of whole photos, and crops against whole photos for each arm."""
+    layers = [f"{layer} full" for layer in ("fc6", "spp")]
+    return [
+        *(pair(Side(one, layer, 0), Side(several, layer, 0)) for layer in layers),
+        *(pair(Side(arm, "spp crop", 0), Side(arm, "spp full", 0)) for arm in (one, several)),
+    ]
+
+
+def means_on_a_resnet() -> list[Comparison]:
+    """The pyramid of means against the global mean and against the pyramid of maxima."""
+    arms = [crop(arm) for arm in ("resnet_own", "resnet_bins21", "resnet_means21")]
+    return [pair(other, arms[2], arms) for other in arms[:2]]
+
+
 def first() -> Families:
     several = ("pair", "wide", "random")
     views = []
@@ -39,13 +54,7 @@ def first() -> Families:
             *(pair(crop("own"), crop(arm)) for arm in ("bins21", "single")),
         ],
         "3b": [pair(crop("bins1"), crop(arm)) for arm in ("bins5", "bins14", "bins30")],
-        "4": [
-            *(
-                pair(Side("single", f"{layer} full", 0), Side("random", f"{layer} full", 0))
-                for layer in ("fc6", "spp")
-            ),
-            *(pair(Side(arm, "spp crop", 0), Side(arm, "spp full", 0)) for arm in ("single", "random")),
-        ],
+        "4": features("single", "random"),
     }
 
 
@@ -139,8 +148,6 @@ def third() -> Families:
 
 def fourth() -> Families:
     sizes = ("one", "wide", "growing")
-    resnets = [crop(arm) for arm in ("resnet_own", "resnet_bins21", "resnet_means21")]
-    flowers = ("flowers_one", "flowers_wide")
     return {
         "15": in_the_mean(sizes),
         "15b": at_each_size(sizes, sizes[1:]),
@@ -150,17 +157,15 @@ def fourth() -> Families:
             pair(over_range("both_mean1"), over_range("both_one")),
             pair(over_range("both_one"), over_range("both_wide")),
         ],
-        "17": [
-            *(
-                pair(Side(flowers[0], f"{layer} full", 0), Side(flowers[1], f"{layer} full", 0))
-                for layer in ("fc6", "spp")
-            ),
-            *(pair(Side(arm, "spp crop", 0), Side(arm, "spp full", 0)) for arm in flowers),
-        ],
-        "18": [pair(other, crop("resnet_means21"), resnets) for other in resnets[:2]],
+        "17": features("flowers_one", "flowers_wide"),
+        "18": means_on_a_resnet(),
     }
 
 
-TRANSFER = ("4", "17")
+def fifth() -> Families:
+    return {"19": features("flowers_one", "flowers_wide"), "20": means_on_a_resnet()}
+
+
+TRANSFER = ("4", "17", "19")
 """Families of errors of features."""
-PLANS = {1: first, 2: second, 3: third, 4: fourth}
+PLANS = {1: first, 2: second, 3: third, 4: fourth, 5: fifth}

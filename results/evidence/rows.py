@@ -15,7 +15,7 @@ from sppcls.comparison.statistics import mean_and_std
 
 HERE = Path(__file__).resolve().parent
 FEWEST = 3  # seeds
-ENDINGS = {1: "", 2: "2", 3: "3", 4: "4"}
+ENDINGS = {1: "", 2: "2", 3: "3", 4: "4", 5: "5"}
 """Of the names of a plan's files."""
 
 

@@ -2,7 +2,7 @@
 
     python results/evidence/run.py --caltech79 PHOTOS --flowers5 PHOTOS --work FOLDER
     python results/evidence/run.py --plan 2 --caltech79 PHOTOS --work FOLDER            # 3 likewise
-    python results/evidence/run.py --plan 4 --caltech79 PHOTOS --flowers5 PHOTOS --work FOLDER
+    python results/evidence/run.py --plan 4 --caltech79 PHOTOS --flowers5 PHOTOS --work FOLDER   # 5 likewise
 
 Rows go to runs.csv (one for each run), errors.csv (one for each test of it) and transfer.csv beside this file, those of
 the other plans to runs2.csv and errors2.csv, and so on. A run that stands there is not repeated, and one that was stopped goes on,
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from arms import CLASSES, FIRST, MAIN, Arm, Plan, Transfer
+from fifth import FIFTH
 from fourth import FOURTH
 from second import SECOND
 from third import THIRD
@@ -37,7 +38,7 @@ from sppcls.data.files import Source
 from sppcls.data.folder import labelled_images
 
 HERE = Path(__file__).resolve().parent
-PLANS = {1: FIRST, 2: SECOND, 3: THIRD, 4: FOURTH}
+PLANS = {1: FIRST, 2: SECOND, 3: THIRD, 4: FOURTH, 5: FIFTH}
 
 
 class Photos:
@@ -223,7 +224,7 @@ def main() -> None:
     parser.add_argument(
         "--caltech79", type=Path, required=True, help="folder with train/ and val/ of the 79 classes"
     )
-    parser.add_argument("--flowers5", type=Path, help="the same of the five flowers, for plans 1 and 4")
+    parser.add_argument("--flowers5", type=Path, help="the same of the five flowers, for plans 1, 4 and 5")
     parser.add_argument("--work", type=Path, required=True, help="folder of runs and caches")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the rows (that of this file)")
     parser.add_argument("--seeds", type=int, nargs="+", help="only these")
